@@ -1,0 +1,132 @@
+use crate::{Ragged, Sequences};
+
+/// Bring your own autograd: a model that can score sequences and be updated.
+///
+/// The learner owns parameters, gradients and the optimiser; it knows nothing of rewards or
+/// losses. One optimiser step is any number of [`accumulate`](Self::accumulate) calls followed by
+/// one [`apply`](Self::apply).
+pub trait Learner {
+    /// What can go wrong in the backend.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Log-probability of every completion token, without gradient.
+    ///
+    /// Shape: one row per sequence, one entry per completion token. Used for `logp_old`
+    /// ([`Policy::Current`]) and `logp_ref` ([`Policy::Reference`]).
+    ///
+    /// # Errors
+    /// The backend's, among them that it holds no reference policy.
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: Policy,
+    ) -> Result<Ragged<f64>, Self::Error>;
+
+    /// Adds to the gradient: scores the sequences, in micro-batches of the learner's own choice,
+    /// and for each asks `loss` for the derivative with respect to every log-probability.
+    ///
+    /// `loss` sees every row exactly once over all its calls. It returns derivatives for the rows
+    /// that it was shown, in the same shape.
+    ///
+    /// # Errors
+    /// The backend's, or an error of `loss`, wrapped. The accumulated gradient is then cleared, so
+    /// that a later `apply` cannot use half of it.
+    fn accumulate(
+        &mut self,
+        sequences: &Sequences,
+        loss: &mut dyn FnMut(&TokenOutputs) -> crate::Result<TokenGrads>,
+    ) -> Result<(), Self::Error>;
+
+    /// Updates the parameters from the accumulated gradient and clears it.
+    ///
+    /// # Errors
+    /// The backend's; a gradient that is not finite is refused before it touches a parameter.
+    fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error>;
+}
+
+/// Whose log-probabilities are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// The parameters as they are now.
+    Current,
+    /// The frozen reference of the KL term.
+    Reference,
+}
+
+/// What a forward pass says about some rows of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenOutputs {
+    /// Which rows of the batch these are, in the order of the streams below.
+    pub rows: Vec<usize>,
+    /// Log-probability of every completion token.
+    pub logp: Ragged<f64>,
+    /// Entropy in nats of the distribution each completion token was drawn from; absent when the
+    /// learner was not asked to compute it.
+    pub entropy: Option<Ragged<f64>>,
+}
+
+/// Derivative of the loss with respect to the streams of [`TokenOutputs`], in the same shapes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenGrads {
+    /// ∂loss/∂logp, exactly 0 for tokens outside the loss.
+    pub logp: Ragged<f64>,
+    /// ∂loss/∂entropy; absent when the loss has no entropy term.
+    pub entropy: Option<Ragged<f64>>,
+}
+
+/// What an optimiser step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UpdateStats {
+    /// Euclidean norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// The learning rate that was used.
+    pub lr: f64,
+}
+
+impl<L: Learner + ?Sized> Learner for &mut L {
+    type Error = L::Error;
+
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: Policy,
+    ) -> Result<Ragged<f64>, Self::Error> {
+        (**self).token_logps(sequences, policy)
+    }
+
+    fn accumulate(
+        &mut self,
+        sequences: &Sequences,
+        loss: &mut dyn FnMut(&TokenOutputs) -> crate::Result<TokenGrads>,
+    ) -> Result<(), Self::Error> {
+        (**self).accumulate(sequences, loss)
+    }
+
+    fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
+        (**self).apply(lr)
+    }
+}
+
+impl<L: Learner + ?Sized> Learner for Box<L> {
+    type Error = L::Error;
+
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: Policy,
+    ) -> Result<Ragged<f64>, Self::Error> {
+        (**self).token_logps(sequences, policy)
+    }
+
+    fn accumulate(
+        &mut self,
+        sequences: &Sequences,
+        loss: &mut dyn FnMut(&TokenOutputs) -> crate::Result<TokenGrads>,
+    ) -> Result<(), Self::Error> {
+        (**self).accumulate(sequences, loss)
+    }
+
+    fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
+        (**self).apply(lr)
+    }
+}

@@ -1,0 +1,2 @@
+//! G²RPO-A on libtorch.
+#![deny(missing_docs)]

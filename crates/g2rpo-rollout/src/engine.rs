@@ -1,0 +1,128 @@
+use g2rpo_core::TokenId;
+
+use crate::RolloutKey;
+
+/// Anything that continues token prefixes: a local model, a server, a script in a test.
+///
+/// Text never crosses this border. The ids a request holds are the ids that the engine conditions
+/// on, and the ids it returns are the ids that will be trained on.
+pub trait RolloutEngine {
+    /// What can go wrong in the engine.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// One completion per request, in the order of the requests.
+    ///
+    /// # Errors
+    /// The engine's. A request with an empty prompt is refused.
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>, Self::Error>;
+}
+
+/// One rollout to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Prompt ids, at least one.
+    pub prompt: Vec<TokenId>,
+    /// Ids that the completion starts with, taken from a ground-truth solution; empty when the
+    /// rollout is unguided.
+    pub guidance: Vec<TokenId>,
+    /// Names every random draw of this rollout.
+    pub key: RolloutKey,
+    /// Most tokens to sample behind the guidance.
+    pub max_new_tokens: usize,
+}
+
+/// What an engine sampled behind prompt and guidance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// The sampled ids, without prompt and guidance. A stop id that was sampled is included.
+    pub tokens: Vec<TokenId>,
+    /// Log-probability of each sampled id under the plain distribution at the sampling
+    /// temperature (before top-k, top-p and other filters). Same length as `tokens`.
+    pub logps: Vec<f32>,
+    /// Log of the probability mass that the filters kept at each position: 0 where nothing was
+    /// filtered. `logps - log_kept` is the log-probability under the sampling distribution. Same
+    /// length as `tokens`.
+    pub log_kept: Vec<f32>,
+    /// Why sampling ended.
+    pub stop: Stop,
+}
+
+/// Why a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// A stop id was sampled, or a stop string completed.
+    Eos,
+    /// The token limit was reached; the completion is truncated.
+    Length,
+}
+
+/// How tokens are drawn. Names and meaning as in transformers and vLLM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingParams {
+    /// Divides the logits; 0 is greedy. Default 1, as in TRL.
+    pub temperature: f64,
+    /// Keep the `top_k` most probable ids; 0 keeps all. Default 0.
+    pub top_k: usize,
+    /// Keep the smallest set of ids whose mass reaches `top_p`, in (0, 1]. Default 1.
+    pub top_p: f64,
+    /// Keep ids at least `min_p` times as probable as the best, in [0, 1]. Default 0.
+    pub min_p: f64,
+    /// Above 1 makes ids already in the sequence less probable, as in CTRL. Default 1.
+    pub repetition_penalty: f64,
+    /// Ids that end a completion. Default none.
+    pub stop_token_ids: Vec<TokenId>,
+    /// Texts that end a completion when its decoded form contains one. Default none.
+    pub stop: Vec<String>,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop_token_ids: Vec::new(),
+            stop: Vec::new(),
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Most probable id at every position.
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
+    }
+}
+
+impl<E: RolloutEngine + ?Sized> RolloutEngine for &mut E {
+    type Error = E::Error;
+
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>, Self::Error> {
+        (**self).generate(requests, params)
+    }
+}
+
+impl<E: RolloutEngine + ?Sized> RolloutEngine for Box<E> {
+    type Error = E::Error;
+
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>, Self::Error> {
+        (**self).generate(requests, params)
+    }
+}

@@ -1,0 +1,3 @@
+//! g2rpo-train
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]

@@ -1,0 +1,3 @@
+//! Facade.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
