@@ -1,11 +1,31 @@
 //! Tasks and data sets, prompts, sampling parameters, the [`RolloutEngine`] trait, groups and
 //! packing for reinforcement learning on language models.
+//!
+//! This crate knows token ids and texts, not tensors. An engine of your own implements
+//! [`RolloutEngine`]; a tokenizer of your own implements [`Tokenizer`]. [`ScriptedEngine`] and
+//! [`ByteTokenizer`] stand in for both in tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod engine;
+mod error;
+mod group;
+mod gsm8k;
 mod key;
+mod pack;
+mod scripted;
+mod synthetic;
+mod task;
+mod tokenizer;
 
 pub use engine::{Completion, Request, RolloutEngine, SamplingParams, Stop};
+pub use error::{Error, Result};
 pub use g2rpo_core::TokenId;
+pub use group::{Group, GroupPlan, Rollout, collect};
+pub use gsm8k::{parse_gsm8k, read_gsm8k, write_gsm8k};
 pub use key::{Purpose, RolloutKey};
+pub use pack::{Batch, pack, pack_supervised};
+pub use scripted::ScriptedEngine;
+pub use synthetic::{ChainProblems, Split};
+pub use task::{Task, TaskSampler};
+pub use tokenizer::{ByteTokenizer, Encoding, Tokenizer};
