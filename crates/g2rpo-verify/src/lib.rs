@@ -1,3 +1,24 @@
-//! g2rpo-verify
-#![forbid(unsafe_code)]
+//! Answer checking for reinforcement learning with verifiable rewards.
+//!
+//! A reward is what the policy optimises: a false positive is an exploit that training will find,
+//! a false negative costs signal. Verifiers here are total (any text in, a verdict out, in bounded
+//! time), never evaluate what a model wrote, and mask what they cannot decide instead of paying it.
+//!
+//! * [`Verifier`] and [`Verdict`]: the contract. Closures are verifiers.
+//! * [`Gsm8k`]: `#### 42` answers of grade-school problems.
+//! * [`RewardFn`] and [`WeightedReward`]: shaping terms and their weighted sum.
 #![deny(missing_docs)]
+
+mod calculator;
+mod gsm8k;
+mod numeral;
+mod reward;
+mod verdict;
+mod verifier;
+
+pub use gsm8k::{CalculatorMarks, Gsm8k, Gsm8kExtraction};
+pub use reward::{Accuracy, Reward, RewardError, RewardFn, Sample, WeightedReward};
+pub use verdict::{Fault, Incorrect, Outcome, Unverifiable, Verdict};
+pub use verifier::{
+    ReferenceReport, ScriptedVerifier, Verifier, check_references, verify_parallel,
+};
