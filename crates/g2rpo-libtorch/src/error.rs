@@ -1,58 +1,186 @@
-use tch::TchError;
+use std::path::PathBuf;
 
-/// What can go wrong in this crate.
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between a checkpoint on disk and a sampled or trained token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// libtorch failed; out-of-memory and CUDA errors arrive here.
-    #[error("libtorch failed while {doing}: {source}")]
-    Torch {
-        /// What was being computed or allocated, with sizes where they matter.
-        doing: String,
-        /// libtorch's own words.
-        source: TchError,
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
-    /// A tensor was asked for by a name that does not exist.
-    #[error("there is no tensor named {name}")]
-    UnknownTensor {
-        /// The name.
-        name: String,
+    /// A JSON file does not parse, or a field of it does not fit.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and, where it helps, what to do.
+        what: String,
     },
-    /// Two tensors have the same name.
-    #[error("two tensors are named {name}")]
-    DuplicateTensor {
-        /// The name.
-        name: String,
+    /// A field of a model configuration is missing, malformed or names something this crate does
+    /// not support.
+    #[error("{}: field `{field}`: {what}", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// Name of the field, with dots between levels.
+        field: String,
+        /// What is wrong with its value.
+        what: String,
     },
-    /// A tensor has the wrong shape.
-    #[error("tensor {name}: expected shape {expected:?}, got {got:?}")]
-    Shape {
+    /// A tensor that the model needs is in no file of the checkpoint.
+    #[error("{}: tensor `{name}` is missing", path.display())]
+    MissingTensor {
+        /// The checkpoint.
+        path: PathBuf,
         /// Name of the tensor.
         name: String,
-        /// The shape that is needed.
+    },
+    /// The checkpoint holds a tensor that the model does not have.
+    #[error("{}: tensor `{name}` does not belong to a model with this config.json", path.display())]
+    ExtraTensor {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A tensor of the checkpoint has another shape than the configuration says.
+    #[error("{}: tensor `{name}` has shape {got:?}, config.json asks for {expected:?}", path.display())]
+    TensorShape {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Shape that the configuration asks for.
+        expected: Vec<i64>,
+        /// Shape in the file.
+        got: Vec<i64>,
+    },
+    /// No parameter has this name.
+    #[error("no parameter is named `{0}`")]
+    UnknownParameter(String),
+    /// A value given to a function does not fit.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// The argument or field.
+        what: &'static str,
+        /// Expected and got.
+        why: String,
+    },
+    /// A number is not finite where it must be.
+    #[error("{what} holds a value that is not finite")]
+    NotFinite {
+        /// What holds it: a parameter, the logits of a position, a gradient.
+        what: String,
+    },
+    /// Memory did not suffice.
+    #[error("out of memory while {doing}: {message}")]
+    OutOfMemory {
+        /// What was being computed or allocated.
+        doing: String,
+        /// First line of what libtorch said.
+        message: String,
+    },
+    /// The tokenizer could not be read, trained or applied.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// A chat template does not parse, or raised an error while it was rendered.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// Two parameters have the same name.
+    #[error("two parameters are named `{0}`")]
+    DuplicateParameter(String),
+    /// Values for a parameter do not have its shape.
+    #[error("parameter `{name}`: expected shape {expected:?}, got {got:?}")]
+    ParameterShape {
+        /// Name of the parameter.
+        name: String,
+        /// The parameter's shape.
         expected: Vec<i64>,
         /// The shape found.
         got: Vec<i64>,
     },
-    /// Numbers handed over do not fit together.
+    /// Numbers handed over do not fit together, or the closure of `Learner::accumulate` failed.
     #[error(transparent)]
     Core(#[from] g2rpo_core::Error),
 }
 
-/// [`std::result::Result`] with this crate's [`enum@Error`].
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+impl Error {
+    /// Wraps an I/O error with the path it happened at.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
 
-/// Says what was being done when libtorch failed.
-pub(crate) trait TorchContext<T> {
-    /// Wraps the error; `doing` completes the sentence "libtorch failed while …".
+    /// An argument that does not fit.
+    pub(crate) fn invalid(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Invalid {
+            what,
+            why: why.into(),
+        }
+    }
+}
+
+/// Names what was being done when libtorch ran out of memory.
+pub(crate) trait Doing<T> {
+    /// Turns libtorch's out-of-memory errors into [`Error::OutOfMemory`]; other errors pass.
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T> TorchContext<T> for Result<T, TchError> {
+impl<T, E: Into<Error>> Doing<T> for std::result::Result<T, E> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Torch {
-            doing: doing(),
-            source,
+        self.map_err(|error| match error.into() {
+            Error::Torch(tch::TchError::Torch(message)) if is_out_of_memory(&message) => {
+                Error::OutOfMemory {
+                    doing: doing(),
+                    message: message.lines().next().unwrap_or_default().to_owned(),
+                }
+            }
+            other => other,
         })
+    }
+}
+
+fn is_out_of_memory(message: &str) -> bool {
+    // The first is the CUDA allocator's, the second the CPU allocator's.
+    [
+        "out of memory",
+        "not enough memory",
+        "can't allocate memory",
+    ]
+    .iter()
+    .any(|m| message.contains(m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_says_what_was_allocated() {
+        let huge = tch::Tensor::f_zeros([1 << 50], (tch::Kind::Float, tch::Device::Cpu))
+            .doing(|| "allocating a KV cache of 4096 TiB".into())
+            .unwrap_err();
+        assert!(matches!(huge, Error::OutOfMemory { .. }), "{huge}");
+        assert!(
+            huge.to_string()
+                .starts_with("out of memory while allocating a KV cache of 4096 TiB: ")
+        );
+    }
+
+    #[test]
+    fn other_errors_pass_unchanged() {
+        let a = tch::Tensor::zeros([2, 3], (tch::Kind::Float, tch::Device::Cpu));
+        let err = a.f_matmul(&a).doing(|| "multiplying".into()).unwrap_err();
+        assert!(matches!(err, Error::Torch(_)), "{err}");
     }
 }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::TorchContext;
+use crate::error::Doing;
 use crate::{Error, Result};
 
 /// Name and shape of one parameter tensor.
@@ -42,7 +42,7 @@ impl Parameters {
     /// Parameters that are all zero and require gradients.
     ///
     /// # Errors
-    /// [`Error::DuplicateTensor`] if two specs have the same name, [`Error::Shape`] for a negative
+    /// [`Error::DuplicateParameter`] if two specs have the same name, [`Error::ParameterShape`] for a negative
     /// dimension, [`Error::Torch`] if the buffer cannot be allocated or the kind is not a
     /// floating-point kind.
     pub fn zeros(specs: &[ParamSpec], kind: Kind, device: Device) -> Result<Self> {
@@ -80,7 +80,7 @@ impl Parameters {
     /// The tensor of this name, a leaf that shares the flat buffer's storage.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`] if there is no such tensor.
+    /// [`Error::UnknownParameter`] if there is no such tensor.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.layout.position(name).map(|i| &self.views[i])
     }
@@ -141,13 +141,13 @@ impl Parameters {
     /// Overwrites one tensor, converting kind and device.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`] if there is no such tensor, [`Error::Shape`] if `values` has not
+    /// [`Error::UnknownParameter`] if there is no such tensor, [`Error::ParameterShape`] if `values` has not
     /// exactly its shape, [`Error::Torch`] if the copy fails.
     pub fn copy_from(&mut self, name: &str, values: &Tensor) -> Result<()> {
         let i = self.layout.position(name)?;
         let expected = &self.layout.specs[i].shape;
         if values.size() != *expected {
-            return Err(Error::Shape {
+            return Err(Error::ParameterShape {
                 name: name.into(),
                 expected: expected.clone(),
                 got: values.size(),
@@ -160,7 +160,7 @@ impl Parameters {
     /// Overwrites all tensors with those of a set of the same names and shapes.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`] or [`Error::Shape`] if the sets differ, [`Error::Torch`] if the
+    /// [`Error::UnknownParameter`] or [`Error::ParameterShape`] if the sets differ, [`Error::Torch`] if the
     /// copy fails.
     pub fn copy_all(&mut self, other: &Self) -> Result<()> {
         if self.layout != other.layout {
@@ -204,16 +204,14 @@ impl Layout {
         let mut len = 0i64;
         for (i, spec) in specs.iter().enumerate() {
             if spec.shape.iter().any(|&n| n < 0) {
-                return Err(Error::Shape {
+                return Err(Error::ParameterShape {
                     name: spec.name.clone(),
                     expected: spec.shape.iter().map(|&n| n.max(0)).collect(),
                     got: spec.shape.clone(),
                 });
             }
             if index.insert(spec.name.clone(), i).is_some() {
-                return Err(Error::DuplicateTensor {
-                    name: spec.name.clone(),
-                });
+                return Err(Error::DuplicateParameter(spec.name.clone()));
             }
             offsets.push(len);
             len += (spec.numel() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -238,14 +236,14 @@ impl Layout {
         self.index
             .get(name)
             .copied()
-            .ok_or_else(|| Error::UnknownTensor { name: name.into() })
+            .ok_or_else(|| Error::UnknownParameter(name.into()))
     }
 
     /// Views of the tensors in a flat buffer of this layout.
     pub(crate) fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
         (self.specs.iter().zip(&self.offsets))
             .map(|(spec, &at)| flat.f_narrow(0, at, spec.numel())?.f_view(&spec.shape[..]))
-            .collect::<Result<_, _>>()
+            .collect::<Result<_, tch::TchError>>()
             .doing(|| "viewing tensors in a flat buffer".into())
     }
 
