@@ -1,0 +1,92 @@
+use tch::Tensor;
+
+use super::rope::rotate;
+use super::{Context, Linear, Pattern, RmsNorm};
+use crate::Result;
+
+/// Causal self-attention with grouped key and value heads.
+#[derive(Debug)]
+pub struct Attention {
+    /// `[heads · head_dim, hidden]`.
+    pub q_proj: Linear,
+    /// `[kv_heads · head_dim, hidden]`.
+    pub k_proj: Linear,
+    /// `[kv_heads · head_dim, hidden]`.
+    pub v_proj: Linear,
+    /// `[hidden, heads · head_dim]`.
+    pub o_proj: Linear,
+    /// Norms of the heads of q and k (Qwen3), each of shape `[head_dim]`.
+    pub qk_norm: Option<(RmsNorm, RmsNorm)>,
+    /// Width of one head.
+    pub head_dim: i64,
+}
+
+impl Attention {
+    /// `x` of shape `[B, T, hidden]` to the same shape, every position seeing those that
+    /// `context` allows.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
+        let (b, t, _) = x.size3()?;
+        // [B, T, heads, head_dim]
+        let heads = |y: Tensor| y.f_view([b, t, -1, self.head_dim]);
+        let mut q = heads(self.q_proj.forward(x)?)?;
+        let mut k = heads(self.k_proj.forward(x)?)?;
+        let v = heads(self.v_proj.forward(x)?)?;
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            q = q_norm.forward(&q)?;
+            k = k_norm.forward(&k)?;
+        }
+        let q = rotate(&q, &context.cos, &context.sin)?;
+        let k = rotate(&k, &context.cos, &context.sin)?;
+        let [q, k, v] = [
+            q.f_transpose(1, 2)?,
+            k.f_transpose(1, 2)?,
+            v.f_transpose(1, 2)?,
+        ];
+        let y = match &context.pattern {
+            Pattern::Causal => causal(&q, &k, &v)?,
+            Pattern::Packed(lengths) => {
+                let mut start = 0;
+                let mut rows = Vec::with_capacity(lengths.len());
+                for &length in lengths {
+                    let part = |x: &Tensor| x.f_narrow(2, start, length);
+                    rows.push(causal(&part(&q)?, &part(&k)?, &part(&v)?)?);
+                    start += length;
+                }
+                Tensor::f_cat(&rows, 2)?
+            }
+        };
+        self.o_proj
+            .forward(&y.f_transpose(1, 2)?.f_reshape([b, t, -1])?)
+    }
+
+    /// Another handle to the same tensors.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            q_proj: self.q_proj.shallow_clone(),
+            k_proj: self.k_proj.shallow_clone(),
+            v_proj: self.v_proj.shallow_clone(),
+            o_proj: self.o_proj.shallow_clone(),
+            qk_norm: (self.qk_norm.as_ref()).map(|(q, k)| (q.shallow_clone(), k.shallow_clone())),
+            head_dim: self.head_dim,
+        }
+    }
+}
+
+/// q `[B, heads, T, head_dim]`, k and v `[B, kv_heads, T, head_dim]`.
+fn causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let gqa = q.size()[1] != k.size()[1];
+    Ok(Tensor::f_scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        None::<&Tensor>,
+        0.0,
+        true,
+        None,
+        gqa,
+    )?)
+}

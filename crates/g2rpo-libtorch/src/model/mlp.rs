@@ -1,0 +1,37 @@
+use tch::Tensor;
+
+use super::Linear;
+use crate::Result;
+
+/// Gated feed-forward layer: `down(silu(gate(x)) · up(x))`.
+#[derive(Debug)]
+pub struct Mlp {
+    /// `[ffn, hidden]`.
+    pub gate_proj: Linear,
+    /// `[ffn, hidden]`.
+    pub up_proj: Linear,
+    /// `[hidden, ffn]`.
+    pub down_proj: Linear,
+}
+
+impl Mlp {
+    /// `x` of shape `[.., hidden]` to the same shape.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gate = self.gate_proj.forward(x)?.f_silu()?;
+        self.down_proj
+            .forward(&gate.f_mul(&self.up_proj.forward(x)?)?)
+    }
+
+    /// Another handle to the same tensors.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            gate_proj: self.gate_proj.shallow_clone(),
+            up_proj: self.up_proj.shallow_clone(),
+            down_proj: self.down_proj.shallow_clone(),
+        }
+    }
+}

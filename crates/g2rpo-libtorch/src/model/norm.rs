@@ -1,0 +1,49 @@
+use tch::Tensor;
+
+use crate::Result;
+
+/// Root-mean-square norm over the last dimension: `w · x / √(mean(x²) + eps)`, computed in f32.
+#[derive(Debug)]
+pub struct RmsNorm {
+    /// Shape `[n]`.
+    pub weight: Tensor,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// `x` of shape `[.., n]` to the same shape.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps)?)
+    }
+
+    /// Another handle to the same tensor.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            eps: self.eps,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divides_by_the_root_mean_square() {
+        // mean(x²) = (9 + 16) / 2 = 12.5, so with eps 0 the root is 3.5355…
+        let norm = RmsNorm {
+            weight: Tensor::from_slice(&[1f32, 2.]),
+            eps: 0.0,
+        };
+        let y =
+            Vec::<f32>::try_from(norm.forward(&Tensor::from_slice(&[3f32, 4.])).unwrap()).unwrap();
+        approx::assert_relative_eq!(y[0], 3.0 / 12.5f32.sqrt(), epsilon = 1e-6);
+        approx::assert_relative_eq!(y[1], 8.0 / 12.5f32.sqrt(), epsilon = 1e-6);
+    }
+}
