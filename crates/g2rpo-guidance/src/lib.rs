@@ -1,3 +1,58 @@
-//! g2rpo-guidance
+//! Guided rollouts for reinforcement learning on language models: where guidance comes from, how
+//! it is cut, who gets it, how much, and what to warn about.
+//!
+//! Five independent choices make a method (docs/algorithm.md has the table):
+//!
+//! | choice | trait | examples |
+//! |---|---|---|
+//! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Schedule`], [`Fixed`] |
+//! | who | [`Selector`] | [`FixedFraction`], [`All`], [`AllButOne`], [`NoOne`] |
+//! | cut where | [`Cutter`] | [`TokenCutter`], [`UnitCutter`] |
+//!
+//! [`plan_group`] joins them for one group; after scoring, the outcomes go into a [`StepFeedback`]
+//! for the controller and into [`StepStats`] for the [`Detectors`]. The crate knows no tokenizer,
+//! no model and no verifier: traces are ids with (if known) their text, and every random number
+//! comes from a generator that the caller keys.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+
+mod amount;
+mod answer;
+mod budget;
+mod controller;
+mod cut;
+mod cutter;
+mod detect;
+mod error;
+mod feedback;
+mod plan;
+mod protect;
+mod selector;
+mod snapshot;
+mod trace;
+
+pub use amount::{Amount, AmountUnit, Rounding};
+pub use answer::AnswerMarkers;
+pub use budget::Budget;
+pub use controller::{
+    BinomialCosine, Fixed, LengthController, Query, Random, Ratio, RatioConfig, Schedule, Shape,
+    Target, TargetConfig, ZeroReward,
+};
+pub use cut::{Cut, CutLimits, Passes, cut};
+pub use cutter::{CutReason, Cutter, Proposal, Snap, TokenCutter, Unit, UnitCutter};
+pub use detect::{Detector, Detectors, StepStats, Thresholds, Warning};
+pub use error::{Error, Result};
+pub use feedback::{
+    Estimate, ExampleFeedback, ExampleId, Outcome, Signal, Smoothing, Statistic, StepFeedback,
+    Stratum, Which,
+};
+pub use plan::{GroupPlan, MemberPlan, Parts, plan_group, plan_members};
+pub use protect::Protected;
+pub use selector::{
+    All, AllButOne, FixedFraction, Level, Member, NoOne, Played, Revision, Selector,
+};
+pub use snapshot::Snapshot;
+pub use trace::Trace;
+
+/// Id of a token in a model's vocabulary.
+pub type TokenId = u32;

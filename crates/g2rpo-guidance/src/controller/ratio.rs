@@ -1,0 +1,397 @@
+use std::collections::VecDeque;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{LengthController, Query};
+use crate::{
+    Amount, AmountUnit, Result, Rounding, Signal, Smoothing, Snapshot, StepFeedback, error::within,
+};
+
+/// What the ratio rule does when the reward, or the mean of the rewards before it, is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroReward {
+    /// The length stays; the reward enters the history. The released code, and the default.
+    #[default]
+    Skip,
+    /// The length stays and the step is forgotten: the history holds positive rewards only.
+    Drop,
+    /// This number is added to both sides of the ratio. The reproduction uses 1e-8, with which a
+    /// single zero sends the length to its maximum and the next reward sends it to its minimum.
+    Epsilon(f64),
+    /// The length goes to its maximum.
+    Maximum,
+}
+
+/// Numbers of the ratio rule. The default is [`RatioConfig::paper`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RatioConfig {
+    /// Unit of all lengths here. The paper counts tokens.
+    pub unit: AmountUnit,
+    /// ℓ₀, the first length.
+    pub initial: f64,
+    /// Smallest length, at least 0. The released code and the reproduction use 1; a length of 0
+    /// could never grow again under a rule that multiplies.
+    pub min: f64,
+    /// ℓmax, the largest length.
+    pub max: f64,
+    /// T, the number of past rewards the new one is compared with.
+    pub window: usize,
+    /// The length changes after every `every`-th step.
+    pub every: u64,
+    /// What happens when a reward is 0.
+    pub zero_reward: ZeroReward,
+    /// Rounding of the length that is kept; `None` keeps it real.
+    pub rounding: Option<Rounding>,
+    /// Exponent of the ratio, above 0: below 1 damps it. The paper has 1.
+    pub gain: f64,
+    /// What is compared. The paper compares the mean reward of all rollouts.
+    pub signal: Signal,
+    /// Smoothing of the signal.
+    pub smoothing: Smoothing,
+}
+
+impl Default for RatioConfig {
+    fn default() -> Self {
+        Self::paper()
+    }
+}
+
+impl RatioConfig {
+    /// The rule as the paper states it (arXiv 2508.13023): an update after every step, the mean of
+    /// the previous `min(T, k)` rewards, T = 2. What the paper leaves open is settled so: zero
+    /// rewards are skipped, the length is kept real, at least 1, and starts at ℓmax = 3072 as in
+    /// the released code.
+    pub fn paper() -> Self {
+        Self {
+            unit: AmountUnit::Tokens,
+            initial: 3072.0,
+            min: 1.0,
+            max: 3072.0,
+            window: 2,
+            every: 1,
+            zero_reward: ZeroReward::Skip,
+            rounding: None,
+            gain: 1.0,
+            signal: Signal::REWARD,
+            smoothing: Smoothing::None,
+        }
+    }
+
+    /// The rule as the released trainer executes it: two steps collect, the third updates, the
+    /// length is rounded down.
+    pub fn released() -> Self {
+        Self {
+            every: 3,
+            rounding: Some(Rounding::Floor),
+            ..Self::paper()
+        }
+    }
+
+    /// The rule of the independent reproduction: every step, 1e-8 added to both sides, rounded to
+    /// the nearest, from 384 of at most 768 tokens.
+    pub fn reproduction() -> Self {
+        Self {
+            initial: 384.0,
+            max: 768.0,
+            zero_reward: ZeroReward::Epsilon(1e-8),
+            rounding: Some(Rounding::Nearest),
+            ..Self::paper()
+        }
+    }
+}
+
+/// G²RPO-A's rule: the length follows the reward's past over its present.
+///
+/// ```text
+/// ℓ' = clamp(ℓ · ((1/m) Σ_{τ=1..m} r_{k-τ} / r_k)^gain, min, max),   m = min(T, k)
+/// ```
+///
+/// Rewards that rise shorten the guidance, rewards that fall lengthen it. There is no set-point:
+/// the length depends on how far the reward has come, not on where it is (docs/algorithm.md).
+///
+/// Rewards below 0 count as 0. A step without any rollout of the signal's kind changes nothing.
+///
+/// ```
+/// use g2rpo_guidance::{Ratio, RatioConfig};
+/// let mut ratio = Ratio::new(RatioConfig { initial: 100.0, ..RatioConfig::paper() })?;
+/// for reward in [0.2, 0.4, 0.4] {
+///     ratio.step(reward);
+/// }
+/// // 100 · 0.2/0.4 = 50, then 50 · (0.2 + 0.4)/2/0.4 = 37.5
+/// assert!((ratio.length() - 37.5).abs() < 1e-12);
+/// # Ok::<(), g2rpo_guidance::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ratio {
+    config: RatioConfig,
+    length: f64,
+    history: VecDeque<f64>,
+    seen: u64,
+    smoothed: Option<f64>,
+}
+
+const KIND: &str = "ratio";
+
+impl Ratio {
+    /// Starts at `config.initial`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
+    pub fn new(config: RatioConfig) -> Result<Self> {
+        within("max", config.max, 0.0, f64::MAX, "[0, ∞)")?;
+        within("min", config.min, 0.0, config.max, "[0, max]")?;
+        within(
+            "initial",
+            config.initial,
+            config.min,
+            config.max,
+            "[min, max]",
+        )?;
+        within("window", config.window as f64, 1.0, f64::MAX, "[1, ∞)")?;
+        within("every", config.every as f64, 1.0, f64::MAX, "[1, ∞)")?;
+        within("gain", config.gain, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+        if let ZeroReward::Epsilon(eps) = config.zero_reward {
+            within("epsilon", eps, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+        }
+        config.smoothing.check()?;
+        Ok(Self {
+            config,
+            length: config.initial,
+            history: VecDeque::new(),
+            seen: 0,
+            smoothed: None,
+        })
+    }
+
+    /// The present length, in the configured unit.
+    pub fn length(&self) -> f64 {
+        self.length
+    }
+
+    /// One step with the given value of the signal. NaN and infinities are ignored, numbers below
+    /// 0 count as 0.
+    pub fn step(&mut self, reward: f64) {
+        if !reward.is_finite() {
+            return;
+        }
+        let reward = reward.max(0.0);
+        let zero = reward == 0.0;
+        if zero && self.config.zero_reward == ZeroReward::Drop {
+            return;
+        }
+        self.seen += 1;
+        if !self.history.is_empty() && self.seen.is_multiple_of(self.config.every) {
+            let mean = self.history.iter().sum::<f64>() / self.history.len() as f64;
+            if let Some(length) = self.updated(mean, reward) {
+                self.length = self.kept(length);
+            }
+        }
+        self.history.push_back(reward);
+        if self.history.len() > self.config.window {
+            self.history.pop_front();
+        }
+    }
+
+    fn updated(&self, mean: f64, reward: f64) -> Option<f64> {
+        let (above, below) = match self.config.zero_reward {
+            ZeroReward::Epsilon(eps) => (mean + eps, reward + eps),
+            ZeroReward::Maximum if mean == 0.0 || reward == 0.0 => return Some(self.config.max),
+            _ if mean == 0.0 || reward == 0.0 => return None,
+            _ => (mean, reward),
+        };
+        // The product first, as the released code has it: rounding down makes the order matter.
+        Some(if self.config.gain == 1.0 {
+            self.length * above / below
+        } else {
+            self.length * (above / below).powf(self.config.gain)
+        })
+    }
+
+    fn kept(&self, length: f64) -> f64 {
+        // Neither NaN (0 · ∞) nor an infinity survives the clamp.
+        let length = if length.is_nan() { self.length } else { length };
+        let length = length.clamp(self.config.min, self.config.max);
+        let rounded = match self.config.rounding {
+            None | Some(Rounding::Stochastic) => length,
+            Some(rounding) => rounding.apply(length, 0.0) as f64,
+        };
+        rounded.clamp(self.config.min, self.config.max)
+    }
+}
+
+impl LengthController for Ratio {
+    fn amount(&self, _: &Query, _: &mut dyn Rng) -> Amount {
+        self.config.unit.of(self.length)
+    }
+
+    fn observe(&mut self, feedback: &StepFeedback) {
+        if let Some(estimate) = self.config.signal.of(feedback) {
+            let value = self.config.smoothing.apply(estimate, self.smoothed);
+            self.smoothed = Some(value);
+            self.step(value);
+        }
+    }
+
+    fn state(&self) -> Snapshot {
+        let mut saved = Snapshot::new(KIND);
+        saved.set("length", self.length);
+        saved.set("seen", self.seen as f64);
+        saved.set_series("history", self.history.iter().copied());
+        if let Some(smoothed) = self.smoothed {
+            saved.set("smoothed", smoothed);
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
+        let saved = saved.check_kind(KIND)?;
+        let length = saved.get_within("length", self.config.min, self.config.max)?;
+        let seen = saved.get_within("seen", 0.0, u64::MAX as f64)?;
+        let history = saved.get_series("history")?;
+        let smoothed = saved.get_opt("smoothed")?;
+        self.length = length;
+        self.seen = seen as u64;
+        self.smoothed = smoothed;
+        // A shorter window than the saved one keeps the latest.
+        let extra = history.len().saturating_sub(self.config.window);
+        self.history = history.into_iter().skip(extra).collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{reward_of, rng, step_of};
+    use super::*;
+
+    fn lengths(config: RatioConfig, rewards: &[f64]) -> Vec<f64> {
+        let mut ratio = Ratio::new(config).unwrap();
+        rewards
+            .iter()
+            .map(|&r| {
+                ratio.observe(&reward_of(0, r));
+                ratio.length()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_paper_by_hand() {
+        let config = RatioConfig {
+            initial: 100.0,
+            max: 400.0,
+            ..RatioConfig::paper()
+        };
+        // Means of what came before: –, .5, .5, .5, .75 over 0.5, 0.5, 1, .5, .25.
+        assert_eq!(
+            lengths(config, &[0.5, 0.5, 0.5, 1.0, 0.25]),
+            [100.0, 100.0, 100.0, 50.0, 150.0]
+        );
+    }
+
+    #[test]
+    fn the_released_cycle_by_hand() {
+        let config = RatioConfig {
+            initial: 100.0,
+            ..RatioConfig::released()
+        };
+        // 100·.3/.4 = 75; 75·.5/.6 = 62.5, floored.
+        let got = lengths(config, &[0.2, 0.4, 0.4, 0.5, 0.5, 0.6]);
+        assert_eq!(got, [100.0, 100.0, 75.0, 75.0, 75.0, 62.0]);
+    }
+
+    #[test]
+    fn zero_policies_differ_as_documented() {
+        let with = |zero_reward| RatioConfig {
+            initial: 100.0,
+            max: 800.0,
+            zero_reward,
+            ..RatioConfig::paper()
+        };
+        let rewards = [0.5, 0.0, 0.5];
+        assert_eq!(
+            lengths(with(ZeroReward::Skip), &rewards),
+            [100.0, 100.0, 50.0]
+        );
+        assert_eq!(
+            lengths(with(ZeroReward::Drop), &rewards),
+            [100.0, 100.0, 100.0]
+        );
+        assert_eq!(
+            lengths(with(ZeroReward::Maximum), &rewards),
+            [100.0, 800.0, 400.0]
+        );
+        let eps = lengths(with(ZeroReward::Epsilon(1e-8)), &rewards);
+        assert_eq!(eps[1], 800.0);
+        assert!((eps[2] - 400.0).abs() < 1e-4);
+        // A history of zeros and one success: to the floor in one step.
+        let collapse = lengths(with(ZeroReward::Epsilon(1e-8)), &[0.0, 0.0, 0.5]);
+        assert_eq!(collapse, [100.0, 100.0, 1.0]);
+    }
+
+    #[test]
+    fn negative_and_missing_rewards_do_no_harm() {
+        let config = RatioConfig {
+            initial: 100.0,
+            ..RatioConfig::paper()
+        };
+        assert_eq!(
+            lengths(config, &[0.5, -0.5, f64::NAN, 0.5]),
+            [100.0, 100.0, 100.0, 50.0]
+        );
+        let mut ratio = Ratio::new(config).unwrap();
+        ratio.observe(&StepFeedback::new(0));
+        assert_eq!(ratio.length(), 100.0);
+    }
+
+    #[test]
+    fn the_signal_and_its_smoothing_are_used() {
+        let config = RatioConfig {
+            initial: 100.0,
+            signal: Signal::GUIDED_SUCCESS,
+            smoothing: Smoothing::Beta { a: 1.0, b: 1.0 },
+            ..RatioConfig::paper()
+        };
+        let mut ratio = Ratio::new(config).unwrap();
+        ratio.observe(&step_of(0, 100.0, 0, 2));
+        ratio.observe(&step_of(1, 100.0, 2, 2));
+        // (0 + 1)/4 over (2 + 1)/4.
+        assert!((ratio.length() - 100.0 / 3.0).abs() < 1e-12);
+        let amount = ratio.amount(&Query::default(), &mut rng());
+        assert_eq!(amount, Amount::Tokens(ratio.length()));
+    }
+
+    #[test]
+    fn settings_outside_their_domain_are_refused() {
+        let bad = [
+            RatioConfig {
+                initial: 4000.0,
+                ..RatioConfig::paper()
+            },
+            RatioConfig {
+                min: -1.0,
+                ..RatioConfig::paper()
+            },
+            RatioConfig {
+                window: 0,
+                ..RatioConfig::paper()
+            },
+            RatioConfig {
+                every: 0,
+                ..RatioConfig::paper()
+            },
+            RatioConfig {
+                max: f64::NAN,
+                ..RatioConfig::paper()
+            },
+            RatioConfig {
+                gain: 0.0,
+                ..RatioConfig::paper()
+            },
+        ];
+        assert!(bad.into_iter().all(|config| Ratio::new(config).is_err()));
+    }
+}

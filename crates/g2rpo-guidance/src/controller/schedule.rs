@@ -1,0 +1,268 @@
+use std::f64::consts::PI;
+
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+use super::{LengthController, Query};
+use crate::{Amount, AmountUnit, Result, StepFeedback, amount::uniform, error::within};
+
+/// How a schedule goes from its start to its end; `t` runs from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// `start + (end - start) · t`.
+    #[default]
+    Linear,
+    /// `end + (start - end) · (1 + cos πt) / 2`.
+    Cosine,
+    /// `start + (end - start) · t^exponent`. When the amount falls, an exponent above 1 stays high
+    /// for long (concave) and one below 1 drops early (convex).
+    Power {
+        /// Above 0.
+        exponent: f64,
+    },
+}
+
+/// An amount that depends on the step alone.
+///
+/// ```
+/// use g2rpo_guidance::{AmountUnit, Schedule, Shape};
+/// let linear = Schedule { start: 40.0, end: 0.0, steps: 100, ..Schedule::default() };
+/// assert_eq!(linear.value(25), 30.0);
+/// assert_eq!(linear.value(500), 0.0);
+/// // Prefix-RFT's: 95 % to 5 % of the trace.
+/// let cosine = Schedule { shape: Shape::Cosine, start: 0.95, end: 0.05, unit: AmountUnit::Fraction, ..linear };
+/// assert!((cosine.value(50) - 0.5).abs() < 1e-15);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Schedule {
+    /// The way between the ends.
+    pub shape: Shape,
+    /// Amount at step 0.
+    pub start: f64,
+    /// Amount at step `steps`.
+    pub end: f64,
+    /// Number of steps from start to end; 0 means the end from the beginning.
+    pub steps: u64,
+    /// Amount behind step `steps`; `None` stays at `end`.
+    pub after: Option<f64>,
+    /// The unit of the amounts.
+    pub unit: AmountUnit,
+}
+
+impl Default for Schedule {
+    /// Linear from the whole trace to nothing in 1000 steps.
+    fn default() -> Self {
+        Self {
+            shape: Shape::Linear,
+            start: 1.0,
+            end: 0.0,
+            steps: 1000,
+            after: None,
+            unit: AmountUnit::Fraction,
+        }
+    }
+}
+
+impl Schedule {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for amounts below 0 and exponents of 0 or less.
+    pub fn check(&self) -> Result<()> {
+        within("start", self.start, 0.0, f64::MAX, "[0, ∞)")?;
+        within("end", self.end, 0.0, f64::MAX, "[0, ∞)")?;
+        within("after", self.after.unwrap_or(0.0), 0.0, f64::MAX, "[0, ∞)")?;
+        if let Shape::Power { exponent } = self.shape {
+            within("exponent", exponent, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+        }
+        Ok(())
+    }
+
+    /// The amount at a step.
+    pub fn value(&self, step: u64) -> f64 {
+        if let (Some(after), true) = (self.after, step > self.steps) {
+            return after;
+        }
+        if step >= self.steps {
+            return self.end;
+        }
+        let t = step as f64 / self.steps as f64;
+        let Self { start, end, .. } = *self;
+        match self.shape {
+            Shape::Linear => start + (end - start) * t,
+            Shape::Cosine => end + (start - end) * 0.5 * (1.0 + (PI * t).cos()),
+            Shape::Power { exponent } => start + (end - start) * t.powf(exponent),
+        }
+    }
+}
+
+impl LengthController for Schedule {
+    fn amount(&self, query: &Query, _: &mut dyn Rng) -> Amount {
+        self.unit.of(self.value(query.step))
+    }
+
+    fn observe(&mut self, _: &StepFeedback) {}
+}
+
+/// A uniform amount, drawn anew for every group: variety without adaptation. Over a fraction of
+/// the trace this is the mixture of R3 (arXiv 2402.05808).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Random {
+    /// Smallest amount.
+    pub low: f64,
+    /// Largest amount.
+    pub high: f64,
+    /// The unit of the amounts.
+    pub unit: AmountUnit,
+}
+
+impl Default for Random {
+    /// Any fraction of the trace.
+    fn default() -> Self {
+        Self {
+            low: 0.0,
+            high: 1.0,
+            unit: AmountUnit::Fraction,
+        }
+    }
+}
+
+impl LengthController for Random {
+    fn amount(&self, _: &Query, rng: &mut dyn Rng) -> Amount {
+        self.unit
+            .of(self.low + (self.high - self.low) * uniform(rng))
+    }
+
+    fn observe(&mut self, _: &StepFeedback) {}
+}
+
+/// UFT's length (arXiv 2505.16984): the trace is divided into `slices` equal parts, and the number
+/// of parts given is `Binomial(slices, p_t)` with `p_t` falling as a cosine; after that nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BinomialCosine {
+    /// Most parts; a trace with fewer tokens has as many parts as tokens. UFT: 5.
+    pub slices: usize,
+    /// Probability at step 0. UFT: 0.95.
+    pub p_high: f64,
+    /// Probability at step `steps`. UFT: 0.05.
+    pub p_low: f64,
+    /// Steps with guidance; none is given from then on. UFT: 300 of 500.
+    pub steps: u64,
+}
+
+impl Default for BinomialCosine {
+    fn default() -> Self {
+        Self {
+            slices: 5,
+            p_high: 0.95,
+            p_low: 0.05,
+            steps: 300,
+        }
+    }
+}
+
+impl BinomialCosine {
+    /// The probability at a step; 0 from `steps` on.
+    pub fn probability(&self, step: u64) -> f64 {
+        if step >= self.steps {
+            return 0.0;
+        }
+        let t = step as f64 / self.steps as f64;
+        self.p_low + 0.5 * (self.p_high - self.p_low) * (1.0 + (PI * t).cos())
+    }
+}
+
+impl LengthController for BinomialCosine {
+    fn amount(&self, query: &Query, rng: &mut dyn Rng) -> Amount {
+        let p = self.probability(query.step);
+        let slices = match query.trace_len {
+            0 => self.slices,
+            n => self.slices.min(n),
+        };
+        let given = (0..slices).filter(|_| rng.random::<f64>() < p).count();
+        match slices {
+            0 => Amount::Fraction(0.0),
+            _ => Amount::Fraction(given as f64 / slices as f64),
+        }
+    }
+
+    fn observe(&mut self, _: &StepFeedback) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rng;
+    use super::*;
+
+    #[test]
+    fn shapes_meet_at_both_ends_and_order_in_between() {
+        let schedule = |shape| Schedule {
+            shape,
+            start: 8.0,
+            end: 2.0,
+            steps: 4,
+            ..Schedule::default()
+        };
+        let at = |shape, step| schedule(shape).value(step);
+        let convex = Shape::Power { exponent: 0.5 };
+        let concave = Shape::Power { exponent: 2.0 };
+        for shape in [Shape::Linear, Shape::Cosine, convex, concave] {
+            assert_eq!((at(shape, 0), at(shape, 4), at(shape, 9)), (8.0, 2.0, 2.0));
+        }
+        // t = 1/4: 8 - 6/4, 8 - 6/2, 8 - 6/16.
+        assert_eq!(at(Shape::Linear, 1), 6.5);
+        assert_eq!(at(convex, 1), 5.0);
+        assert_eq!(at(concave, 1), 7.625);
+        let after = Schedule {
+            after: Some(0.0),
+            ..schedule(Shape::Linear)
+        };
+        assert_eq!((after.value(4), after.value(5)), (2.0, 0.0));
+        let at_once = Schedule {
+            steps: 0,
+            ..schedule(Shape::Cosine)
+        };
+        assert_eq!(at_once.value(0), 2.0);
+    }
+
+    #[test]
+    fn binomial_has_the_mean_of_its_cosine() {
+        let uft = BinomialCosine::default();
+        assert!((uft.probability(150) - 0.5).abs() < 1e-12);
+        assert_eq!(uft.probability(300), 0.0);
+        let mut rng = rng();
+        let query = Query {
+            step: 150,
+            trace_len: 60,
+            ..Query::default()
+        };
+        let n = 4000;
+        let sum: f64 = (0..n).map(|_| uft.amount(&query, &mut rng).value()).sum();
+        // Standard error of the mean: sqrt(.25 / 5 / 4000) = 0.0035.
+        assert!((sum / f64::from(n) - 0.5).abs() < 0.014);
+        let short = Query {
+            trace_len: 2,
+            ..query
+        };
+        assert!((0..50).all(|_| [0.0, 0.5, 1.0].contains(&uft.amount(&short, &mut rng).value())));
+    }
+
+    #[test]
+    fn random_stays_between_its_ends() {
+        let random = Random {
+            low: 2.0,
+            high: 5.0,
+            unit: AmountUnit::Tokens,
+        };
+        let mut rng = rng();
+        let draws: Vec<f64> = (0..200)
+            .map(|_| random.amount(&Query::default(), &mut rng).value())
+            .collect();
+        assert!(draws.iter().all(|x| (2.0..5.0).contains(x)));
+        assert!(draws.iter().any(|x| *x < 2.3) && draws.iter().any(|x| *x > 4.7));
+    }
+}

@@ -1,0 +1,204 @@
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{LengthController, Query};
+use crate::{Amount, AmountUnit, Result, Signal, Smoothing, Snapshot, StepFeedback, error::within};
+
+/// Numbers of the set-point rule.
+///
+/// The form is `AdaRFT`'s (arXiv 2504.05520) applied to guidance; the defaults were chosen on the
+/// combination lock (docs/results.md).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TargetConfig {
+    /// Unit of all lengths here.
+    pub unit: AmountUnit,
+    /// ℓ₀, the first length.
+    pub initial: f64,
+    /// Smallest length. Default 0: guidance can end.
+    pub min: f64,
+    /// ℓmax, the largest length.
+    pub max: f64,
+    /// p*, the share of successes to aim for, in (0, 1). Default 0.5, where a group most often
+    /// holds both outcomes.
+    pub target: f64,
+    /// η: the largest change in one step, as a part of `max`. Default 0.1.
+    pub rate: f64,
+    /// κ: how sharply the step follows the error. Default 2.
+    pub sharpness: f64,
+    /// What is held at the target. Default the success of guided rollouts: that of unguided ones
+    /// stays 0 for as long as guidance is needed, and would only wind the length up.
+    pub signal: Signal,
+    /// Smoothing of the signal. Default Beta(1, 1).
+    pub smoothing: Smoothing,
+}
+
+impl Default for TargetConfig {
+    fn default() -> Self {
+        Self {
+            unit: AmountUnit::Fraction,
+            initial: 0.5,
+            min: 0.0,
+            max: 1.0,
+            target: 0.5,
+            rate: 0.1,
+            sharpness: 2.0,
+            signal: Signal::GUIDED_SUCCESS,
+            smoothing: Smoothing::Beta { a: 1.0, b: 1.0 },
+        }
+    }
+}
+
+/// A controller with a set-point:
+///
+/// ```text
+/// ℓ' = clamp(ℓ + η · ℓmax · tanh(κ · (p* - p̂)), min, max)
+/// ```
+///
+/// Bounded change per step, no special case at reward 0, and 0 is within reach. A step without
+/// any rollout of the signal's kind changes nothing.
+///
+/// ```
+/// use g2rpo_guidance::{Target, TargetConfig};
+/// let mut target = Target::new(TargetConfig { initial: 0.5, ..TargetConfig::default() })?;
+/// target.step(0.5);
+/// assert_eq!(target.length(), 0.5);
+/// target.step(0.0);
+/// assert!((target.length() - (0.5 + 0.1 * 1.0f64.tanh())).abs() < 1e-15);
+/// # Ok::<(), g2rpo_guidance::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    config: TargetConfig,
+    length: f64,
+    smoothed: Option<f64>,
+}
+
+const KIND: &str = "target";
+
+impl Target {
+    /// Starts at `config.initial`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
+    pub fn new(config: TargetConfig) -> Result<Self> {
+        within("max", config.max, 0.0, f64::MAX, "[0, ∞)")?;
+        within("min", config.min, 0.0, config.max, "[0, max]")?;
+        within(
+            "initial",
+            config.initial,
+            config.min,
+            config.max,
+            "[min, max]",
+        )?;
+        within("target", config.target, 0.0, 1.0, "[0, 1]")?;
+        within("rate", config.rate, 0.0, 1.0, "[0, 1]")?;
+        within("sharpness", config.sharpness, 0.0, f64::MAX, "[0, ∞)")?;
+        config.smoothing.check()?;
+        Ok(Self {
+            config,
+            length: config.initial,
+            smoothed: None,
+        })
+    }
+
+    /// The present length, in the configured unit.
+    pub fn length(&self) -> f64 {
+        self.length
+    }
+
+    /// One step with the given share of successes. NaN and infinities are ignored.
+    pub fn step(&mut self, success: f64) {
+        if !success.is_finite() {
+            return;
+        }
+        let c = &self.config;
+        let change = c.rate * c.max * (c.sharpness * (c.target - success)).tanh();
+        self.length = (self.length + change).clamp(c.min, c.max);
+    }
+}
+
+impl LengthController for Target {
+    fn amount(&self, _: &Query, _: &mut dyn Rng) -> Amount {
+        self.config.unit.of(self.length)
+    }
+
+    fn observe(&mut self, feedback: &StepFeedback) {
+        if let Some(estimate) = self.config.signal.of(feedback) {
+            let value = self.config.smoothing.apply(estimate, self.smoothed);
+            self.smoothed = Some(value);
+            self.step(value);
+        }
+    }
+
+    fn state(&self) -> Snapshot {
+        let mut saved = Snapshot::new(KIND);
+        saved.set("length", self.length);
+        if let Some(smoothed) = self.smoothed {
+            saved.set("smoothed", smoothed);
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
+        let saved = saved.check_kind(KIND)?;
+        let length = saved.get_within("length", self.config.min, self.config.max)?;
+        self.smoothed = saved.get_opt("smoothed")?;
+        self.length = length;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::step_of;
+    use super::*;
+
+    #[test]
+    fn steps_by_hand() {
+        let config = TargetConfig {
+            unit: AmountUnit::Tokens,
+            initial: 50.0,
+            max: 100.0,
+            ..TargetConfig::default()
+        };
+        let mut target = Target::new(config).unwrap();
+        // 3 of 6 guided succeed: (3 + 1)/(6 + 2) is the set-point.
+        target.observe(&step_of(0, 50.0, 3, 6));
+        assert_eq!(target.length(), 50.0);
+        // 6 of 6: 7/8; 50 - 10·tanh(0.75).
+        target.observe(&step_of(1, 50.0, 6, 6));
+        assert!((target.length() - (50.0 - 10.0 * 0.75f64.tanh())).abs() < 1e-12);
+        for step in 2..40 {
+            target.observe(&step_of(step, 0.0, 6, 6));
+        }
+        assert_eq!(target.length(), 0.0);
+        for step in 40..100 {
+            target.observe(&step_of(step, 0.0, 0, 6));
+        }
+        assert_eq!(target.length(), 100.0);
+    }
+
+    #[test]
+    fn without_guided_rollouts_nothing_moves() {
+        let mut target = Target::new(TargetConfig::default()).unwrap();
+        let before = target.clone();
+        target.observe(&StepFeedback::new(0));
+        target.step(f64::NAN);
+        assert_eq!(target, before);
+    }
+
+    #[test]
+    fn settings_outside_their_domain_are_refused() {
+        let d = TargetConfig::default();
+        assert!(Target::new(TargetConfig { target: 1.5, ..d }).is_err());
+        assert!(Target::new(TargetConfig { initial: 2.0, ..d }).is_err());
+        assert!(
+            Target::new(TargetConfig {
+                rate: f64::NAN,
+                ..d
+            })
+            .is_err()
+        );
+    }
+}

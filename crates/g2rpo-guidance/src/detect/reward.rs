@@ -1,0 +1,113 @@
+//! Detectors that look at rewards.
+
+use super::{Numbers, View};
+
+/// Share of groups with equal rewards, beside what independent rollouts at this success would give.
+pub(super) fn zero_variance(view: &View<'_>) -> Option<Numbers> {
+    let fraction = view.now.frac_reward_zero_std?;
+    let mut numbers = vec![("frac_reward_zero_std", fraction)];
+    if let (Some(p), g @ 2..) = (view.now.success, view.now.group_size) {
+        let g = g as i32;
+        numbers.push(("expected", p.powi(g) + (1.0 - p).powi(g)));
+    }
+    (fraction >= view.thresholds.zero_variance).then_some(numbers)
+}
+
+pub(super) fn identity_only_variance(view: &View<'_>) -> Option<Numbers> {
+    let fraction = view.now.frac_identity_only?;
+    (fraction >= view.thresholds.identity_only).then(|| {
+        let mut numbers = vec![("frac_identity_only", fraction)];
+        numbers.extend(view.now.success_guided.map(|s| ("success_guided", s)));
+        numbers.extend(view.now.success_unguided.map(|s| ("success_unguided", s)));
+        numbers
+    })
+}
+
+pub(super) fn all_guided_saturated(view: &View<'_>) -> Option<Numbers> {
+    let success = view.now.success_guided?;
+    let all = view.now.guided_fraction? >= 1.0;
+    (all && success > view.thresholds.saturated).then(|| vec![("success_guided", success)])
+}
+
+pub(super) fn zero_reward(view: &View<'_>) -> Option<Numbers> {
+    let reward = view.now.reward?;
+    let expected = view.now.success? * view.now.n_rollouts as f64;
+    (reward == 0.0 || expected < view.thresholds.min_successes)
+        .then(|| vec![("reward", reward), ("expected_successes", expected)])
+}
+
+pub(super) fn invalid_reward(view: &View<'_>) -> Option<Numbers> {
+    let invalid = view.now.invalid_rewards;
+    (invalid > 0).then(|| vec![("invalid_rewards", invalid as f64)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Detector, Detectors, StepStats};
+
+    fn goes_off(detector: Detector, stats: &StepStats) -> bool {
+        let warnings = Detectors::default().observe(stats);
+        warnings.iter().any(|w| w.detector == detector)
+    }
+
+    #[test]
+    fn groups_without_variance() {
+        // 16 groups of 8 at 2 % success: 85 % of groups are all wrong by chance alone.
+        let stats = |fraction| StepStats {
+            group_size: 8,
+            success: Some(0.02),
+            frac_reward_zero_std: Some(fraction),
+            ..StepStats::default()
+        };
+        assert!(goes_off(Detector::ZeroVariance, &stats(0.875)));
+        assert!(!goes_off(Detector::ZeroVariance, &stats(0.25)));
+        let warning = &Detectors::default().observe(&stats(0.875))[0];
+        assert!((warning.numbers[1].1 - 0.98f64.powi(8)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn variance_by_identity_alone() {
+        let stats = |fraction| StepStats {
+            frac_identity_only: Some(fraction),
+            success_guided: Some(1.0),
+            success_unguided: Some(0.0),
+            ..StepStats::default()
+        };
+        assert!(goes_off(Detector::IdentityOnlyVariance, &stats(0.9)));
+        assert!(!goes_off(Detector::IdentityOnlyVariance, &stats(0.1)));
+    }
+
+    #[test]
+    fn everybody_guided_and_right() {
+        let stats = |guided, success| StepStats {
+            guided_fraction: Some(guided),
+            success_guided: Some(success),
+            ..StepStats::default()
+        };
+        assert!(goes_off(Detector::AllGuidedSaturated, &stats(1.0, 0.98)));
+        assert!(!goes_off(Detector::AllGuidedSaturated, &stats(0.25, 0.98)));
+        assert!(!goes_off(Detector::AllGuidedSaturated, &stats(1.0, 0.6)));
+    }
+
+    #[test]
+    fn too_few_successes() {
+        let stats = |success| StepStats {
+            n_rollouts: 280,
+            reward: Some(success),
+            success: Some(success),
+            ..StepStats::default()
+        };
+        assert!(goes_off(Detector::ZeroReward, &stats(2.0 / 280.0)));
+        assert!(!goes_off(Detector::ZeroReward, &stats(20.0 / 280.0)));
+    }
+
+    #[test]
+    fn rewards_that_are_no_numbers() {
+        let stats = |n| StepStats {
+            invalid_rewards: n,
+            ..StepStats::default()
+        };
+        assert!(goes_off(Detector::InvalidReward, &stats(1)));
+        assert!(!goes_off(Detector::InvalidReward, &stats(0)));
+    }
+}

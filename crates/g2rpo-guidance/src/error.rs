@@ -1,0 +1,113 @@
+use crate::ExampleId;
+
+/// What can be wrong with a configuration, a trace or a saved state handed to this crate.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is outside its domain.
+    #[error("{name} = {value} is outside its domain {domain}")]
+    Config {
+        /// Name of the field.
+        name: &'static str,
+        /// The value given.
+        value: f64,
+        /// The accepted range, as mathematicians write it.
+        domain: &'static str,
+    },
+    /// A group is too small to be compared with itself.
+    #[error(
+        "group size {got}: a group needs at least 2 members, because an advantage is a difference from the others"
+    )]
+    GroupSize {
+        /// The number of members asked for.
+        got: usize,
+    },
+    /// A selector left out or repeated a member, or named one that does not exist.
+    #[error("the selector planned {got} members for a group of {expected}")]
+    MemberCount {
+        /// The size of the group.
+        expected: usize,
+        /// Members planned.
+        got: usize,
+    },
+    /// A member to be replaced does not exist.
+    #[error("member {member} cannot be replaced in a group of {group_size}")]
+    Member {
+        /// Index of the member.
+        member: usize,
+        /// Number of members there are.
+        group_size: usize,
+    },
+    /// Token boundaries do not fit the ids or the text of a trace.
+    #[error("trace: {what}: expected {expected}, got {got}")]
+    Trace {
+        /// What does not fit.
+        what: &'static str,
+        /// The number that the other parts imply.
+        expected: usize,
+        /// The number found.
+        got: usize,
+    },
+    /// The bytes of a trace's tokens are not UTF-8.
+    #[error("trace: the bytes of the tokens are not UTF-8 from byte {valid_up_to} on")]
+    Utf8 {
+        /// Length of the valid part.
+        valid_up_to: usize,
+    },
+    /// A saved state belongs to something else.
+    #[error("saved state of `{got}` cannot be restored into `{expected}`")]
+    SnapshotKind {
+        /// The controller that should be restored.
+        expected: String,
+        /// The controller that was saved.
+        got: String,
+    },
+    /// A saved state lacks a number, or holds one that cannot be right.
+    #[error("saved state of `{kind}`: {field} is {found}")]
+    SnapshotField {
+        /// The controller that was saved.
+        kind: String,
+        /// The name of the number.
+        field: String,
+        /// What was found instead.
+        found: String,
+    },
+    /// No method preset has this name.
+    #[error("no method preset is called `{name}`; known: {known}")]
+    UnknownPreset {
+        /// The name asked for.
+        name: String,
+        /// All names, separated by commas.
+        known: String,
+    },
+    /// An example is not in the table that should know it.
+    #[error("example {example} is not in the {table}")]
+    UnknownExample {
+        /// The example.
+        example: ExampleId,
+        /// The table that was searched.
+        table: &'static str,
+    },
+}
+
+/// [`std::result::Result`] with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// `Ok(value)` if `low <= value <= high`; NaN is refused.
+pub(crate) fn within(
+    name: &'static str,
+    value: f64,
+    low: f64,
+    high: f64,
+    domain: &'static str,
+) -> Result<f64> {
+    if value >= low && value <= high {
+        Ok(value)
+    } else {
+        Err(Error::Config {
+            name,
+            value,
+            domain,
+        })
+    }
+}
