@@ -1,0 +1,134 @@
+//! Finds libtorch the way `torch-sys` does, so that programs find it again when they start.
+//!
+//! `torch-sys` tells the linker where libtorch is, but the path is not kept in the program, and a
+//! build script can add link arguments to its own package only. So this script
+//! - hands the path on to packages that depend on this one, as `DEP_G2RPO_LIBTORCH_RPATH`: their
+//!   build scripts turn it into an rpath (`crates/g2rpo/build.rs` is made to be reused),
+//! - gives this package's own tests the same rpath,
+//! - puts a link to the folder into `OUT_DIR`: cargo adds search paths inside its target folder to
+//!   the library path of everything it starts, and doctests have no other way to find libraries.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+/// The release that `tch` binds; its own check sees only the `build-version` file of the zip files.
+const TORCH_VERSION: &str = "2.11.0";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    for name in [
+        "LIBTORCH",
+        "LIBTORCH_LIB",
+        "LIBTORCH_USE_PYTORCH",
+        "LIBTORCH_BYPASS_VERSION_CHECK",
+        "VIRTUAL_ENV",
+    ] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() || env::var_os("DOCS_RS").is_some() {
+        return;
+    }
+    let Some(lib) = libtorch_lib() else {
+        return;
+    };
+    // The path as it was given follows a link that is set anew (`cargo xtask setup --cuda`); the
+    // real one serves an installed program after the checkout is gone.
+    let real = fs::canonicalize(&lib).unwrap_or_else(|_| lib.clone());
+    let mut dirs = vec![lib];
+    if real != dirs[0] {
+        dirs.push(real);
+    }
+    if env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "unix") {
+        for dir in &dirs {
+            println!("cargo::rustc-link-arg=-Wl,-rpath,{}", dir.display());
+        }
+        if let Ok(path) = env::join_paths(&dirs) {
+            println!("cargo::metadata=RPATH={}", path.display());
+        }
+    }
+    link_into_out_dir(&dirs[0]);
+}
+
+/// The folder with the libraries; `None` for a system-wide libtorch, which needs no path.
+fn libtorch_lib() -> Option<PathBuf> {
+    if env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
+        return Some(python_torch().join("lib"));
+    }
+    let root = PathBuf::from(env::var_os("LIBTORCH")?);
+    let lib = env::var_os("LIBTORCH_LIB")
+        .map_or_else(|| root.clone(), PathBuf::from)
+        .join("lib");
+    if !lib.is_dir() {
+        fail(&format!(
+            "there is no libtorch in {}: run `cargo xtask setup` in the checkout, or set LIBTORCH to a libtorch {TORCH_VERSION}, \
+             or LIBTORCH_USE_PYTORCH=1 to use the PyTorch {TORCH_VERSION} of your python3",
+            root.display()
+        ));
+    }
+    println!(
+        "cargo::rerun-if-changed={}",
+        root.join("version.py").display()
+    );
+    if let Some(version) = wheel_version(&root)
+        && version != TORCH_VERSION
+        && env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_none()
+    {
+        fail(&format!(
+            "{} holds libtorch {version}, but {TORCH_VERSION} is needed: set LIBTORCH to a libtorch {TORCH_VERSION}, \
+             or unset it and run `cargo xtask setup`",
+            root.display()
+        ));
+    }
+    Some(lib)
+}
+
+fn python_torch() -> PathBuf {
+    let python = if env::var_os("VIRTUAL_ENV").is_some() {
+        "python"
+    } else {
+        "python3"
+    };
+    let script =
+        "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])";
+    match Command::new(python).args(["-c", script]).output() {
+        Ok(output) if output.status.success() => {
+            PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+        }
+        _ => fail(&format!(
+            "LIBTORCH_USE_PYTORCH is set, but {python} has no torch: run `{python} -m pip install torch=={TORCH_VERSION}`, \
+             or unset the variable and run `cargo xtask setup`"
+        )),
+    }
+}
+
+/// The version in a Python package of torch, without its local part (`+cpu`).
+fn wheel_version(root: &Path) -> Option<String> {
+    let text = fs::read_to_string(root.join("version.py")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("__version__"))?;
+    Some(
+        line.split(['\'', '"'])
+            .nth(1)?
+            .split('+')
+            .next()?
+            .to_owned(),
+    )
+}
+
+fn link_into_out_dir(lib: &Path) {
+    #[cfg(unix)]
+    if let Some(out) = env::var_os("OUT_DIR") {
+        let link = PathBuf::from(out).join("libtorch");
+        // Whatever is there is from an earlier run of this script.
+        let _ = fs::remove_file(&link);
+        if std::os::unix::fs::symlink(lib, &link).is_ok() {
+            println!("cargo::rustc-link-search=native={}", link.display());
+        }
+    }
+}
+
+fn fail(sentence: &str) -> ! {
+    println!("cargo::error={sentence}");
+    exit(1)
+}

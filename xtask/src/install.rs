@@ -1,0 +1,206 @@
+//! Installing libtorch into the user's cache: once, whole or not at all.
+
+use crate::error::{Error, Result};
+use crate::pins::{Flavor, Pins, TORCH_VERSION};
+use crate::{pip, probe};
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Written last: its text is the requirements file that the folder was made from.
+const STAMP: &str = ".g2rpo-requirements";
+
+/// Where and with what to install.
+#[derive(Debug)]
+pub(crate) struct Installer {
+    /// The folder in the user's cache that holds all installations.
+    pub(crate) cache: PathBuf,
+    /// The command line that starts Python.
+    pub(crate) python: Vec<OsString>,
+}
+
+impl Installer {
+    /// Uses `$XDG_CACHE_HOME/g2rpo`, or `~/.cache/g2rpo`.
+    pub(crate) fn new() -> Result<Self> {
+        let absolute = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|dir| dir.is_absolute())
+        };
+        let cache = absolute("XDG_CACHE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+            .ok_or_else(|| Error::new("neither XDG_CACHE_HOME nor HOME names a folder: set XDG_CACHE_HOME to where libtorch shall be kept"))?;
+        Ok(Self {
+            cache: cache.join("g2rpo"),
+            python: pip::python(),
+        })
+    }
+
+    /// The folder of an installation, there or not.
+    pub(crate) fn folder(&self, flavor: Flavor) -> PathBuf {
+        self.cache
+            .join(format!("libtorch-{TORCH_VERSION}-{flavor}"))
+    }
+
+    /// Makes sure that the installation is there and whole; returns its folder.
+    ///
+    /// Nothing is fetched when it is. Parallel calls wait for each other. A call that is interrupted
+    /// leaves no half installation behind, and the next one goes on with the wheels that had arrived.
+    pub(crate) fn ensure(&self, flavor: Flavor, pins: &Pins) -> Result<PathBuf> {
+        let folder = self.folder(flavor);
+        if is_whole(&folder, pins) {
+            return Ok(folder);
+        }
+        fs::create_dir_all(&self.cache)
+            .map_err(Error::io(format_args!("create {}", self.cache.display())))?;
+        let _lock = self.lock(flavor)?;
+        if !is_whole(&folder, pins) {
+            self.install(&folder, pins)?;
+        }
+        Ok(folder)
+    }
+
+    fn install(&self, folder: &Path, pins: &Pins) -> Result<()> {
+        pip::check(&self.python)?;
+        let wheels = with_suffix(folder, ".wheels");
+        let partial = with_suffix(folder, ".partial");
+        remove(&partial)?;
+        remove(folder)?;
+        self.check_space(pins, &wheels)?;
+        eprintln!(
+            "Installing libtorch {TORCH_VERSION} into {} ({} to download, {} on disk)",
+            folder.display(),
+            megabytes(pins.download_bytes),
+            megabytes(pins.installed_bytes)
+        );
+        let tmp = partial.join("tmp");
+        let target = partial.join("root");
+        let requirements = partial.join("requirements.txt");
+        for dir in [&wheels, &tmp] {
+            fs::create_dir_all(dir).map_err(Error::io(format_args!("create {}", dir.display())))?;
+        }
+        fs::write(&requirements, pins.requirements)
+            .map_err(Error::io(format_args!("write {}", requirements.display())))?;
+        pip::download(&self.python, pins, &requirements, &wheels, &tmp)?;
+        pip::install(&self.python, pins, &requirements, &wheels, &target, &tmp)?;
+        self.verify(&target, pins)?;
+        let stamp = target.join(STAMP);
+        fs::write(&stamp, pins.requirements)
+            .map_err(Error::io(format_args!("write {}", stamp.display())))?;
+        fs::rename(&target, folder).map_err(Error::io(format_args!(
+            "move {} to {}",
+            target.display(),
+            folder.display()
+        )))?;
+        remove(&partial)?;
+        remove(&wheels)
+    }
+
+    /// Refuses to start what the disk cannot hold.
+    fn check_space(&self, pins: &Pins, wheels: &Path) -> Result<()> {
+        // Wheels, a copy of them in pip's own cache, and what they unpack to.
+        let needed = if wheels.exists() {
+            pins.download_bytes
+        } else {
+            2 * pins.download_bytes
+        } + pins.installed_bytes;
+        match probe::free_bytes(&self.cache) {
+            Some(free) if free < needed => Err(Error::new(format!(
+                "{} has {} free, and libtorch needs {} while it is being installed: free some space, or set XDG_CACHE_HOME to a folder on a larger disk, and run the same command again",
+                self.cache.display(),
+                megabytes(free),
+                megabytes(needed)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks for the files that a build needs, and loads the libraries.
+    fn verify(&self, root: &Path, pins: &Pins) -> Result<()> {
+        if let Some(missing) = missing_file(root, pins) {
+            return Err(Error::new(format!(
+                "the wheels of torch {TORCH_VERSION} were installed, but {missing} is not among their files: pip may be set to an index with another build; point it to the ordinary Python Package Index and run the same command again"
+            )));
+        }
+        for library in pins.loads {
+            let path = root.join(library);
+            let output = Command::new(&self.python[0])
+                .args(&self.python[1..])
+                .args(["-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])"])
+                .arg(&path)
+                .stdin(Stdio::null())
+                .output()
+                .map_err(Error::io(format_args!(
+                    "start {}",
+                    self.python[0].display()
+                )))?;
+            if !output.status.success() {
+                let text = String::from_utf8_lossy(&output.stderr);
+                let reason = text
+                    .lines()
+                    .rev()
+                    .find(|line| !line.trim().is_empty())
+                    .unwrap_or("no reason given");
+                return Err(Error::new(format!(
+                    "{library} was installed but does not load on this system ({}): libtorch {TORCH_VERSION} needs a C library as new as glibc 2.28; install PyTorch {TORCH_VERSION} in another way and set LIBTORCH",
+                    reason.trim()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds other processes of this user back until the file is dropped; the system lets go of it if we die.
+    fn lock(&self, flavor: Flavor) -> Result<File> {
+        let path = with_suffix(&self.folder(flavor), ".lock");
+        let file =
+            File::create(&path).map_err(Error::io(format_args!("create {}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                eprintln!("Waiting for another `cargo xtask` that is installing libtorch…");
+                file.lock()
+                    .map_err(Error::io(format_args!("lock {}", path.display())))?;
+            }
+            // Some network file systems have no locks. The rename at the end still keeps halves out.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::io(format_args!("lock {}", path.display()))(error));
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// Whether `folder` was installed from exactly these pins, to the end, and nobody took the library away.
+pub(crate) fn is_whole(folder: &Path, pins: &Pins) -> bool {
+    fs::read_to_string(folder.join(STAMP)).is_ok_and(|text| text == pins.requirements)
+        && missing_file(folder, pins).is_none()
+}
+
+fn missing_file<'a>(root: &Path, pins: &Pins) -> Option<&'a str> {
+    pins.files
+        .iter()
+        .copied()
+        .find(|file| !root.join(file).exists())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format_args!("remove {}", dir.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes / 1_000_000)
+}
