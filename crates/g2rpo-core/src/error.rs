@@ -46,6 +46,79 @@ pub enum Error {
         /// The value found.
         value: f64,
     },
+    /// Two settings exclude each other.
+    #[error("{first} and {second} exclude each other: {why}")]
+    Conflict {
+        /// The first setting.
+        first: &'static str,
+        /// The second setting.
+        second: &'static str,
+        /// Why, and what to change.
+        why: &'static str,
+    },
+    /// A stream or total that the configuration asks for was not given.
+    #[error("{what} is missing: {why}")]
+    Missing {
+        /// The stream or total.
+        what: &'static str,
+        /// Which setting needs it.
+        why: &'static str,
+    },
+    /// A value that must be a logarithm of a probability is above 0.
+    #[error(
+        "{what}: row {row}, token {position} is {value}, expected a log-probability, at most 0"
+    )]
+    NotLogProbability {
+        /// The stream.
+        what: &'static str,
+        /// Index of the row.
+        row: usize,
+        /// Index of the token within the row.
+        position: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// An exponential would be infinite.
+    #[error(
+        "{what}: row {row}, token {position} is {value}, whose exponential overflows (limit 709); \
+             the streams disagree wildly or a clamp is missing"
+    )]
+    Overflow {
+        /// The exponent.
+        what: &'static str,
+        /// Index of the row.
+        row: usize,
+        /// Index of the token within the row, the first of it for a whole sequence.
+        position: usize,
+        /// The exponent's value.
+        value: f64,
+    },
+    /// No token of the whole batch takes part in the loss.
+    #[error("no token takes part in the loss: all tokens of {rows} rows are masked; skip the step")]
+    NoTokens {
+        /// Rows of the batch that the totals describe.
+        rows: f64,
+    },
+    /// An index points outside.
+    #[error("{what}: index {index} is out of range for length {len}")]
+    Index {
+        /// What was indexed.
+        what: &'static str,
+        /// The index.
+        index: usize,
+        /// The length.
+        len: usize,
+    },
+    /// A reward is not usable by the estimator.
+    #[error("reward of row {row} is {value}, expected {expected}")]
+    Reward {
+        /// Index of the row.
+        row: usize,
+        /// The reward.
+        value: f64,
+        /// What the estimator accepts.
+        expected: &'static str,
+    },
 }
 
 /// [`std::result::Result`] with this crate's [`enum@Error`].

@@ -7,15 +7,42 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod advantage;
+mod config;
 mod error;
+mod exp;
+mod guidance;
+mod kl;
 mod learner;
+mod loss;
+mod metrics;
+mod preset;
 mod ragged;
 mod sequences;
+mod streams;
+mod supervised;
+mod totals;
 
+pub use advantage::{
+    AdvantageEstimator, Advantages, Baseline, GroupStats, MultiObjectiveAggregation, Scale,
+    Singleton, Strata, weighted_rewards,
+};
+pub use config::{
+    Aggregation, CispoClip, DppoDivergence, ImportanceSamplingLevel, LengthNormalizer, LossConfig,
+    LossType, MismatchCorrection, MismatchLevel, OutOfRange,
+};
 pub use error::{Error, Result};
+pub use guidance::GuidanceTokenLoss;
+pub use kl::{KlEstimator, KlGradient, KlPlacement, kl_penalties};
 pub use learner::{Learner, Policy, TokenGrads, TokenOutputs, UpdateStats};
+pub use loss::{PolicyLoss, policy_loss};
+pub use metrics::{LossMetrics, Summary};
+pub use preset::Preset;
 pub use ragged::Ragged;
 pub use sequences::{Role, Sequences};
+pub use streams::TokenStreams;
+pub use supervised::{SupervisedLoss, count_roles, supervised_loss};
+pub use totals::BatchTotals;
 
 /// Id of a token in a model's vocabulary.
 pub type TokenId = u32;

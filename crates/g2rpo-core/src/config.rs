@@ -1,0 +1,555 @@
+use crate::{Error, GuidanceTokenLoss, KlEstimator, KlGradient, KlPlacement, Result};
+
+/// Everything that turns log-probabilities and advantages into a loss.
+///
+/// Names and defaults are those of TRL 1.16's `GRPOConfig` where TRL has the setting; the others
+/// are named after the framework or paper given at the field. [`Default`] is TRL's default: the
+/// DAPO loss, token-level ratios, clip range 0.2, no KL, and (ours) guidance tokens masked.
+///
+/// Presets that reproduce another framework's arithmetic are in [`crate::Preset`].
+///
+/// ```
+/// use g2rpo_core::{LossConfig, LossType};
+/// let config = LossConfig { loss_type: LossType::Grpo, beta: 0.04, ..LossConfig::default() };
+/// assert_eq!(config.epsilon_high(), 0.2); // None follows epsilon
+/// assert!(config.check().is_ok());
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct LossConfig {
+    /// The surrogate and, with it, the aggregation. Default `dapo` (TRL).
+    pub loss_type: LossType,
+    /// Aggregation in place of the loss type's own; default `None`.
+    pub aggregation: Option<Aggregation>,
+    /// Ratio per token or per sequence. Default `token` (TRL).
+    pub importance_sampling_level: ImportanceSamplingLevel,
+    /// Lower clip range: ratios below `1 − epsilon` are clipped when the advantage is negative.
+    /// Default 0.2 (TRL; PPO, arXiv 1707.06347). For `gmpo` the range is of log ratios, for `dppo`
+    /// of the divergence.
+    pub epsilon: f64,
+    /// Upper clip range, `None` for `epsilon`. DAPO (arXiv 2503.14476) recommends 0.28. For
+    /// `cispo` with [`CispoClip::Absolute`] it is the cap itself; ScaleRL (arXiv 2510.13786)
+    /// recommends 5.0.
+    pub epsilon_high: Option<f64>,
+    /// Two-sided clipping: the unclipped branch is capped at this ratio (INTELLECT-2, TRL).
+    /// Default `None`.
+    pub delta: Option<f64>,
+    /// Dual clip: with a negative advantage the loss never exceeds `−dual_clip · advantage`
+    /// (arXiv 1912.09729; verl's `clip_ratio_c` = 3.0). Default `None`.
+    pub dual_clip: Option<f64>,
+    /// What `cispo` clips to. Default `absolute` (TRL).
+    pub cispo_clip: CispoClip,
+    /// Log ratios are clamped to this closed interval before `exp`, with no gradient outside.
+    /// verl: `[-20, 20]`, and `[-inf, 10]` for GSPO. Default `None` (TRL): overflow is an error.
+    pub log_ratio_clamp: Option<[f64; 2]>,
+    /// Temperature of `sapo` where the advantage is positive. Default 1.0 (arXiv 2511.20347).
+    pub sapo_temperature_pos: f64,
+    /// Temperature of `sapo` elsewhere. Default 1.05 (arXiv 2511.20347).
+    pub sapo_temperature_neg: f64,
+    /// Exponent k of `vespo`'s weight for advantages ≥ 0. Default 2.0 (TRL).
+    pub vespo_k_pos: f64,
+    /// Rate λ of `vespo`'s weight for advantages ≥ 0. Default 3.0 (TRL).
+    pub vespo_lambda_pos: f64,
+    /// Exponent k of `vespo`'s weight for negative advantages. Default 3.0 (TRL).
+    pub vespo_k_neg: f64,
+    /// Rate λ of `vespo`'s weight for negative advantages. Default 2.0 (TRL).
+    pub vespo_lambda_neg: f64,
+    /// Which divergence bounds `dppo`. Default total variation (verl's `dppo_tv`).
+    pub dppo_divergence: DppoDivergence,
+    /// Coefficient of the KL term. Default 0.0 (TRL): no reference is needed.
+    pub beta: f64,
+    /// Value of the KL term. Default `k3` (TRL).
+    pub kl_estimator: KlEstimator,
+    /// Gradient of the KL term. Default: that of its value (TRL).
+    pub kl_gradient: KlGradient,
+    /// Where KL acts. Default: in the loss (TRL).
+    pub kl_placement: KlPlacement,
+    /// Multiplies the KL term by the importance ratio (DeepSeek-V3.2). Default `true` (TRL).
+    pub use_bias_correction_kl: bool,
+    /// Clamps `logp_ref − logp` to ± this before the estimator; verl: 20. Default `None` (TRL).
+    pub kl_log_ratio_clamp: Option<f64>,
+    /// Clamps the value of the KL term to ± this; verl: 10. Default `None` (TRL).
+    pub kl_clamp: Option<f64>,
+    /// What guidance tokens contribute. Default: nothing; the paper's choice is
+    /// [`GuidanceTokenLoss::SameAdvantage`].
+    pub guidance_token_loss: GuidanceTokenLoss,
+    /// Which tokens the denominators count. Default: those in the loss.
+    pub length_normalizer: LengthNormalizer,
+    /// Denominator of `dr_grpo`, in tokens. Default 512 (TRL).
+    pub max_completion_length: usize,
+    /// Leaves completions cut by the length limit out of the loss (DAPO's overlong filtering).
+    /// Their rows still count in batch means, as in TRL. Default `false` (TRL).
+    pub mask_truncated_completions: bool,
+    /// Off-policy sequence mask (DeepSeek-V3.2): drops sequences of negative advantage whose mean
+    /// `logp_sampling − logp` exceeds this. Default `None` (TRL).
+    pub off_policy_mask_threshold: Option<f64>,
+    /// Share of the tokens, those of highest entropy, that the policy term keeps
+    /// (arXiv 2506.01939). Default 1.0: all (TRL).
+    pub top_entropy_quantile: f64,
+    /// Coefficient of the entropy bonus, which is a mean over tokens. Default 0.0 (TRL).
+    pub entropy_coef: f64,
+    /// Correction for the mismatch between sampler and trainer. Default `None`; TRL switches it on
+    /// with vLLM, as [`MismatchCorrection::default`].
+    pub importance_sampling_correction: Option<MismatchCorrection>,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            loss_type: LossType::Dapo,
+            aggregation: None,
+            importance_sampling_level: ImportanceSamplingLevel::Token,
+            epsilon: 0.2,
+            epsilon_high: None,
+            delta: None,
+            dual_clip: None,
+            cispo_clip: CispoClip::Absolute,
+            log_ratio_clamp: None,
+            sapo_temperature_pos: 1.0,
+            sapo_temperature_neg: 1.05,
+            vespo_k_pos: 2.0,
+            vespo_lambda_pos: 3.0,
+            vespo_k_neg: 3.0,
+            vespo_lambda_neg: 2.0,
+            dppo_divergence: DppoDivergence::TotalVariation,
+            beta: 0.0,
+            kl_estimator: KlEstimator::K3,
+            kl_gradient: KlGradient::Value,
+            kl_placement: KlPlacement::Loss,
+            use_bias_correction_kl: true,
+            kl_log_ratio_clamp: None,
+            kl_clamp: None,
+            guidance_token_loss: GuidanceTokenLoss::Masked,
+            length_normalizer: LengthNormalizer::InLoss,
+            max_completion_length: 512,
+            mask_truncated_completions: false,
+            off_policy_mask_threshold: None,
+            top_entropy_quantile: 1.0,
+            entropy_coef: 0.0,
+            importance_sampling_correction: None,
+        }
+    }
+}
+
+/// The surrogate objective, by TRL's names. `r` is the importance ratio, `A` the advantage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum LossType {
+    /// `−min(rA, clip(r)A)`, mean over the tokens of a sequence, then over sequences
+    /// (DeepSeekMath, arXiv 2402.03300).
+    Grpo,
+    /// `−min(rA, clip(r)A)`, mean over all tokens of the batch that the totals describe. TRL's
+    /// batch is the micro-batch: give each micro-batch its own totals to reproduce that.
+    Bnpo,
+    /// `−min(rA, clip(r)A)`, sum over tokens / (sequences · `max_completion_length`)
+    /// (arXiv 2503.20783).
+    DrGrpo,
+    /// `−min(rA, clip(r)A)`, mean over all tokens of the optimiser step (arXiv 2503.14476).
+    Dapo,
+    /// `−sg(min(r, cap))·A·logp`, mean over all tokens (MiniMax-M1, arXiv 2506.13585).
+    Cispo,
+    /// `−min(rA, clip(r)A)`, sum over the tokens of a sequence, mean over sequences; meant for
+    /// sequence-level ratios (arXiv 2602.05261).
+    Luspo,
+    /// `−σ(τ(r−1))·4/τ·A`, mean over tokens, then over sequences (arXiv 2511.20347).
+    Sapo,
+    /// `−φ(w)·A·logp` with `φ = e^{λ + k·ln w − λw}` of the sequence ratio, no gradient through φ
+    /// (arXiv 2602.10693).
+    Vespo,
+    /// `−exp(mean of one-sidedly clipped log ratios)·A` per sequence, mean over sequences;
+    /// `epsilon` bounds log ratios, the paper recommends 0.4 (arXiv 2507.20673).
+    Gmpo,
+    /// `−A·logp`, no ratio: REINFORCE, verl's `gpg`; mean over all tokens.
+    Reinforce,
+    /// `−sg(min(r, delta))·A·logp` where the divergence of the token's probability is within
+    /// `epsilon`/`epsilon_high` or moving back, 0 elsewhere (arXiv 2602.04879; verl's `dppo_tv`
+    /// and `dppo_kl`); mean over all tokens.
+    Dppo,
+}
+
+impl LossType {
+    /// The aggregation that goes with the loss type unless [`LossConfig::aggregation`] says
+    /// otherwise.
+    ///
+    /// ```
+    /// use g2rpo_core::{Aggregation, LossType};
+    /// assert_eq!(LossType::Grpo.aggregation(), Aggregation::SequenceMean);
+    /// assert_eq!(LossType::Dapo.aggregation(), Aggregation::TokenMean);
+    /// ```
+    pub fn aggregation(self) -> Aggregation {
+        match self {
+            Self::Grpo | Self::Sapo | Self::Gmpo => Aggregation::SequenceMean,
+            Self::DrGrpo => Aggregation::ConstantLength,
+            Self::Luspo => Aggregation::SequenceSum,
+            Self::Bnpo | Self::Dapo | Self::Cispo | Self::Vespo | Self::Reinforce | Self::Dppo => {
+                Aggregation::TokenMean
+            }
+        }
+    }
+
+    /// Whether the loss is `−min(rA, clip(r)A)`, to which `delta` and `dual_clip` apply.
+    pub(crate) fn is_clipped_surrogate(self) -> bool {
+        match self {
+            Self::Grpo | Self::Bnpo | Self::DrGrpo | Self::Dapo | Self::Luspo => true,
+            Self::Cispo | Self::Sapo | Self::Vespo | Self::Gmpo | Self::Reinforce | Self::Dppo => {
+                false
+            }
+        }
+    }
+}
+
+/// How token losses become one number. `B` is the number of sequences of the optimiser step, `m`
+/// the mask of the loss; all counts come from [`crate::BatchTotals`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum Aggregation {
+    /// `(1/B) Σ_b Σ_t L·m / max(Σ_t m, 1)`; verl's `seq-mean-token-mean`.
+    SequenceMean,
+    /// `Σ L·m / Σ m` over the whole batch; verl's `token-mean`.
+    TokenMean,
+    /// `Σ L·m / (B · max_completion_length)`; verl's `seq-mean-token-sum-norm`.
+    ConstantLength,
+    /// `(1/B) Σ_b Σ_t L·m`; verl's `seq-mean-token-sum`.
+    SequenceSum,
+}
+
+/// What the importance ratio is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum ImportanceSamplingLevel {
+    /// `r_t = exp(logp_t − logp_old_t)`.
+    Token,
+    /// `s = exp(mean_t(logp_t − logp_old_t))`, one per sequence (GSPO, arXiv 2507.18071).
+    Sequence,
+    /// The value of `Sequence`, but token `t`'s gradient is `s·∇logp_t` (GSPO-token, same paper).
+    SequenceToken,
+}
+
+/// What `cispo` clips the ratio to: the same words mean different numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum CispoClip {
+    /// `min(r, epsilon_high)`: the cap itself, no lower bound (TRL).
+    Absolute,
+    /// `clip(r, 1 − epsilon, 1 + epsilon_high)` (verl, NeMo-RL; open-instruct and SkyRL with
+    /// `epsilon` = 1, so that the lower bound is 0).
+    AroundOne,
+}
+
+/// The trust region of [`LossType::Dppo`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum DppoDivergence {
+    /// `p − p_old` of the sampled token: at most `epsilon_high` where the advantage is positive,
+    /// at least `−epsilon` elsewhere (verl's `dppo_tv`, prime-rl's default).
+    TotalVariation,
+    /// `KL(Bernoulli(p_old) ‖ Bernoulli(p))`, at most `epsilon_high` (advantage positive) or
+    /// `epsilon`, unless `p` moves back towards `p_old` (verl's `dppo_kl`).
+    BinaryKl,
+}
+
+/// Which completion tokens the denominators count. Holes ([`crate::Role::Prompt`]) never count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum LengthNormalizer {
+    /// Own tokens, and guidance tokens where the guidance treatment puts them into the policy
+    /// term (the released G²RPO-A code: `1/(|g|+|o|)` as guidance is in the loss there).
+    InLoss,
+    /// Own tokens only, whatever guidance contributes.
+    Own,
+    /// Own and guidance tokens, even where guidance contributes nothing.
+    Completion,
+}
+
+/// Correction for the difference between the policy that sampled and the policy as the trainer
+/// computes it: the policy term is multiplied by `exp(logp_old − logp_sampling)`, limited.
+///
+/// No gradient flows through the weight. Guidance tokens were not sampled, so they take no part in
+/// the ratio; a sequence-level weight applies to them as to the rest of their sequence. A NaN in
+/// `logp_sampling` means "not reported" and counts as no difference (TRL).
+///
+/// [`Default`] is TRL's: sequence sum, mask, at most 3.0 (arXiv 2510.26788 discusses the choices).
+///
+/// ```
+/// use g2rpo_core::{MismatchCorrection, MismatchLevel, OutOfRange};
+/// let trl = MismatchCorrection::default();
+/// assert_eq!((trl.level, trl.out_of_range), (MismatchLevel::SequenceSum, OutOfRange::Mask));
+/// assert_eq!((trl.clip_min, trl.clip_max), (None, Some(3.0)));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct MismatchCorrection {
+    /// One weight per token or per sequence.
+    pub level: MismatchLevel,
+    /// What happens to a weight outside the range.
+    pub out_of_range: OutOfRange,
+    /// Lower end of the range, `None` for no bound.
+    pub clip_min: Option<f64>,
+    /// Upper end of the range, `None` for no bound. verl and open-instruct use 2.0.
+    pub clip_max: Option<f64>,
+}
+
+impl Default for MismatchCorrection {
+    fn default() -> Self {
+        Self {
+            level: MismatchLevel::SequenceSum,
+            out_of_range: OutOfRange::Mask,
+            clip_min: None,
+            clip_max: Some(3.0),
+        }
+    }
+}
+
+/// Level of [`MismatchCorrection`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum MismatchLevel {
+    /// `exp(d_t)` per token.
+    Token,
+    /// `exp(Σ_t d_t)` per sequence (TRL, verl, NeMo-RL). Long completions leave the range sooner.
+    SequenceSum,
+    /// `exp(mean_t d_t)` per sequence, the geometric mean.
+    SequenceMean,
+}
+
+/// What [`MismatchCorrection`] does with a weight outside its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum OutOfRange {
+    /// Moved to the nearer end (TIS).
+    Truncate,
+    /// Set to 0 (MIS, IcePop).
+    Mask,
+}
+
+impl LossConfig {
+    /// `epsilon_high`, or `epsilon` where that is `None`.
+    pub fn epsilon_high(&self) -> f64 {
+        self.epsilon_high.unwrap_or(self.epsilon)
+    }
+
+    /// The aggregation in force.
+    ///
+    /// ```
+    /// use g2rpo_core::{Aggregation, LossConfig};
+    /// let config = LossConfig { aggregation: Some(Aggregation::SequenceSum), ..Default::default() };
+    /// assert_eq!(config.aggregation(), Aggregation::SequenceSum);
+    /// ```
+    pub fn aggregation(&self) -> Aggregation {
+        self.aggregation
+            .unwrap_or_else(|| self.loss_type.aggregation())
+    }
+
+    /// Whether the loss needs `logp_ref`: `beta` is not 0.
+    pub fn needs_reference(&self) -> bool {
+        self.beta != 0.0
+    }
+
+    /// Whether the loss needs entropies: a bonus, the top-entropy mask of the policy term or of
+    /// guidance tokens.
+    pub fn needs_entropy(&self) -> bool {
+        self.entropy_coef != 0.0
+            || self.top_entropy_quantile < 1.0
+            || matches!(
+                self.guidance_token_loss,
+                GuidanceTokenLoss::TopEntropy { .. }
+            )
+    }
+
+    /// Checks every field's domain and that the fields agree with each other. [`crate::policy_loss`]
+    /// does this first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the field, its value and its domain; [`Error::Conflict`] names two
+    /// settings that exclude each other.
+    ///
+    /// ```
+    /// use g2rpo_core::LossConfig;
+    /// let config = LossConfig { epsilon: -0.1, ..LossConfig::default() };
+    /// assert_eq!(
+    ///     config.check().unwrap_err().to_string(),
+    ///     "epsilon = -0.1 is outside its domain [0, inf)"
+    /// );
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        const NON_NEGATIVE: &str = "[0, inf)";
+        const POSITIVE: &str = "(0, inf)";
+        non_negative("epsilon", self.epsilon)?;
+        non_negative("epsilon_high", self.epsilon_high())?;
+        non_negative("beta", self.beta)?;
+        let clips_around_one = self.loss_type.is_clipped_surrogate()
+            || (self.loss_type == LossType::Cispo && self.cispo_clip == CispoClip::AroundOne);
+        if clips_around_one && self.epsilon > 1.0 {
+            return domain("epsilon", self.epsilon, "[0, 1]");
+        }
+        if let Some(delta) = self.delta {
+            positive("delta", delta)?;
+        }
+        if let Some(c) = self.dual_clip
+            && !(c.is_finite() && c > 1.0)
+        {
+            return domain("dual_clip", c, "(1, inf)");
+        }
+        if let Some([low, high]) = self.log_ratio_clamp {
+            if low.is_nan() || low > 0.0 {
+                return domain("log_ratio_clamp[0]", low, "[-inf, 0]");
+            }
+            if !(0.0..=EXP_MAX).contains(&high) {
+                return domain("log_ratio_clamp[1]", high, "[0, 709]");
+            }
+        }
+        positive("sapo_temperature_pos", self.sapo_temperature_pos)?;
+        positive("sapo_temperature_neg", self.sapo_temperature_neg)?;
+        for (name, value) in [
+            ("vespo_k_pos", self.vespo_k_pos),
+            ("vespo_lambda_pos", self.vespo_lambda_pos),
+            ("vespo_k_neg", self.vespo_k_neg),
+            ("vespo_lambda_neg", self.vespo_lambda_neg),
+        ] {
+            non_negative(name, value)?;
+        }
+        if let Some(clamp) = self.kl_log_ratio_clamp
+            && !(clamp > 0.0 && clamp <= EXP_MAX)
+        {
+            return domain("kl_log_ratio_clamp", clamp, "(0, 709]");
+        }
+        if let Some(clamp) = self.kl_clamp {
+            positive("kl_clamp", clamp)?;
+        }
+        if self.max_completion_length == 0 {
+            return domain("max_completion_length", 0.0, "[1, inf)");
+        }
+        if let Some(threshold) = self.off_policy_mask_threshold
+            && !threshold.is_finite()
+        {
+            return domain("off_policy_mask_threshold", threshold, "(-inf, inf)");
+        }
+        if !(self.top_entropy_quantile > 0.0 && self.top_entropy_quantile <= 1.0) {
+            return domain("top_entropy_quantile", self.top_entropy_quantile, "(0, 1]");
+        }
+        if !self.entropy_coef.is_finite() {
+            return domain("entropy_coef", self.entropy_coef, "(-inf, inf)");
+        }
+        if let Some(correction) = &self.importance_sampling_correction {
+            let min = correction.clip_min.unwrap_or(0.0);
+            non_negative("importance_sampling_correction.clip_min", min)?;
+            if let Some(max) = correction.clip_max
+                && !(max.is_finite() && max > 0.0 && max >= min)
+            {
+                return domain(
+                    "importance_sampling_correction.clip_max",
+                    max,
+                    "(0, inf), at least clip_min",
+                );
+            }
+        }
+        self.guidance_token_loss.check()?;
+        self.check_conflicts()?;
+
+        fn non_negative(name: &'static str, value: f64) -> Result<()> {
+            if value.is_finite() && value >= 0.0 {
+                return Ok(());
+            }
+            domain(name, value, NON_NEGATIVE)
+        }
+        fn positive(name: &'static str, value: f64) -> Result<()> {
+            if value.is_finite() && value > 0.0 {
+                return Ok(());
+            }
+            domain(name, value, POSITIVE)
+        }
+        Ok(())
+    }
+
+    fn check_conflicts(&self) -> Result<()> {
+        let conflict = |first, second, why| Err(Error::Conflict { first, second, why });
+        let token_level = self.importance_sampling_level == ImportanceSamplingLevel::Token;
+        if self.beta != 0.0
+            && self.kl_placement == KlPlacement::Loss
+            && self.use_bias_correction_kl
+            && self.kl_gradient == KlGradient::ScoreFunction
+        {
+            return conflict(
+                "use_bias_correction_kl = true",
+                "kl_gradient = score_function",
+                "both add the score-function term; choose one",
+            );
+        }
+        if self.loss_type == LossType::Dppo && !token_level {
+            return conflict(
+                "loss_type = dppo",
+                "a sequence-level importance_sampling_level",
+                "its trust region is of single tokens; use the token level",
+            );
+        }
+        if self.dual_clip.is_some() && !self.loss_type.is_clipped_surrogate() {
+            return conflict(
+                "dual_clip",
+                "a loss_type without clipped surrogate",
+                "dual clip bounds -min(rA, clip(r)A); remove it or choose grpo, bnpo, dr_grpo, dapo or luspo",
+            );
+        }
+        if self.loss_type == LossType::Gmpo
+            && (self.importance_sampling_correction)
+                .is_some_and(|c| c.level == MismatchLevel::Token)
+        {
+            return conflict(
+                "loss_type = gmpo",
+                "a token-level importance_sampling_correction",
+                "the loss has one weight per sequence; use a sequence level",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Largest argument whose exponential is finite in f64, rounded down.
+pub(crate) const EXP_MAX: f64 = 709.0;
+
+pub(crate) fn domain(name: &'static str, value: f64, domain: &'static str) -> Result<()> {
+    Err(Error::Config {
+        name,
+        value,
+        domain,
+    })
+}

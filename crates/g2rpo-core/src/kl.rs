@@ -1,0 +1,269 @@
+use crate::config::EXP_MAX;
+use crate::{Error, LossConfig, Ragged, Result, Role};
+
+/// Per-token estimate of `KL(π ‖ π_ref)` from one sampled token, with `d = logp_ref − logp`.
+/// Names are Schulman's ("Approximating KL Divergence", 2020).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum KlEstimator {
+    /// `−d`: unbiased, any sign. verl's `kl`.
+    K1,
+    /// `d²/2`: biased, its gradient is an unbiased KL gradient on policy. verl's `mse`.
+    K2,
+    /// `e^d − d − 1`: unbiased, never negative. TRL's and DeepSeekMath's; verl's `low_var_kl`.
+    K3,
+    /// `|d|`. verl's `abs`.
+    Abs,
+}
+
+/// Which gradient the KL term sends back, whatever its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum KlGradient {
+    /// The derivative of the value (TRL). For k3 this is not the gradient of the KL divergence.
+    Value,
+    /// The derivative of k2, `logp − logp_ref`: on policy an unbiased gradient of KL (verl's
+    /// straight-through forms `k1+`, `k3+`).
+    K2,
+    /// The derivative of the value plus the value times `∇logp`: on policy the full gradient of
+    /// the estimator's expectation (NeMo-RL).
+    ScoreFunction,
+}
+
+/// Where KL acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum KlPlacement {
+    /// `+ beta · kl` per token of the loss.
+    Loss,
+    /// Subtracted from the reward before advantages are formed, see [`kl_penalties`]; the loss only
+    /// reports it.
+    Reward,
+}
+
+impl KlEstimator {
+    /// Value and derivative with respect to `logp`.
+    ///
+    /// The derivative of [`KlEstimator::Abs`] at `logp == logp_ref` is 0, as in torch.
+    /// `logp_ref − logp` above 709.78 gives an infinite k3; [`crate::policy_loss`] refuses that.
+    ///
+    /// ```
+    /// use g2rpo_core::KlEstimator;
+    /// let (logp, logp_ref) = (-1.0, -3.0); // d = −2
+    /// assert_eq!(KlEstimator::K1.value_and_grad(logp, logp_ref), (2.0, 1.0));
+    /// assert_eq!(KlEstimator::K2.value_and_grad(logp, logp_ref), (2.0, 2.0));
+    /// let (k3, _) = KlEstimator::K3.value_and_grad(logp, logp_ref);
+    /// assert!((k3 - 1.1353352832366128).abs() < 1e-15); // e⁻² + 2 − 1
+    /// ```
+    pub fn value_and_grad(self, logp: f64, logp_ref: f64) -> (f64, f64) {
+        self.of(logp_ref - logp, f64::exp)
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(self, d: f64, exp: impl Fn(f64) -> f64) -> (f64, f64) {
+        match self {
+            Self::K1 => (-d, 1.0),
+            Self::K2 => (0.5 * d * d, -d),
+            Self::K3 => {
+                let e = exp(d);
+                (e - d - 1.0, 1.0 - e)
+            }
+            Self::Abs => {
+                let sign = if d > 0.0 {
+                    -1.0
+                } else if d < 0.0 {
+                    1.0
+                } else {
+                    0.0
+                };
+                (d.abs(), sign)
+            }
+        }
+    }
+}
+
+/// KL of every sequence to the reference for [`KlPlacement::Reward`]: the sum of the estimator over
+/// its own tokens, to be subtracted (times `beta`) from its reward before advantages are formed.
+///
+/// `logp` is the policy that sampled (usually `logp_old`). Guidance tokens and holes do not count:
+/// the policy did not choose them. The clamps of the configuration apply.
+///
+/// # Errors
+/// [`Error::Length`] or [`Error::Row`] if the streams do not align; [`Error::NotFinite`] or
+/// [`Error::Overflow`] naming the token.
+///
+/// ```
+/// use g2rpo_core::{kl_penalties, KlEstimator, LossConfig, Ragged, Role};
+/// let roles = Ragged::from_rows([vec![Role::Guidance, Role::Own, Role::Own]]);
+/// let logp = Ragged::from_rows([vec![-9.0, -1.0, -2.0]]);
+/// let logp_ref = Ragged::from_rows([vec![-1.0, -1.5, -2.25]]);
+/// let config = LossConfig { kl_estimator: KlEstimator::K1, ..LossConfig::default() };
+/// assert_eq!(kl_penalties(&roles, &logp, &logp_ref, &config)?, [0.75]);
+/// # Ok::<(), g2rpo_core::Error>(())
+/// ```
+pub fn kl_penalties(
+    roles: &Ragged<Role>,
+    logp: &Ragged<f64>,
+    logp_ref: &Ragged<f64>,
+    config: &LossConfig,
+) -> Result<Vec<f64>> {
+    config.check()?;
+    logp.check_shape("logp", roles)?;
+    logp_ref.check_shape("logp_ref", roles)?;
+    let mut penalties = Vec::with_capacity(roles.n_rows());
+    for (row, roles) in roles.rows().enumerate() {
+        let mut sum = 0.0;
+        for (position, role) in roles.iter().enumerate() {
+            match role {
+                Role::Prompt | Role::Guidance => continue,
+                Role::Own => {}
+            }
+            let (p, q) = (logp.row(row)[position], logp_ref.row(row)[position]);
+            for (what, value) in [("logp", p), ("logp_ref", q)] {
+                if !value.is_finite() {
+                    return Err(Error::NotFinite {
+                        what,
+                        row,
+                        position,
+                        value,
+                    });
+                }
+            }
+            sum += clamped(config, q - p, f64::exp).0;
+            check_exponent(config, q - p, row, position)?;
+        }
+        penalties.push(sum);
+    }
+    Ok(penalties)
+}
+
+/// The configured estimator at `d = logp_ref − logp`, with the configuration's clamps and gradient
+/// choice (without the score-function term, which the caller adds).
+#[inline(always)]
+pub(crate) fn clamped(config: &LossConfig, d: f64, exp: impl Fn(f64) -> f64) -> (f64, f64) {
+    let limit = config.kl_log_ratio_clamp.unwrap_or(f64::INFINITY);
+    let inside = d.abs() <= limit;
+    let (value, grad) = config.kl_estimator.of(d.clamp(-limit, limit), exp);
+    let cap = config.kl_clamp.unwrap_or(f64::INFINITY);
+    let flows = inside && value.abs() <= cap;
+    let value = value.clamp(-cap, cap);
+    match config.kl_gradient {
+        KlGradient::Value | KlGradient::ScoreFunction => (value, if flows { grad } else { 0.0 }),
+        KlGradient::K2 => (value, -d),
+    }
+}
+
+/// Refuses a `d` whose exponential overflows, where the estimator takes one.
+pub(crate) fn check_exponent(
+    config: &LossConfig,
+    d: f64,
+    row: usize,
+    position: usize,
+) -> Result<()> {
+    if config.kl_estimator == KlEstimator::K3 && config.kl_log_ratio_clamp.is_none() && d > EXP_MAX
+    {
+        return Err(Error::Overflow {
+            what: "logp_ref - logp",
+            row,
+            position,
+            value: d,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    const ALL: [KlEstimator; 4] = [
+        KlEstimator::K1,
+        KlEstimator::K2,
+        KlEstimator::K3,
+        KlEstimator::Abs,
+    ];
+
+    #[test]
+    fn derivatives_agree_with_finite_differences() {
+        for estimator in ALL {
+            for d in [-3.0, -0.5, 1e-3, 0.7, 2.0] {
+                let (logp, h) = (-1.0, 1e-6);
+                let value = |x| estimator.value_and_grad(x, logp + d).0;
+                let (_, grad) = estimator.value_and_grad(logp, logp + d);
+                let difference = (value(logp + h) - value(logp - h)) / (2.0 * h);
+                assert_relative_eq!(grad, difference, epsilon = 1e-8, max_relative = 1e-7);
+            }
+        }
+    }
+
+    #[test]
+    fn expectations_over_a_distribution_are_the_divergence() {
+        // Outside truth: Σ p ln(p/q) for p = (.5, .3, .2), q = (.2, .5, .3).
+        let (p, q) = ([0.5f64, 0.3, 0.2], [0.2f64, 0.5, 0.3]);
+        let kl: f64 = p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum();
+        for estimator in [KlEstimator::K1, KlEstimator::K3] {
+            let mean: f64 = (p.iter().zip(&q))
+                .map(|(p, q)| p * estimator.value_and_grad(p.ln(), q.ln()).0)
+                .sum();
+            assert_relative_eq!(mean, kl, max_relative = 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_k2_gradient_is_the_gradient_of_the_divergence() {
+        // Softmax over two logits (x, 0): p = σ(x). Outside truth: d KL/dx by finite differences.
+        let q = [0.3f64, 0.7];
+        let probs = |x: f64| {
+            let s = 1.0 / (1.0 + (-x).exp());
+            [s, 1.0 - s]
+        };
+        let kl = |x: f64| -> f64 {
+            (probs(x).iter().zip(&q))
+                .map(|(p, q)| p * (p / q).ln())
+                .sum()
+        };
+        let x = 3.0;
+        let p = probs(x);
+        let score = [1.0 - p[0], -p[0]]; // d ln p_i / dx
+        let truth = (kl(x + 1e-6) - kl(x - 1e-6)) / 2e-6;
+        let expected = |grad: &dyn Fn(usize) -> f64| -> f64 {
+            (0..2).map(|i| p[i] * grad(i) * score[i]).sum()
+        };
+        let k2 = expected(&|i| p[i].ln() - q[i].ln());
+        assert_relative_eq!(k2, truth, epsilon = 1e-8);
+        for estimator in [KlEstimator::K1, KlEstimator::K3] {
+            let full = expected(&|i| {
+                let (value, grad) = estimator.value_and_grad(p[i].ln(), q[i].ln());
+                value + grad
+            });
+            assert_relative_eq!(full, truth, epsilon = 1e-8);
+        }
+        // The trap that makes the gradient a choice of its own.
+        let k3 = expected(&|i| KlEstimator::K3.value_and_grad(p[i].ln(), q[i].ln()).1);
+        assert!((k3 - truth).abs() > 1e-2);
+    }
+
+    #[test]
+    fn clamps_stop_value_and_gradient() {
+        let config = LossConfig {
+            kl_log_ratio_clamp: Some(20.0),
+            kl_clamp: Some(10.0),
+            ..LossConfig::default()
+        };
+        assert_eq!(clamped(&config, 800.0, f64::exp), (10.0, 0.0));
+        assert_eq!(clamped(&config, -5.0, f64::exp).0, (-5f64).exp() + 4.0);
+    }
+}

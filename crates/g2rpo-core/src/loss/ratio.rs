@@ -1,0 +1,189 @@
+//! Importance ratios of one row, per token or per sequence.
+
+use super::{RowPass, Scratch};
+use crate::config::EXP_MAX;
+use crate::exp::{exp, sum};
+use crate::{Error, ImportanceSamplingLevel, LossMetrics, LossType, Result, Summary};
+
+/// The importance ratio of a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ratio {
+    /// One per token, in [`Scratch::ratio`].
+    Token,
+    /// One for the sequence. `flow` is 0 where the clamp stops the gradient.
+    Sequence { ratio: f64, flow: f64 },
+    /// The value of `Sequence`, with each token's own gradient.
+    SequenceToken { ratio: f64, flow: f64 },
+}
+
+impl Ratio {
+    pub(super) fn of(pass: &RowPass<'_>, scratch: &mut Scratch, n_policy: f64) -> Result<Self> {
+        let level = pass.config.importance_sampling_level;
+        scratch.ratio.clear();
+        if level == ImportanceSamplingLevel::Token {
+            if n_policy > 0.0 {
+                scratch
+                    .ratio
+                    .extend(scratch.log_ratio.iter().map(|&x| exp(x)));
+            }
+            return Ok(Self::Token);
+        }
+        if n_policy == 0.0 {
+            return Ok(Self::Sequence {
+                ratio: 1.0,
+                flow: 0.0,
+            });
+        }
+        let mean = sum(&scratch.log_ratio) / n_policy;
+        let [low, high] = (pass.config.log_ratio_clamp).unwrap_or([f64::NEG_INFINITY, EXP_MAX]);
+        if pass.config.log_ratio_clamp.is_none() && mean > EXP_MAX {
+            return Err(pass.overflow("mean of logp - logp_old", 0, mean));
+        }
+        let flow = f64::from(u8::from((low..=high).contains(&mean)));
+        let ratio = exp(mean.clamp(low, high));
+        Ok(match level {
+            ImportanceSamplingLevel::SequenceToken => Self::SequenceToken { ratio, flow },
+            ImportanceSamplingLevel::Token | ImportanceSamplingLevel::Sequence => {
+                Self::Sequence { ratio, flow }
+            }
+        })
+    }
+}
+
+impl RowPass<'_> {
+    /// Masked log ratios, masked before anything is computed from them; at token level clamped.
+    pub(super) fn fill_log_ratio(&self, scratch: &mut Scratch) -> Result<()> {
+        let Scratch {
+            mask,
+            log_ratio,
+            flow,
+            ..
+        } = scratch;
+        log_ratio.clear();
+        flow.clear();
+        let limit = match (
+            self.config.importance_sampling_level,
+            self.config.log_ratio_clamp,
+        ) {
+            // The clamp of a sequence level acts on the mean.
+            (ImportanceSamplingLevel::Token, None) => EXP_MAX,
+            _ => f64::MAX,
+        };
+        let mut all_usable = true;
+        match &self.streams.logp_old {
+            None => {
+                for (&m, &logp) in mask.iter().zip(self.logp) {
+                    all_usable &= m == 0.0 || logp.abs() <= f64::MAX;
+                }
+                log_ratio.resize(mask.len(), 0.0);
+            }
+            Some(old) => {
+                let old = old.row(self.row);
+                log_ratio.resize(mask.len(), 0.0);
+                for (((d, &m), &logp), &old) in log_ratio
+                    .iter_mut()
+                    .zip(mask.iter())
+                    .zip(self.logp)
+                    .zip(old)
+                {
+                    let difference = if m > 0.0 { logp - old } else { 0.0 };
+                    all_usable &= difference <= limit && difference >= -f64::MAX;
+                    *d = difference;
+                }
+            }
+        }
+        if !all_usable {
+            return Err(self.find_unusable(&scratch.mask, limit));
+        }
+        if let (ImportanceSamplingLevel::Token, Some([low, high])) = (
+            self.config.importance_sampling_level,
+            self.config.log_ratio_clamp,
+        ) {
+            flow.extend((log_ratio.iter()).map(|d| f64::from(u8::from((low..=high).contains(d)))));
+            for d in log_ratio {
+                *d = d.clamp(low, high);
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the token that made [`Self::fill_log_ratio`] give up.
+    fn find_unusable(&self, mask: &[f64], limit: f64) -> Error {
+        for (position, _) in mask.iter().enumerate().filter(|(_, m)| **m > 0.0) {
+            let logp = self.logp[position];
+            if !logp.is_finite() {
+                return self.not_finite("logp", position, logp);
+            }
+            let Some(old) = &self.streams.logp_old else {
+                continue;
+            };
+            let old = old.row(self.row)[position];
+            if !old.is_finite() {
+                return self.not_finite("logp_old", position, old);
+            }
+            let difference = logp - old;
+            if !(difference <= limit && difference >= -f64::MAX) {
+                return self.overflow("logp - logp_old", position, difference);
+            }
+        }
+        self.overflow("logp - logp_old", 0, f64::NAN)
+    }
+
+    pub(super) fn overflow(&self, what: &'static str, position: usize, value: f64) -> Error {
+        Error::Overflow {
+            what,
+            row: self.row,
+            position,
+            value,
+        }
+    }
+
+    pub(super) fn ratio_metrics(
+        &self,
+        scratch: &Scratch,
+        ratio: Ratio,
+        n_policy: f64,
+        metrics: &mut LossMetrics,
+    ) {
+        let drift = -sum(&scratch.log_ratio);
+        let (low, high) = extremes(&scratch.log_ratio, &scratch.mask);
+        let n = n_policy as u64;
+        (metrics.approx_kl).merge(&Summary::of_parts(n, drift, -high, -low));
+        match ratio {
+            Ratio::Token => {
+                let outside = (scratch.mask.len() as f64) - n_policy;
+                let sum = sum(&scratch.ratio) - outside; // masked tokens have ratio 1
+                (metrics.ratio).merge(&Summary::of_parts(n, sum, exp(low), exp(high)));
+            }
+            Ratio::Sequence { ratio, .. } | Ratio::SequenceToken { ratio, .. } => {
+                metrics.ratio.push(ratio);
+            }
+        }
+    }
+
+    /// What TRL counts for a sequence without tokens in the loss: at sequence level it is one
+    /// unclipped sequence.
+    pub(super) fn empty_row_metrics(&self, metrics: &mut LossMetrics) {
+        let config = self.config;
+        let sequence_level = config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
+        if sequence_level && config.loss_type.is_clipped_surrogate() {
+            metrics.clip_low.push(0.0);
+            metrics.clip_high.push(0.0);
+            metrics.clip_low_rows.push(0.0);
+            metrics.clip_high_rows.push(0.0);
+        }
+        if sequence_level && config.loss_type == LossType::Cispo {
+            metrics.cispo_clip.push(0.0);
+        }
+    }
+}
+
+/// Smallest and largest value of the tokens in the mask, of which there is at least one.
+fn extremes(values: &[f64], mask: &[f64]) -> (f64, f64) {
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for (&value, &m) in values.iter().zip(mask) {
+        low = if m > 0.0 && value < low { value } else { low };
+        high = if m > 0.0 && value > high { value } else { high };
+    }
+    (low, high)
+}

@@ -1,0 +1,452 @@
+//! The surrogate objectives. Each fills the row's token losses and their derivatives with respect
+//! to the log-probabilities, weights and mask included.
+
+use super::{Ratio, RowPass, Scratch};
+use crate::config::EXP_MAX;
+use crate::exp::{exp, sum};
+use crate::{CispoClip, DppoDivergence, LossConfig, LossMetrics, LossType, Result};
+
+impl RowPass<'_> {
+    pub(super) fn surrogate(
+        &self,
+        scratch: &mut Scratch,
+        ratio: Ratio,
+        n_policy: f64,
+        row_weight: f64,
+        metrics: &mut LossMetrics,
+    ) -> Result<()> {
+        let (config, advantage) = (self.config, self.advantage);
+        let n_tokens = scratch.mask.len();
+        scratch.value.clear();
+        scratch.value.resize(n_tokens, 0.0);
+        scratch.slope.clear();
+        scratch.slope.resize(n_tokens, 0.0);
+        match config.loss_type {
+            LossType::Grpo
+            | LossType::Bnpo
+            | LossType::DrGrpo
+            | LossType::Dapo
+            | LossType::Luspo => {
+                let clip = Clip::new(config, advantage);
+                of_ratio(scratch, ratio, n_policy, row_weight, |r| clip.term(r));
+                clip.count(scratch, ratio, n_policy, metrics);
+            }
+            LossType::Sapo => {
+                let tau = if advantage > 0.0 {
+                    config.sapo_temperature_pos
+                } else {
+                    config.sapo_temperature_neg
+                };
+                let scale = 4.0 / tau * advantage;
+                of_ratio(scratch, ratio, n_policy, row_weight, |r| {
+                    let gate = 1.0 / (1.0 + exp(-tau * (r - 1.0)));
+                    (-scale * gate, -scale * tau * gate * (1.0 - gate) * r)
+                });
+            }
+            LossType::Cispo => {
+                let (low, high) = match config.cispo_clip {
+                    CispoClip::Absolute => (0.0, config.epsilon_high()),
+                    CispoClip::AroundOne => (1.0 - config.epsilon, 1.0 + config.epsilon_high()),
+                };
+                count_cispo(scratch, ratio, n_policy, high, advantage, metrics);
+                self.of_score(scratch, ratio, row_weight, |r| r.clamp(low, high));
+            }
+            LossType::Reinforce => self.of_score(scratch, ratio, row_weight, |_| 1.0),
+            LossType::Vespo => {
+                let phi = self.vespo_phi(scratch);
+                metrics.vespo_phi.push(phi);
+                self.of_score(scratch, ratio, row_weight, |_| phi);
+            }
+            LossType::Dppo => {
+                let cap = config.delta.unwrap_or(f64::INFINITY);
+                self.of_score(scratch, ratio, row_weight, |r| r.min(cap));
+                self.drop_outside_trust_region(scratch, n_policy, metrics);
+            }
+            LossType::Gmpo => self.gmpo(scratch, row_weight)?,
+        }
+        Ok(())
+    }
+
+    /// `−c(r)·A·logp` with no gradient through `c`.
+    fn of_score(
+        &self,
+        scratch: &mut Scratch,
+        ratio: Ratio,
+        row_weight: f64,
+        coefficient: impl Fn(f64) -> f64,
+    ) {
+        let factor = -self.advantage * row_weight;
+        match ratio {
+            Ratio::Token => {
+                for ((slope, &r), &m) in
+                    (scratch.slope.iter_mut().zip(&scratch.ratio)).zip(&scratch.mask)
+                {
+                    *slope = factor * coefficient(r) * m;
+                }
+            }
+            Ratio::Sequence { ratio, .. } | Ratio::SequenceToken { ratio, .. } => {
+                let factor = factor * coefficient(ratio);
+                for (slope, &m) in scratch.slope.iter_mut().zip(&scratch.mask) {
+                    *slope = factor * m;
+                }
+            }
+        }
+        apply(&mut scratch.slope, &scratch.weight);
+        for (((value, &slope), &logp), &m) in (scratch.value.iter_mut().zip(&scratch.slope))
+            .zip(self.logp)
+            .zip(&scratch.mask)
+        {
+            *value = slope * if m > 0.0 { logp } else { 0.0 };
+        }
+    }
+
+    /// VESPO's weight of the row: a function of the sequence ratio, sampling mismatch included.
+    fn vespo_phi(&self, scratch: &Scratch) -> f64 {
+        let config = self.config;
+        let floor = VESPO_FLOOR;
+        let drift: f64 = (scratch.log_ratio.iter())
+            .map(|d| d.clamp(-VESPO_LIMIT, VESPO_LIMIT))
+            .sum();
+        let log_w = (drift + self.vespo_mismatch()).clamp(floor, VESPO_LIMIT);
+        let (k, lambda) = if self.advantage >= 0.0 {
+            (config.vespo_k_pos, config.vespo_lambda_pos)
+        } else {
+            (config.vespo_k_neg, config.vespo_lambda_neg)
+        };
+        let lambda = lambda.max(1e-4);
+        let phi = (lambda + k * log_w - lambda * log_w.exp()).exp();
+        if phi.is_finite() { phi } else { 0.0 }
+    }
+
+    fn drop_outside_trust_region(
+        &self,
+        scratch: &mut Scratch,
+        n_policy: f64,
+        metrics: &mut LossMetrics,
+    ) {
+        let Some(old) = &self.streams.logp_old else {
+            metrics.dppo_masked.push_flags(n_policy as u64, 0);
+            return;
+        };
+        let old = old.row(self.row);
+        let mut n_dropped = 0;
+        for t in (0..scratch.mask.len()).filter(|&t| scratch.mask[t] > 0.0) {
+            if !within_trust_region(
+                self.config,
+                self.advantage,
+                self.logp[t].exp(),
+                old[t].exp(),
+            ) {
+                n_dropped += 1;
+                scratch.value[t] = 0.0;
+                scratch.slope[t] = 0.0;
+            }
+        }
+        (metrics.dppo_masked).push_flags(n_policy as u64, n_dropped);
+    }
+
+    /// The geometric mean of one-sidedly clipped ratios. The top-entropy mask acts inside the mean.
+    fn gmpo(&self, scratch: &mut Scratch, row_weight: f64) -> Result<()> {
+        let (low, high) = (-self.config.epsilon, self.config.epsilon_high());
+        let is_kept = |t: usize| {
+            scratch.mask[t] > 0.0 && (scratch.weight.is_empty() || scratch.weight[t] > 0.0)
+        };
+        let (mut total, mut n_kept) = (0.0, 0.0);
+        for t in (0..scratch.mask.len()).filter(|&t| is_kept(t)) {
+            let d = scratch.log_ratio[t];
+            let (clipped, flows) = if self.advantage > 0.0 {
+                (d.min(high), d <= high)
+            } else {
+                (d.max(low), d >= low)
+            };
+            total += clipped;
+            n_kept += 1.0;
+            scratch.slope[t] = f64::from(u8::from(flows));
+        }
+        let mean = total / f64::max(n_kept, 1.0);
+        if mean > EXP_MAX {
+            return Err(self.overflow("mean of clipped logp - logp_old", 0, mean));
+        }
+        let value = -mean.exp() * self.advantage * row_weight;
+        let per_token = value * sum(&scratch.mask) / f64::max(n_kept, 1.0);
+        for t in 0..scratch.mask.len() {
+            scratch.value[t] = value * scratch.mask[t];
+            scratch.slope[t] *= per_token;
+        }
+        apply(&mut scratch.slope, &scratch.flow);
+        Ok(())
+    }
+}
+
+/// Bounds of the sequence log ratio in VESPO's published code.
+const VESPO_LIMIT: f64 = 20.0;
+/// ln 1e-8.
+pub(super) const VESPO_FLOOR: f64 = -18.420_680_743_952_367;
+
+/// `−min(rA, clip(r)A)` and its variants for one row.
+#[derive(Debug, Clone, Copy)]
+struct Clip {
+    low: f64,
+    high: f64,
+    delta: f64,
+    /// Largest loss under dual clip.
+    ceiling: f64,
+    advantage: f64,
+}
+
+impl Clip {
+    fn new(config: &LossConfig, advantage: f64) -> Self {
+        Self {
+            low: 1.0 - config.epsilon,
+            high: 1.0 + config.epsilon_high(),
+            delta: config.delta.unwrap_or(f64::INFINITY),
+            ceiling: match config.dual_clip {
+                Some(c) if advantage < 0.0 => -advantage * c,
+                _ => f64::INFINITY,
+            },
+            advantage,
+        }
+    }
+
+    /// Value and derivative with respect to `ln r`. Where the two branches are equal each gives
+    /// half the gradient, as in torch.
+    #[inline(always)]
+    fn term(self, r: f64) -> (f64, f64) {
+        let first = r.min(self.delta) * self.advantage;
+        let second = r.clamp(self.low, self.high) * self.advantage;
+        let full = r * self.advantage;
+        let first_slope = if r <= self.delta { full } else { 0.0 };
+        let second_slope = if r >= self.low && r <= self.high {
+            full
+        } else {
+            0.0
+        };
+        let slope = if first < second {
+            first_slope
+        } else if second < first {
+            second_slope
+        } else {
+            0.5 * (first_slope + second_slope)
+        };
+        let value = -first.min(second);
+        if value > self.ceiling {
+            (self.ceiling, 0.0)
+        } else {
+            (value, -slope)
+        }
+    }
+
+    /// TRL's clip ratios: of the ratio after `delta`, by the sign of the advantage.
+    fn count(self, scratch: &Scratch, ratio: Ratio, n_policy: f64, metrics: &mut LossMetrics) {
+        let is_low = |r: f64| r.min(self.delta) < self.low;
+        let is_high = |r: f64| r.min(self.delta) > self.high;
+        let is_dual = |r: f64| -r.min(self.delta) * self.advantage > self.ceiling;
+        let n = n_policy as u64;
+        let tally = |is: &dyn Fn(f64) -> bool| match ratio {
+            Ratio::Token => 0,
+            Ratio::Sequence { ratio, .. } => u64::from(is(ratio)),
+            Ratio::SequenceToken { ratio, .. } => n * u64::from(is(ratio)),
+        };
+        let per_token = matches!(ratio, Ratio::Token);
+        let n = if matches!(ratio, Ratio::Sequence { .. }) {
+            1
+        } else {
+            n
+        };
+        let (mut low, mut high) = (0, 0);
+        if self.advantage < 0.0 {
+            low = if per_token {
+                count_tokens(scratch, is_low)
+            } else {
+                tally(&is_low)
+            };
+        } else if self.advantage > 0.0 {
+            high = if per_token {
+                count_tokens(scratch, is_high)
+            } else {
+                tally(&is_high)
+            };
+        }
+        metrics.clip_low.push_flags(n, low);
+        metrics.clip_high.push_flags(n, high);
+        metrics.clip_low_rows.push(low as f64 / n as f64);
+        metrics.clip_high_rows.push(high as f64 / n as f64);
+        if self.ceiling.is_finite() {
+            let bounded = if per_token {
+                count_tokens(scratch, is_dual)
+            } else {
+                tally(&is_dual)
+            };
+            metrics.dual_clip.push_flags(n, bounded);
+        }
+    }
+}
+
+/// A loss that is a function of the ratio: `term` gives value and derivative with respect to its
+/// logarithm.
+#[inline(always)]
+fn of_ratio(
+    scratch: &mut Scratch,
+    ratio: Ratio,
+    n_policy: f64,
+    row_weight: f64,
+    term: impl Fn(f64) -> (f64, f64),
+) {
+    let Scratch {
+        mask,
+        flow,
+        ratio: ratios,
+        weight,
+        value,
+        slope,
+        ..
+    } = scratch;
+    match ratio {
+        Ratio::Token => {
+            for (((value, slope), &r), &m) in (value.iter_mut().zip(slope.iter_mut()))
+                .zip(ratios.iter())
+                .zip(mask.iter())
+            {
+                let (v, g) = term(r);
+                *value = v * m * row_weight;
+                *slope = g * m * row_weight;
+            }
+            apply(slope, flow);
+            apply(value, weight);
+            apply(slope, weight);
+        }
+        Ratio::Sequence { ratio, flow } => {
+            let (v, g) = term(ratio);
+            for (value, &m) in value.iter_mut().zip(mask.iter()) {
+                *value = row_weight * m;
+            }
+            apply(value, weight);
+            let per_token = g * flow * sum(value) / n_policy;
+            for ((value, slope), &m) in value.iter_mut().zip(slope).zip(mask.iter()) {
+                *value *= v;
+                *slope = per_token * m;
+            }
+        }
+        Ratio::SequenceToken { ratio, flow } => {
+            let (v, g) = term(ratio);
+            for ((value, slope), &m) in (value.iter_mut().zip(slope.iter_mut())).zip(mask.iter()) {
+                *value = v * row_weight * m;
+                *slope = g * flow * row_weight * m;
+            }
+            apply(value, weight);
+            apply(slope, weight);
+        }
+    }
+}
+
+/// Multiplies by factors; an empty slice stands for ones.
+fn apply(values: &mut [f64], factors: &[f64]) {
+    for (value, factor) in values.iter_mut().zip(factors) {
+        *value *= factor;
+    }
+}
+
+fn count_tokens(scratch: &Scratch, is: impl Fn(f64) -> bool) -> u64 {
+    (scratch.ratio.iter().zip(&scratch.mask))
+        .map(|(&r, &m)| u64::from((m > 0.0) & is(r)))
+        .sum()
+}
+
+fn count_cispo(
+    scratch: &Scratch,
+    ratio: Ratio,
+    n_policy: f64,
+    cap: f64,
+    advantage: f64,
+    metrics: &mut LossMetrics,
+) {
+    let is_capped = |r: f64| r > cap && advantage > 0.0;
+    let n = n_policy as u64;
+    let (n, capped) = match ratio {
+        Ratio::Token => (n, count_tokens(scratch, is_capped)),
+        Ratio::Sequence { ratio, .. } => (1, u64::from(is_capped(ratio))),
+        Ratio::SequenceToken { ratio, .. } => (n, n * u64::from(is_capped(ratio))),
+    };
+    metrics.cispo_clip.push_flags(n, capped);
+}
+
+fn within_trust_region(config: &LossConfig, advantage: f64, p: f64, p_old: f64) -> bool {
+    let rises = advantage > 0.0;
+    let bound = if rises {
+        config.epsilon_high()
+    } else {
+        config.epsilon
+    };
+    match config.dppo_divergence {
+        DppoDivergence::TotalVariation if rises => p - p_old <= bound,
+        DppoDivergence::TotalVariation => p - p_old >= -bound,
+        DppoDivergence::BinaryKl => {
+            let moves_back = if rises { p <= p_old } else { p >= p_old };
+            moves_back || binary_kl(p_old, p) <= bound
+        }
+    }
+}
+
+/// `KL(Bernoulli(p) ‖ Bernoulli(q))`, with `0 ln 0 = 0`.
+fn binary_kl(p: f64, q: f64) -> f64 {
+    let part = |p: f64, q: f64| if p <= 0.0 { 0.0 } else { p * (p / q).ln() };
+    part(p, q) + part(1.0 - p, 1.0 - q)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn branches_share_the_gradient_where_they_are_equal() {
+        let clip = |a| Clip::new(&LossConfig::default(), a);
+        assert_eq!(clip(1.0).term(1.2), (-1.2, -1.2)); // exactly at the bound: not clipped
+        assert_eq!(clip(1.0).term(1.3), (-1.2, 0.0));
+        assert_eq!(clip(1.0).term(0.5), (-0.5, -0.5)); // pessimistic: never clipped from below
+        assert_eq!(clip(-1.0).term(0.5), (0.8, 0.0));
+        assert_eq!(clip(-1.0).term(3.0), (3.0, 3.0));
+        assert_eq!(clip(0.0).term(3.0).0, 0.0);
+    }
+
+    #[test]
+    fn dual_clip_and_delta_bound_a_negative_advantage() {
+        let config = |delta, dual_clip| LossConfig {
+            delta,
+            dual_clip,
+            ..LossConfig::default()
+        };
+        for config in [config(Some(3.0), None), config(None, Some(3.0))] {
+            let clip = Clip::new(&config, -2.0);
+            assert_eq!(clip.term(5.0), (6.0, 0.0));
+            assert_eq!(clip.term(2.5), (5.0, 5.0));
+        }
+    }
+
+    #[test]
+    fn binary_kl_by_hand() {
+        // p = 1/2, q = 1/4: ½ ln 2 + ½ ln(2/3).
+        let expected = 0.5 * 2f64.ln() + 0.5 * (2.0f64 / 3.0).ln();
+        assert_relative_eq!(binary_kl(0.5, 0.25), expected, max_relative = 1e-14);
+        assert_eq!(binary_kl(1.0, 1.0), 0.0);
+        assert_eq!(binary_kl(0.5, 1.0), f64::INFINITY);
+    }
+
+    #[test]
+    fn trust_regions_bind_only_outwards() {
+        let config = LossConfig {
+            loss_type: LossType::Dppo,
+            ..LossConfig::default()
+        };
+        assert!(within_trust_region(&config, 1.0, 0.5, 0.4));
+        assert!(!within_trust_region(&config, 1.0, 0.7, 0.4));
+        assert!(within_trust_region(&config, 1.0, 0.1, 0.9)); // moving back
+        assert!(!within_trust_region(&config, -1.0, 0.1, 0.9));
+        let kl = LossConfig {
+            dppo_divergence: DppoDivergence::BinaryKl,
+            ..config
+        };
+        assert!(within_trust_region(&kl, 1.0, 0.1, 0.9));
+        assert!(!within_trust_region(&kl, -1.0, 0.1, 0.9));
+    }
+}
