@@ -1,8 +1,5 @@
 //! How much guidance: the [`LengthController`] trait and its implementations.
 
-mod bisection;
-mod bucketed;
-mod difficulty;
 mod ratio;
 mod schedule;
 mod target;
@@ -10,11 +7,8 @@ mod target;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-pub use bisection::{Bisection, BisectionConfig};
-pub use bucketed::PerBucket;
-pub use difficulty::{Difficulty, DifficultyConfig};
 pub use ratio::{Ratio, RatioConfig, ZeroReward};
-pub use schedule::{BinomialCosine, Random, Schedule, Shape, Staged};
+pub use schedule::{BinomialCosine, Random, Schedule, Shape};
 pub use target::{Target, TargetConfig};
 
 use crate::{Amount, Error, ExampleId, Result, Snapshot, StepFeedback};

@@ -22,31 +22,25 @@ pub enum Error {
         /// The number of members asked for.
         got: usize,
     },
-    /// A selector planned no member at all.
-    #[error("the selector planned no member for a group of {group_size}")]
-    NoMembers {
-        /// The size of the group.
-        group_size: usize,
-    },
-    /// The rungs of a ladder do not make up the group.
-    #[error("the rungs of the ladder have {got} members, the group {expected}")]
-    LadderSize {
+    /// A selector left out or repeated a member, or named one that does not exist.
+    #[error("the selector planned {got} members for a group of {expected}")]
+    MemberCount {
         /// The size of the group.
         expected: usize,
-        /// The sum over rungs.
+        /// Members planned.
         got: usize,
     },
-    /// A selector wants to train on a member that was not generated.
-    #[error("member {member} cannot be trained on: the group has {generated}")]
+    /// A member to be replaced does not exist.
+    #[error("member {member} cannot be replaced in a group of {group_size}")]
     Member {
         /// Index of the member.
         member: usize,
-        /// Number of members that were generated.
-        generated: usize,
+        /// Number of members there are.
+        group_size: usize,
     },
-    /// Two things that belong together do not fit.
-    #[error("{what}: expected {expected}, got {got}")]
-    Length {
+    /// Token boundaries do not fit the ids or the text of a trace.
+    #[error("trace: {what}: expected {expected}, got {got}")]
+    Trace {
         /// What does not fit.
         what: &'static str,
         /// The number that the other parts imply.

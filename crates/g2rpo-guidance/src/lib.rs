@@ -35,8 +35,7 @@ pub use amount::{Amount, AmountUnit, Rounding};
 pub use answer::AnswerMarkers;
 pub use budget::Budget;
 pub use controller::{
-    BinomialCosine, Bisection, BisectionConfig, Difficulty, DifficultyConfig, Fixed,
-    LengthController, PerBucket, Query, Random, Ratio, RatioConfig, Schedule, Shape, Staged,
+    BinomialCosine, Fixed, LengthController, Query, Random, Ratio, RatioConfig, Schedule, Shape,
     Target, TargetConfig, ZeroReward,
 };
 pub use cut::{Cut, CutLimits, Passes, cut};
@@ -47,11 +46,10 @@ pub use feedback::{
     Estimate, ExampleFeedback, ExampleId, Outcome, Signal, Smoothing, Statistic, StepFeedback,
     Stratum, Which,
 };
-pub use plan::{GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
+pub use plan::{GroupPlan, MemberPlan, Parts, plan_group, plan_members};
 pub use protect::Protected;
 pub use selector::{
-    All, AllButOne, Dropout, FixedFraction, GroupContext, Ladder, LadderRung, Level, Member, Mixed,
-    NoOne, Played, ProbeThenDecide, Retry, Revision, Selector, ZeroRewardRetry,
+    All, AllButOne, FixedFraction, Level, Member, NoOne, Played, Revision, Selector,
 };
 pub use snapshot::Snapshot;
 pub use trace::Trace;

@@ -117,11 +117,6 @@ impl Snapshot {
         }
     }
 
-    /// Names of all lists, in order.
-    pub fn series_names(&self) -> impl Iterator<Item = &str> {
-        self.series.keys().map(String::as_str)
-    }
-
     /// Stores the state of a part.
     pub fn set_child(&mut self, name: &str, child: Self) {
         self.children.insert(name.to_owned(), child);
@@ -142,8 +137,7 @@ impl Snapshot {
             .map(|(name, child)| (name.as_str(), child))
     }
 
-    /// The error for a field that cannot be right.
-    pub fn bad(&self, field: &str, found: &str) -> Error {
+    fn bad(&self, field: &str, found: &str) -> Error {
         Error::SnapshotField {
             kind: self.kind.clone(),
             field: field.to_owned(),

@@ -15,6 +15,7 @@ mod key;
 mod pack;
 mod scripted;
 mod synthetic;
+mod tabular;
 mod task;
 mod tokenizer;
 
@@ -27,5 +28,6 @@ pub use key::{Purpose, RolloutKey};
 pub use pack::{Batch, pack, pack_supervised};
 pub use scripted::ScriptedEngine;
 pub use synthetic::{ChainProblems, Split};
+pub use tabular::TabularPolicy;
 pub use task::{Task, TaskSampler};
 pub use tokenizer::{ByteTokenizer, Encoding, Tokenizer};

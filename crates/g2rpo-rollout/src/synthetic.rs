@@ -131,7 +131,7 @@ fn tell(chain: &[i64], id: u64, rng: &mut impl Rng) -> Task {
     let mut pick = |words: &[&'static str]| words[rng.random_range(0..words.len())];
     let (name, things) = (pick(&NAMES), pick(&THINGS));
     let mut total = chain[0];
-    let mut question = format!("{name} has {total} {things}.");
+    let mut question = format!("{name} has {total} {things}");
     let mut solution = String::new();
     for &change in &chain[1..] {
         let (verb, sign) = if change < 0 {
@@ -142,13 +142,10 @@ fn tell(chain: &[i64], id: u64, rng: &mut impl Rng) -> Task {
         let (before, size) = (total, change.abs());
         total += change;
         // Writing to a String cannot fail.
-        let _ = write!(question, " {name} {verb} {size}.");
-        let _ = writeln!(
-            solution,
-            "{name} has <<{before}{sign}{size}={total}>>{total} {things}."
-        );
+        let _ = write!(question, ", {verb} {size}");
+        let _ = writeln!(solution, "<<{before}{sign}{size}={total}>>{total} {things}");
     }
-    let _ = write!(question, " How many {things} does {name} have now?");
+    let _ = write!(question, ". How many {things} does {name} have now?");
     let _ = write!(solution, "#### {total}");
     Task {
         id,
@@ -183,7 +180,7 @@ mod tests {
 
     #[test]
     fn no_chain_is_in_both_splits() {
-        let numbers = |t: &Task| t.solution.clone() + &t.question[..t.question.find('.').unwrap()];
+        let numbers = |t: &Task| t.solution.clone() + &t.question[..t.question.find(',').unwrap()];
         let train: HashSet<_> = generate(2, 2000, Split::Train, 1)
             .iter()
             .map(numbers)

@@ -1,0 +1,294 @@
+use std::collections::BTreeMap;
+
+use g2rpo_core::{
+    Learner, Policy, Ragged, Result as CoreResult, Sequences, TokenGrads, TokenId, TokenOutputs,
+    UpdateStats,
+};
+
+use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
+
+/// A policy that is a table: a row of logits for every context of the last few tokens.
+///
+/// It generates and it learns, in microseconds and without a tensor library, so that whole
+/// training loops are tested and demonstrated with it. Rows start at zero (uniform) and are updated
+/// by plain gradient descent. It is the test double of [`Learner`] and, where a script is not
+/// enough, of [`RolloutEngine`].
+///
+/// ```
+/// use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads};
+/// use g2rpo_rollout::TabularPolicy;
+/// let mut policy = TabularPolicy::new(4, 1);
+/// let sequences = Sequences::new(Ragged::from_rows([vec![0, 2]]), vec![1])?;
+/// let before = policy.token_logps(&sequences, Policy::Current)?;
+/// assert_eq!(before.values(), [-(4f64.ln())]);
+/// // Gradient −1 on the only log-probability: one step of supervised learning.
+/// policy.accumulate(&sequences, &mut |outputs| {
+///     Ok(TokenGrads { logp: outputs.logp.map(|_| -1.0), entropy: None })
+/// })?;
+/// policy.apply(1.0)?;
+/// assert!(policy.token_logps(&sequences, Policy::Current)?.values() > before.values());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct TabularPolicy {
+    vocab: usize,
+    context: usize,
+    rows: BTreeMap<Vec<TokenId>, Vec<f64>>,
+    gradient: BTreeMap<Vec<TokenId>, Vec<f64>>,
+    reference: BTreeMap<Vec<TokenId>, Vec<f64>>,
+}
+
+impl TabularPolicy {
+    /// A uniform policy over ids `0..vocab` that looks at the last `context` tokens. As it stands
+    /// it is also the reference.
+    pub fn new(vocab: usize, context: usize) -> Self {
+        Self {
+            vocab,
+            context,
+            rows: BTreeMap::new(),
+            gradient: BTreeMap::new(),
+            reference: BTreeMap::new(),
+        }
+    }
+
+    /// Probability of each id behind `prefix`.
+    pub fn probabilities(&self, prefix: &[TokenId]) -> Vec<f64> {
+        softmax(self.logits(&self.rows, self.key(prefix)), 1.0)
+    }
+
+    fn key<'a>(&self, prefix: &'a [TokenId]) -> &'a [TokenId] {
+        &prefix[prefix.len().saturating_sub(self.context)..]
+    }
+
+    fn logits(&self, rows: &BTreeMap<Vec<TokenId>, Vec<f64>>, key: &[TokenId]) -> Vec<f64> {
+        rows.get(key)
+            .cloned()
+            .unwrap_or_else(|| vec![0.0; self.vocab])
+    }
+
+    fn check(&self, tokens: &[TokenId]) -> Result<(), Error> {
+        match tokens.iter().find(|&&id| id as usize >= self.vocab) {
+            None => Ok(()),
+            Some(&id) => Err(Error::Engine {
+                what: "size of the vocabulary",
+                expected: self.vocab,
+                got: id as usize,
+            }),
+        }
+    }
+}
+
+fn softmax(mut logits: Vec<f64>, temperature: f64) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut sum = 0.0;
+    for l in &mut logits {
+        *l = ((*l - max) / temperature).exp();
+        sum += *l;
+    }
+    for l in &mut logits {
+        *l /= sum;
+    }
+    logits
+}
+
+impl Learner for TabularPolicy {
+    type Error = Error;
+
+    fn token_logps(&mut self, sequences: &Sequences, policy: Policy) -> Result<Ragged<f64>, Error> {
+        let table = match policy {
+            Policy::Current => &self.rows,
+            Policy::Reference => &self.reference,
+        };
+        let mut logps = Ragged::default();
+        for (tokens, &prompt) in sequences.tokens().rows().zip(sequences.prompt_lens()) {
+            self.check(tokens)?;
+            logps.push_row((prompt..tokens.len()).map(|t| {
+                let p = softmax(self.logits(table, self.key(&tokens[..t])), 1.0);
+                p[tokens[t] as usize].ln()
+            }));
+        }
+        Ok(logps)
+    }
+
+    fn accumulate(
+        &mut self,
+        sequences: &Sequences,
+        loss: &mut dyn FnMut(&TokenOutputs) -> CoreResult<TokenGrads>,
+    ) -> Result<(), Error> {
+        let outputs = TokenOutputs {
+            rows: (0..sequences.n_rows()).collect(),
+            logp: self.token_logps(sequences, Policy::Current)?,
+            entropy: None,
+        };
+        let grads = loss(&outputs).inspect_err(|_| self.gradient.clear())?;
+        for (row, tokens) in sequences.tokens().rows().enumerate() {
+            let prompt = sequences.prompt_lens()[row];
+            for (t, &grad) in (prompt..tokens.len()).zip(grads.logp.row(row)) {
+                let key = self.key(&tokens[..t]);
+                let p = softmax(self.logits(&self.rows, key), 1.0);
+                let zeros = || vec![0.0; self.vocab];
+                let sum = self.gradient.entry(key.to_vec()).or_insert_with(zeros);
+                for (id, (sum, p)) in sum.iter_mut().zip(p).enumerate() {
+                    *sum += grad * (f64::from(u8::from(id == tokens[t] as usize)) - p);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, lr: f64) -> Result<UpdateStats, Error> {
+        let mut square = 0.0;
+        for (key, gradient) in std::mem::take(&mut self.gradient) {
+            let row = (self.rows.entry(key)).or_insert_with(|| vec![0.0; gradient.len()]);
+            for (logit, g) in row.iter_mut().zip(gradient) {
+                square += g * g;
+                *logit -= lr * g;
+            }
+        }
+        Ok(UpdateStats {
+            grad_norm: square.sqrt(),
+            lr,
+        })
+    }
+}
+
+impl RolloutEngine for TabularPolicy {
+    type Error = Error;
+
+    /// Temperature, greedy decoding and stop ids are honoured; the other filters are not.
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>, Error> {
+        let one = |request: &Request| {
+            let mut tokens = [&request.prompt[..], &request.guidance].concat();
+            self.check(&tokens)?;
+            let start = tokens.len();
+            let mut logps = Vec::new();
+            let mut stop = Stop::Length;
+            for position in 0..request.max_new_tokens {
+                let logits = self.logits(&self.rows, self.key(&tokens));
+                let greedy = params.temperature == 0.0;
+                let p = softmax(logits, if greedy { 1.0 } else { params.temperature });
+                let id = if greedy {
+                    (0..p.len()).rev().max_by(|&a, &b| p[a].total_cmp(&p[b]))
+                } else {
+                    let draw = request.key.uniform(position);
+                    let mut sum = 0.0;
+                    p.iter().position(|x| {
+                        sum += x;
+                        draw < sum
+                    })
+                };
+                // Rounding may leave the sum a hair below the draw; the last id then has it.
+                let id = id.unwrap_or(p.len() - 1);
+                logps.push(p[id].ln() as f32);
+                tokens.push(id as TokenId);
+                if params.stop_token_ids.contains(&(id as TokenId)) {
+                    stop = Stop::Eos;
+                    break;
+                }
+            }
+            Ok(Completion {
+                tokens: tokens.split_off(start),
+                log_kept: vec![0.0; logps.len()],
+                logps,
+                stop,
+            })
+        };
+        requests.iter().map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RolloutKey;
+
+    fn sequences() -> Sequences {
+        Sequences::new(Ragged::from_rows([vec![0, 1, 2], vec![1, 1]]), vec![1, 1]).unwrap()
+    }
+
+    #[test]
+    fn gradient_is_that_of_finite_differences() {
+        let mut policy = TabularPolicy::new(3, 1);
+        policy.rows.insert(vec![0], vec![0.3, -0.2, 0.5]);
+        policy.rows.insert(vec![1], vec![-0.4, 0.1, 0.0]);
+        let weights = [[0.7, -1.3], [0.4, 0.0]];
+        let value = |policy: &mut TabularPolicy| {
+            let logps = policy.token_logps(&sequences(), Policy::Current).unwrap();
+            let rows = logps.rows().zip(weights);
+            rows.flat_map(|(r, w)| r.iter().zip(w).map(|(l, w)| l * w).collect::<Vec<_>>())
+                .sum::<f64>()
+        };
+        policy
+            .accumulate(&sequences(), &mut |o| {
+                let rows = o.logp.lengths().zip(weights).map(|(n, w)| w[..n].to_vec());
+                Ok(TokenGrads {
+                    logp: Ragged::from_rows(rows),
+                    entropy: None,
+                })
+            })
+            .unwrap();
+        let h = 1e-6;
+        for key in [vec![0], vec![1]] {
+            for id in 0..3 {
+                let moved = |by: f64| {
+                    let mut copy = policy.clone();
+                    copy.rows.get_mut(&key).unwrap()[id] += by;
+                    value(&mut copy)
+                };
+                let numeric = (moved(h) - moved(-h)) / (2.0 * h);
+                let exact = policy.gradient[&key][id];
+                assert!((numeric - exact).abs() < 1e-8, "{key:?} {id}");
+            }
+        }
+    }
+
+    #[test]
+    fn sampled_log_probabilities_are_the_learners() {
+        let mut policy = TabularPolicy::new(5, 2);
+        policy
+            .rows
+            .insert(vec![3, 1], vec![1.0, 0.0, -1.0, 0.5, 0.2]);
+        let request = |member| Request {
+            prompt: vec![3],
+            guidance: vec![1],
+            key: RolloutKey {
+                member,
+                ..RolloutKey::default()
+            },
+            max_new_tokens: 6,
+        };
+        let requests: Vec<_> = (0..8).map(request).collect();
+        let all = policy
+            .generate(&requests, &SamplingParams::default())
+            .unwrap();
+        for (request, completion) in requests.iter().zip(&all) {
+            let alone = policy
+                .generate(std::slice::from_ref(request), &SamplingParams::default())
+                .unwrap();
+            assert_eq!(&alone[0], completion, "a rollout depends on its company");
+            let ids = [&[3, 1][..], &completion.tokens].concat();
+            let sequences = Sequences::new(Ragged::from_rows([ids]), vec![2]).unwrap();
+            let logps = policy.token_logps(&sequences, Policy::Current).unwrap();
+            for (a, b) in logps.values().iter().zip(&completion.logps) {
+                assert!((*a as f32 - b).abs() < 1e-6);
+            }
+        }
+        assert!(all.iter().any(|c| c.tokens != all[0].tokens));
+    }
+
+    #[test]
+    fn ids_beyond_the_vocabulary_are_refused() {
+        let mut policy = TabularPolicy::new(2, 1);
+        let err = policy
+            .token_logps(&sequences(), Policy::Current)
+            .unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            "rollout engine: size of the vocabulary: expected 2, got 2"
+        );
+    }
+}

@@ -1,0 +1,70 @@
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in a training run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A setting is outside its domain.
+    #[error("{name} = {value}: {problem}")]
+    Config {
+        /// Name of the setting.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What is expected instead.
+        problem: &'static str,
+    },
+    /// A task cannot be used.
+    #[error("task {task}: {problem}")]
+    Task {
+        /// Index of the task in its data set.
+        task: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The learner failed.
+    #[error("learner: {0}")]
+    Learner(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The picture of the curves cannot be drawn.
+    #[error("drawing {path}: {problem}")]
+    Plot {
+        /// The picture.
+        path: PathBuf,
+        /// What the drawing library said.
+        problem: String,
+    },
+    /// Rollouts could not be made or packed.
+    #[error(transparent)]
+    Rollout(#[from] g2rpo_rollout::Error),
+    /// Guidance could not be planned.
+    #[error(transparent)]
+    Guidance(#[from] g2rpo_guidance::Error),
+    /// The numbers do not fit together.
+    #[error(transparent)]
+    Core(#[from] g2rpo_core::Error),
+}
+
+/// [`std::result::Result`] with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            path: path.clone(),
+            source,
+        }
+    }
+
+    pub(crate) fn learner(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Learner(Box::new(error))
+    }
+}

@@ -1,0 +1,172 @@
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use crate::{Error, Result};
+
+/// One curve, or a bundle of curves that share a colour and a name, such as the seeds of an arm.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// One line per member; points are (x, y). Points that are not finite are left out.
+    pub lines: Vec<Vec<(f64, f64)>>,
+}
+
+/// A panel of a picture: curves over the same axes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Panel {
+    /// What the panel shows.
+    pub title: String,
+    /// What the horizontal axis counts.
+    pub x_label: String,
+    /// The curves.
+    pub series: Vec<Series>,
+}
+
+/// Draws panels side by side as an SVG. Lines of a bundle are drawn thin, their mean thick.
+///
+/// # Errors
+/// [`Error::Plot`] if the file cannot be drawn or written.
+pub fn draw_svg(path: &Path, panels: &[Panel]) -> Result<()> {
+    let mut svg = String::new();
+    draw(&mut svg, panels).map_err(|problem| Error::Plot {
+        path: path.into(),
+        problem,
+    })?;
+    crate::metrics::write_atomically(path, svg.as_bytes())
+}
+
+const PANEL: (u32, u32) = (460, 330);
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(90, 90, 90),
+    RGBColor(214, 120, 20),
+    RGBColor(150, 60, 150),
+    RGBColor(40, 140, 70),
+    RGBColor(30, 90, 190),
+    RGBColor(190, 40, 40),
+];
+
+fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
+    let size = (PANEL.0 * panels.len().max(1) as u32, PANEL.1);
+    let root = SVGBackend::with_string(svg, size).into_drawing_area();
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    root.fill(&WHITE).map_err(|e| text(&e))?;
+    for (area, panel) in root
+        .split_evenly((1, panels.len().max(1)))
+        .iter()
+        .zip(panels)
+    {
+        let points = || {
+            let lines = panel.series.iter().flat_map(|s| &s.lines);
+            lines
+                .flatten()
+                .filter(|(x, y)| x.is_finite() && y.is_finite())
+        };
+        let (x, y) = (span(points().map(|p| p.0)), span(points().map(|p| p.1)));
+        let mut chart = ChartBuilder::on(area)
+            .caption(&panel.title, ("sans-serif", 17))
+            .margin(10)
+            .x_label_area_size(34)
+            .y_label_area_size(48)
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)
+            .map_err(|e| text(&e))?;
+        chart
+            .configure_mesh()
+            .x_desc(&panel.x_label)
+            .light_line_style(WHITE)
+            .bold_line_style(RGBColor(225, 225, 225))
+            .x_labels(6)
+            .y_labels(6)
+            .draw()
+            .map_err(|e| text(&e))?;
+        for (series, colour) in panel.series.iter().zip(COLOURS.iter().cycle()) {
+            let finite = |line: &[(f64, f64)]| -> Vec<(f64, f64)> {
+                let keep = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
+                line.iter().filter(keep).copied().collect()
+            };
+            if series.lines.len() > 1 {
+                for line in &series.lines {
+                    let thin = LineSeries::new(finite(line), colour.mix(0.25));
+                    chart.draw_series(thin).map_err(|e| text(&e))?;
+                }
+            }
+            let style = colour.stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(finite(&mean_line(&series.lines)), style))
+                .map_err(|e| text(&e))?
+                .label(&series.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .draw()
+            .map_err(|e| text(&e))?;
+    }
+    root.present().map_err(|e| text(&e))
+}
+
+/// Pointwise mean of the lines as far as all of them reach; x is taken from the first.
+fn mean_line(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+    let n = lines.iter().map(Vec::len).min().unwrap_or(0);
+    (0..n)
+        .map(|i| {
+            let sum: f64 = lines.iter().map(|l| l[i].1).sum();
+            (lines[0][i].0, sum / lines.len() as f64)
+        })
+        .collect()
+}
+
+/// Smallest and largest value, widened where they coincide so that an axis exists.
+fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+        (l.min(v), h.max(v))
+    });
+    if !low.is_finite() {
+        return (0.0, 1.0);
+    }
+    let pad = ((high - low) * 0.05).max(low.abs().max(1.0) * 1e-6);
+    (low - pad, high + pad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_every_named_series() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("curves.svg");
+        let series = |name: &str, lines| Series {
+            name: name.into(),
+            lines,
+        };
+        let panel = Panel {
+            title: "accuracy".into(),
+            x_label: "step".into(),
+            series: vec![
+                series("ratio", vec![vec![(0.0, 0.1), (1.0, f64::NAN)], vec![]]),
+                series("target", vec![vec![(0.0, 0.1), (1.0, 0.4)]]),
+                series("empty", vec![]),
+            ],
+        };
+        draw_svg(&path, &[panel.clone(), panel]).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.contains("ratio") && svg.contains("target") && svg.contains("polyline"));
+    }
+
+    #[test]
+    fn degenerate_axes_exist() {
+        assert_eq!(span([].into_iter()), (0.0, 1.0));
+        let (low, high) = span([3.0, 3.0].into_iter());
+        assert!(low < 3.0 && high > 3.0);
+    }
+
+    #[test]
+    fn mean_stops_where_a_line_stops() {
+        let lines = [vec![(0.0, 1.0), (1.0, 2.0)], vec![(0.0, 3.0)]];
+        assert_eq!(mean_line(&lines), [(0.0, 2.0)]);
+    }
+}
