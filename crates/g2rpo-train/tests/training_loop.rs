@@ -10,7 +10,8 @@ use g2rpo_rollout::{
     Tokenizer, collect, pack,
 };
 use g2rpo_train::{
-    MetricsRow, RunState, UpdateConfig, evaluate, plan_step, prepare, score, step_row, update,
+    EvalSet, MetricsRow, RunState, UpdateConfig, evaluate, plan_step, prepare, score, step_row,
+    update,
 };
 
 const V: u32 = 4;
@@ -131,19 +132,15 @@ impl<'a> Run<'a> {
         let prepared = prepare(&tasks, &Letters, "{question}").unwrap();
         let prompts: Vec<_> = prepared.into_iter().map(|p| p.prompt).collect();
         let verifier = |answer: &str, gold: &str| answer == gold;
-        let greedy = SamplingParams::greedy();
-        evaluate(
-            &mut self.policy,
-            &tasks,
-            &prompts,
-            &Letters,
-            &verifier,
-            &greedy,
-            L,
-            0,
-        )
-        .unwrap()
-        .accuracy()
+        let set = EvalSet {
+            tasks: &tasks,
+            prompts: &prompts,
+            tokenizer: &Letters,
+            verifier: &verifier,
+        };
+        evaluate(&mut self.policy, &set, &SamplingParams::greedy(), L, 0)
+            .unwrap()
+            .accuracy()
     }
 }
 
