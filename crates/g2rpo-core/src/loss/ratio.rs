@@ -161,8 +161,8 @@ impl RowPass<'_> {
         }
     }
 
-    /// What TRL counts for a sequence without tokens in the loss: at sequence level it is one
-    /// unclipped sequence.
+    /// What TRL counts for a sequence without tokens in the loss: its ratio is 1, so at sequence
+    /// level it is one unclipped sequence, and φ(1) = 1.
     pub(super) fn empty_row_metrics(&self, metrics: &mut LossMetrics) {
         let config = self.config;
         let sequence_level = config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
@@ -171,6 +171,9 @@ impl RowPass<'_> {
             metrics.clip_high.push(0.0);
             metrics.clip_low_rows.push(0.0);
             metrics.clip_high_rows.push(0.0);
+        }
+        if config.loss_type == LossType::Vespo {
+            metrics.vespo_phi.push(1.0);
         }
         if sequence_level && config.loss_type == LossType::Cispo {
             metrics.cispo_clip.push(0.0);

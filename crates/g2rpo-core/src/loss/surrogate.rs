@@ -62,7 +62,7 @@ impl RowPass<'_> {
                 self.of_score(scratch, ratio, row_weight, |r| r.min(cap));
                 self.drop_outside_trust_region(scratch, n_policy, metrics);
             }
-            LossType::Gmpo => self.gmpo(scratch, row_weight)?,
+            LossType::Gmpo => self.gmpo(scratch, n_policy, row_weight, metrics)?,
         }
         Ok(())
     }
@@ -146,8 +146,22 @@ impl RowPass<'_> {
     }
 
     /// The geometric mean of one-sidedly clipped ratios. The top-entropy mask acts inside the mean.
-    fn gmpo(&self, scratch: &mut Scratch, row_weight: f64) -> Result<()> {
+    fn gmpo(
+        &self,
+        scratch: &mut Scratch,
+        n_policy: f64,
+        row_weight: f64,
+        metrics: &mut LossMetrics,
+    ) -> Result<()> {
         let (low, high) = (-self.config.epsilon, self.config.epsilon_high());
+        let count = |is: &dyn Fn(f64) -> bool| -> u64 {
+            (scratch.log_ratio.iter().zip(&scratch.mask))
+                .map(|(&d, &m)| u64::from(m > 0.0 && is(d)))
+                .sum()
+        };
+        let n_low = count(&|d| d < low && self.advantage < 0.0);
+        let n_high = count(&|d| d > high && self.advantage > 0.0);
+        record_clips(metrics, n_policy as u64, n_low, n_high);
         let is_kept = |t: usize| {
             scratch.mask[t] > 0.0 && (scratch.weight.is_empty() || scratch.weight[t] > 0.0)
         };
@@ -267,10 +281,7 @@ impl Clip {
                 tally(&is_high)
             };
         }
-        metrics.clip_low.push_flags(n, low);
-        metrics.clip_high.push_flags(n, high);
-        metrics.clip_low_rows.push(low as f64 / n as f64);
-        metrics.clip_high_rows.push(high as f64 / n as f64);
+        record_clips(metrics, n, low, high);
         if self.ceiling.is_finite() {
             let bounded = if per_token {
                 count_tokens(scratch, is_dual)
@@ -344,6 +355,14 @@ fn apply(values: &mut [f64], factors: &[f64]) {
     for (value, factor) in values.iter_mut().zip(factors) {
         *value *= factor;
     }
+}
+
+/// Records how many of the row's `n` ratios are clipped on each side.
+fn record_clips(metrics: &mut LossMetrics, n: u64, low: u64, high: u64) {
+    metrics.clip_low.push_flags(n, low);
+    metrics.clip_high.push_flags(n, high);
+    metrics.clip_low_rows.push(low as f64 / n as f64);
+    metrics.clip_high_rows.push(high as f64 / n as f64);
 }
 
 fn count_tokens(scratch: &Scratch, is: impl Fn(f64) -> bool) -> u64 {
