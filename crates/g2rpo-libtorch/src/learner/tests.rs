@@ -1,0 +1,374 @@
+use super::*;
+use crate::init_parameters;
+use tch::{Device, Kind};
+
+/// A Qwen3 with grouped heads, 2 layers, 11 ids.
+fn model(tied: bool) -> DecoderConfig {
+    DecoderConfig {
+        tie_word_embeddings: tied,
+        initializer_range: 0.3,
+        ..DecoderConfig::tiny_qwen3(11, 16, 2, 4, 2)
+    }
+}
+
+fn learner(tied: bool, kind: Kind, config: LearnerConfig) -> TorchLearner {
+    let model = model(tied);
+    let parameters = init_parameters(&model, 7, kind, Device::Cpu).unwrap();
+    TorchLearner::new(&model, parameters, config).unwrap()
+}
+
+/// Rows of lengths 7, 4, 9, 3 and 5, the fourth without completion.
+fn sequences() -> Sequences {
+    let row = |n: u32, seed: u32| (0..n).map(move |t| (t * t + seed) % 11);
+    let tokens = Ragged::from_rows([
+        row(7, 1).collect::<Vec<_>>(),
+        row(4, 2).collect(),
+        row(9, 3).collect(),
+        row(3, 5).collect(),
+        row(5, 4).collect(),
+    ]);
+    Sequences::new(tokens, vec![2, 1, 4, 3, 2]).unwrap()
+}
+
+/// Coefficients that differ from token to token; the loss is Σ a·logp + b·entropy.
+fn coefficients(row: usize, t: usize) -> (f64, f64) {
+    let x = (row * 7 + t * 3) as f64;
+    (x.sin(), 0.3 * x.cos())
+}
+
+fn linear_loss(outputs: &TokenOutputs, with_entropy: bool) -> TokenGrads {
+    let grad = |pick: fn((f64, f64)) -> f64| {
+        Ragged::from_rows(
+            (outputs.rows.iter().zip(outputs.logp.lengths())).map(|(&row, len)| {
+                (0..len)
+                    .map(|t| pick(coefficients(row, t)))
+                    .collect::<Vec<_>>()
+            }),
+        )
+    };
+    TokenGrads {
+        logp: grad(|c| c.0),
+        entropy: with_entropy.then(|| grad(|c| c.1)),
+    }
+}
+
+/// The gradient by plain autograd through the whole decoder, row by row, without padding.
+fn plain_gradient(learner: &TorchLearner, with_entropy: bool) -> (Vec<f64>, Ragged<f64>) {
+    let sequences = sequences();
+    let temperature = learner.config().temperature;
+    let (kind, decoder) = (learner.base().kind(), learner.policy());
+    let mut total = Tensor::zeros([], (kind, Device::Cpu));
+    let mut logps = Vec::new();
+    for row in 0..sequences.n_rows() {
+        let ids: Vec<i64> = sequences
+            .tokens()
+            .row(row)
+            .iter()
+            .map(|&i| i.into())
+            .collect();
+        let logits = decoder
+            .logits_btv(&Tensor::from_slice(&ids).unsqueeze(0))
+            .unwrap()
+            .squeeze_dim(0);
+        let all = (logits / temperature).log_softmax(-1, None);
+        let entropy = -(all.exp() * &all).sum_dim_intlist(&[-1i64][..], false, None);
+        let prompt = sequences.prompt_lens()[row];
+        let mut values = Vec::new();
+        for (t, &id) in sequences.completion(row).iter().enumerate() {
+            let at = (prompt + t - 1) as i64;
+            let (a, b) = coefficients(row, t);
+            let logp = all.get(at).get(id.into());
+            values.push(logp.double_value(&[]));
+            total += logp * a;
+            if with_entropy {
+                total += entropy.get(at) * b;
+            }
+        }
+        logps.push(values);
+    }
+    let tensors = learner.updated().tensors();
+    let grads = Tensor::run_backward(&[total], tensors, false, false);
+    let flat = learner.gradients.flat().zeros_like();
+    for (view, grad) in learner
+        .updated()
+        .layout()
+        .views(&flat)
+        .unwrap()
+        .iter_mut()
+        .zip(grads)
+    {
+        view.copy_(&grad);
+    }
+    (flat_values(&flat), Ragged::from_rows(logps))
+}
+
+fn flat_values(flat: &Tensor) -> Vec<f64> {
+    Vec::try_from(flat.to_kind(Kind::Double)).unwrap()
+}
+
+fn assert_close(a: &[f64], b: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(a.len(), b.len());
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!(
+            (a - b).abs() <= tolerance * b.abs().max(1.0),
+            "{what}, element {i}: {a} and {b}"
+        );
+    }
+}
+
+fn accumulate(learner: &mut TorchLearner, with_entropy: bool) {
+    learner
+        .accumulate(&sequences(), &mut |outputs| {
+            Ok(linear_loss(outputs, with_entropy))
+        })
+        .unwrap();
+}
+
+#[test]
+fn chunked_and_checkpointed_gradients_equal_plain_ones() {
+    // The plain path in f64 is the truth; f32 differs by its rounding.
+    for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
+        for (tied, checkpointing, budget, mib, with_entropy) in [
+            (true, true, 1, 0, true),
+            (true, false, 16, 64, true),
+            (false, true, 1000, 0, false),
+            (false, false, 1000, 64, true),
+        ] {
+            let config = LearnerConfig {
+                gradient_checkpointing: checkpointing,
+                max_tokens_per_micro_batch: budget,
+                max_logits_mib: mib,
+                compute_entropy: with_entropy,
+                temperature: 0.8,
+                ..LearnerConfig::default()
+            };
+            let mut learner = learner(tied, kind, config);
+            let (expected, logps) = plain_gradient(&learner, with_entropy);
+            accumulate(&mut learner, with_entropy);
+            let what = format!("{kind:?}, budget {budget}");
+            assert_close(
+                &flat_values(learner.gradient()),
+                &expected,
+                tolerance,
+                &what,
+            );
+            let got = learner.token_logps(&sequences(), Policy::Current).unwrap();
+            got.check_shape("logps", &logps).unwrap();
+            assert_close(got.values(), logps.values(), tolerance, &what);
+            // A second call adds.
+            accumulate(&mut learner, with_entropy);
+            let twice: Vec<f64> = expected.iter().map(|g| 2.0 * g).collect();
+            assert_close(&flat_values(learner.gradient()), &twice, tolerance, &what);
+        }
+    }
+}
+
+#[test]
+fn every_row_is_shown_once_with_its_own_numbers() {
+    let config = LearnerConfig {
+        max_tokens_per_micro_batch: 10,
+        compute_entropy: true,
+        ..LearnerConfig::default()
+    };
+    let mut learner = learner(true, Kind::Float, config);
+    let logps = learner.token_logps(&sequences(), Policy::Current).unwrap();
+    let mut seen = Vec::new();
+    let mut calls = 0;
+    learner
+        .accumulate(&sequences(), &mut |outputs| {
+            calls += 1;
+            seen.extend(outputs.rows.clone());
+            let expected = logps.select(&outputs.rows);
+            outputs.logp.check_shape("logp", &expected)?;
+            assert_close(outputs.logp.values(), expected.values(), 1e-5, "logp");
+            // The entropy of 11 ids is at most ln 11.
+            let entropy = outputs.entropy.as_ref().unwrap().values();
+            assert!(entropy.iter().all(|&s| s > 0.0 && s <= 11f64.ln()));
+            Ok(linear_loss(outputs, false))
+        })
+        .unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    assert!(calls > 2);
+}
+
+#[test]
+fn training_raises_the_likelihood() {
+    let mut learner = learner(true, Kind::Float, LearnerConfig::default());
+    let sum = |l: &mut TorchLearner| -> f64 {
+        l.token_logps(&sequences(), Policy::Current)
+            .unwrap()
+            .values()
+            .iter()
+            .sum()
+    };
+    let before = sum(&mut learner);
+    for step in 0..30 {
+        learner
+            .accumulate(&sequences(), &mut |outputs| {
+                Ok(TokenGrads {
+                    logp: outputs.logp.map(|_| -1.0 / 16.0),
+                    entropy: None,
+                })
+            })
+            .unwrap();
+        let stats = learner.apply(1e-2).unwrap();
+        assert!(stats.grad_norm > 0.0 && stats.lr == 1e-2);
+        assert_eq!(learner.steps(), step + 1);
+    }
+    let after = sum(&mut learner);
+    assert!(before < -35.0 && after > -2.0, "{before} → {after}");
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_touches_nothing() {
+    let mut learner = learner(true, Kind::Float, LearnerConfig::default());
+    accumulate(&mut learner, false);
+    let before = learner.base().flat().copy();
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let i = (learner.base().specs().iter())
+        .position(|s| s.name == name)
+        .unwrap();
+    let _ = learner.gradients.view(i).get(3).fill_(f64::NAN);
+    let err = learner.apply(1e-3).unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        format!("the gradient of `{name}` holds a value that is not finite")
+    );
+    assert_eq!(learner.base().flat(), &before);
+    assert_eq!(learner.steps(), 0);
+    // The bad gradient is gone; the next step is an ordinary one.
+    accumulate(&mut learner, false);
+    assert!(learner.apply(1e-3).unwrap().grad_norm.is_finite());
+    assert!(learner.apply(f64::NAN).is_err());
+}
+
+#[test]
+fn a_weight_that_is_not_finite_is_named_and_stops_the_step() {
+    let mut learner = learner(true, Kind::Float, LearnerConfig::default());
+    let name = "model.layers.0.self_attn.k_proj.weight";
+    let bad = learner.base().get(name).unwrap().full_like(f64::INFINITY);
+    learner.base.copy_from(name, &bad).unwrap();
+    let expected = format!("parameter `{name}` holds a value that is not finite");
+    let err = learner
+        .token_logps(&sequences(), Policy::Current)
+        .unwrap_err();
+    assert_eq!(err.to_string(), expected);
+    let err = learner
+        .accumulate(&sequences(), &mut |o| Ok(linear_loss(o, false)))
+        .unwrap_err();
+    assert_eq!(err.to_string(), expected);
+    assert!(!learner.has_gradient());
+}
+
+#[test]
+fn mistakes_of_the_loss_clear_the_gradient() {
+    let mut learner = learner(true, Kind::Float, LearnerConfig::default());
+    accumulate(&mut learner, false);
+    for (grads, message) in [
+        (
+            Box::new(|_: &TokenOutputs| TokenGrads {
+                logp: Ragged::default(),
+                entropy: None,
+            }) as Box<dyn Fn(&TokenOutputs) -> TokenGrads>,
+            "gradient of log-probabilities: expected length",
+        ),
+        (
+            Box::new(|o| linear_loss(o, true)),
+            "compute_entropy: the loss has an entropy term",
+        ),
+        (
+            Box::new(|o| TokenGrads {
+                logp: o.logp.map(|_| f64::NAN),
+                entropy: None,
+            }),
+            "the gradient of the log-probability of row 2, completion token 0 holds",
+        ),
+    ] {
+        let err = learner
+            .accumulate(&sequences(), &mut |o| Ok(grads(o)))
+            .unwrap_err();
+        assert!(err.to_string().starts_with(message), "{err}");
+        assert!(!learner.has_gradient());
+        assert_eq!(grad_norm(learner.gradient()).unwrap(), 0.0);
+    }
+}
+
+#[test]
+fn the_reference_stays_until_it_is_synced() {
+    let config = LearnerConfig {
+        reference: Reference::FrozenCopy,
+        sync_ref_model: true,
+        ref_model_sync_steps: 2,
+        ..LearnerConfig::default()
+    };
+    let mut learner = learner(true, Kind::Float, config);
+    let start = learner.base().flat().copy();
+    let before = learner
+        .token_logps(&sequences(), Policy::Reference)
+        .unwrap();
+    accumulate(&mut learner, false);
+    learner.apply(1e-2).unwrap();
+    assert_eq!(
+        learner
+            .token_logps(&sequences(), Policy::Reference)
+            .unwrap(),
+        before
+    );
+    assert_ne!(
+        learner.token_logps(&sequences(), Policy::Current).unwrap(),
+        before
+    );
+    accumulate(&mut learner, false);
+    learner.apply(1e-2).unwrap();
+    // TRL's rule: 0.4 of the old reference and 0.6 of the policy.
+    let mixed = &start * 0.4 + learner.base().flat() * 0.6;
+    let copy = learner.state_parts().2.unwrap().flat();
+    assert_close(&flat_values(copy), &flat_values(&mixed), 1e-6, "mixture");
+    learner.sync_reference(1.0).unwrap();
+    assert_eq!(
+        learner.state_parts().2.unwrap().flat(),
+        learner.base().flat()
+    );
+}
+
+#[test]
+fn without_a_reference_asking_for_one_is_an_error() {
+    let mut learner = learner(true, Kind::Float, LearnerConfig::default());
+    let err = learner
+        .token_logps(&sequences(), Policy::Reference)
+        .unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        "reference: the learner was made without a reference policy"
+    );
+    assert!(learner.sync_reference(1.0).is_err());
+}
+
+#[test]
+fn bf16_models_learn_through_their_master_weights() {
+    let mut learner = learner(true, Kind::BFloat16, LearnerConfig::default());
+    assert_eq!(learner.gradient().kind(), Kind::Float);
+    let sum = |l: &mut TorchLearner| -> f64 {
+        l.token_logps(&sequences(), Policy::Current)
+            .unwrap()
+            .values()
+            .iter()
+            .sum()
+    };
+    let before = sum(&mut learner);
+    for _ in 0..100 {
+        learner
+            .accumulate(&sequences(), &mut |outputs| {
+                Ok(TokenGrads {
+                    logp: outputs.logp.map(|_| -1.0 / 16.0),
+                    entropy: None,
+                })
+            })
+            .unwrap();
+        // Less than half the spacing of bf16 at the size of most weights.
+        learner.apply(3e-4).unwrap();
+    }
+    let after = sum(&mut learner);
+    assert!(after > before + 5.0, "{before} → {after}");
+}
