@@ -82,7 +82,17 @@ impl Installer {
         }
         fs::write(&requirements, pins.requirements)
             .map_err(Error::io(format_args!("write {}", requirements.display())))?;
-        pip::download(&self.python, pins, &requirements, &wheels, &tmp)?;
+        // One by one: pip keeps what it fetched only when a whole call succeeds.
+        let single = partial.join("one.txt");
+        for wheel in pins
+            .requirements
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+        {
+            fs::write(&single, wheel)
+                .map_err(Error::io(format_args!("write {}", single.display())))?;
+            pip::download(&self.python, pins, &single, &wheels, &tmp)?;
+        }
         pip::install(&self.python, pins, &requirements, &wheels, &target, &tmp)?;
         self.verify(&target, pins)?;
         let stamp = target.join(STAMP);
@@ -203,4 +213,210 @@ fn remove(dir: &Path) -> Result<()> {
 
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes / 1_000_000)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    const PINS: Pins = Pins {
+        requirements: "# comment\ntorch==2.11.0 --hash=sha256:00\ncudart==1 --hash=sha256:00\n",
+        platforms: &["any"],
+        download_bytes: 1000,
+        installed_bytes: 2000,
+        files: &["torch/lib/libtorch_cpu.so"],
+        loads: &["torch/lib/libtorch_cpu.so"],
+    };
+
+    /// Stands for Python: writes a line into `calls` for each use of pip, and does what the file
+    /// `trouble` says once.
+    const FAKE_PYTHON: &str = r#"
+here=$(dirname "$0")
+verb="$3"
+[ "$1" = -c ] && verb=load
+for last; do :; done
+[ "$verb" = download ] && verb=$(cut -d= -f1 "$last")
+trouble=
+if [ -f "$here/trouble.$verb" ]; then
+    trouble=$(cat "$here/trouble.$verb")
+    rm "$here/trouble.$verb"
+fi
+case "$verb" in
+    --version) [ -z "$trouble" ] || exit 1 ;;
+    torch | cudart)
+        [ "$4" = --dest ] || exit 9
+        [ -f "$5/$verb.whl" ] && verb="$verb-kept"
+        echo "$verb" >>"$here/calls"
+        [ -n "$trouble" ] || echo wheel >"$5/$verb.whl"
+        ;;
+    install)
+        echo install >>"$here/calls"
+        while [ "$1" != --target ]; do shift; done
+        [ -d "$TMPDIR" ] || exit 9
+        mkdir -p "$2/torch/lib"
+        [ "$trouble" = other ] || echo so >"$2/torch/lib/libtorch_cpu.so"
+        ;;
+    load) [ -f "$last" ] || exit 9 ;;
+    *) exit 9 ;;
+esac
+case "$trouble" in
+    kill) kill -9 $$ ;;
+    "" | other) ;;
+    *) echo "$trouble" >&2; exit 1 ;;
+esac
+"#;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        installer: Installer,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let script = dir.path().join("fake-python");
+            fs::write(&script, FAKE_PYTHON).unwrap();
+            let installer = Installer {
+                cache: dir.path().join("cache/g2rpo"),
+                python: vec!["sh".into(), script.into()],
+            };
+            Self { dir, installer }
+        }
+
+        fn trouble(&self, verb: &str, what: &str) {
+            fs::write(self.dir.path().join(format!("trouble.{verb}")), what).unwrap();
+        }
+
+        fn ensure(&self) -> Result<PathBuf> {
+            self.installer.ensure(Flavor::Cpu, &PINS)
+        }
+
+        fn fails(&self, expected: &str) {
+            let message = self.ensure().unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+            assert!(!self.installer.folder(Flavor::Cpu).exists());
+        }
+
+        fn succeeds(&self) {
+            let folder = self.ensure().unwrap();
+            assert_eq!(folder, self.installer.folder(Flavor::Cpu));
+            assert!(is_whole(&folder, &PINS));
+            let mut left: Vec<_> = fs::read_dir(&self.installer.cache)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            left.sort();
+            assert_eq!(left, ["libtorch-2.11.0-cpu", "libtorch-2.11.0-cpu.lock"]);
+        }
+
+        fn calls(&self) -> String {
+            fs::read_to_string(self.dir.path().join("calls"))
+                .unwrap_or_default()
+                .replace('\n', " ")
+        }
+    }
+
+    #[test]
+    fn installs_once() {
+        let bench = Bench::new();
+        bench.succeeds();
+        bench.succeeds();
+        assert_eq!(bench.calls(), "torch cudart install ");
+    }
+
+    #[test]
+    fn an_interrupted_download_goes_on_with_the_wheels_that_arrived() {
+        let bench = Bench::new();
+        bench.trouble("torch", "kill");
+        bench.fails("interrupted");
+        bench.trouble("cudart", "NewConnectionError: Network is unreachable");
+        bench.fails("check the network");
+        bench.succeeds();
+        assert_eq!(
+            bench.calls(),
+            "torch torch cudart torch-kept cudart install "
+        );
+    }
+
+    #[test]
+    fn an_interrupted_installation_leaves_nothing_that_looks_whole() {
+        let bench = Bench::new();
+        bench.trouble("install", "kill");
+        bench.fails("interrupted");
+        bench.trouble("install", "OSError: [Errno 28] No space left on device");
+        bench.fails("disk filled up");
+        bench.succeeds();
+    }
+
+    #[test]
+    fn wheels_of_another_build_are_refused() {
+        let bench = Bench::new();
+        bench.trouble("install", "other");
+        bench.fails("torch/lib/libtorch_cpu.so is not among their files");
+        bench.trouble("load", "OSError: GLIBC_2.28 not found");
+        bench.fails("does not load on this system (OSError: GLIBC_2.28 not found)");
+        bench.succeeds();
+    }
+
+    #[test]
+    fn too_little_disk_is_found_before_anything_is_fetched() {
+        let bench = Bench::new();
+        let pins = Pins {
+            installed_bytes: u64::MAX / 4,
+            ..PINS
+        };
+        let message = bench
+            .installer
+            .ensure(Flavor::Cpu, &pins)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("free") && message.contains("XDG_CACHE_HOME"),
+            "{message}"
+        );
+        assert_eq!(bench.calls(), "");
+        bench.succeeds();
+    }
+
+    #[test]
+    fn no_pip_is_found_before_anything_is_fetched() {
+        let bench = Bench::new();
+        bench.trouble("--version", "none");
+        bench.fails("has no pip");
+        assert_eq!(bench.calls(), "");
+        bench.succeeds();
+    }
+
+    #[test]
+    fn new_pins_and_lost_files_lead_to_a_new_installation() {
+        let bench = Bench::new();
+        bench.succeeds();
+        let pins = Pins {
+            requirements: "torch==2.11.0 --hash=sha256:01\ncudart==1 --hash=sha256:00\n",
+            ..PINS
+        };
+        bench.installer.ensure(Flavor::Cpu, &pins).unwrap();
+        bench.succeeds();
+        fs::remove_file(
+            bench
+                .installer
+                .folder(Flavor::Cpu)
+                .join("torch/lib/libtorch_cpu.so"),
+        )
+        .unwrap();
+        bench.succeeds();
+        assert_eq!(bench.calls(), "torch cudart install ".repeat(4));
+    }
+
+    #[test]
+    fn parallel_calls_install_once() {
+        let bench = Bench::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| bench.ensure().unwrap());
+            }
+        });
+        bench.succeeds();
+        assert_eq!(bench.calls(), "torch cudart install ");
+    }
 }

@@ -50,32 +50,141 @@ const LINUX_X86_64: &[&str] = &[
     "manylinux_2_18_x86_64",
     "manylinux_2_17_x86_64",
     "manylinux2014_x86_64",
+    "manylinux_2_12_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux_2_5_x86_64",
+    "manylinux1_x86_64",
 ];
 
 const HEADER: &str = "torch/include/torch/csrc/api/include/torch/torch.h";
+
+const LINUX_CPU_FILES: &[&str] = &[
+    HEADER,
+    "torch/version.py",
+    "torch/lib/libc10.so",
+    "torch/lib/libtorch_cpu.so",
+    "nvidia/cu13/lib/libcudart.so.13",
+    "nvidia/cu13/lib/libcupti.so.13",
+];
 
 const LINUX_X86_64_CPU: Pins = Pins {
     requirements: include_str!("../libtorch/linux-x86_64-cpu.txt"),
     platforms: LINUX_X86_64,
     download_bytes: 543_600_000,
     installed_bytes: 1_260_000_000,
+    files: LINUX_CPU_FILES,
+    loads: &["torch/lib/libtorch_cpu.so"],
+};
+
+const LINUX_X86_64_CUDA: Pins = Pins {
+    requirements: include_str!("../libtorch/linux-x86_64-cuda.txt"),
+    platforms: LINUX_X86_64,
+    download_bytes: 2_512_500_000,
+    installed_bytes: 4_050_000_000,
     files: &[
         HEADER,
         "torch/version.py",
         "torch/lib/libc10.so",
         "torch/lib/libtorch_cpu.so",
+        "torch/lib/libtorch_cuda.so",
         "nvidia/cu13/lib/libcudart.so.13",
-        "nvidia/cu13/lib/libcupti.so.13",
+        "nvidia/cu13/lib/libcublas.so.13",
+        "nvidia/cudnn/lib/libcudnn.so.9",
+        "nvidia/nccl/lib/libnccl.so.2",
     ],
+    loads: &["torch/lib/libtorch_cpu.so", "torch/lib/libtorch_cuda.so"],
+};
+
+const LINUX_AARCH64_CPU: Pins = Pins {
+    requirements: include_str!("../libtorch/linux-aarch64-cpu.txt"),
+    platforms: &[
+        "manylinux_2_28_aarch64",
+        "manylinux_2_25_aarch64",
+        "manylinux_2_17_aarch64",
+        "manylinux2014_aarch64",
+    ],
+    download_bytes: 432_300_000,
+    installed_bytes: 1_000_000_000,
+    files: LINUX_CPU_FILES,
     loads: &["torch/lib/libtorch_cpu.so"],
+};
+
+const MACOS_AARCH64: Pins = Pins {
+    requirements: include_str!("../libtorch/macos-aarch64-cpu.txt"),
+    platforms: &["macosx_11_0_arm64"],
+    download_bytes: 80_600_000,
+    installed_bytes: 420_000_000,
+    files: &[
+        HEADER,
+        "torch/version.py",
+        "torch/lib/libc10.dylib",
+        "torch/lib/libtorch_cpu.dylib",
+    ],
+    loads: &["torch/lib/libtorch_cpu.dylib"],
 };
 
 /// The wheels for an operating system and architecture, named as in [`std::env::consts`].
 pub(crate) fn pins(os: &str, arch: &str, flavor: Flavor) -> Result<Pins> {
     match (os, arch, flavor) {
         ("linux", "x86_64", Flavor::Cpu) => Ok(LINUX_X86_64_CPU),
+        ("linux", "x86_64", Flavor::Cuda) => Ok(LINUX_X86_64_CUDA),
+        ("linux", "aarch64", Flavor::Cpu) => Ok(LINUX_AARCH64_CPU),
+        ("macos", "aarch64", Flavor::Cpu) => Ok(MACOS_AARCH64),
         _ => Err(Error::new(format!(
             "no {flavor} build of libtorch {TORCH_VERSION} is pinned for {os} on {arch}: install PyTorch {TORCH_VERSION} yourself and set LIBTORCH_USE_PYTORCH=1, or set LIBTORCH to a folder with libtorch {TORCH_VERSION}"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wheel_has_a_version_and_a_hash() {
+        for (os, arch, flavor, wheels) in [
+            ("linux", "x86_64", Flavor::Cpu, 3),
+            ("linux", "x86_64", Flavor::Cuda, 16),
+            ("linux", "aarch64", Flavor::Cpu, 3),
+            ("macos", "aarch64", Flavor::Cpu, 1),
+        ] {
+            let pins = pins(os, arch, flavor).unwrap();
+            let lines: Vec<&str> = pins
+                .requirements
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .collect();
+            assert_eq!(lines.len(), wheels, "{os} {arch} {flavor}");
+            assert!(
+                lines[0].starts_with(&format!("torch=={TORCH_VERSION} ")),
+                "{}",
+                lines[0]
+            );
+            for line in lines {
+                let (wheel, hash) = line.split_once(" --hash=sha256:").expect(line);
+                assert!(wheel.contains("==") && !wheel.contains('/'), "{line}");
+                assert!(
+                    hash.len() == 64 && hash.chars().all(|c| c.is_ascii_hexdigit()),
+                    "{line}"
+                );
+            }
+            assert!(pins.installed_bytes > pins.download_bytes);
+        }
+    }
+
+    #[test]
+    fn other_systems_are_told_what_to_do() {
+        for (os, arch, flavor) in [
+            ("windows", "x86_64", Flavor::Cpu),
+            ("macos", "x86_64", Flavor::Cpu),
+            ("macos", "aarch64", Flavor::Cuda),
+            ("linux", "aarch64", Flavor::Cuda),
+        ] {
+            let message = pins(os, arch, flavor).unwrap_err().to_string();
+            assert!(
+                message.contains(os) && message.contains("LIBTORCH_USE_PYTORCH=1"),
+                "{message}"
+            );
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::pins::{Pins, TORCH_VERSION};
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -76,6 +76,9 @@ fn base(python: &[OsString], tmp: &Path) -> Command {
     // pip unpacks here before it moves files to their place: the same disk makes that a rename,
     // and a small /tmp does no harm.
     command.env("TMPDIR", tmp);
+    if std::env::var_os("PIP_RESUME_RETRIES").is_none() {
+        command.env("PIP_RESUME_RETRIES", "5");
+    }
     command
         .env("PIP_USER", "false")
         .env("PIP_REQUIRE_VIRTUALENV", "false");
@@ -118,8 +121,7 @@ fn run(mut command: Command) -> Result<()> {
         for line in BufReader::new(stderr).split(b'\n') {
             let line = line.map_err(Error::io("read what pip says"))?;
             let line = String::from_utf8_lossy(&line);
-            // Nothing is lost if the terminal went away: the text is kept for the explanation.
-            let _ = writeln!(std::io::stderr(), "{line}");
+            eprintln!("{line}");
             complaints.push_str(&line);
             complaints.push('\n');
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::install::{Installer, is_whole};
-use crate::pins::{Flavor, MIN_CUDA_DRIVER, Pins, pins};
+use crate::pins::{Flavor, MIN_CUDA_DRIVER, Pins, TORCH_VERSION, pins};
 use crate::{pip, probe, repo};
 use std::env::consts::{ARCH, OS};
 use std::fs;
@@ -39,7 +39,14 @@ pub(crate) fn ensure(wish: Wish) -> Result<()> {
         return Ok(());
     }
     let folder = Installer::new()?.ensure(flavor, &pins)?;
-    point(&link, &folder)
+    point(&link, &folder)?;
+    if wish != Wish::Any {
+        eprintln!(
+            "libtorch {TORCH_VERSION} ({flavor}) is ready in {}",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 /// Whether the user brings a libtorch; an error if it does not fit.
@@ -114,7 +121,6 @@ fn point(link: &Path, folder: &Path) -> Result<()> {
         "create the link {}",
         link.display()
     )))?;
-    eprintln!("{} now points to {}", link.display(), folder.display());
     Ok(())
 }
 
