@@ -23,6 +23,7 @@ impl AdvantageEstimator {
         if let ([row], [value]) = (rows.as_slice(), values.as_slice()) {
             advantages[*row] = match self.singleton {
                 Singleton::Zero => 0.0,
+                Singleton::Reward if self.scale == Scale::GroupStd => value / (1.0 + self.eps),
                 Singleton::Reward => *value,
             };
             return;

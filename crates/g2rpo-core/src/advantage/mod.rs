@@ -85,7 +85,7 @@ pub enum Baseline {
     /// (arXiv 2505.23585). Needs lengths.
     LengthWeighted,
     /// Only the best member counts: it gets its lead over the second best, the others 0 (verl's
-    /// `grpo_passk`). Of several best members the first is taken, with lead 0.
+    /// `grpo_passk`, arXiv 2503.19595). Of several best members the first is taken, with lead 0.
     SecondBest,
     /// Expected best reward of `k` members drawn with this one, minus that of `k` drawn from the
     /// group, over the standard deviation of the latter: pass@k training (arXiv 2508.10751),
@@ -117,7 +117,8 @@ pub enum Scale {
     /// would flip; an all-zero group gets 0.
     GroupMean,
     /// The differences are whitened over the batch: minus their mean, divided by their standard
-    /// deviation (REINFORCE++-baseline, arXiv 2501.03262).
+    /// deviation (REINFORCE++-baseline, arXiv 2501.03262). Every completion counts once; verl
+    /// weights completions by their length here.
     Whiten,
 }
 
@@ -148,7 +149,7 @@ pub enum Strata {
 pub enum Singleton {
     /// 0: nothing to compare with (TRL).
     Zero,
-    /// Its reward: mean 0, scale 1 (verl).
+    /// Its reward: mean 0, group standard deviation 1 (verl).
     Reward,
 }
 
