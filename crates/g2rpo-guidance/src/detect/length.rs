@@ -26,14 +26,20 @@ pub(super) fn pinned(view: &View<'_>) -> Option<Numbers> {
         steps.iter().filter(|s| at(s)).count() as f64 / steps.len() as f64
     };
     let (at_max, at_min) = (share(&|s| s.0 >= s.2), share(&|s| s.0 <= s.1));
+    // A length that came down because it is no longer needed is where it should be.
+    let alone = view.now.success_unguided.or(view.now.success);
+    if at_min > at_max && alone.is_some_and(|s| s >= 0.5) {
+        return None;
+    }
     (at_max.max(at_min) >= view.thresholds.pinned)
         .then(|| vec![("share_at_max", at_max), ("share_at_min", at_min)])
 }
 
 pub(super) fn oscillating(view: &View<'_>) -> Option<Numbers> {
-    let lengths = view.window(|s| s.length)?;
+    // A twentieth of the largest length is as good as nothing: a token more or less there is no jump.
+    let lengths = view.window(|s| Some(s.length?.max(0.05 * s.length_max?).max(1e-9)))?;
     let changes: Vec<f64> = (lengths.windows(2))
-        .map(|w| w[1].max(1e-9).ln() - w[0].max(1e-9).ln())
+        .map(|w| w[1].ln() - w[0].ln())
         .filter(|change| *change != 0.0)
         .collect();
     if changes.len() < 3 {
@@ -113,6 +119,11 @@ mod tests {
         assert!(!goes_off(Detector::LengthPinned, |i| length(
             1000.0 + i as f64
         )));
+        let done = |_| StepStats {
+            success_unguided: Some(0.8),
+            ..length(1.0)
+        };
+        assert!(!goes_off(Detector::LengthPinned, done));
         let fixed = |_| StepStats {
             length_min: Some(64.0),
             length_max: Some(64.0),
@@ -124,10 +135,13 @@ mod tests {
     #[test]
     fn a_length_that_bangs_from_bound_to_bound() {
         assert!(goes_off(Detector::LengthOscillating, |i| length(
-            if i % 2 == 0 { 12.0 } else { 3.0 }
+            if i % 2 == 0 { 1200.0 } else { 300.0 }
         )));
         assert!(!goes_off(Detector::LengthOscillating, |i| length(
-            if i % 2 == 0 { 12.0 } else { 11.0 }
+            if i % 2 == 0 { 1200.0 } else { 1100.0 }
+        )));
+        assert!(!goes_off(Detector::LengthOscillating, |i| length(
+            if i % 2 == 0 { 40.0 } else { 1.0 }
         )));
         assert!(!goes_off(Detector::LengthOscillating, |i| length(
             3072.0 * 0.5f64.powf(i as f64 / 2.0)
