@@ -1,12 +1,10 @@
 //! Finds libtorch the way `torch-sys` does, so that programs find it again when they start.
 //!
 //! `torch-sys` tells the linker where libtorch is, but the path is not kept in the program, and a
-//! build script can add link arguments to its own package only. So this script
-//! - hands the path on to packages that depend on this one, as `DEP_G2RPO_LIBTORCH_RPATH`: their
-//!   build scripts turn it into an rpath (`crates/g2rpo/build.rs` is made to be reused),
-//! - gives this package's own tests the same rpath,
-//! - puts a link to the folder into `OUT_DIR`: cargo adds search paths inside its target folder to
-//!   the library path of everything it starts, and doctests have no other way to find libraries.
+//! build script can add link arguments to its own package only. So this script gives this package's
+//! own tests and doctests an rpath, and hands the path on to packages that depend on this one, as
+//! `DEP_G2RPO_LIBTORCH_RPATH`: their build scripts do the same (`crates/g2rpo/build.rs` is made to
+//! be reused).
 
 use std::env;
 use std::fs;
@@ -48,7 +46,6 @@ fn main() {
             println!("cargo::metadata=RPATH={}", path.display());
         }
     }
-    link_into_out_dir(&dirs[0]);
 }
 
 /// The folder with the libraries; `None` for a system-wide libtorch, which needs no path.
@@ -114,18 +111,6 @@ fn wheel_version(root: &Path) -> Option<String> {
             .next()?
             .to_owned(),
     )
-}
-
-fn link_into_out_dir(lib: &Path) {
-    #[cfg(unix)]
-    if let Some(out) = env::var_os("OUT_DIR") {
-        let link = PathBuf::from(out).join("libtorch");
-        // Whatever is there is from an earlier run of this script.
-        let _ = fs::remove_file(&link);
-        if std::os::unix::fs::symlink(lib, &link).is_ok() {
-            println!("cargo::rustc-link-search=native={}", link.display());
-        }
-    }
 }
 
 fn fail(sentence: &str) -> ! {
