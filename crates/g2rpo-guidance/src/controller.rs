@@ -1,5 +1,8 @@
 //! How much guidance: the [`LengthController`] trait and its implementations.
 
+mod bisection;
+mod bucketed;
+mod difficulty;
 mod ratio;
 mod schedule;
 mod target;
@@ -7,8 +10,11 @@ mod target;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+pub use bisection::{Bisection, BisectionConfig};
+pub use bucketed::PerBucket;
+pub use difficulty::{Difficulty, DifficultyConfig};
 pub use ratio::{Ratio, RatioConfig, ZeroReward};
-pub use schedule::{BinomialCosine, Random, Schedule, Shape};
+pub use schedule::{BinomialCosine, Random, Schedule, Shape, Staged};
 pub use target::{Target, TargetConfig};
 
 use crate::{Amount, Error, ExampleId, Result, Snapshot, StepFeedback};

@@ -22,25 +22,31 @@ pub enum Error {
         /// The number of members asked for.
         got: usize,
     },
-    /// A selector left out or repeated a member, or named one that does not exist.
-    #[error("the selector planned {got} members for a group of {expected}")]
-    MemberCount {
+    /// A selector planned no member at all.
+    #[error("the selector planned no member for a group of {group_size}")]
+    NoMembers {
+        /// The size of the group.
+        group_size: usize,
+    },
+    /// The rungs of a ladder do not make up the group.
+    #[error("the rungs of the ladder have {got} members, the group {expected}")]
+    LadderSize {
         /// The size of the group.
         expected: usize,
-        /// Members planned.
+        /// The sum over rungs.
         got: usize,
     },
-    /// A member to be replaced does not exist.
-    #[error("member {member} cannot be replaced in a group of {group_size}")]
+    /// A selector wants to train on a member that was not generated.
+    #[error("member {member} cannot be trained on: the group has {generated}")]
     Member {
         /// Index of the member.
         member: usize,
-        /// Number of members there are.
-        group_size: usize,
+        /// Number of members that were generated.
+        generated: usize,
     },
-    /// Token boundaries do not fit the ids or the text of a trace.
-    #[error("trace: {what}: expected {expected}, got {got}")]
-    Trace {
+    /// Two things that belong together do not fit.
+    #[error("{what}: expected {expected}, got {got}")]
+    Length {
         /// What does not fit.
         what: &'static str,
         /// The number that the other parts imply.

@@ -35,7 +35,8 @@ pub use amount::{Amount, AmountUnit, Rounding};
 pub use answer::AnswerMarkers;
 pub use budget::Budget;
 pub use controller::{
-    BinomialCosine, Fixed, LengthController, Query, Random, Ratio, RatioConfig, Schedule, Shape,
+    BinomialCosine, Bisection, BisectionConfig, Difficulty, DifficultyConfig, Fixed,
+    LengthController, PerBucket, Query, Random, Ratio, RatioConfig, Schedule, Shape, Staged,
     Target, TargetConfig, ZeroReward,
 };
 pub use cut::{Cut, CutLimits, Passes, cut};
@@ -46,10 +47,11 @@ pub use feedback::{
     Estimate, ExampleFeedback, ExampleId, Outcome, Signal, Smoothing, Statistic, StepFeedback,
     Stratum, Which,
 };
-pub use plan::{GroupPlan, MemberPlan, Parts, plan_group, plan_members};
+pub use plan::{GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
 pub use protect::Protected;
 pub use selector::{
-    All, AllButOne, FixedFraction, Level, Member, NoOne, Played, Revision, Selector,
+    All, AllButOne, Dropout, FixedFraction, GroupContext, Ladder, LadderRung, Level, Member, Mixed,
+    NoOne, Played, ProbeThenDecide, Retry, Revision, Selector, ZeroRewardRetry,
 };
 pub use snapshot::Snapshot;
 pub use trace::Trace;

@@ -1,10 +1,12 @@
+use std::ops::Range;
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::uniform;
 use crate::{
-    Amount, Cut, CutLimits, CutReason, Cutter, Error, LengthController, Level, Member, Outcome,
-    Query, Result, Selector, TokenId, Trace, cut,
+    Amount, Cut, CutLimits, CutReason, Cutter, Error, GroupContext, LengthController, Level,
+    Member, Outcome, Played, Query, Result, Revision, Selector, TokenId, Trace, cut,
 };
 
 /// The parts that decide how a group is guided.
@@ -67,8 +69,10 @@ impl MemberPlan {
 }
 
 /// How a group is guided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupPlan {
+    /// Step, task and size of the group.
+    pub group: GroupContext,
     /// The controller's amount for this task and step.
     pub amount: Amount,
     /// Uniform in `[0, 1)`: the rounding of fractional lengths, shared by the whole group so that
@@ -101,7 +105,7 @@ pub struct GroupPlan {
 /// ```
 ///
 /// # Errors
-/// The selector's; [`Error::MemberCount`] if it plans no member, or more than `group_size`.
+/// The selector's; [`Error::NoMembers`] if it plans none.
 pub fn plan_group(
     parts: &Parts<'_>,
     query: &Query,
@@ -115,23 +119,102 @@ pub fn plan_group(
         ..*query
     };
     let amount = parts.controller.amount(&query, rng);
-    let members = parts.selector.plan(group_size, rng)?;
-    if members.is_empty() || members.len() > group_size {
-        return Err(Error::MemberCount {
-            expected: group_size,
-            got: members.len(),
-        });
+    let group = GroupContext {
+        query,
+        group_size,
+        round: 0,
+    };
+    let members = parts.selector.plan(&group, rng)?;
+    if members.is_empty() {
+        return Err(Error::NoMembers { group_size });
     }
     Ok(GroupPlan {
+        group,
         amount,
         draw,
         members: plan_members(parts, amount, draw, trace, &members),
     })
 }
 
-/// Cuts for members that a selector added or replaced, with the amount and rounding of their
-/// group's [`GroupPlan`].
-pub fn plan_members(
+/// What to do with a group after its members so far were scored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Generate the members `plan.members[range]`, score them and ask again.
+    Generate(Range<usize>),
+    /// Train on these members; none if the group is to be left out.
+    Train(Vec<usize>),
+}
+
+/// Asks the selector whether a group is complete; members it adds are appended to `plan`.
+///
+/// `scores` holds reward and success of every member of `plan`, in order. Selectors that need no
+/// second look answer [`Next::Train`] with all members.
+///
+/// ```
+/// use g2rpo_guidance::*;
+/// # use rand::SeedableRng;
+/// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+/// let parts = Parts {
+///     selector: &ZeroRewardRetry::default(),
+///     controller: &Fixed(Amount::Tokens(1.0)),
+///     cutter: &TokenCutter::default(),
+///     limits: CutLimits::default(),
+/// };
+/// let trace = Trace::from_tokens(vec![7, 8, 9]);
+/// let mut plan = plan_group(&parts, &Query::default(), Some(&trace), 2, &mut rng)?;
+/// let mut scores = vec![(0.0, false); 2];
+/// assert_eq!(revise_group(&parts, &mut plan, Some(&trace), &scores, &mut rng)?, Next::Generate(2..4));
+/// assert_eq!(plan.members[3].prefix(Some(&trace)), [7]);
+/// scores.extend([(1.0, true), (0.0, false)]);
+/// assert_eq!(revise_group(&parts, &mut plan, Some(&trace), &scores, &mut rng)?, Next::Train(vec![2, 3]));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// The selector's; [`Error::Length`] if there is not one score per member; [`Error::Member`] if the
+/// selector names a member that does not exist; [`Error::NoMembers`] if it adds none.
+pub fn revise_group(
+    parts: &Parts<'_>,
+    plan: &mut GroupPlan,
+    trace: Option<&Trace>,
+    scores: &[(f64, bool)],
+    rng: &mut dyn Rng,
+) -> Result<Next> {
+    let generated = plan.members.len();
+    if scores.len() != generated {
+        return Err(Error::Length {
+            what: "scores of a group",
+            expected: generated,
+            got: scores.len(),
+        });
+    }
+    let played: Vec<Played> = (plan.members.iter().zip(scores))
+        .map(|(m, &(reward, success))| Played {
+            member: m.member,
+            reward,
+            success,
+        })
+        .collect();
+    plan.group.round += 1;
+    match parts.selector.revise(&plan.group, &played, rng)? {
+        Revision::Keep => Ok(Next::Train((0..generated).collect())),
+        Revision::Discard => Ok(Next::Train(Vec::new())),
+        Revision::Only(chosen) => match chosen.iter().find(|&&i| i >= generated) {
+            Some(&member) => Err(Error::Member { member, generated }),
+            None => Ok(Next::Train(chosen)),
+        },
+        Revision::Append(members) if members.is_empty() => Err(Error::NoMembers {
+            group_size: plan.group.group_size,
+        }),
+        Revision::Append(members) => {
+            let added = plan_members(parts, plan.amount, plan.draw, trace, &members);
+            plan.members.extend(added);
+            Ok(Next::Generate(generated..plan.members.len()))
+        }
+    }
+}
+
+fn plan_members(
     parts: &Parts<'_>,
     amount: Amount,
     draw: f64,

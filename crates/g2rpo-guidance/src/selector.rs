@@ -1,9 +1,17 @@
 //! Who is guided: the [`Selector`] trait and its implementations.
 
+mod probe;
+mod retry;
+mod wrap;
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, Error, Result, Rounding, amount::uniform, error::within};
+pub use probe::{Ladder, LadderRung, ProbeThenDecide};
+pub use retry::{Retry, ZeroRewardRetry};
+pub use wrap::{Dropout, Mixed};
+
+use crate::{Amount, Error, Query, Result, Rounding, amount::uniform, error::within};
 
 /// How one member is to be guided.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -55,19 +63,28 @@ pub struct Played {
     pub success: bool,
 }
 
+/// What a selector is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupContext {
+    /// Step and task.
+    pub query: Query,
+    /// G, the number of members the group is to have.
+    pub group_size: usize,
+    /// How often members of this group have been generated.
+    pub round: usize,
+}
+
 /// What a selector does after it has seen rewards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Revision {
-    /// The group is complete.
+    /// Train on everything that was generated.
     Keep,
-    /// Generate further members.
+    /// Generate these members as well and ask again.
     Append(Vec<Member>),
-    /// Generate these members again, differently; the new ones take the places of the old.
-    Replace(Vec<(usize, Member)>),
-    /// Train on the named members only, in this order.
+    /// Train on the members with these indices, in this order.
     Only(Vec<usize>),
-    /// Leave the whole group out.
+    /// Train on none of them.
     Discard,
 }
 
@@ -76,21 +93,22 @@ pub enum Revision {
 /// Ten lines make a selector of one's own:
 ///
 /// ```
-/// use g2rpo_guidance::{Level, Member, Result, Selector};
+/// use g2rpo_guidance::{GroupContext, Level, Member, Query, Result, Selector};
 /// use rand::Rng;
 ///
 /// /// Guides every second member.
 /// struct EverySecond;
 ///
 /// impl Selector for EverySecond {
-///     fn plan(&self, group_size: usize, _: &mut dyn Rng) -> Result<Vec<Member>> {
+///     fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
 ///         let level = |i| if i % 2 == 0 { Level::Controlled } else { Level::Unguided };
-///         Ok((0..group_size).map(|i| Member::new(level(i))).collect())
+///         Ok((0..group.group_size).map(|i| Member::new(level(i))).collect())
 ///     }
 /// }
 /// # use rand::SeedableRng;
 /// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-/// let members = EverySecond.plan(5, &mut rng)?;
+/// let group = GroupContext { query: Query::default(), group_size: 5, round: 0 };
+/// let members = EverySecond.plan(&group, &mut rng)?;
 /// assert_eq!(members.iter().filter(|m| m.level.is_guided()).count(), 3);
 /// # Ok::<(), g2rpo_guidance::Error>(())
 /// ```
@@ -99,18 +117,16 @@ pub trait Selector {
     ///
     /// # Errors
     /// If the group is too small or the selector's settings are outside their domain.
-    fn plan(&self, group_size: usize, rng: &mut dyn Rng) -> Result<Vec<Member>>;
+    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>>;
 
-    /// What to do when the members so far are scored; asked again after every generation, with
-    /// `round` counting the generations that have happened, until it answers [`Revision::Keep`],
-    /// [`Revision::Only`] or [`Revision::Discard`]. The default keeps.
+    /// What to do when all members so far are scored; asked again after every
+    /// [`Revision::Append`]. The default keeps.
     ///
     /// # Errors
     /// If the selector's settings are outside their domain.
     fn revise(
         &self,
-        _group_size: usize,
-        _round: usize,
+        _group: &GroupContext,
         _played: &[Played],
         _rng: &mut dyn Rng,
     ) -> Result<Revision> {
@@ -118,37 +134,25 @@ pub trait Selector {
     }
 }
 
-impl<S: Selector + ?Sized> Selector for Box<S> {
-    fn plan(&self, group_size: usize, rng: &mut dyn Rng) -> Result<Vec<Member>> {
-        (**self).plan(group_size, rng)
-    }
-
-    fn revise(
-        &self,
-        group_size: usize,
-        round: usize,
-        played: &[Played],
-        rng: &mut dyn Rng,
-    ) -> Result<Revision> {
-        (**self).revise(group_size, round, played, rng)
-    }
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<S: Selector + ?Sized> Selector for $pointer {
+            fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+                (**self).plan(group, rng)
+            }
+            fn revise(
+                &self,
+                group: &GroupContext,
+                played: &[Played],
+                rng: &mut dyn Rng,
+            ) -> Result<Revision> {
+                (**self).revise(group, played, rng)
+            }
+        }
+    )*};
 }
 
-impl<S: Selector + ?Sized> Selector for &S {
-    fn plan(&self, group_size: usize, rng: &mut dyn Rng) -> Result<Vec<Member>> {
-        (**self).plan(group_size, rng)
-    }
-
-    fn revise(
-        &self,
-        group_size: usize,
-        round: usize,
-        played: &[Played],
-        rng: &mut dyn Rng,
-    ) -> Result<Revision> {
-        (**self).revise(group_size, round, played, rng)
-    }
-}
+forward!(&S, Box<S>);
 
 /// G²RPO-A's: the first `α · G` members are guided, the others are not.
 ///
@@ -201,9 +205,9 @@ impl FixedFraction {
 }
 
 impl Selector for FixedFraction {
-    fn plan(&self, group_size: usize, rng: &mut dyn Rng) -> Result<Vec<Member>> {
-        let guided = self.guided_count(group_size, uniform(rng))?;
-        Ok(first_guided(group_size, guided))
+    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+        let guided = self.guided_count(group.group_size, uniform(rng))?;
+        Ok(first_guided(group.group_size, guided))
     }
 }
 
@@ -212,9 +216,8 @@ impl Selector for FixedFraction {
 pub struct NoOne;
 
 impl Selector for NoOne {
-    fn plan(&self, group_size: usize, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group_size)?;
-        Ok(first_guided(group_size, 0))
+    fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
+        first_guided_of(group, 0)
     }
 }
 
@@ -223,9 +226,8 @@ impl Selector for NoOne {
 pub struct All;
 
 impl Selector for All {
-    fn plan(&self, group_size: usize, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group_size)?;
-        Ok(first_guided(group_size, group_size))
+    fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
+        first_guided_of(group, group.group_size)
     }
 }
 
@@ -234,9 +236,8 @@ impl Selector for All {
 pub struct AllButOne;
 
 impl Selector for AllButOne {
-    fn plan(&self, group_size: usize, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group_size)?;
-        Ok(first_guided(group_size, group_size - 1))
+    fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
+        first_guided_of(group, group.group_size.saturating_sub(1))
     }
 }
 
@@ -245,6 +246,11 @@ pub(crate) fn check_group(group_size: usize) -> Result<()> {
         return Err(Error::GroupSize { got: group_size });
     }
     Ok(())
+}
+
+fn first_guided_of(group: &GroupContext, guided: usize) -> Result<Vec<Member>> {
+    check_group(group.group_size)?;
+    Ok(first_guided(group.group_size, guided))
 }
 
 pub(crate) fn first_guided(group_size: usize, guided: usize) -> Vec<Member> {
@@ -263,8 +269,27 @@ pub(crate) mod tests {
     use super::*;
     use crate::controller::tests::rng;
 
+    pub(crate) fn group_of(group_size: usize) -> GroupContext {
+        GroupContext {
+            query: Query::default(),
+            group_size,
+            round: 0,
+        }
+    }
+
+    /// Members with the given rewards, a success above 0.5.
+    pub(crate) fn played(members: &[Member], rewards: &[f64]) -> Vec<Played> {
+        (members.iter().zip(rewards))
+            .map(|(&member, &reward)| Played {
+                member,
+                reward,
+                success: reward > 0.5,
+            })
+            .collect()
+    }
+
     fn count(selector: &dyn Selector, group_size: usize) -> usize {
-        let members = selector.plan(group_size, &mut rng()).unwrap();
+        let members = selector.plan(&group_of(group_size), &mut rng()).unwrap();
         assert_eq!(members.len(), group_size);
         members.iter().filter(|m| m.level.is_guided()).count()
     }
@@ -290,7 +315,7 @@ pub(crate) mod tests {
             ..FixedFraction::default()
         };
         assert_eq!(
-            half.plan(1, &mut rng()).unwrap_err().to_string(),
+            half.plan(&group_of(1), &mut rng()).unwrap_err().to_string(),
             "group size 1: a group needs at least 2 members, because an advantage is a difference from the others"
         );
         let wild = FixedFraction {
@@ -298,7 +323,7 @@ pub(crate) mod tests {
             ..half
         };
         assert_eq!(
-            wild.plan(4, &mut rng()).unwrap_err().to_string(),
+            wild.plan(&group_of(4), &mut rng()).unwrap_err().to_string(),
             "alpha = -0.1 is outside its domain [0, 1]"
         );
         assert!(
@@ -306,7 +331,7 @@ pub(crate) mod tests {
                 alpha: f64::NAN,
                 ..half
             }
-            .plan(4, &mut rng())
+            .plan(&group_of(4), &mut rng())
             .is_err()
         );
     }

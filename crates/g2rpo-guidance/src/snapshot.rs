@@ -117,6 +117,11 @@ impl Snapshot {
         }
     }
 
+    /// Names of all lists, in order.
+    pub fn series_names(&self) -> impl Iterator<Item = &str> {
+        self.series.keys().map(String::as_str)
+    }
+
     /// Stores the state of a part.
     pub fn set_child(&mut self, name: &str, child: Self) {
         self.children.insert(name.to_owned(), child);
@@ -137,7 +142,8 @@ impl Snapshot {
             .map(|(name, child)| (name.as_str(), child))
     }
 
-    fn bad(&self, field: &str, found: &str) -> Error {
+    /// The error for a field that cannot be right.
+    pub fn bad(&self, field: &str, found: &str) -> Error {
         Error::SnapshotField {
             kind: self.kind.clone(),
             field: field.to_owned(),

@@ -49,11 +49,11 @@ impl Trace {
     /// Ids with the bytes of each, for byte-level tokenizers: a character may spread over tokens.
     ///
     /// # Errors
-    /// [`Error::Trace`] if the lengths differ, [`Error::Utf8`] if the bytes together are no text.
+    /// [`Error::Length`] if the lengths differ, [`Error::Utf8`] if the bytes together are no text.
     pub fn from_token_bytes(tokens: Vec<TokenId>, bytes: &[impl AsRef<[u8]>]) -> Result<Self> {
         if tokens.len() != bytes.len() {
-            return Err(Error::Trace {
-                what: "byte strings of tokens",
+            return Err(Error::Length {
+                what: "trace: byte strings of tokens",
                 expected: tokens.len(),
                 got: bytes.len(),
             });
@@ -84,7 +84,7 @@ impl Trace {
     /// uncovered (it goes with the token behind it) and may be empty for special tokens.
     ///
     /// # Errors
-    /// [`Error::Trace`] if there is not one range per id, or a range ends behind the text or
+    /// [`Error::Length`] if there is not one range per id, or a range ends behind the text or
     /// before an earlier one.
     pub fn from_offsets(
         tokens: Vec<TokenId>,
@@ -93,8 +93,8 @@ impl Trace {
     ) -> Result<Self> {
         let text = text.into();
         if tokens.len() != offsets.len() {
-            return Err(Error::Trace {
-                what: "offsets of tokens",
+            return Err(Error::Length {
+                what: "trace: offsets of tokens",
                 expected: tokens.len(),
                 got: offsets.len(),
             });
@@ -106,8 +106,8 @@ impl Trace {
             let last = *ends.last().unwrap_or(&0);
             let empty = start == end;
             if !empty && (end < last || end > text.len()) {
-                return Err(Error::Trace {
-                    what: "end of a token's offsets",
+                return Err(Error::Length {
+                    what: "trace: end of a token's offsets",
                     expected: if end < last { last } else { text.len() },
                     got: end,
                 });

@@ -106,6 +106,60 @@ impl LengthController for Schedule {
     fn observe(&mut self, _: &StepFeedback) {}
 }
 
+/// Constant amounts, stage after stage (`QuestA`: half of the trace, then a quarter).
+///
+/// ```
+/// use g2rpo_guidance::{AmountUnit, Staged};
+/// let questa = Staged { stages: vec![(0, 0.5), (500, 0.25)], unit: AmountUnit::Fraction };
+/// assert_eq!((questa.value(499), questa.value(500)), (0.5, 0.25));
+/// ```
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Staged {
+    /// First step and amount of each stage, in order of steps. Nothing before the first stage.
+    pub stages: Vec<(u64, f64)>,
+    /// The unit of the amounts.
+    #[serde(default)]
+    pub unit: AmountUnit,
+}
+
+impl Staged {
+    /// Checks the stages.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for amounts below 0 and steps that do not rise.
+    pub fn check(&self) -> Result<()> {
+        for &(_, amount) in &self.stages {
+            within("stages.amount", amount, 0.0, f64::MAX, "[0, ∞)")?;
+        }
+        for pair in self.stages.windows(2) {
+            let (before, step) = (pair[0].0 as f64, pair[1].0 as f64);
+            within(
+                "stages.step",
+                step,
+                before + 1.0,
+                f64::MAX,
+                "above the stage before",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The amount at a step.
+    pub fn value(&self, step: u64) -> f64 {
+        let stage = self.stages.iter().rev().find(|s| s.0 <= step);
+        stage.map_or(0.0, |s| s.1)
+    }
+}
+
+impl LengthController for Staged {
+    fn amount(&self, query: &Query, _: &mut dyn Rng) -> Amount {
+        self.unit.of(self.value(query.step))
+    }
+
+    fn observe(&mut self, _: &StepFeedback) {}
+}
+
 /// A uniform amount, drawn anew for every group: variety without adaptation. Over a fraction of
 /// the trace this is the mixture of R3 (arXiv 2402.05808).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -127,6 +181,18 @@ impl Default for Random {
             high: 1.0,
             unit: AmountUnit::Fraction,
         }
+    }
+}
+
+impl Random {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) unless `0 <= low <= high`.
+    pub fn check(&self) -> Result<()> {
+        within("high", self.high, 0.0, f64::MAX, "[0, ∞)")?;
+        within("low", self.low, 0.0, self.high, "[0, high]")?;
+        Ok(())
     }
 }
 
@@ -166,6 +232,17 @@ impl Default for BinomialCosine {
 }
 
 impl BinomialCosine {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for probabilities outside [0, 1].
+    pub fn check(&self) -> Result<()> {
+        within("p_high", self.p_high, 0.0, 1.0, "[0, 1]")?;
+        within("p_low", self.p_low, 0.0, 1.0, "[0, 1]")?;
+        within("slices", self.slices as f64, 1.0, f64::MAX, "[1, ∞)")?;
+        Ok(())
+    }
+
     /// The probability at a step; 0 from `steps` on.
     pub fn probability(&self, step: u64) -> f64 {
         if step >= self.steps {
@@ -249,6 +326,18 @@ mod tests {
             ..query
         };
         assert!((0..50).all(|_| [0.0, 0.5, 1.0].contains(&uft.amount(&short, &mut rng).value())));
+    }
+
+    #[test]
+    fn stages_begin_where_they_say() {
+        let staged = |stages| Staged {
+            stages,
+            unit: AmountUnit::Units,
+        };
+        assert_eq!(staged(vec![(5, 2.0)]).value(4), 0.0);
+        assert!(staged(vec![(0, 2.0), (7, 1.0)]).check().is_ok());
+        assert!(staged(vec![(7, 2.0), (7, 1.0)]).check().is_err());
+        assert!(staged(vec![(0, -2.0)]).check().is_err());
     }
 
     #[test]

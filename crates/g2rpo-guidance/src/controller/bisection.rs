@@ -1,0 +1,259 @@
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{LengthController, Query};
+use crate::{
+    Amount, ExampleId, Result, Signal, Snapshot, Statistic, StepFeedback, Which, amount::uniform,
+    error::within,
+};
+
+/// Numbers of `AdaBack`'s search.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BisectionConfig {
+    /// τ: a group at least this successful is asked to do with less. Default 0.5; the paper finds
+    /// .1 to .9 alike.
+    pub threshold: f64,
+    /// Probability that a group gets no guidance at all. Default 0.1.
+    pub unguided: f64,
+    /// Weight of the past in the bounds that tasks start from. Default 0.9 (not published).
+    pub decay: f64,
+    /// An interval narrower than this whose upper end fails opens up to the whole trace again, so
+    /// that one lucky success does not keep a task at a length it cannot solve. Default 0, as
+    /// published: never.
+    pub reopen_below: f64,
+    /// What is compared with the threshold.
+    pub statistic: Statistic,
+}
+
+impl Default for BisectionConfig {
+    fn default() -> Self {
+        Self {
+            threshold: 0.5,
+            unguided: 0.1,
+            decay: 0.9,
+            reopen_below: 0.0,
+            statistic: Statistic::Reward,
+        }
+    }
+}
+
+/// `AdaBack`'s per-task search for the shortest prefix that still helps (arXiv 2506.18110).
+///
+/// Every task has an interval of fractions, `ρ ~ U[ρmin, ρmax]` is drawn for each group, and
+///
+/// ```text
+/// reward < τ:  ρmin ← ρ          reward ≥ τ:  ρmax ← ρ, ρmin ← 0
+/// ```
+///
+/// A task not seen before starts from a running mean of the intervals of all others. One group in
+/// ten gets nothing (ρ = 0): its success narrows the interval to nothing, its failure says little
+/// and changes nothing.
+///
+/// The controller learns from the amount that each guided stratum was given, so all guided members
+/// of a group must share it, as [`plan_group`](crate::plan_group) has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bisection {
+    config: BisectionConfig,
+    global: (f64, f64),
+    tasks: BTreeMap<ExampleId, (f64, f64)>,
+}
+
+const KIND: &str = "bisection";
+
+impl Bisection {
+    /// Knows nothing of any task.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
+    pub fn new(config: BisectionConfig) -> Result<Self> {
+        within(
+            "threshold",
+            config.threshold,
+            f64::MIN_POSITIVE,
+            f64::MAX,
+            "(0, ∞)",
+        )?;
+        within("unguided", config.unguided, 0.0, 1.0, "[0, 1]")?;
+        within("decay", config.decay, 0.0, 1.0, "[0, 1]")?;
+        within("reopen_below", config.reopen_below, 0.0, 1.0, "[0, 1]")?;
+        Ok(Self {
+            config,
+            global: (0.0, 1.0),
+            tasks: BTreeMap::new(),
+        })
+    }
+
+    /// The interval a task's next fraction is drawn from.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{Bisection, BisectionConfig, ExampleId};
+    /// let mut search = Bisection::new(BisectionConfig::default())?;
+    /// let task = ExampleId(3);
+    /// search.step(task, 0.5, 1.0);
+    /// assert_eq!(search.interval(task), (0.0, 0.5));
+    /// search.step(task, 0.25, 0.0);
+    /// assert_eq!(search.interval(task), (0.25, 0.5));
+    /// # Ok::<(), g2rpo_guidance::Error>(())
+    /// ```
+    pub fn interval(&self, task: ExampleId) -> (f64, f64) {
+        self.tasks.get(&task).copied().unwrap_or(self.global)
+    }
+
+    /// One group of `task` at the fraction `rho`, with the given mean reward.
+    pub fn step(&mut self, task: ExampleId, rho: f64, reward: f64) {
+        if !reward.is_finite() || !rho.is_finite() {
+            return;
+        }
+        let rho = rho.clamp(0.0, 1.0);
+        let (min, max) = if reward >= self.config.threshold {
+            (0.0, rho)
+        } else if rho > 0.0 {
+            let max = self.interval(task).1.max(rho);
+            let hopeless = max - rho < self.config.reopen_below;
+            (rho, if hopeless { 1.0 } else { max })
+        } else {
+            return;
+        };
+        self.tasks.insert(task, (min, max));
+        let keep = self.config.decay;
+        self.global.0 = keep * self.global.0 + (1.0 - keep) * min;
+        self.global.1 = keep * self.global.1 + (1.0 - keep) * max;
+    }
+}
+
+impl LengthController for Bisection {
+    fn amount(&self, query: &Query, rng: &mut dyn Rng) -> Amount {
+        // Both draws happen always, so that a task's fraction does not depend on the branch.
+        let (unguided, position) = (uniform(rng), uniform(rng));
+        if unguided < self.config.unguided {
+            return Amount::Fraction(0.0);
+        }
+        let (min, max) = self.interval(query.example);
+        Amount::Fraction(min + (max - min) * position)
+    }
+
+    fn observe(&mut self, feedback: &StepFeedback) {
+        let signal = Signal {
+            which: Which::Guided,
+            statistic: self.config.statistic,
+        };
+        for (&task, strata) in &feedback.examples {
+            for stratum in strata.strata.iter().filter(|s| s.guided) {
+                let mut one = StepFeedback::new(feedback.step);
+                one.examples.entry(task).or_default().strata.push(*stratum);
+                if let Some(estimate) = signal.of(&one) {
+                    self.step(task, stratum.amount, estimate.mean());
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> Snapshot {
+        let mut saved = Snapshot::new(KIND);
+        saved.set_series("global", [self.global.0, self.global.1]);
+        for (task, (min, max)) in &self.tasks {
+            saved.set_series(&task.to_string(), [*min, *max]);
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
+        let saved = saved.check_kind(KIND)?;
+        let interval = |name: &str| match saved.get_series(name)?[..] {
+            [min, max] if 0.0 <= min && min <= max && max <= 1.0 => Ok((min, max)),
+            _ => Err(saved.bad(name, "no interval in [0, 1]")),
+        };
+        let global = interval("global")?;
+        let mut tasks = BTreeMap::new();
+        for name in saved.series_names().filter(|n| *n != "global") {
+            let id = name
+                .parse()
+                .map_err(|_| saved.bad(name, "not the number of a task"))?;
+            tasks.insert(ExampleId(id), interval(name)?);
+        }
+        (self.global, self.tasks) = (global, tasks);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{rng, step_of};
+    use super::*;
+
+    const TASK: ExampleId = ExampleId(0);
+
+    #[test]
+    fn the_interval_closes_in_and_opens_downwards() {
+        let mut search = Bisection::new(BisectionConfig::default()).unwrap();
+        search.observe(&step_of(0, 0.6, 0, 8));
+        assert_eq!(search.interval(TASK), (0.6, 1.0));
+        search.observe(&step_of(1, 0.8, 8, 8));
+        assert_eq!(search.interval(TASK), (0.0, 0.8));
+        // Half of them is enough, at the published threshold.
+        search.observe(&step_of(2, 0.2, 4, 8));
+        assert_eq!(search.interval(TASK), (0.0, 0.2));
+        search.observe(&step_of(3, 0.0, 0, 8));
+        assert_eq!(search.interval(TASK), (0.0, 0.2));
+        search.observe(&step_of(4, 0.0, 8, 8));
+        assert_eq!(search.interval(TASK), (0.0, 0.0));
+    }
+
+    #[test]
+    fn newcomers_start_from_the_running_mean() {
+        let mut search = Bisection::new(BisectionConfig {
+            decay: 0.5,
+            ..BisectionConfig::default()
+        })
+        .unwrap();
+        search.step(TASK, 0.5, 1.0);
+        assert_eq!(search.interval(ExampleId(9)), (0.0, 0.75));
+        search.step(ExampleId(9), 0.6, 0.0);
+        assert_eq!(search.interval(ExampleId(9)), (0.6, 0.75));
+        assert_eq!(search.interval(ExampleId(7)), (0.3, 0.75));
+    }
+
+    #[test]
+    fn a_tenth_of_groups_gets_nothing_and_the_rest_stays_inside() {
+        let mut search = Bisection::new(BisectionConfig::default()).unwrap();
+        search.step(TASK, 0.75, 1.0);
+        search.step(TASK, 0.5, 0.0);
+        let mut rng = rng();
+        let draws: Vec<f64> = (0..2000)
+            .map(|_| search.amount(&Query::default(), &mut rng).value())
+            .collect();
+        let none = draws.iter().filter(|x| **x == 0.0).count();
+        // 200 ± 4 standard deviations of 13.4.
+        assert!((146..=254).contains(&none), "{none}");
+        assert!(draws.iter().all(|x| *x == 0.0 || (0.5..0.75).contains(x)));
+    }
+
+    #[test]
+    fn a_hopeless_interval_opens_again_if_asked() {
+        let config = BisectionConfig {
+            reopen_below: 0.05,
+            ..BisectionConfig::default()
+        };
+        let mut search = Bisection::new(config).unwrap();
+        search.step(TASK, 0.5, 1.0);
+        search.step(TASK, 0.48, 0.0);
+        assert_eq!(search.interval(TASK), (0.48, 1.0));
+    }
+
+    #[test]
+    fn a_broken_state_is_refused_and_changes_nothing() {
+        let mut search = Bisection::new(BisectionConfig::default()).unwrap();
+        search.step(TASK, 0.5, 1.0);
+        let before = search.clone();
+        let mut saved = search.state();
+        saved.set_series("7", [0.9, 0.1]);
+        assert!(search.restore(&saved).is_err());
+        assert_eq!(search, before);
+        let mut fresh = Bisection::new(BisectionConfig::default()).unwrap();
+        fresh.restore(&before.state()).unwrap();
+        assert_eq!(fresh, before);
+    }
+}

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rand::Rng;
+
+use super::{LengthController, Query};
+use crate::{Amount, ExampleId, Result, Snapshot, StepFeedback};
+
+/// A controller for each bucket of tasks: each level of difficulty, each source, or each task.
+///
+/// A bucket's controller starts as a copy of the prototype when the bucket is first observed, and
+/// sees the feedback of its own tasks only, so a change of the mix of tasks is not read as a
+/// change of skill.
+///
+/// ```
+/// use g2rpo_guidance::{ExampleId, PerBucket, Target, TargetConfig};
+/// let target = Target::new(TargetConfig::default())?;
+/// // One state for even tasks, one for odd ones; `|id| id.0` gives each task its own.
+/// let controller = PerBucket::new(target, |id: ExampleId| id.0 % 2);
+/// # let _ = controller;
+/// # Ok::<(), g2rpo_guidance::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct PerBucket<C, F> {
+    prototype: C,
+    bucket_of: F,
+    buckets: BTreeMap<u64, C>,
+}
+
+const KIND: &str = "per_bucket";
+
+impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> PerBucket<C, F> {
+    /// `bucket_of` must be the same function when a state is restored.
+    pub fn new(prototype: C, bucket_of: F) -> Self {
+        Self {
+            prototype,
+            bucket_of,
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    /// The controller of a bucket that has been observed.
+    pub fn bucket(&self, bucket: u64) -> Option<&C> {
+        self.buckets.get(&bucket)
+    }
+}
+
+impl<C: fmt::Debug, F> fmt::Debug for PerBucket<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerBucket")
+            .field("prototype", &self.prototype)
+            .field("buckets", &self.buckets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> LengthController for PerBucket<C, F> {
+    fn amount(&self, query: &Query, rng: &mut dyn Rng) -> Amount {
+        let bucket = (self.bucket_of)(query.example);
+        let controller = self.buckets.get(&bucket).unwrap_or(&self.prototype);
+        controller.amount(query, rng)
+    }
+
+    fn observe(&mut self, feedback: &StepFeedback) {
+        let mut parts: BTreeMap<u64, StepFeedback> = BTreeMap::new();
+        for (&id, example) in &feedback.examples {
+            let part = parts.entry((self.bucket_of)(id));
+            let part = part.or_insert_with(|| StepFeedback::new(feedback.step));
+            part.examples.insert(id, example.clone());
+        }
+        for (bucket, part) in parts {
+            let controller = self.buckets.entry(bucket);
+            controller
+                .or_insert_with(|| self.prototype.clone())
+                .observe(&part);
+        }
+    }
+
+    fn state(&self) -> Snapshot {
+        let mut saved = Snapshot::new(KIND);
+        for (bucket, controller) in &self.buckets {
+            saved.set_child(&bucket.to_string(), controller.state());
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
+        let saved = saved.check_kind(KIND)?;
+        let mut buckets = BTreeMap::new();
+        for (name, child) in saved.children() {
+            let bucket = name
+                .parse()
+                .map_err(|_| saved.bad(name, "not the number of a bucket"))?;
+            let mut controller = self.prototype.clone();
+            controller.restore(child)?;
+            buckets.insert(bucket, controller);
+        }
+        self.buckets = buckets;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rng;
+    use super::*;
+    use crate::{Outcome, Target, TargetConfig};
+
+    fn controller() -> PerBucket<Target, impl Fn(ExampleId) -> u64> {
+        PerBucket::new(
+            Target::new(TargetConfig::default()).unwrap(),
+            |id: ExampleId| id.0 / 10,
+        )
+    }
+
+    fn feedback(rows: &[(u64, bool)]) -> StepFeedback {
+        let mut feedback = StepFeedback::new(0);
+        for &(id, success) in rows {
+            let reward = f64::from(u8::from(success));
+            let outcome = Outcome {
+                guided: true,
+                amount: 0.5,
+                guidance_tokens: 0,
+                reward,
+                success,
+            };
+            feedback.record(ExampleId(id), &outcome);
+        }
+        feedback
+    }
+
+    #[test]
+    fn buckets_go_their_own_ways() {
+        let mut c = controller();
+        for _ in 0..5 {
+            c.observe(&feedback(&[(1, true), (2, true), (11, false)]));
+        }
+        let amount = |id| {
+            let query = Query {
+                example: ExampleId(id),
+                ..Query::default()
+            };
+            c.amount(&query, &mut rng()).value()
+        };
+        assert!(amount(1) < 0.5 && amount(1) == amount(9));
+        assert!(amount(15) > 0.5);
+        assert_eq!(amount(25), 0.5);
+    }
+
+    #[test]
+    fn state_comes_back_bucket_by_bucket() {
+        let mut c = controller();
+        c.observe(&feedback(&[(1, true), (11, false)]));
+        let mut fresh = controller();
+        fresh.restore(&c.state()).unwrap();
+        assert_eq!(fresh.state(), c.state());
+        assert_eq!(fresh.bucket(1), c.bucket(1));
+        assert!(fresh.restore(&Snapshot::new("target")).is_err());
+    }
+}

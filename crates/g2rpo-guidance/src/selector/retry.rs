@@ -1,0 +1,177 @@
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{GroupContext, Level, Member, Played, Revision, Selector, check_group};
+use crate::Result;
+
+/// How much of a group a successful retry replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// The whole group is generated again with guidance (GHPO, Guide-GRPO, SAGE).
+    #[default]
+    Group,
+    /// One guided member takes the place of the last unguided one (Scaf-GRPO).
+    One,
+}
+
+/// Unguided first; guided at rising levels only if nothing succeeded.
+///
+/// The first level at which something succeeds is trained on. If none does, the unguided group is
+/// kept as it was (it has no gradient if its rewards are all equal).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZeroRewardRetry {
+    /// What is generated again.
+    pub retry: Retry,
+    /// The levels to try, in this order.
+    pub levels: Vec<Level>,
+    /// The mean reward below which a round counts as failed. Default 0.001, as in Guide-GRPO.
+    pub threshold: f64,
+    /// Steps without any retry at the start of training (Scaf-GRPO: 50). Default 0.
+    pub warmup_steps: u64,
+    /// Whether a group whose rewards are all equal in the end is left out (Guide-GRPO). Default
+    /// false.
+    pub discard_constant: bool,
+}
+
+impl Default for ZeroRewardRetry {
+    /// The group once more, by the controller's amount.
+    fn default() -> Self {
+        Self {
+            retry: Retry::Group,
+            levels: vec![Level::Controlled],
+            threshold: 1e-3,
+            warmup_steps: 0,
+            discard_constant: false,
+        }
+    }
+}
+
+impl ZeroRewardRetry {
+    fn succeeded(&self, played: &[Played]) -> bool {
+        let sum: f64 = played.iter().map(|p| p.reward).sum();
+        sum / played.len().max(1) as f64 >= self.threshold
+    }
+
+    fn finish(&self, played: &[Played], chosen: Vec<usize>) -> Revision {
+        let first = chosen.first().map(|&i| played[i].reward);
+        let constant = chosen.iter().all(|&i| Some(played[i].reward) == first);
+        if self.discard_constant && constant {
+            Revision::Discard
+        } else {
+            Revision::Only(chosen)
+        }
+    }
+}
+
+impl Selector for ZeroRewardRetry {
+    fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
+        check_group(group.group_size)?;
+        Ok(vec![Member::default(); group.group_size])
+    }
+
+    fn revise(&self, group: &GroupContext, played: &[Played], _: &mut dyn Rng) -> Result<Revision> {
+        let size = group.group_size.min(played.len());
+        let unguided = || (0..size).collect();
+        let retry_size = match self.retry {
+            Retry::Group => size,
+            Retry::One => 1,
+        };
+        let tried = (played.len() - size) / retry_size.max(1);
+        if group.query.step < self.warmup_steps || (tried == 0 && self.succeeded(&played[..size])) {
+            return Ok(self.finish(played, unguided()));
+        }
+        let latest = played.len() - retry_size;
+        if tried > 0 && self.succeeded(&played[latest..]) {
+            let chosen = match self.retry {
+                Retry::Group => (latest..played.len()).collect(),
+                Retry::One => (0..size - 1).chain([latest]).collect(),
+            };
+            return Ok(self.finish(played, chosen));
+        }
+        Ok(match self.levels.get(tried) {
+            Some(&level) => Revision::Append(vec![Member::new(level); retry_size]),
+            None => self.finish(played, unguided()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{group_of, played};
+    use super::*;
+    use crate::controller::tests::rng;
+    use crate::{Amount, Query};
+
+    fn ask(selector: &ZeroRewardRetry, rewards: &[f64]) -> Revision {
+        let members = vec![Member::default(); rewards.len()];
+        let played = played(&members, rewards);
+        selector.revise(&group_of(3), &played, &mut rng()).unwrap()
+    }
+
+    fn fractions(retry: Retry) -> ZeroRewardRetry {
+        let levels = [0.25, 0.5]
+            .map(|f| Level::Exactly(Amount::Fraction(f)))
+            .to_vec();
+        ZeroRewardRetry {
+            retry,
+            levels,
+            ..ZeroRewardRetry::default()
+        }
+    }
+
+    #[test]
+    fn a_group_climbs_the_levels_until_something_succeeds() {
+        let ghpo = fractions(Retry::Group);
+        assert_eq!(ask(&ghpo, &[0.0, 1.0, 0.0]), Revision::Only(vec![0, 1, 2]));
+        assert_eq!(
+            ask(&ghpo, &[0.0; 3]),
+            Revision::Append(vec![Member::new(ghpo.levels[0]); 3])
+        );
+        assert_eq!(
+            ask(&ghpo, &[0.0; 6]),
+            Revision::Append(vec![Member::new(ghpo.levels[1]); 3])
+        );
+        let late = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        assert_eq!(ask(&ghpo, &late), Revision::Only(vec![3, 4, 5]));
+        assert_eq!(ask(&ghpo, &[0.0; 9]), Revision::Only(vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn one_success_replaces_one_failure() {
+        let scaf = fractions(Retry::One);
+        assert_eq!(
+            ask(&scaf, &[0.0; 3]),
+            Revision::Append(vec![Member::new(scaf.levels[0])])
+        );
+        assert_eq!(
+            ask(&scaf, &[0.0, 0.0, 0.0, 1.0]),
+            Revision::Only(vec![0, 1, 3])
+        );
+        assert_eq!(
+            ask(&scaf, &[0.0, 0.0, 0.0, 0.0, 1.0]),
+            Revision::Only(vec![0, 1, 4])
+        );
+        assert_eq!(ask(&scaf, &[0.0; 5]), Revision::Only(vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn warm_up_and_constant_groups() {
+        let guide = ZeroRewardRetry {
+            warmup_steps: 5,
+            discard_constant: true,
+            ..fractions(Retry::Group)
+        };
+        assert_eq!(ask(&guide, &[0.0; 3]), Revision::Discard);
+        assert_eq!(ask(&guide, &[0.0, 1.0, 1.0]), Revision::Only(vec![0, 1, 2]));
+        let mut later = group_of(3);
+        later.query = Query {
+            step: 5,
+            ..Query::default()
+        };
+        let zeros = played(&[Member::default(); 3], &[0.0; 3]);
+        let revision = guide.revise(&later, &zeros, &mut rng()).unwrap();
+        assert!(matches!(revision, Revision::Append(_)));
+    }
+}

@@ -1,0 +1,163 @@
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{FixedFraction, GroupContext, Level, Member, Played, Revision, Selector, check_group};
+use crate::{Error, Result, amount::uniform, error::within};
+
+/// Guides whom another selector guides, but leaves the guidance out now and then, so that the
+/// policy does not come to rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Dropout<S> {
+    /// Probability of leaving it out, in [0, 1].
+    pub p: f64,
+    /// Whether all members of a group lose their guidance together (`AdaBack`: 10 % of groups) or
+    /// each by itself.
+    pub whole_group: bool,
+    /// The selector whose word is taken otherwise.
+    pub inner: S,
+}
+
+impl<S: Selector> Dropout<S> {
+    fn drop_some(&self, members: &mut [Member], rng: &mut dyn Rng) -> Result<()> {
+        within("p", self.p, 0.0, 1.0, "[0, 1]")?;
+        let shared = uniform(rng);
+        for member in members {
+            let draw = if self.whole_group {
+                shared
+            } else {
+                uniform(rng)
+            };
+            if draw < self.p {
+                member.level = Level::Unguided;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Selector> Selector for Dropout<S> {
+    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+        let mut members = self.inner.plan(group, rng)?;
+        self.drop_some(&mut members, rng)?;
+        Ok(members)
+    }
+
+    fn revise(
+        &self,
+        group: &GroupContext,
+        played: &[Played],
+        rng: &mut dyn Rng,
+    ) -> Result<Revision> {
+        let mut revision = self.inner.revise(group, played, rng)?;
+        if let Revision::Append(members) = &mut revision {
+            self.drop_some(members, rng)?;
+        }
+        Ok(revision)
+    }
+}
+
+/// Guided and unguided copies of a task side by side, each kind with a baseline of its own (POPE,
+/// `PrefixRL`): guided members are subgroup 1, the others subgroup 0.
+///
+/// A kind with a single member would have nothing to be compared with, so each has at least two.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mixed(pub FixedFraction);
+
+impl Mixed {
+    /// One to one.
+    pub fn half() -> Self {
+        Self(FixedFraction {
+            alpha: 0.5,
+            ..FixedFraction::default()
+        })
+    }
+}
+
+impl Selector for Mixed {
+    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+        check_group(group.group_size)?;
+        let guided = self.0.guided_count(group.group_size, uniform(rng))?;
+        let smaller = guided.min(group.group_size - guided);
+        if smaller < 2 {
+            return Err(Error::GroupSize { got: smaller });
+        }
+        let mut members = super::first_guided(group.group_size, guided);
+        for member in &mut members[..guided] {
+            member.subgroup = 1;
+        }
+        Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::group_of;
+    use super::super::{All, ZeroRewardRetry};
+    use super::*;
+    use crate::controller::tests::rng;
+
+    #[test]
+    fn dropout_drops_its_share() {
+        let mut rng = rng();
+        for whole_group in [false, true] {
+            let selector = Dropout {
+                p: 0.25,
+                whole_group,
+                inner: All,
+            };
+            let mut dropped = 0;
+            for _ in 0..1000 {
+                let members = selector.plan(&group_of(4), &mut rng).unwrap();
+                let n = members.iter().filter(|m| !m.level.is_guided()).count();
+                assert!(!whole_group || n == 0 || n == 4);
+                dropped += n;
+            }
+            // 1000 ± 4·(55 per group of four at most).
+            assert!((800..1200).contains(&dropped), "{dropped}");
+        }
+        let never = Dropout {
+            p: 0.0,
+            whole_group: false,
+            inner: All,
+        };
+        assert!(
+            never
+                .plan(&group_of(4), &mut rng)
+                .unwrap()
+                .iter()
+                .all(|m| m.level.is_guided())
+        );
+        let mad = Dropout {
+            p: 1.5,
+            whole_group: false,
+            inner: All,
+        };
+        assert!(mad.plan(&group_of(4), &mut rng).is_err());
+    }
+
+    #[test]
+    fn dropout_reaches_later_rounds() {
+        let selector = Dropout {
+            p: 1.0,
+            whole_group: false,
+            inner: ZeroRewardRetry::default(),
+        };
+        let members = selector.plan(&group_of(2), &mut rng()).unwrap();
+        let zeros = super::super::tests::played(&members, &[0.0, 0.0]);
+        let revision = selector.revise(&group_of(2), &zeros, &mut rng()).unwrap();
+        assert_eq!(revision, Revision::Append(vec![Member::default(); 2]));
+    }
+
+    #[test]
+    fn copies_have_baselines_of_their_own() {
+        let members = Mixed::half().plan(&group_of(6), &mut rng()).unwrap();
+        assert!(
+            members
+                .iter()
+                .all(|m| m.level.is_guided() == (m.subgroup == 1))
+        );
+        assert_eq!(members.iter().filter(|m| m.subgroup == 1).count(), 3);
+        assert!(Mixed::half().plan(&group_of(3), &mut rng()).is_err());
+    }
+}
