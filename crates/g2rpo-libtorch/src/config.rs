@@ -2,6 +2,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::files::read_json;
 use crate::{Error, ParamSpec, Result};
 
 /// Shape and constants of a decoder, as `config.json` of transformers describes it.
@@ -213,12 +214,7 @@ impl DecoderConfig {
     /// field that is missing, malformed or unsupported.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let value = serde_json::from_str(&text).map_err(|e| Error::File {
-            path: path.into(),
-            what: format!("not JSON: {e}"),
-        })?;
-        Self::from_json(&value, path)
+        Self::from_json(&read_json(path)?, path)
     }
 
     /// Reads a parsed `config.json`; `path` serves error messages only.
@@ -307,6 +303,30 @@ impl DecoderConfig {
             }
         }
         Ok(config)
+    }
+
+    /// Takes over what `generation_config.json` says about the ends of a text, which is more than
+    /// config.json says for chat models.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an id that is no id.
+    pub fn add_generation_config(&mut self, value: &Value, path: &Path) -> Result<()> {
+        let f = Fields::new(value, path, "")?;
+        let eos = f.ids("eos_token_id")?;
+        if !eos.is_empty() {
+            self.eos_token_id = eos;
+        }
+        self.bos_token_id = f
+            .ids("bos_token_id")?
+            .first()
+            .copied()
+            .or(self.bos_token_id);
+        self.pad_token_id = f
+            .ids("pad_token_id")?
+            .first()
+            .copied()
+            .or(self.pad_token_id);
+        Ok(())
     }
 
     /// The configuration as transformers 5 writes it.

@@ -1,0 +1,220 @@
+use tch::Tensor;
+
+use super::cache::KvCache;
+use crate::Result;
+use crate::model::{Decoder, Linear, rotate};
+
+/// A decoder prepared for generation.
+///
+/// Matrices that read the same input are used as one where they are neighbours in memory, which
+/// they are in [`Parameters`](crate::Parameters) laid out by
+/// [`DecoderConfig::param_specs`](crate::DecoderConfig::param_specs). They are views, never
+/// copies: an update of the parameters needs no word to the engine.
+#[derive(Debug)]
+pub(super) struct Runner {
+    decoder: Decoder,
+    fused: Vec<Fused>,
+}
+
+/// q, k and v as one matrix, gate and up as one; absent where the parts are not neighbours or
+/// carry an adapter.
+#[derive(Debug)]
+struct Fused {
+    qkv: Option<Linear>,
+    gate_up: Option<Linear>,
+}
+
+impl Runner {
+    pub(super) fn new(decoder: &Decoder) -> Self {
+        let fused = (decoder.layers().iter())
+            .map(|layer| Fused {
+                qkv: fuse(&[
+                    &layer.self_attn.q_proj,
+                    &layer.self_attn.k_proj,
+                    &layer.self_attn.v_proj,
+                ]),
+                gate_up: fuse(&[&layer.mlp.gate_proj, &layer.mlp.up_proj]),
+            })
+            .collect();
+        Self {
+            decoder: decoder.shallow_clone(),
+            fused,
+        }
+    }
+
+    pub(super) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Queries, keys and values of layer `i` for the residual stream `[.., hidden]`: normed and
+    /// turned, `[.., heads, head_dim]`. `cos` and `sin` are `[.., 1, head_dim]`.
+    pub(super) fn qkv(
+        &self,
+        i: usize,
+        x: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let config = self.decoder.config();
+        let layer = &self.decoder.layers()[i];
+        let attn = &layer.self_attn;
+        let x = layer.input_layernorm.forward(x)?;
+        let mut shape = x.size();
+        shape.pop();
+        shape.extend([-1, config.head_dim as i64]);
+        let heads = |y: &Tensor| y.f_view(&shape[..]);
+        let (mut q, mut k, v) = match &self.fused[i].qkv {
+            Some(qkv) => {
+                let y = heads(&qkv.forward(&x)?)?;
+                let n_q = config.num_attention_heads as i64;
+                let n_kv = config.num_key_value_heads as i64;
+                (
+                    y.f_narrow(-2, 0, n_q)?,
+                    y.f_narrow(-2, n_q, n_kv)?,
+                    y.f_narrow(-2, n_q + n_kv, n_kv)?,
+                )
+            }
+            None => (
+                heads(&attn.q_proj.forward(&x)?)?,
+                heads(&attn.k_proj.forward(&x)?)?,
+                heads(&attn.v_proj.forward(&x)?)?,
+            ),
+        };
+        if let Some((q_norm, k_norm)) = &attn.qk_norm {
+            q = q_norm.forward(&q)?;
+            k = k_norm.forward(&k)?;
+        }
+        Ok((rotate(&q, cos, sin)?, rotate(&k, cos, sin)?, v))
+    }
+
+    /// Adds attention output `[.., heads · head_dim]` and then the feed-forward layer to the
+    /// residual stream, in place.
+    pub(super) fn finish(&self, i: usize, x: &mut Tensor, attended: &Tensor) -> Result<()> {
+        let layer = &self.decoder.layers()[i];
+        let _ = x.f_add_(&layer.self_attn.o_proj.forward(attended)?)?;
+        let normed = layer.post_attention_layernorm.forward(x)?;
+        let mixed = match &self.fused[i].gate_up {
+            Some(gate_up) => {
+                let y = gate_up.forward(&normed)?;
+                let half = y.size().last().copied().unwrap_or(0) / 2;
+                let mut gate = y.f_narrow(-1, 0, half)?.f_silu()?;
+                let _ = gate.f_mul_(&y.f_narrow(-1, half, half)?)?;
+                layer.mlp.down_proj.forward(&gate)?
+            }
+            None => layer.mlp.forward(&normed)?,
+        };
+        let _ = x.f_add_(&mixed)?;
+        Ok(())
+    }
+
+    /// One position of every row of the cache: ids `[b]` and the rotations of their positions,
+    /// `[b, 1, head_dim]`, to hidden states `[b, h]` behind the final norm.
+    pub(super) fn decode(
+        &self,
+        cache: &mut KvCache,
+        ids_b: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+    ) -> Result<Tensor> {
+        let step = cache.step()?;
+        let mut x_bh = self.decoder.embed(ids_b)?;
+        let (b, _) = x_bh.size2()?;
+        for i in 0..self.decoder.n_layers() {
+            let (q, k, v) = self.qkv(i, &x_bh, cos, sin)?;
+            let (k, v) = cache.append(i, &step, &k, &v)?;
+            let y = attend(&q.f_unsqueeze(2)?, &k, &v, step.mask.as_ref(), false)?;
+            self.finish(i, &mut x_bh, &y.f_reshape([b, -1])?)?;
+        }
+        self.decoder.final_norm(&x_bh)
+    }
+}
+
+/// q `[B, heads, T, head_dim]`, k and v `[B, kv_heads, S, head_dim]`.
+pub(super) fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    causal: bool,
+) -> Result<Tensor> {
+    let gqa = q.size()[1] != k.size()[1];
+    Ok(Tensor::f_scaled_dot_product_attention(
+        q, k, v, mask, 0.0, causal, None, gqa,
+    )?)
+}
+
+/// One linear layer over the weights of several, if these lie one behind the other in one storage.
+fn fuse(parts: &[&Linear]) -> Option<Linear> {
+    if parts.iter().any(|p| p.lora.is_some()) {
+        return None;
+    }
+    let weights: Vec<&Tensor> = parts.iter().map(|p| &p.weight).collect();
+    let biases: Vec<&Tensor> = parts.iter().filter_map(|p| p.bias.as_ref()).collect();
+    let weight = join(&weights)?;
+    let bias = match biases.len() {
+        0 => None,
+        n if n == parts.len() => Some(join(&biases)?),
+        _ => return None,
+    };
+    Some(Linear::new(weight, bias))
+}
+
+/// A view over contiguous tensors that lie one behind the other, joined along their first
+/// dimension.
+fn join(parts: &[&Tensor]) -> Option<Tensor> {
+    let first = parts.first()?;
+    let width = first.kind().elt_size_in_bytes();
+    let mut end = first.data_ptr() as usize;
+    for part in parts {
+        if part.data_ptr() as usize != end
+            || !part.is_contiguous()
+            || part.kind() != first.kind()
+            || part.size()[1..] != first.size()[1..]
+        {
+            return None;
+        }
+        end += part.numel() * width;
+    }
+    let mut shape = first.size();
+    shape[0] = parts.iter().map(|p| p.size()[0]).sum();
+    // Fails, as it should, when the neighbours belong to different storages.
+    (first.f_detach().ok()?)
+        .f_as_strided(&shape[..], first.stride(), None)
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DecoderConfig, init_parameters};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn neighbours_are_joined_without_a_copy() {
+        let flat = Tensor::arange(12, (Kind::Float, Device::Cpu));
+        let a = flat.narrow(0, 0, 4).view([2, 2]);
+        let b = flat.narrow(0, 4, 6).view([3, 2]);
+        let joined = join(&[&a, &b]).unwrap();
+        assert_eq!(joined, flat.narrow(0, 0, 10).view([5, 2]));
+        assert_eq!(joined.data_ptr(), a.data_ptr());
+    }
+
+    #[test]
+    fn gaps_other_storages_and_other_widths_are_not_joined() {
+        let flat = Tensor::arange(12, (Kind::Float, Device::Cpu));
+        let part = |at, n, w| flat.narrow(0, at, n).view([-1, w]);
+        assert!(join(&[&part(0, 4, 2), &part(6, 4, 2)]).is_none());
+        assert!(join(&[&part(0, 4, 2), &part(4, 6, 3)]).is_none());
+        assert!(join(&[&part(0, 4, 2), &part(4, 4, 2).copy()]).is_none());
+    }
+
+    #[test]
+    fn matrices_of_a_model_are_neighbours() {
+        let config = DecoderConfig::tiny_qwen3(64, 32, 2, 4, 2);
+        let parameters = init_parameters(&config, 1, Kind::Float, Device::Cpu).unwrap();
+        let runner = Runner::new(&Decoder::new(&config, &parameters).unwrap());
+        for fused in &runner.fused {
+            assert!(fused.qkv.is_some() && fused.gate_up.is_some());
+        }
+    }
+}

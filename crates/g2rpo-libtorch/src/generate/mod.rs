@@ -1,0 +1,12 @@
+//! Batched sampling with a KV cache.
+//!
+//! Legend of shapes: `b` rows in the batch, `t` positions, `h` hidden, `v` vocabulary.
+
+mod cache;
+mod engine;
+mod forward;
+mod prefill;
+mod sampler;
+mod stop;
+
+pub use engine::{EngineConfig, TorchEngine};

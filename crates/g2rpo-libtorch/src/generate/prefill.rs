@@ -1,0 +1,216 @@
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use g2rpo_rollout::{Request, TokenId};
+use tch::{Device, Kind, Tensor};
+
+use super::cache::Store;
+use super::forward::{Runner, attend};
+use crate::Result;
+
+/// Computed contexts of some requests.
+#[derive(Debug)]
+pub(super) struct Prefilled {
+    /// Keys and values of every position that was computed.
+    pub(super) store: Store,
+    /// Per request, the positions of its context in the store.
+    pub(super) positions: Vec<Vec<i64>>,
+    /// Hidden state behind the final norm at the last position of every request, `[b, h]`.
+    pub(super) hidden_bh: Tensor,
+}
+
+/// Computes the contexts of the requests (prompt, then guidance): each distinct prompt once, and
+/// each distinct guidance behind a prompt once.
+pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefilled> {
+    let device = runner.decoder().device();
+    let mut prompts = Distinct::default();
+    let mut guided = Distinct::default();
+    // Per request its prompt and, if it is guided, its pair of prompt and guidance.
+    let places: Vec<(usize, Option<usize>)> = (requests.iter())
+        .map(|request| {
+            let prompt = prompts.place(&request.prompt[..]);
+            let pair = (!request.guidance.is_empty())
+                .then(|| guided.place((prompt, &request.guidance[..])));
+            (prompt, pair)
+        })
+        .collect();
+
+    let roots = Padded::new(&prompts.items, device)?;
+    let (mut hidden, mut store) = forward_prompts(runner, &roots)?;
+    let n_root_positions = (roots.lens.len() * roots.width) as i64;
+    let tails = if guided.items.is_empty() {
+        None
+    } else {
+        let (parents, guidance): (Vec<usize>, Vec<&[TokenId]>) =
+            guided.items.iter().copied().unzip();
+        let tails = Padded::new(&guidance, device)?;
+        let more = forward_guidance(runner, &roots, &parents, &tails, &mut store)?;
+        hidden = Tensor::f_cat(&[hidden, more], 0)?;
+        Some(tails)
+    };
+
+    let mut positions = Vec::with_capacity(requests.len());
+    let mut last = Vec::with_capacity(requests.len());
+    for (prompt, pair) in places {
+        let mut row: Vec<i64> = roots.positions(prompt).collect();
+        if let (Some(tails), Some(pair)) = (&tails, pair) {
+            row.extend(tails.positions(pair).map(|p| n_root_positions + p));
+        }
+        last.extend(row.last().copied());
+        positions.push(row);
+    }
+    let last = Tensor::f_from_slice(&last)?.f_to_device(device)?;
+    Ok(Prefilled {
+        store,
+        positions,
+        hidden_bh: (runner.decoder()).final_norm(&hidden.f_index_select(0, &last)?)?,
+    })
+}
+
+/// Residual stream `[positions, hidden]` of the padded prompts behind the last layer, and their
+/// keys and values.
+fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)> {
+    let decoder = runner.decoder();
+    let context = decoder.causal_context(prompts.width)?;
+    let mut x_bth = decoder.embed(&prompts.ids_bt)?;
+    let (b, t, h) = x_bth.size3()?;
+    let mut layers = Vec::with_capacity(decoder.n_layers());
+    for i in 0..decoder.n_layers() {
+        let (q, k, v) = runner.qkv(i, &x_bth, &context.cos, &context.sin)?;
+        let [q, k_heads, v_heads] = [
+            q.f_transpose(1, 2)?,
+            k.f_transpose(1, 2)?,
+            v.f_transpose(1, 2)?,
+        ];
+        let y = attend(&q, &k_heads, &v_heads, None, true)?;
+        let y = y.f_transpose(1, 2)?.f_reshape([b, t, -1])?;
+        runner.finish(i, &mut x_bth, &y)?;
+        layers.push((flat(&k)?, flat(&v)?));
+    }
+    Ok((x_bth.f_view([b * t, h])?, Store { layers }))
+}
+
+/// The same for guidance that continues the given prompts, whose keys and values are in the
+/// store; the new ones are put behind them.
+fn forward_guidance(
+    runner: &Runner,
+    prompts: &Padded,
+    parents: &[usize],
+    guidance: &Padded,
+    store: &mut Store,
+) -> Result<Tensor> {
+    let decoder = runner.decoder();
+    let (device, kind) = (decoder.device(), decoder.kind());
+    let (b, t) = (parents.len(), guidance.width);
+    let s = prompts.width + t;
+    let mut positions = Vec::with_capacity(b * t);
+    // Keys stand without a gap: those of the prompt, those of the guidance, then padding.
+    let mut keys = vec![0i64; b * s];
+    let mut mask = vec![f32::NEG_INFINITY; b * t * s];
+    let n_prompt_positions = (prompts.lens.len() * prompts.width) as i64;
+    for (row, &parent) in parents.iter().enumerate() {
+        let start = prompts.lens[parent];
+        positions.extend((start..start + t).map(|p| p as i64));
+        let own = guidance.positions(row).map(|p| n_prompt_positions + p);
+        for (key, at) in (keys[row * s..].iter_mut()).zip(prompts.positions(parent).chain(own)) {
+            *key = at;
+        }
+        for i in 0..t {
+            let sees = (start + i + 1).min(start + guidance.lens[row]);
+            mask[(row * t + i) * s..][..sees].fill(0.0);
+        }
+    }
+    let positions = Tensor::f_from_slice(&positions)?
+        .f_view([b as i64, t as i64])?
+        .f_to_device(device)?;
+    let (cos, sin) = decoder.rope().cos_sin(&positions, kind)?;
+    let (cos, sin) = (cos.f_unsqueeze(2)?, sin.f_unsqueeze(2)?);
+    let keys = Tensor::f_from_slice(&keys)?.f_to_device(device)?;
+    let mask = Tensor::f_from_slice(&mask)?
+        .f_view([b as i64, 1, t as i64, s as i64])?
+        .f_to_device(device)?
+        .f_to_kind(kind)?;
+
+    let mut x_bth = decoder.embed(&guidance.ids_bt)?;
+    let (b, t, h) = x_bth.size3()?;
+    for (i, (k_store, v_store)) in store.layers.iter_mut().enumerate() {
+        let (q, k, v) = runner.qkv(i, &x_bth, &cos, &sin)?;
+        *k_store = Tensor::f_cat(&[&*k_store, &flat(&k)?], 0)?;
+        *v_store = Tensor::f_cat(&[&*v_store, &flat(&v)?], 0)?;
+        let gather = |store: &Tensor| -> Result<Tensor> {
+            let (_, heads, d) = store.size3()?;
+            let rows = store.f_index_select(0, &keys)?;
+            Ok(rows.f_view([b, s as i64, heads, d])?.f_transpose(1, 2)?)
+        };
+        let (k, v) = (gather(k_store)?, gather(v_store)?);
+        let y = attend(&q.f_transpose(1, 2)?, &k, &v, Some(&mask), false)?;
+        let y = y.f_transpose(1, 2)?.f_reshape([b, t, -1])?;
+        runner.finish(i, &mut x_bth, &y)?;
+    }
+    Ok(x_bth.f_view([b * t, h])?)
+}
+
+/// `[B, T, heads, head_dim]` to `[B · T, heads, head_dim]`.
+fn flat(x: &Tensor) -> Result<Tensor> {
+    let (b, t, heads, d) = x.size4()?;
+    Ok(x.f_reshape([b * t, heads, d])?)
+}
+
+/// Items in the order in which they first came.
+struct Distinct<T> {
+    items: Vec<T>,
+    index: HashMap<T, usize>,
+}
+
+impl<T> Default for Distinct<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            index: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Distinct<T> {
+    fn place(&mut self, item: T) -> usize {
+        *self.index.entry(item).or_insert_with(|| {
+            self.items.push(item);
+            self.items.len() - 1
+        })
+    }
+}
+
+/// Rows of ids padded on the right.
+struct Padded {
+    ids_bt: Tensor,
+    lens: Vec<usize>,
+    width: usize,
+}
+
+impl Padded {
+    fn new(rows: &[&[TokenId]], device: Device) -> Result<Self> {
+        let lens: Vec<usize> = rows.iter().map(|r| r.len()).collect();
+        let width = lens.iter().max().copied().unwrap_or(0);
+        let mut ids = vec![0i64; rows.len() * width];
+        for (padded, row) in ids.chunks_exact_mut(width.max(1)).zip(rows) {
+            for (to, &from) in padded.iter_mut().zip(*row) {
+                *to = i64::from(from);
+            }
+        }
+        let ids_bt = Tensor::f_from_slice(&ids)?
+            .f_view([rows.len() as i64, width as i64])?
+            .f_to_kind(Kind::Int64)?
+            .f_to_device(device)?;
+        Ok(Self {
+            ids_bt,
+            lens,
+            width,
+        })
+    }
+
+    /// Positions of a row's ids in the flattened padded tensor.
+    fn positions(&self, row: usize) -> impl Iterator<Item = i64> {
+        let start = (row * self.width) as i64;
+        start..start + self.lens[row] as i64
+    }
+}
