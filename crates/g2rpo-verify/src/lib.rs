@@ -6,10 +6,13 @@
 //!
 //! * [`Verifier`] and [`Verdict`]: the contract. Closures are verifiers.
 //! * [`Gsm8k`]: `#### 42` answers of grade-school problems.
+//! * [`code`]: Python code by its tests, in a sandbox that does not know the answers.
 //! * [`RewardFn`] and [`WeightedReward`]: shaping terms and their weighted sum.
 #![deny(missing_docs)]
 
 mod calculator;
+#[cfg(feature = "code")]
+pub mod code;
 mod gsm8k;
 mod numeral;
 mod reward;

@@ -1,0 +1,131 @@
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::level::remedy;
+use crate::locate::locate;
+use crate::wire::{self, ReplyKind, SetupFailure};
+use crate::{Helper, Level, SandboxError, Spec};
+
+/// One helper process and the confined process that it looks after.
+///
+/// Dropping it kills everything inside and waits until it is gone.
+#[derive(Debug)]
+pub struct Sandbox {
+    level: Option<Level>,
+    helper: Child,
+    // Present until the drop, whose first step is to close it.
+    requests: Option<ChildStdin>,
+    replies: ChildStdout,
+}
+
+impl Sandbox {
+    /// Starts the helper and hands it the specification. The confined process starts with the
+    /// first request, and again with the first request after it ended or was killed.
+    ///
+    /// # Errors
+    /// When no helper is found or it does not start.
+    pub fn start(helper: &Helper, spec: &Spec) -> Result<Self, SandboxError> {
+        if cfg!(not(target_os = "linux")) {
+            return Err(SandboxError::Unsupported);
+        }
+        let located = locate(helper)?;
+        let mut command = Command::new(&located.program);
+        command
+            .args(located.args)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        // A program that is its own helper may need it to find its libraries. The helper hands
+        // nothing of its environment on.
+        if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+            command.env("LD_LIBRARY_PATH", path);
+        }
+        let mut helper = command
+            .spawn()
+            .map_err(|source| SandboxError::HelperStart {
+                path: located.program,
+                source,
+            })?;
+        let (Some(requests), Some(replies)) = (helper.stdin.take(), helper.stdout.take()) else {
+            unreachable!("both pipes were asked for");
+        };
+        let mut sandbox = Self {
+            level: spec.level,
+            helper,
+            requests: Some(requests),
+            replies,
+        };
+        let spec =
+            serde_json::to_vec(spec).map_err(|error| SandboxError::Protocol(error.to_string()))?;
+        sandbox.send(|to| wire::write_block(to, &spec))?;
+        Ok(sandbox)
+    }
+
+    /// Sends one message to the confined process and waits for its answer.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] when the isolation cannot be set up, [`SandboxError::Deadline`] when
+    /// no answer came in time (then everything inside was killed), [`SandboxError::Ended`] when the
+    /// process ended. After these the next request starts a fresh process. After
+    /// [`SandboxError::HelperDied`] the sandbox is of no more use.
+    pub fn request(&mut self, message: &[u8], deadline: Duration) -> Result<Vec<u8>, SandboxError> {
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        self.send(|to| wire::write_request(to, deadline_ms, message))?;
+        let (kind, body) = wire::read_reply(&mut self.replies).map_err(died)?;
+        let text = || String::from_utf8_lossy(&body).into_owned();
+        match kind {
+            ReplyKind::Answer => Ok(body),
+            ReplyKind::Ended => Err(SandboxError::Ended(text())),
+            ReplyKind::Deadline => Err(SandboxError::Deadline(deadline)),
+            ReplyKind::Protocol => Err(SandboxError::Protocol(text())),
+            ReplyKind::Setup => Err(self.setup_error(&body)),
+        }
+    }
+
+    /// The isolation level; `None` without isolation.
+    #[must_use]
+    pub const fn level(&self) -> Option<Level> {
+        self.level
+    }
+
+    /// The helper's process id.
+    #[must_use]
+    pub fn helper_id(&self) -> u32 {
+        self.helper.id()
+    }
+
+    fn send(
+        &mut self,
+        write: impl FnOnce(&mut ChildStdin) -> std::io::Result<()>,
+    ) -> Result<(), SandboxError> {
+        match self.requests.as_mut() {
+            Some(requests) => write(requests).map_err(died),
+            None => unreachable!("only the drop takes the pipe"),
+        }
+    }
+
+    fn setup_error(&self, body: &[u8]) -> SandboxError {
+        match serde_json::from_slice::<SetupFailure>(body) {
+            Ok(failure) => SandboxError::Setup {
+                level: self.level,
+                remedy: remedy(&failure.stage, failure.errno),
+                stage: failure.stage,
+                detail: failure.detail,
+            },
+            Err(error) => SandboxError::Protocol(error.to_string()),
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // The helper reads the end of its input, kills what it started, and ends.
+        drop(self.requests.take());
+        let _ = self.helper.wait();
+    }
+}
+
+fn died(error: std::io::Error) -> SandboxError {
+    SandboxError::HelperDied(error.to_string())
+}

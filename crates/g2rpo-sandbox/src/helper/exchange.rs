@@ -1,0 +1,108 @@
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use super::start::Confined;
+use super::sys;
+
+/// What became of one message.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    Answer(Vec<u8>),
+    Deadline,
+    Ended,
+    TooLong(usize),
+    CallerGone,
+}
+
+/// Writes the message to the confined process and reads one answer, each behind a 32-bit length.
+///
+/// Never blocks beyond the deadline, and gives up at once when the caller goes away.
+pub(super) fn exchange(
+    process: &mut Confined,
+    message: &[u8],
+    deadline: Instant,
+    caller: &File,
+    reply_bytes: usize,
+) -> Exchange {
+    let Ok(length) = u32::try_from(message.len()) else {
+        return Exchange::TooLong(message.len());
+    };
+    let mut outgoing = Vec::with_capacity(4 + message.len());
+    outgoing.extend_from_slice(&length.to_le_bytes());
+    outgoing.extend_from_slice(message);
+    let mut sent = 0;
+    let mut incoming = Vec::new();
+    loop {
+        if let Some(wanted) = wanted(&incoming) {
+            if wanted > reply_bytes {
+                return Exchange::TooLong(wanted);
+            }
+            if incoming.len() >= 4 + wanted {
+                // Nothing may follow an answer before the next message.
+                return if incoming.len() == 4 + wanted {
+                    Exchange::Answer(incoming.split_off(4))
+                } else {
+                    Exchange::TooLong(incoming.len() - 4)
+                };
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Exchange::Deadline;
+        }
+        // Rounded up: waking just before the deadline would spin.
+        let timeout_ms = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
+        let writing = if sent < outgoing.len() {
+            libc::POLLOUT
+        } else {
+            0
+        };
+        let ready = sys::poll(
+            [
+                (process.answers.as_fd(), libc::POLLIN),
+                (process.messages.as_fd(), writing),
+                (caller.as_fd(), libc::POLLIN),
+            ],
+            timeout_ms,
+        );
+        let Ok([answers, messages, from_caller]) = ready else {
+            return Exchange::Ended;
+        };
+        // The caller waits for the reply; anything that it does now is an end of the pipe.
+        if from_caller != 0 {
+            return Exchange::CallerGone;
+        }
+        if messages != 0 && sent < outgoing.len() {
+            match process.messages.write(&outgoing[sent..]) {
+                Ok(n) => sent += n,
+                Err(error) if is_temporary(&error) => {}
+                Err(_) => return Exchange::Ended,
+            }
+        }
+        if answers != 0 {
+            let room = wanted(&incoming).map_or(4, |wanted| wanted + 5) - incoming.len();
+            let mut chunk = vec![0; room.min(1 << 16)];
+            match process.answers.read(&mut chunk) {
+                Ok(0) => return Exchange::Ended,
+                Ok(n) => incoming.extend_from_slice(&chunk[..n]),
+                Err(error) if is_temporary(&error) => {}
+                Err(_) => return Exchange::Ended,
+            }
+        }
+    }
+}
+
+/// The length that the answer's head announces, once it is there.
+fn wanted(incoming: &[u8]) -> Option<usize> {
+    let head = incoming.first_chunk::<4>()?;
+    Some(u32::from_le_bytes(*head) as usize)
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

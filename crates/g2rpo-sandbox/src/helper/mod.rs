@@ -1,0 +1,139 @@
+//! The helper process: sets up the isolation, executes the interpreter in it, passes messages, and
+//! kills.
+//!
+//! Single-threaded, and trusted: it holds no secrets beyond the rights of whoever started it, and
+//! parses nothing that comes out of the sandbox except a length.
+
+mod confine;
+mod exchange;
+mod files;
+mod root;
+mod start;
+mod sys;
+
+use std::fs::File;
+use std::io::{self, stdin, stdout};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::wire::{self, ReplyKind};
+use crate::{SandboxError, Spec};
+use exchange::Exchange;
+use start::Confined;
+
+/// Serves requests until the caller closes the pipe.
+pub(crate) fn run() -> i32 {
+    match serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("g2rpo-sandbox: {error}");
+            1
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    // Whatever the caller's libraries left open must not be handed on.
+    sys::close_range(3, u32::MAX)?;
+    sys::become_subreaper()?;
+    std::env::set_current_dir("/")?;
+    // Unbuffered, so that `poll` sees everything that has not been read.
+    let mut requests = File::from(stdin().as_fd().try_clone_to_owned()?);
+    let mut replies = File::from(stdout().as_fd().try_clone_to_owned()?);
+    let Some(spec) = until_closed(wire::read_block(&mut requests))? else {
+        return Err(io::Error::other(
+            "this program is started by g2rpo, which hands it a specification",
+        ));
+    };
+    let spec: Spec = serde_json::from_slice(&spec)?;
+    let mut confined = None;
+    while let Some((deadline_ms, message)) = until_closed(wire::read_request(&mut requests))? {
+        let deadline = Instant::now() + Duration::from_millis(deadline_ms.into());
+        let (kind, body) = answer(&mut confined, &spec, &message, deadline, &requests);
+        if kind != ReplyKind::Answer {
+            kill_everything(&mut confined);
+        }
+        wire::write_reply(&mut replies, kind, &body)?;
+    }
+    kill_everything(&mut confined);
+    Ok(())
+}
+
+/// The end of the input is the caller's way to say that it is done.
+fn until_closed<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn answer(
+    confined: &mut Option<Confined>,
+    spec: &Spec,
+    message: &[u8],
+    deadline: Instant,
+    caller: &File,
+) -> (ReplyKind, Vec<u8>) {
+    let process = match confined {
+        Some(process) => process,
+        None => match start::start(spec, caller) {
+            Ok(process) => confined.insert(process),
+            Err(failure) => {
+                let body = serde_json::to_vec(&failure).unwrap_or_default();
+                return (ReplyKind::Setup, body);
+            }
+        },
+    };
+    match exchange::exchange(process, message, deadline, caller, spec.reply_bytes) {
+        Exchange::Answer(bytes) => (ReplyKind::Answer, bytes),
+        Exchange::Deadline => (ReplyKind::Deadline, Vec::new()),
+        Exchange::Ended => (ReplyKind::Ended, process.last_words().into_bytes()),
+        Exchange::TooLong(length) => (
+            ReplyKind::Protocol,
+            format!("{length} bytes where {} are allowed", spec.reply_bytes).into_bytes(),
+        ),
+        Exchange::CallerGone => (ReplyKind::Ended, b"the caller is gone".to_vec()),
+    }
+}
+
+/// Kills the confined process and whatever descends from it, and waits until all are gone.
+fn kill_everything(confined: &mut Option<Confined>) {
+    let Some(process) = confined.take() else {
+        return;
+    };
+    // The group first: its members cannot leave it, and with a process namespace the death of its
+    // first process takes all others along.
+    sys::kill(-process.pid);
+    sys::kill(process.pid);
+    let patience = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < patience {
+        match sys::reap() {
+            Err(_) => return,
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                // Orphans become our children; without isolation they may have left the group.
+                for child in children() {
+                    sys::kill(child);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+fn children() -> Vec<libc::pid_t> {
+    let path = format!("/proc/self/task/{}/children", std::process::id());
+    std::fs::read_to_string(path)
+        .map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// A seccomp error in the words of [`SandboxError`], for the set-up's failure report.
+fn seccomp_failure(error: &SandboxError) -> String {
+    error.to_string()
+}

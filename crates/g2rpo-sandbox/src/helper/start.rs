@@ -1,0 +1,215 @@
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::exchange::{Exchange, exchange};
+use super::{confine, sys};
+use crate::Spec;
+use crate::wire::SetupFailure;
+
+/// How long the interpreter may take from its start to its first answer. Generous: a loaded machine
+/// with a cold disk needs seconds, and nothing untrusted runs before.
+const START: Duration = Duration::from_secs(30);
+/// The user id that a confined process has inside its user namespace.
+pub(super) const INNER_ID: u32 = 1000;
+
+/// The running interpreter, seen from outside.
+#[derive(Debug)]
+pub(super) struct Confined {
+    pub(super) pid: libc::pid_t,
+    pub(super) messages: File,
+    pub(super) answers: File,
+    errors: File,
+}
+
+impl Confined {
+    /// The end of what the interpreter wrote to its standard error.
+    pub(super) fn last_words(&mut self) -> String {
+        let mut bytes = vec![0; 1 << 16];
+        let n = self.errors.read(&mut bytes).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..n]);
+        let text = text.trim();
+        if text.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            text.chars()
+                .rev()
+                .take(2000)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect()
+        }
+    }
+}
+
+/// The ends of the pipes that the confined process gets, and the way its failure is told.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) messages: OwnedFd,
+    pub(super) answers: OwnedFd,
+    pub(super) errors: OwnedFd,
+    pub(super) failure: OwnedFd,
+    pub(super) go: OwnedFd,
+}
+
+/// How namespaces are entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The level has none.
+    Stay,
+    /// Root with the right to do so makes them directly.
+    Direct,
+    /// Through a user namespace.
+    UserNamespace,
+}
+
+/// Starts the interpreter inside the isolation and exchanges the greeting with it.
+pub(super) fn start(spec: &Spec, caller: &File) -> Result<Confined, SetupFailure> {
+    let entry = match spec.level {
+        Some(level) if level.has_namespaces() => {
+            if can_administer() {
+                Entry::Direct
+            } else {
+                Entry::UserNamespace
+            }
+        }
+        _ => Entry::Stay,
+    };
+    let mut confined = spawn(spec, entry)?;
+    let deadline = Instant::now() + START;
+    let answer = exchange(&mut confined, &spec.greeting, deadline, caller, 1 << 16);
+    if let Exchange::Answer(_) = answer {
+        return Ok(confined);
+    }
+    let detail = match answer {
+        Exchange::Deadline => format!("no sign of life within {START:?}"),
+        _ => format!("the interpreter ended: {}", confined.last_words()),
+    };
+    super::kill_everything(&mut Some(confined));
+    Err(SetupFailure {
+        stage: "interpreter".to_owned(),
+        errno: 0,
+        detail,
+    })
+}
+
+fn spawn(spec: &Spec, entry: Entry) -> Result<Confined, SetupFailure> {
+    let at = |stage: &'static str| move |error: io::Error| failure(stage, &error);
+    let pipe = || sys::pipe().map_err(at("pipes"));
+    let (inner_messages, messages) = pipe()?;
+    let (answers, inner_answers) = pipe()?;
+    let (errors, inner_errors) = pipe()?;
+    let (failed, inner_failure) = pipe()?;
+    let (inner_go, go) = pipe()?;
+    for fd in [messages.as_fd(), answers.as_fd(), errors.as_fd()] {
+        sys::set_nonblocking(fd).map_err(at("pipes"))?;
+    }
+    let Some(pid) = sys::fork(namespaces(entry)).map_err(at("namespaces"))? else {
+        let ends = Ends {
+            messages: inner_messages,
+            answers: inner_answers,
+            errors: inner_errors,
+            failure: inner_failure,
+            go: inner_go,
+        };
+        confine::enter(spec, entry, ends);
+    };
+    let confined = Confined {
+        pid,
+        messages: File::from(messages),
+        answers: File::from(answers),
+        errors: File::from(errors),
+    };
+    drop((
+        inner_messages,
+        inner_answers,
+        inner_errors,
+        inner_failure,
+        inner_go,
+    ));
+    let mapped = if entry == Entry::UserNamespace {
+        map_users(pid, spec.uid)
+    } else {
+        Ok(())
+    };
+    let outcome = match mapped {
+        Ok(()) => File::from(go)
+            .write_all(&[1])
+            .map_err(at("start"))
+            .and_then(|()| read_failure(File::from(failed))),
+        Err(error) => Err(failure("user map", &error)),
+    };
+    match outcome {
+        Ok(()) => Ok(confined),
+        Err(failure) => {
+            super::kill_everything(&mut Some(confined));
+            Err(failure)
+        }
+    }
+}
+
+/// The child writes its failure, or its end of the pipe closes as it becomes the interpreter.
+fn read_failure(mut failed: File) -> Result<(), SetupFailure> {
+    let mut report = Vec::new();
+    match failed.read_to_end(&mut report) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(serde_json::from_slice(&report)
+            .unwrap_or_else(|error| failure("start", &io::Error::other(error)))),
+        Err(error) => Err(failure("start", &error)),
+    }
+}
+
+pub(super) fn failure(stage: &str, error: &io::Error) -> SetupFailure {
+    SetupFailure {
+        stage: stage.to_owned(),
+        errno: error.raw_os_error().unwrap_or(0),
+        detail: error.to_string(),
+    }
+}
+
+fn namespaces(entry: Entry) -> libc::c_int {
+    let all = libc::CLONE_NEWPID
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS;
+    match entry {
+        Entry::Stay => 0,
+        Entry::Direct => all,
+        Entry::UserNamespace => all | libc::CLONE_NEWUSER,
+    }
+}
+
+/// Maps the users that the child needs: the one that it ends as and, for root, root itself, whose
+/// rights the child uses to find the interpreter before it gives them up.
+fn map_users(pid: libc::pid_t, uid: u32) -> io::Result<()> {
+    let (own_uid, own_gid) = sys::effective_ids();
+    let map = |own: u32| {
+        if own_uid == 0 {
+            format!("0 0 1\n{INNER_ID} {uid} 1\n")
+        } else {
+            format!("{INNER_ID} {own} 1\n")
+        }
+    };
+    if own_uid != 0 {
+        fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+    }
+    fs::write(format!("/proc/{pid}/gid_map"), map(own_gid))?;
+    fs::write(format!("/proc/{pid}/uid_map"), map(own_uid))
+}
+
+/// Whether this process is root with `CAP_SYS_ADMIN`, which container root usually is not.
+fn can_administer() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let capabilities = fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("CapEff:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        });
+    sys::effective_ids().0 == 0 && capabilities.is_some_and(|set| set >> CAP_SYS_ADMIN & 1 == 1)
+}

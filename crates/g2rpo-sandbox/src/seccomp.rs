@@ -1,0 +1,510 @@
+//! The seccomp filters, in two stages.
+//!
+//! The interpreter and the processes that it forks before untrusted code runs live under a deny-list:
+//! they need `fork`, `kill` and `execve`, and run no untrusted instruction. Each process that is about
+//! to run untrusted code adds the allow-list of [`test_filter`], which is final: filters add up, and
+//! nothing can be taken back.
+
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter, sock_filter,
+};
+
+use crate::SandboxError;
+
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
+/// Installs the stage for the interpreter, on this process and all that descend from it.
+pub(crate) fn confine_interpreter() -> Result<(), SandboxError> {
+    let denied: Rules = DENIED.iter().map(|&call| (call, vec![])).collect();
+    let denied = compile(denied, SeccompAction::Allow, eperm())?;
+    // glibc falls back from clone3 to clone, whose flags a filter can see, only on ENOSYS.
+    let clone3 = Rules::from([(libc::SYS_clone3, vec![])]);
+    let clone3 = compile(
+        clone3,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+    )?;
+    for program in [denied, clone3, foreign_call_filter()] {
+        if !program.is_empty() {
+            apply_filter(&program).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The stage for untrusted code; see [`crate::test_filter`].
+pub(crate) fn test_filter() -> Result<Vec<u8>, SandboxError> {
+    let mut rules: Rules = ALLOWED.iter().map(|&call| (call, vec![])).collect();
+    for (call, conditions) in conditional()? {
+        rules.entry(call).or_default().extend(conditions);
+    }
+    let program = compile(rules, eperm(), SeccompAction::Allow)?;
+    Ok(program.iter().flat_map(instruction_bytes).collect())
+}
+
+/// `struct sock_filter`: code, two jump offsets, operand, in native byte order.
+fn instruction_bytes(instruction: &sock_filter) -> [u8; 8] {
+    let code = instruction.code.to_ne_bytes();
+    let k = instruction.k.to_ne_bytes();
+    [
+        code[0],
+        code[1],
+        instruction.jt,
+        instruction.jf,
+        k[0],
+        k[1],
+        k[2],
+        k[3],
+    ]
+}
+
+fn eperm() -> SeccompAction {
+    SeccompAction::Errno(libc::EPERM as u32)
+}
+
+fn compile(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, SandboxError> {
+    // The program also kills on a foreign architecture, such as 32-bit calls on x86-64.
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(failed)?;
+    SeccompFilter::new(rules, otherwise, matched, arch)
+        .and_then(BpfProgram::try_from)
+        .map_err(failed)
+}
+
+/// Kills on x32 calls: they have the architecture number of x86-64 and other call numbers, which a
+/// deny-list of native numbers would let through.
+fn foreign_call_filter() -> BpfProgram {
+    const LOAD_NUMBER: u16 = 0x20;
+    const JUMP_IF_AT_LEAST: u16 = 0x35;
+    const RETURN: u16 = 0x06;
+    const X32_BIT: u32 = 0x4000_0000;
+    const KILL_PROCESS: u32 = 0x8000_0000;
+    const ALLOW: u32 = 0x7fff_0000;
+    let op = |code, jt, k| sock_filter { code, jt, jf: 0, k };
+    if cfg!(target_arch = "x86_64") {
+        vec![
+            op(LOAD_NUMBER, 0, 0),
+            op(JUMP_IF_AT_LEAST, 1, X32_BIT),
+            op(RETURN, 0, ALLOW),
+            op(RETURN, 0, KILL_PROCESS),
+        ]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Calls that are harmless only with certain arguments.
+fn conditional() -> Result<Vec<(c_long, Vec<SeccompRule>)>, SandboxError> {
+    const NEW_NAMESPACES: u64 = 0x7e02_0080;
+    let thread = libc::CLONE_THREAD as u64;
+    let one_of = |argument, values: &[u64]| {
+        values
+            .iter()
+            .map(|&value| rule(&[(argument, SeccompCmpOp::Eq, value)]))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    Ok(vec![
+        // Threads of this process; never a process, never a namespace.
+        (
+            libc::SYS_clone,
+            vec![rule(&[(
+                0,
+                SeccompCmpOp::MaskedEq(thread | NEW_NAMESPACES),
+                thread,
+            )])?],
+        ),
+        // No change of owner or signal: a pipe could otherwise be made to signal another process.
+        (
+            libc::SYS_fcntl,
+            one_of(
+                1,
+                &[
+                    libc::F_DUPFD as u64,
+                    libc::F_GETFD as u64,
+                    libc::F_SETFD as u64,
+                    libc::F_GETFL as u64,
+                    libc::F_SETFL as u64,
+                    libc::F_DUPFD_CLOEXEC as u64,
+                    libc::F_GETPIPE_SZ as u64,
+                ],
+            )?,
+        ),
+        // What the interpreter asks of any file: is it a terminal, how much is there, close on exec.
+        (
+            libc::SYS_ioctl,
+            one_of(
+                1,
+                &[
+                    libc::TCGETS,
+                    libc::FIONREAD,
+                    libc::FIONBIO,
+                    libc::FIOCLEX,
+                    libc::FIONCLEX,
+                ],
+            )?,
+        ),
+        // Thread names.
+        (
+            libc::SYS_prctl,
+            one_of(0, &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64])?,
+        ),
+        // Limits of this process only. It cannot raise them.
+        (libc::SYS_prlimit64, one_of(0, &[0])?),
+        // An asyncio loop wakes itself through one. Stream sockets cannot be sent to an address.
+        (
+            libc::SYS_socketpair,
+            vec![rule(&[
+                (0, SeccompCmpOp::Eq, libc::AF_UNIX as u64),
+                (1, SeccompCmpOp::MaskedEq(0xf), libc::SOCK_STREAM as u64),
+            ])?],
+        ),
+        // Of this process only, as others' would tell what runs beside it.
+        (libc::SYS_sched_getaffinity, one_of(0, &[0])?),
+        (libc::SYS_getpgid, one_of(0, &[0])?),
+        (libc::SYS_getsid, one_of(0, &[0])?),
+    ])
+}
+
+fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, SandboxError> {
+    let conditions = conditions
+        .iter()
+        .map(|(argument, op, value)| {
+            SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, op.clone(), *value)
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    SeccompRule::new(conditions).map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> SandboxError {
+    SandboxError::Protocol(format!("seccomp filter: {error}"))
+}
+
+/// What the interpreter needs to run a pure computation. Everything else is refused.
+const ALLOWED: &[c_long] = &[
+    // Files and pipes that are open, and files that Landlock or the private root lets it open.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_getcwd,
+    libc::SYS_chdir,
+    libc::SYS_fchdir,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_pipe2,
+    libc::SYS_ftruncate,
+    libc::SYS_umask,
+    libc::SYS_sendfile,
+    libc::SYS_copy_file_range,
+    // Waiting.
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_timerfd_gettime,
+    // The two ends of a stream socket pair.
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_mincore,
+    libc::SYS_msync,
+    libc::SYS_membarrier,
+    // Threads and signals of this process. No call here can signal another one.
+    libc::SYS_clone3,
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_get_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_rseq,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigpending,
+    libc::SYS_rt_sigsuspend,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_setitimer,
+    libc::SYS_getitimer,
+    libc::SYS_sched_yield,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    // Time, randomness, and who am I.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_times,
+    libc::SYS_getrusage,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getgroups,
+    libc::SYS_getresuid,
+    libc::SYS_getresgid,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_getcpu,
+    // Forms of the above that other architectures do not have.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getdents,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_pipe,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_select,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_create,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_eventfd,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_alarm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_pause,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_time,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getpgrp,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_arch_prctl,
+];
+
+/// What not even the trusted interpreter may do. `memfd_create`, `fork`, `kill` and `execve` are
+/// missing on purpose.
+const DENIED: &[c_long] = &[
+    // Network.
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // Namespaces and mounts.
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
+    // Kernel surface that nothing here needs.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_setup,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_memfd_secret,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_inotify_init1,
+    libc::SYS_quotactl,
+    libc::SYS_acct,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_syslog,
+    libc::SYS_reboot,
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_personality,
+    libc::SYS_vhangup,
+    // Memory and queues shared with other processes.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    // File metadata, which Landlock does not guard: the process may have the user id of its caller.
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_utimensat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_kexec_file_load,
+    // Sessions and groups: the helper kills by group.
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_is_both_needed_and_denied() {
+        for call in ALLOWED {
+            assert!(!DENIED.contains(call), "system call {call}");
+        }
+    }
+
+    #[test]
+    fn the_filter_is_whole_instructions_within_the_kernels_limit() {
+        let bytes = test_filter().unwrap();
+        assert_eq!(bytes.len() % 8, 0);
+        assert!((100..=4096).contains(&(bytes.len() / 8)));
+        // Its first instruction loads the architecture, which it must check before all else.
+        assert_eq!(bytes[..2], 0x20_u16.to_ne_bytes());
+        assert_eq!(bytes[4..8], 4_u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn untrusted_code_starts_nothing_and_signals_nobody() {
+        let forbidden = [
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_kill,
+            libc::SYS_tkill,
+            libc::SYS_tgkill,
+            libc::SYS_socket,
+            libc::SYS_ptrace,
+            libc::SYS_memfd_create,
+            libc::SYS_seccomp,
+            libc::SYS_setpriority,
+            libc::SYS_fchmodat,
+        ];
+        let conditional: Vec<c_long> = conditional()
+            .unwrap()
+            .iter()
+            .map(|(call, _)| *call)
+            .collect();
+        for call in forbidden {
+            assert!(
+                !ALLOWED.contains(&call) && !conditional.contains(&call),
+                "call {call}"
+            );
+        }
+        for call in conditional {
+            assert!(
+                !ALLOWED.contains(&call),
+                "the conditions on {call} would be void"
+            );
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! One confined interpreter as its driver (`py/`) understands it: open a completion, run tests,
+//! close it.
+
+use std::time::Duration;
+
+use g2rpo_sandbox::{Helper, Sandbox, SandboxError, Spec};
+
+use super::frame::{Frame, FrameError};
+use super::job::{Failure, JudgeProgram, Limits};
+use super::value::{Int, Value};
+
+/// How long after a test's own deadline the helper waits before it kills the whole sandbox.
+const GRACE: Duration = Duration::from_secs(3);
+/// The tests of a data set may be large; they are trusted.
+const TRUSTED_BYTES: usize = 1 << 25;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    helper: Helper,
+    spec: Spec,
+    sandbox: Option<Sandbox>,
+    limits: Limits,
+    // What is open: re-sent when the sandbox had to start afresh.
+    open: Option<Vec<u8>>,
+    fresh: bool,
+}
+
+/// What became of a test process.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Report {
+    pub(super) how: How,
+    pub(super) data: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Done,
+    /// It wrote a frame and lives.
+    Frame,
+    Exit(i32),
+    Signal(i32),
+    OutOfTime,
+    TooMuchOutput,
+    /// It wrote without being asked.
+    Extra,
+}
+
+impl Slot {
+    pub(super) fn new(helper: Helper, spec: Spec, limits: Limits) -> Self {
+        Self {
+            helper,
+            spec,
+            sandbox: None,
+            limits,
+            open: None,
+            fresh: true,
+        }
+    }
+
+    /// Begins a completion whose code is `source`. Ends the one before.
+    pub(super) fn open(&mut self, source: &str) -> Result<(), SandboxError> {
+        self.open_with(source, self.limits.result_bytes)
+    }
+
+    /// Begins a job of trusted tests.
+    pub(super) fn open_trusted(&mut self) -> Result<(), SandboxError> {
+        self.open_with("", TRUSTED_BYTES)
+    }
+
+    fn open_with(&mut self, source: &str, result_bytes: usize) -> Result<(), SandboxError> {
+        let cpu = self.limits.cpu.as_millis().div_ceil(1000).max(1);
+        let number = |n: usize| Value::Int(Int::from(n as u64));
+        let message = request(
+            "open",
+            vec![
+                source.into(),
+                Value::Int(Int::from(u64::try_from(cpu).unwrap_or(u64::MAX))),
+                Value::Float(self.limits.wall.as_secs_f64()),
+                number(self.limits.output_bytes),
+                number(result_bytes),
+            ],
+        );
+        self.close()?;
+        self.send(&message)?;
+        self.open = Some(message);
+        self.fresh = false;
+        Ok(())
+    }
+
+    /// Ends the completion, if one is open, so that nothing of it is left in memory.
+    pub(super) fn close(&mut self) -> Result<(), SandboxError> {
+        if self.open.take().is_some() && !self.fresh {
+            self.send(&request("close", vec![]))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn call(
+        &mut self,
+        function: &str,
+        arguments: Vec<u8>,
+    ) -> Result<Report, SandboxError> {
+        self.run("call", vec![function.into(), Value::Bytes(arguments)])
+    }
+
+    pub(super) fn program(&mut self, stdin: &str) -> Result<Report, SandboxError> {
+        self.run("program", vec![Value::Bytes(stdin.as_bytes().to_vec())])
+    }
+
+    /// Loads the code into a process that answers calls; its first report is a frame.
+    pub(super) fn serve(&mut self) -> Result<Report, SandboxError> {
+        self.run("serve", vec![])
+    }
+
+    pub(super) fn judge(&mut self, program: &JudgeProgram) -> Result<Report, SandboxError> {
+        let names = program
+            .names
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect();
+        let check = program.check.as_deref().map_or(Value::None, Value::from);
+        let arguments = vec![
+            program.setup.as_str().into(),
+            program.tests.as_str().into(),
+            Value::List(names),
+            check,
+        ];
+        self.run("judge", arguments)
+    }
+
+    pub(super) fn convert(
+        &mut self,
+        setup: &str,
+        tests: &str,
+        entry: Option<&str>,
+    ) -> Result<Report, SandboxError> {
+        let entry = entry.map_or(Value::None, Value::from);
+        self.run("convert", vec![setup.into(), tests.into(), entry])
+    }
+
+    /// Hands a message to the process of [`serve`](Self::serve) or [`judge`](Self::judge) and waits
+    /// for its next frame.
+    pub(super) fn say(&mut self, message: Vec<u8>) -> Result<Report, SandboxError> {
+        self.run("say", vec![Value::Bytes(message)])
+    }
+
+    fn run(&mut self, name: &str, arguments: Vec<Value>) -> Result<Report, SandboxError> {
+        if self.fresh
+            && let Some(open) = self.open.clone()
+        {
+            self.send(&open)?;
+            self.fresh = false;
+        }
+        match self.send(&request(name, arguments)) {
+            // The runner kills a test at its deadline. When it could not even do that, the test
+            // is what kept it from it.
+            Err(SandboxError::Deadline(_)) => Ok(Report {
+                how: How::OutOfTime,
+                data: Vec::new(),
+            }),
+            Err(error) => Err(error),
+            Ok(report) => read_report(report),
+        }
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<Vec<u8>, SandboxError> {
+        let deadline = self.limits.wall + GRACE;
+        let sandbox = match &mut self.sandbox {
+            Some(sandbox) => sandbox,
+            None => self
+                .sandbox
+                .insert(Sandbox::start(&self.helper, &self.spec)?),
+        };
+        let answer = sandbox.request(message, deadline);
+        if let Err(error) = &answer {
+            self.fresh = true;
+            if matches!(error, SandboxError::HelperDied(_)) {
+                self.sandbox = None;
+            }
+        }
+        answer
+    }
+}
+
+impl Report {
+    /// The frame of a process that wrote one and ended, or that lives on in a session.
+    pub(super) fn into_frame(self) -> Result<Frame, Failure> {
+        match self.how {
+            How::Frame | How::Exit(0) if !self.data.is_empty() => {
+                Frame::decode(&self.data).map_err(|_: FrameError| Failure::Malformed)
+            }
+            How::Frame | How::Done | How::Extra => Err(Failure::Malformed),
+            How::Exit(status) => Err(Failure::Exited(status)),
+            How::Signal(number) => Err(Failure::Killed(number)),
+            How::OutOfTime => Err(Failure::OutOfTime),
+            How::TooMuchOutput => Err(Failure::TooMuchOutput),
+        }
+    }
+}
+
+fn request(name: &str, arguments: Vec<Value>) -> Vec<u8> {
+    let mut items = vec![name.into()];
+    items.extend(arguments);
+    Value::List(items).encode()
+}
+
+/// `(how, detail, cpu_ms, data)`, written by the driver's trusted part.
+fn read_report(bytes: Vec<u8>) -> Result<Report, SandboxError> {
+    let malformed = || SandboxError::Protocol("the driver's report".to_owned());
+    let Ok(Value::Tuple(items)) = Value::decode(&bytes) else {
+        return Err(malformed());
+    };
+    let Ok([Value::Str(how), Value::Int(detail), _, Value::Bytes(data)]) =
+        <[Value; 4]>::try_from(items)
+    else {
+        return Err(malformed());
+    };
+    let detail = i32::from_str_radix(detail.as_str(), 16).map_err(|_| malformed())?;
+    let how = match how.as_str() {
+        "done" => How::Done,
+        "frame" => How::Frame,
+        "exit" => How::Exit(detail),
+        "signal" => How::Signal(detail),
+        "time" | "cpu" => How::OutOfTime,
+        "output" => How::TooMuchOutput,
+        "extra" => How::Extra,
+        _ => return Err(malformed()),
+    };
+    Ok(Report { how, data })
+}

@@ -1,0 +1,464 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::extract::CodeExtraction;
+use super::job::{Failure, Limits, Observation, Request};
+use super::output::same_output;
+use super::pool::SandboxPool;
+use super::remote::RemoteExecutor;
+use super::suite::{Expectation, TestCase, TestSuite, Tests};
+use super::worker::Converted;
+use crate::{Fault, Incorrect, RewardFn, Sample, Unverifiable, Verdict, Verifier, verify_parallel};
+
+/// Judges Python code by running tests; the reference is a [`TestSuite`] as JSON.
+///
+/// A response is right when every test passes. Tests run one after the other and stop at the first
+/// that fails; [`report`](Self::report) runs all of them.
+///
+/// The verdict is formed outside of the sandbox: inside, the code gets arguments or standard input,
+/// and whatever comes back is compared here with values that were never inside.
+#[derive(Clone)]
+pub struct CodeVerifier {
+    backend: Backend,
+    extraction: CodeExtraction,
+    tolerance: Option<f64>,
+    prepared: Arc<Mutex<HashMap<String, Prepared>>>,
+}
+
+#[derive(Clone)]
+enum Backend {
+    Local(SandboxPool),
+    Remote(Arc<dyn RemoteExecutor>, Limits),
+}
+
+type Prepared = Result<Arc<Problem>, Unverifiable>;
+
+/// A suite whose tests are all requests with expectations.
+#[derive(Debug)]
+struct Problem {
+    suite: TestSuite,
+    cases: Vec<TestCase>,
+}
+
+/// What each test of one response came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodeReport {
+    /// The code in the response.
+    pub span: Range<usize>,
+    /// For each test in order: nothing when it passed, or why it did not.
+    pub tests: Vec<Option<Incorrect>>,
+}
+
+impl CodeReport {
+    /// How many tests passed.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.tests.iter().filter(|test| test.is_none()).count()
+    }
+
+    /// The share of tests that passed.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.passed() as f64 / self.tests.len() as f64
+    }
+
+    fn verdict(self) -> Verdict {
+        let failed = self.tests.into_iter().flatten().next();
+        failed
+            .map_or_else(Verdict::correct, Verdict::incorrect)
+            .at(self.span)
+    }
+}
+
+/// Problems whose tests are kept ready. Past it all are forgotten, which costs one conversion each.
+const MAX_PREPARED: usize = 8192;
+
+impl CodeVerifier {
+    /// Runs code in the pool's sandboxes.
+    #[must_use]
+    pub fn new(pool: SandboxPool) -> Self {
+        Self::with_backend(Backend::Local(pool))
+    }
+
+    /// Runs code through an executor elsewhere. Assert-style tests need a sandbox here, which turns
+    /// them into data; without one they are unverifiable.
+    #[must_use]
+    pub fn remote(executor: Arc<dyn RemoteExecutor>, limits: Limits) -> Self {
+        Self::with_backend(Backend::Remote(executor, limits))
+    }
+
+    fn with_backend(backend: Backend) -> Self {
+        Self {
+            backend,
+            extraction: CodeExtraction::default(),
+            tolerance: None,
+            prepared: Arc::default(),
+        }
+    }
+
+    /// Looks for code by other rules.
+    #[must_use]
+    pub fn with_extraction(mut self, extraction: CodeExtraction) -> Self {
+        self.extraction = extraction;
+        self
+    }
+
+    /// Lets floating-point results differ by a share of their magnitude, such as `1e-9`, where a data
+    /// set's tests were made on another machine. Whole numbers stay exact.
+    #[must_use]
+    pub fn with_tolerance(mut self, tolerance: f64) -> Self {
+        self.tolerance = Some(tolerance);
+        self
+    }
+
+    /// Runs all tests, also after a failure.
+    ///
+    /// # Errors
+    /// The verdict, when it is already known without running anything or when nothing can be said:
+    /// no code, no tests, a fault.
+    pub fn report(&self, response: &str, reference: &str) -> Result<CodeReport, Verdict> {
+        self.run(response, reference, false)
+    }
+
+    fn run(&self, response: &str, reference: &str, stop: bool) -> Result<CodeReport, Verdict> {
+        let problem = self.prepare(reference)?;
+        let span = self.extraction.find(response)?;
+        let program = problem.suite.program(&response[span.clone()]);
+        let mut tests = Vec::with_capacity(problem.cases.len());
+        let mut bad_tests = false;
+        self.execute(&program, &problem.cases, &mut |observed| {
+            let index = tests.len();
+            let case = &problem.cases[index];
+            let outcome = match judge(&observed, &case.expectation, self.tolerance) {
+                Ok(true) => None,
+                Ok(false) => Some(Incorrect::FailedTest { index }),
+                Err(Wrong::Why(failure)) => Some(reason(failure, index)),
+                Err(Wrong::BadTests) => {
+                    bad_tests = true;
+                    return ControlFlow::Break(());
+                }
+            };
+            let failed = outcome.is_some();
+            tests.push(outcome);
+            if failed && stop {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .map_err(Verdict::fault)?;
+        if bad_tests {
+            return Err(Verdict::unverifiable(Unverifiable::UnreadableReference).at(span));
+        }
+        let report = CodeReport { span, tests };
+        // A pass is as many results as there are tests, and there is at least one.
+        let complete = report.tests.len() == problem.cases.len() && !report.tests.is_empty();
+        if complete || report.tests.iter().any(Option::is_some) {
+            Ok(report)
+        } else {
+            Err(Verdict::fault(Fault::Remote(format!(
+                "{} results for {} tests",
+                report.tests.len(),
+                problem.cases.len()
+            ))))
+        }
+    }
+
+    fn execute(
+        &self,
+        program: &str,
+        cases: &[TestCase],
+        each: &mut dyn FnMut(Observation) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        match &self.backend {
+            Backend::Local(pool) => {
+                let sandbox =
+                    |error: g2rpo_sandbox::SandboxError| Fault::Sandbox(error.to_string());
+                let began = Instant::now();
+                let mut lease = pool.worker();
+                let worker = lease.get();
+                // A sandbox that ended while it was idle says so once.
+                if worker.solution.open(program).is_err() {
+                    worker.solution.open(program).map_err(sandbox)?;
+                }
+                for case in cases {
+                    let observed = if began.elapsed() > pool.limits().completion {
+                        Observation::Failed(Failure::OutOfTime)
+                    } else {
+                        worker.run(&case.request).map_err(sandbox)?
+                    };
+                    if each(observed).is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Backend::Remote(executor, limits) => {
+                let requests: Vec<Request> =
+                    cases.iter().map(|case| case.request.clone()).collect();
+                let observed = executor
+                    .execute(program, &requests, limits)
+                    .map_err(Fault::Remote)?;
+                if observed.len() > cases.len() {
+                    let why = format!("{} results for {} tests", observed.len(), cases.len());
+                    return Err(Fault::Remote(why));
+                }
+                let _ = observed.into_iter().try_for_each(each);
+                Ok(())
+            }
+        }
+    }
+
+    /// The problem of a reference, converted once.
+    fn prepare(&self, reference: &str) -> Result<Arc<Problem>, Verdict> {
+        let cache = || self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cache().get(reference).cloned();
+        let prepared = match known {
+            Some(prepared) => prepared,
+            None => {
+                let prepared = match TestSuite::from_json(reference) {
+                    Ok(suite) => self.convert(suite).map_err(Verdict::fault)?,
+                    Err(why) => Err(why),
+                };
+                let mut cache = cache();
+                if cache.len() >= MAX_PREPARED {
+                    cache.clear();
+                }
+                cache.insert(reference.to_owned(), prepared.clone());
+                prepared
+            }
+        };
+        prepared.map_err(Verdict::unverifiable)
+    }
+
+    fn convert(&self, suite: TestSuite) -> Result<Prepared, Fault> {
+        let source = match &suite.tests {
+            Tests::Cases(cases) => {
+                let cases = cases.clone();
+                return Ok(Ok(Arc::new(Problem { suite, cases })));
+            }
+            Tests::Asserts(source) => source,
+        };
+        let Backend::Local(pool) = &self.backend else {
+            return Ok(Err(Unverifiable::Other(
+                "assert-style tests need a sandbox on this machine",
+            )));
+        };
+        let converted = pool
+            .worker()
+            .get()
+            .convert(&suite.context, source, suite.entry.as_deref())
+            .map_err(|error| Fault::Sandbox(error.to_string()))?;
+        Ok(match converted {
+            None => Err(Unverifiable::UnreadableReference),
+            Some(converted) => match cases(converted) {
+                cases if cases.is_empty() => Err(Unverifiable::NoTests),
+                cases => Ok(Arc::new(Problem { suite, cases })),
+            },
+        })
+    }
+}
+
+impl fmt::Debug for CodeVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backend = match &self.backend {
+            Backend::Local(pool) => format!("{pool:?}"),
+            Backend::Remote(_, limits) => format!("remote, {limits:?}"),
+        };
+        f.debug_struct("CodeVerifier")
+            .field("backend", &backend)
+            .field("extraction", &self.extraction)
+            .field("tolerance", &self.tolerance)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Verifier for CodeVerifier {
+    fn verify(&self, response: &str, reference: &str) -> Verdict {
+        self.run(response, reference, true)
+            .map_or_else(|verdict| verdict, CodeReport::verdict)
+    }
+
+    /// As many at a time as the pool has workers.
+    fn verify_batch(&self, pairs: &[(&str, &str)]) -> Vec<Verdict> {
+        let threads = match &self.backend {
+            Backend::Local(pool) => pool.workers(),
+            Backend::Remote(..) => 1,
+        };
+        verify_parallel(self, pairs, threads)
+    }
+
+    fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
+        match self.prepare(reference) {
+            Ok(_) => Ok(()),
+            Err(verdict) => match verdict.outcome {
+                crate::Outcome::Unverifiable(why) => Err(why),
+                // The machine's trouble says nothing about the reference.
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// The share of tests that pass, as a reward: the `code` reward of open-r1. The reward of
+/// [`Accuracy`](crate::Accuracy), 1 only when all pass, is harder to game.
+#[derive(Debug, Clone)]
+pub struct PassRate(pub CodeVerifier);
+
+impl RewardFn for PassRate {
+    fn name(&self) -> &str {
+        "code_reward"
+    }
+
+    fn rewards(&self, group: &[Sample<'_>]) -> Vec<Option<f64>> {
+        group
+            .iter()
+            .map(
+                |sample| match self.0.report(sample.response, sample.reference) {
+                    Ok(report) => Some(report.share()),
+                    Err(verdict) => verdict.reward(),
+                },
+            )
+            .collect()
+    }
+}
+
+fn cases(converted: Converted) -> Vec<TestCase> {
+    let calls = converted.calls.into_iter().map(|call| TestCase {
+        request: Request::Call {
+            function: call.function,
+            args: call.args,
+            kwargs: call.kwargs,
+        },
+        expectation: match call.relation.as_str() {
+            "is" => Expectation::Is(call.expected),
+            "true" => Expectation::Truth(true),
+            "false" => Expectation::Truth(false),
+            _ => Expectation::Equals(call.expected),
+        },
+    });
+    let rest = converted.rest.map(|program| TestCase {
+        request: Request::Judge(program),
+        expectation: Expectation::Passes,
+    });
+    calls.chain(rest).collect()
+}
+
+enum Wrong {
+    Why(Failure),
+    BadTests,
+}
+
+/// Whether what was observed is what was expected.
+fn judge(
+    observed: &Observation,
+    expected: &Expectation,
+    tolerance: Option<f64>,
+) -> Result<bool, Wrong> {
+    let same = |a: &super::Value, b: &super::Value| match tolerance {
+        Some(tolerance) => a.approx_eq(b, tolerance),
+        None => a.python_eq(b),
+    };
+    Ok(match (observed, expected) {
+        (Observation::Returned(value), Expectation::Equals(expected)) => same(value, expected),
+        (Observation::Returned(value), Expectation::JsonOneOf(accepted)) => {
+            let value = value.clone().tuples_as_lists();
+            accepted.iter().any(|expected| same(&value, expected))
+        }
+        (Observation::Returned(value), Expectation::Is(expected)) => {
+            value.is_same_singleton(expected)
+        }
+        (Observation::Returned(value), Expectation::Truth(truth)) => value.is_truthy() == *truth,
+        (Observation::Printed(bytes), Expectation::Output(expected)) => {
+            str::from_utf8(bytes).is_ok_and(|printed| same_output(expected, printed, tolerance))
+        }
+        (Observation::Judged(passed), Expectation::Passes) => *passed,
+        (Observation::BadTests, _) => return Err(Wrong::BadTests),
+        (Observation::Failed(failure), _) => return Err(Wrong::Why(failure.clone())),
+        // An answer to another question.
+        _ => return Err(Wrong::Why(Failure::Malformed)),
+    })
+}
+
+fn reason(failure: Failure, index: usize) -> Incorrect {
+    let at = Some(index);
+    match failure {
+        Failure::LoadRaised(error) if error.kind == "MemoryError" => {
+            Incorrect::MemoryLimit { index: None }
+        }
+        Failure::Raised(error) if error.kind == "MemoryError" => {
+            Incorrect::MemoryLimit { index: at }
+        }
+        Failure::LoadRaised(_) => Incorrect::Crashed { index: None },
+        Failure::Raised(_) | Failure::Exited(_) | Failure::Killed(_) => {
+            Incorrect::Crashed { index: at }
+        }
+        Failure::NoFunction => Incorrect::MissingFunction,
+        Failure::Unsupported(_) => Incorrect::FailedTest { index },
+        Failure::OutOfTime => Incorrect::Timeout { index: at },
+        Failure::TooMuchOutput => Incorrect::OutputLimit { index: at },
+        Failure::Malformed => Incorrect::ForgedFrame { index },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::{ScriptedExecutor, Value};
+
+    const ADD: &str = r#"{"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}"#;
+
+    fn verdict(script: Result<Vec<Observation>, String>) -> Verdict {
+        let executor = ScriptedExecutor::new([script]);
+        CodeVerifier::remote(Arc::new(executor), Limits::default()).verify("code", ADD)
+    }
+
+    fn returned(value: i64) -> Observation {
+        Observation::Returned(Value::from(value))
+    }
+
+    #[test]
+    fn a_pass_is_one_right_result_for_each_test() {
+        assert!(verdict(Ok(vec![returned(3), returned(7)])).is_correct());
+        assert_eq!(
+            verdict(Ok(vec![returned(3), returned(8)])).outcome,
+            crate::Outcome::Incorrect(Incorrect::FailedTest { index: 1 })
+        );
+    }
+
+    #[test]
+    fn missing_and_extra_results_are_faults() {
+        for results in [
+            vec![],
+            vec![returned(3)],
+            vec![returned(3), returned(7), returned(7)],
+        ] {
+            let verdict = verdict(Ok(results));
+            assert!(matches!(
+                verdict.outcome,
+                crate::Outcome::Fault(Fault::Remote(_))
+            ));
+        }
+        assert_eq!(verdict(Err("down".into())).reward(), None);
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_wrong() {
+        let printed = Observation::Printed(b"3".to_vec());
+        assert_eq!(verdict(Ok(vec![printed, returned(7)])).reward(), Some(0.0));
+        let judged = Observation::Judged(true);
+        assert_eq!(verdict(Ok(vec![judged, returned(7)])).reward(), Some(0.0));
+    }
+
+    #[test]
+    fn asserts_without_a_sandbox_are_unverifiable() {
+        let executor = Arc::new(ScriptedExecutor::default());
+        let verifier = CodeVerifier::remote(executor, Limits::default());
+        let verdict = verifier.verify("def f(): return 1", r#"["assert f() == 1"]"#);
+        assert!(matches!(verdict.outcome, crate::Outcome::Unverifiable(_)));
+    }
+}

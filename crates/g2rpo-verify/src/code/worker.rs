@@ -1,0 +1,216 @@
+//! One worker: a sandbox for the code under test and, where tests are programs, one for them.
+
+use g2rpo_sandbox::SandboxError;
+
+use super::frame::Frame;
+use super::job::{Failure, JudgeProgram, Observation, Request};
+use super::slot::{How, Report, Slot};
+use super::value::Value;
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) solution: Slot,
+    pub(super) judge: Slot,
+}
+
+/// Asserts as data, and what is left of the tests.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Converted {
+    pub(super) calls: Vec<ConvertedCall>,
+    pub(super) rest: Option<JudgeProgram>,
+}
+
+/// `assert function(arguments) relation expected`
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ConvertedCall {
+    pub(super) function: String,
+    pub(super) args: Vec<Value>,
+    pub(super) kwargs: Vec<(String, Value)>,
+    pub(super) relation: String,
+    pub(super) expected: Value,
+}
+
+impl Worker {
+    /// Runs one request against the open completion.
+    pub(super) fn run(&mut self, request: &Request) -> Result<Observation, SandboxError> {
+        match request {
+            Request::Call {
+                function,
+                args,
+                kwargs,
+            } => {
+                let report = self.solution.call(function, arguments(args, kwargs))?;
+                Ok(returned(report).map_or_else(Observation::Failed, Observation::Returned))
+            }
+            Request::Program { stdin } => {
+                let report = self.solution.program(stdin)?;
+                Ok(printed(report))
+            }
+            Request::Judge(program) => self.run_judge(program),
+        }
+    }
+
+    /// Runs the tests in their process and passes each call on to the solution's.
+    fn run_judge(&mut self, program: &JudgeProgram) -> Result<Observation, SandboxError> {
+        self.judge.open_trusted()?;
+        let outcome = self.converse(program);
+        // A solution's process that waits for calls must not wait on.
+        self.judge.close()?;
+        outcome
+    }
+
+    fn converse(&mut self, program: &JudgeProgram) -> Result<Observation, SandboxError> {
+        let mut report = self.judge.judge(program)?;
+        let mut serving = false;
+        loop {
+            let (function, arguments) = match report.into_frame() {
+                Ok(Frame::Query {
+                    function,
+                    arguments,
+                }) => (function, arguments),
+                Ok(Frame::Passed) => return Ok(Observation::Judged(true)),
+                Ok(Frame::AssertionFailed) => return Ok(Observation::Judged(false)),
+                Ok(Frame::TestsRaised(error)) => {
+                    return Ok(Observation::Failed(Failure::Raised(error)));
+                }
+                Err(Failure::OutOfTime) => return Ok(Observation::Failed(Failure::OutOfTime)),
+                // Whatever else trusted tests do, they cannot be used.
+                _ => return Ok(Observation::BadTests),
+            };
+            if !serving {
+                match self.solution.serve()?.into_frame() {
+                    Ok(Frame::Ready) => serving = true,
+                    Ok(Frame::LoadRaised(error)) => {
+                        return Ok(Observation::Failed(Failure::LoadRaised(error)));
+                    }
+                    Ok(_) => return Ok(Observation::Failed(Failure::Malformed)),
+                    Err(failure) => return Ok(Observation::Failed(failure)),
+                }
+            }
+            let call = Value::Tuple(vec![Value::Str(function), Value::Bytes(arguments)]);
+            let answer = match returned(self.solution.say(call.encode())?) {
+                // Decoded and encoded again: what reaches the tests is a value, whatever was written.
+                Ok(value) => vec!["value".into(), Value::Bytes(value.encode())],
+                Err(Failure::Raised(error)) => {
+                    let pair = vec![Value::Str(error.kind), Value::Str(error.message)];
+                    vec!["error".into(), Value::Tuple(pair)]
+                }
+                Err(failure) => return Ok(Observation::Failed(failure)),
+            };
+            report = self.judge.say(Value::Tuple(answer).encode())?;
+        }
+    }
+
+    /// Splits assert-style tests, in the process for trusted tests. `Ok(None)` when they cannot be
+    /// read.
+    pub(super) fn convert(
+        &mut self,
+        setup: &str,
+        tests: &str,
+        entry: Option<&str>,
+    ) -> Result<Option<Converted>, SandboxError> {
+        self.judge.open_trusted()?;
+        let report = self.judge.convert(setup, tests, entry)?;
+        self.judge.close()?;
+        Ok(match report.into_frame() {
+            Ok(Frame::Table(table)) => read_table(table, setup),
+            _ => None,
+        })
+    }
+}
+
+/// The encoded pair of positional and keyword arguments.
+fn arguments(args: &[Value], kwargs: &[(String, Value)]) -> Vec<u8> {
+    let kwargs = kwargs
+        .iter()
+        .map(|(name, value)| (Value::Str(name.clone()), value.clone()))
+        .collect();
+    Value::Tuple(vec![Value::Tuple(args.to_vec()), Value::Dict(kwargs)]).encode()
+}
+
+/// What a call of the solution gave. A frame that only tests write is as malformed as any other.
+fn returned(report: Report) -> Result<Value, Failure> {
+    match report.into_frame()? {
+        Frame::Value(value) => Ok(value),
+        Frame::Raised(error) => Err(Failure::Raised(error)),
+        Frame::LoadRaised(error) => Err(Failure::LoadRaised(error)),
+        Frame::NoFunction => Err(Failure::NoFunction),
+        Frame::Unsupported(kind) => Err(Failure::Unsupported(kind)),
+        _ => Err(Failure::Malformed),
+    }
+}
+
+fn printed(report: Report) -> Observation {
+    match report.how {
+        How::Exit(0) => Observation::Printed(report.data),
+        How::Exit(status) => Observation::Failed(Failure::Exited(status)),
+        _ => match report.into_frame() {
+            Err(failure) => Observation::Failed(failure),
+            Ok(_) => Observation::Failed(Failure::Malformed),
+        },
+    }
+}
+
+/// `([(function, arguments, relation, expected)], program, names, check)`
+fn read_table(table: Value, setup: &str) -> Option<Converted> {
+    let Value::Tuple(items) = table else {
+        return None;
+    };
+    let [
+        Value::List(rows),
+        Value::Str(tests),
+        Value::List(names),
+        check,
+    ] = <[Value; 4]>::try_from(items).ok()?
+    else {
+        return None;
+    };
+    let text = |value| match value {
+        Value::Str(text) => Some(text),
+        _ => None,
+    };
+    let calls = rows.into_iter().map(read_row).collect::<Option<_>>()?;
+    let names = names.into_iter().map(text).collect::<Option<_>>()?;
+    let rest = (!tests.is_empty()).then(|| JudgeProgram {
+        setup: setup.to_owned(),
+        tests,
+        names,
+        check: text(check),
+    });
+    Some(Converted { calls, rest })
+}
+
+fn read_row(row: Value) -> Option<ConvertedCall> {
+    let Value::Tuple(items) = row else {
+        return None;
+    };
+    let [
+        Value::Str(function),
+        Value::Bytes(arguments),
+        Value::Str(relation),
+        Value::Bytes(expected),
+    ] = <[Value; 4]>::try_from(items).ok()?
+    else {
+        return None;
+    };
+    let Value::Tuple(pair) = Value::decode(&arguments).ok()? else {
+        return None;
+    };
+    let [Value::Tuple(args), Value::Dict(kwargs)] = <[Value; 2]>::try_from(pair).ok()? else {
+        return None;
+    };
+    let kwargs = kwargs
+        .into_iter()
+        .map(|(name, value)| match name {
+            Value::Str(name) => Some((name, value)),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    Some(ConvertedCall {
+        function,
+        args,
+        kwargs,
+        relation,
+        expected: Value::decode(&expected).ok()?,
+    })
+}

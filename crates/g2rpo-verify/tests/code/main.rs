@@ -1,0 +1,6 @@
+//! Code verification end to end, in real sandboxes. Levels that this machine does not offer are
+//! named and skipped.
+#![cfg(all(feature = "code", target_os = "linux"))]
+
+mod formats;
+mod support;
