@@ -6,7 +6,7 @@ use std::fmt;
 /// The one release of PyTorch that the `tch` crate in this workspace binds.
 pub(crate) const TORCH_VERSION: &str = "2.11.0";
 
-/// The first driver generation that runs CUDA 13 (CUDA 13.0 release notes, table 3).
+/// The first generation of NVIDIA drivers that runs CUDA 13, by the CUDA 13.0 release notes.
 pub(crate) const MIN_CUDA_DRIVER: u32 = 580;
 
 /// Which devices the installed libtorch can use.
@@ -170,6 +170,12 @@ mod tests {
             }
             assert!(pins.installed_bytes > pins.download_bytes);
         }
+    }
+
+    #[test]
+    fn the_build_script_checks_for_the_same_version() {
+        let script = include_str!("../../crates/g2rpo-libtorch/build.rs");
+        assert!(script.contains(&format!("const TORCH_VERSION: &str = \"{TORCH_VERSION}\";")));
     }
 
     #[test]

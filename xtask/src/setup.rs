@@ -78,7 +78,12 @@ fn detect() -> Flavor {
     if pins(OS, ARCH, Flavor::Cuda).is_err() {
         return Flavor::Cpu;
     }
-    match probe::nvidia_driver() {
+    choose(probe::nvidia_driver())
+}
+
+/// CUDA for a driver that can run it, or whose version nobody could read.
+fn choose(driver: Option<probe::Driver>) -> Flavor {
+    match driver {
         None => Flavor::Cpu,
         Some(probe::Driver { major: Some(major) }) if major < MIN_CUDA_DRIVER => {
             eprintln!(
@@ -135,6 +140,15 @@ fn point(_link: &Path, folder: &Path) -> Result<()> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cuda_goes_with_a_driver_that_can_run_it() {
+        let driver = |major| Some(probe::Driver { major });
+        assert_eq!(choose(None), Flavor::Cpu);
+        assert_eq!(choose(driver(Some(535))), Flavor::Cpu);
+        assert_eq!(choose(driver(Some(580))), Flavor::Cuda);
+        assert_eq!(choose(driver(None)), Flavor::Cuda);
+    }
 
     #[test]
     fn the_link_is_made_moved_and_never_overwrites_a_folder() {
