@@ -6,10 +6,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
 
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, View};
 use tch::{Kind, TchError, Tensor};
 
 use crate::error::Doing;
+use crate::files::replace_atomically;
 use crate::params::Layout;
 use crate::{Error, Parameters, Result, TorchLearner};
 
@@ -229,43 +231,33 @@ impl<'a> StateFile<'a> {
 }
 
 /// Writes tensors into a file that appears under its name only when it is whole and on the disk.
-pub(crate) fn write_safetensors(
+fn write_safetensors(
     path: &Path,
     tensors: Vec<(String, TensorView)>,
     metadata: HashMap<String, String>,
     failure: &Failure,
 ) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::Builder::new()
-        .prefix(".saving-")
-        .tempfile_in(folder)
-        .map_err(Error::io(folder))?;
-    safetensors::serialize_to_file(tensors, Some(metadata), temporary.path()).map_err(|e| {
-        Error::File {
-            path: path.into(),
-            what: format!("could not be written: {e}"),
+    replace_atomically(path, |beside| {
+        let written = safetensors::serialize_to_file(tensors, Some(metadata), beside);
+        if let Some(error) = failure.take() {
+            return Err(error).doing(|| format!("copying tensors to {}", path.display()));
         }
-    })?;
-    if let Some(error) = failure.take() {
-        return Err(error).doing(|| format!("copying tensors to {}", path.display()));
-    }
-    // The data must be on the disk before the name points to it.
-    (File::open(temporary.path()).and_then(|f| f.sync_all())).map_err(Error::io(path))?;
-    temporary
-        .persist(path)
-        .map(drop)
-        .map_err(|e| Error::io(path)(e.error))
+        written.map_err(|e| match e {
+            SafeTensorError::IoError(source) => Error::io(path)(source),
+            other => Error::File {
+                path: path.into(),
+                what: other.to_string(),
+            },
+        })
+    })
 }
 
 /// Where a [`TensorView`] leaves libtorch's error, as [`View::data`] cannot return one.
-pub(crate) type Failure = Rc<Cell<Option<TchError>>>;
+type Failure = Rc<Cell<Option<TchError>>>;
 
 /// A tensor that is copied to the host when its turn to be written comes, so that no second copy
 /// of all tensors is in memory.
-pub(crate) struct TensorView {
+struct TensorView {
     tensor: Tensor,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -273,7 +265,7 @@ pub(crate) struct TensorView {
 }
 
 impl TensorView {
-    pub(crate) fn new(tensor: Tensor, failure: &Failure) -> Result<Self> {
+    fn new(tensor: Tensor, failure: &Failure) -> Result<Self> {
         Ok(Self {
             dtype: dtype(tensor.kind())?,
             shape: tensor.size().iter().map(|&n| n as usize).collect(),
@@ -449,7 +441,7 @@ mod tests {
         assert!(learner.save_state(&path, &HashMap::new()).is_err());
         learner.clear_gradient().unwrap();
         learner.save_state(&path, &HashMap::new()).unwrap();
-        let nowhere = folder.path().join("nowhere/learner.safetensors");
+        let nowhere = path.join("a file is no folder");
         assert!(learner.save_state(nowhere, &HashMap::new()).is_err());
         assert!(learner.token_logps(&sequences, Policy::Reference).is_ok());
     }

@@ -372,3 +372,142 @@ fn bf16_models_learn_through_their_master_weights() {
     let after = sum(&mut learner);
     assert!(after > before + 5.0, "{before} → {after}");
 }
+
+fn lora_config(reference: Reference) -> LearnerConfig {
+    LearnerConfig {
+        reference,
+        lora: Some(crate::LoraConfig {
+            r: 2,
+            lora_alpha: 3.0,
+            target_modules: vec!["q_proj".into(), "o_proj".into(), "up_proj".into()],
+            ..crate::LoraConfig::default()
+        }),
+        ..LearnerConfig::default()
+    }
+}
+
+#[test]
+fn lora_gradients_equal_finite_differences() {
+    for checkpointing in [true, false] {
+        let config = LearnerConfig {
+            gradient_checkpointing: checkpointing,
+            compute_entropy: true,
+            ..lora_config(Reference::None)
+        };
+        let mut learner = learner(true, Kind::Double, config);
+        // With B = 0 the gradient of A would be zero, which proves little.
+        let flat = learner.updated().flat().shallow_clone();
+        let noise = Tensor::arange(flat.size()[0], (Kind::Double, Device::Cpu)).sin() * 0.1;
+        for view in learner.updated().layout().views(&flat).unwrap() {
+            let n = view.numel() as i64;
+            view.shallow_clone()
+                .copy_(&noise.narrow(0, 0, n).view_as(&view));
+        }
+        accumulate(&mut learner, true);
+        let gradient = learner.gradient().copy();
+        learner.clear_gradient().unwrap();
+        let mut objective = || {
+            let mut total = 0.0;
+            learner
+                .accumulate(&sequences(), &mut |o| {
+                    let entropy = o.entropy.as_ref().unwrap();
+                    for ((&row, logp), entropy) in
+                        o.rows.iter().zip(o.logp.rows()).zip(entropy.rows())
+                    {
+                        for (t, (l, s)) in logp.iter().zip(entropy).enumerate() {
+                            let (a, b) = coefficients(row, t);
+                            total += a * l + b * s;
+                        }
+                    }
+                    Ok(TokenGrads {
+                        logp: o.logp.map(|_| 0.0),
+                        entropy: None,
+                    })
+                })
+                .unwrap();
+            total
+        };
+        let h = 1e-5;
+        for i in (0..flat.size()[0]).step_by(7) {
+            let mut element = flat.get(i);
+            let _ = element.f_add_scalar_(h).unwrap();
+            let up = objective();
+            let _ = element.f_add_scalar_(-2.0 * h).unwrap();
+            let down = objective();
+            let _ = element.f_add_scalar_(h).unwrap();
+            let (numeric, ours) = ((up - down) / (2.0 * h), gradient.double_value(&[i]));
+            // Gaps of the flat buffer belong to no tensor: both are 0 there.
+            assert!(
+                (numeric - ours).abs() < 1e-7,
+                "element {i}: {numeric} and {ours}"
+            );
+        }
+        assert!(grad_norm(&gradient).unwrap() > 0.1);
+    }
+}
+
+#[test]
+fn lora_trains_the_adapter_and_nothing_else() {
+    let mut learner = learner(false, Kind::Float, lora_config(Reference::AdapterDisabled));
+    let base = learner.base().flat().copy();
+    let before = learner.token_logps(&sequences(), Policy::Current).unwrap();
+    // Fresh adapters add nothing, and the reference is the model without them.
+    let reference = learner
+        .token_logps(&sequences(), Policy::Reference)
+        .unwrap();
+    assert_eq!(before, reference);
+    for _ in 0..5 {
+        accumulate(&mut learner, false);
+        learner.apply(1e-2).unwrap();
+    }
+    assert_eq!(learner.base().flat(), &base);
+    assert_eq!(
+        learner
+            .token_logps(&sequences(), Policy::Reference)
+            .unwrap(),
+        reference
+    );
+    let after = learner.token_logps(&sequences(), Policy::Current).unwrap();
+    assert_ne!(after, before);
+    // Merging gives a plain model with the same log-probabilities.
+    let plain = TorchLearner::new(
+        &model(false),
+        learner.merged().unwrap(),
+        LearnerConfig::default(),
+    );
+    let merged = plain
+        .unwrap()
+        .token_logps(&sequences(), Policy::Current)
+        .unwrap();
+    assert_close(merged.values(), after.values(), 1e-5, "merged");
+    assert!(learner.sync_reference(1.0).is_err());
+}
+
+#[test]
+fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
+    let mut first = learner(true, Kind::Float, lora_config(Reference::None));
+    accumulate(&mut first, false);
+    first.apply(1e-1).unwrap();
+    let trained = first.token_logps(&sequences(), Policy::Current).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    first.adapter().unwrap().save(dir.path(), None).unwrap();
+
+    let adapter = Adapter::load(dir.path(), &model(true), Kind::Float, Device::Cpu).unwrap();
+    let config = LearnerConfig {
+        reference: Reference::FrozenCopy,
+        ..LearnerConfig::default()
+    };
+    let base = first.base().to(Kind::Float, Device::Cpu).unwrap();
+    let mut second = TorchLearner::with_adapter(&model(true), base, Some(adapter), config).unwrap();
+    assert_eq!(second.config().lora, first.config().lora);
+    accumulate(&mut second, false);
+    second.apply(1e-1).unwrap();
+    assert_eq!(
+        second.token_logps(&sequences(), Policy::Reference).unwrap(),
+        trained
+    );
+    assert_ne!(
+        second.token_logps(&sequences(), Policy::Current).unwrap(),
+        trained
+    );
+}

@@ -1,3 +1,7 @@
+//! Low-rank adapters: settings, matrices, merging, and PEFT's files.
+
+mod peft;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -216,5 +220,54 @@ impl LoraConfig {
                     .strip_suffix(target.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_names_or_ends_of_names() {
+        let model = DecoderConfig::tiny_qwen3(13, 16, 2, 2, 1);
+        let modules = |targets: &[&str]| {
+            let config = LoraConfig {
+                target_modules: targets.iter().map(|&t| t.into()).collect(),
+                ..LoraConfig::default()
+            };
+            let adapter = Adapter::new(&model, &config, Kind::Float, Device::Cpu);
+            adapter.map(|a| a.modules().to_vec())
+        };
+        assert_eq!(modules(&["all-linear"]).unwrap().len(), 14);
+        assert_eq!(
+            modules(&["self_attn.o_proj"]).unwrap(),
+            [
+                "model.layers.0.self_attn.o_proj",
+                "model.layers.1.self_attn.o_proj"
+            ]
+        );
+        assert_eq!(
+            modules(&["model.layers.1.mlp.up_proj"]).unwrap(),
+            ["model.layers.1.mlp.up_proj"]
+        );
+        let err = modules(&["q_proj", "proj"]).unwrap_err().to_string();
+        assert_eq!(
+            err,
+            "target_modules: the model has no linear layer named `proj`"
+        );
+        assert!(modules(&[]).is_err());
+        assert!(modules(&["lm_head"]).is_err());
+    }
+
+    #[test]
+    fn scaling_is_alpha_over_rank_or_its_root() {
+        let mut config = LoraConfig {
+            r: 4,
+            lora_alpha: 6.0,
+            ..LoraConfig::default()
+        };
+        assert_eq!(config.scaling(), 1.5);
+        config.use_rslora = true;
+        assert_eq!(config.scaling(), 3.0);
     }
 }
