@@ -1,4 +1,4 @@
-use crate::ExampleId;
+use crate::{ExampleId, OrderBy};
 
 /// What can be wrong with a configuration, a trace or a saved state handed to this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -86,13 +86,21 @@ pub enum Error {
         /// All names, separated by commas.
         known: String,
     },
-    /// An example is not in the table that should know it.
-    #[error("example {example} is not in the {table}")]
-    UnknownExample {
-        /// The example.
+    /// A task lacks what it should be ordered by.
+    #[error("task {example} has no {} to be ordered by", by.name())]
+    NoDifficulty {
+        /// The task.
         example: ExampleId,
-        /// The table that was searched.
-        table: &'static str,
+        /// The key of the order.
+        by: OrderBy,
+    },
+    /// A tag that must be taken off a trace does not end between two tokens.
+    #[error("trace: its own {tag} ends within a token (byte {byte}) and cannot be taken off")]
+    TagBoundary {
+        /// The tag.
+        tag: String,
+        /// Where it ends in the text.
+        byte: usize,
     },
 }
 

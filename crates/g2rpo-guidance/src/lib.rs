@@ -5,9 +5,13 @@
 //!
 //! | choice | trait | examples |
 //! |---|---|---|
-//! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Schedule`], [`Fixed`] |
-//! | who | [`Selector`] | [`FixedFraction`], [`All`], [`AllButOne`], [`NoOne`] |
+//! | from where | [`GuidanceSource`] | [`Traces`], [`OwnSuccesses`], [`Hints`], closures |
+//! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Bisection`], [`Schedule`] |
+//! | who | [`Selector`] | [`FixedFraction`], [`All`], [`ZeroRewardRetry`], [`Ladder`] |
 //! | cut where | [`Cutter`] | [`TokenCutter`], [`UnitCutter`] |
+//! | put where | – | [`Placement`], [`ThinkTag`], [`HintTemplate`] |
+//!
+//! [`Method::preset`] has published methods by name.
 //!
 //! [`plan_group`] joins them for one group; after scoring, the outcomes go into a [`StepFeedback`]
 //! for the controller and into [`StepStats`] for the [`Detectors`]. The crate knows no tokenizer,
@@ -20,15 +24,19 @@ mod amount;
 mod answer;
 mod budget;
 mod controller;
+mod curriculum;
 mod cut;
 mod cutter;
 mod detect;
 mod error;
 mod feedback;
+mod method;
+mod place;
 mod plan;
 mod protect;
 mod selector;
 mod snapshot;
+mod source;
 mod trace;
 
 pub use amount::{Amount, AmountUnit, Rounding};
@@ -39,6 +47,7 @@ pub use controller::{
     LengthController, PerBucket, Query, Random, Ratio, RatioConfig, Schedule, Shape, Staged,
     Target, TargetConfig, ZeroReward,
 };
+pub use curriculum::{Curriculum, OrderBy, TaskFacts};
 pub use cut::{Cut, CutLimits, Passes, cut};
 pub use cutter::{CutReason, Cutter, Proposal, Snap, TokenCutter, Unit, UnitCutter};
 pub use detect::{Detector, Detectors, StepStats, Thresholds, Warning};
@@ -47,6 +56,10 @@ pub use feedback::{
     Estimate, ExampleFeedback, ExampleId, Outcome, Signal, Smoothing, Statistic, StepFeedback,
     Stratum, Which,
 };
+pub use method::{
+    BuiltMethod, ControllerConfig, CutterConfig, Method, ScoreContext, SelectorConfig, TokenLoss,
+};
+pub use place::{HintTemplate, ThinkTag};
 pub use plan::{GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
 pub use protect::Protected;
 pub use selector::{
@@ -54,6 +67,9 @@ pub use selector::{
     NoOne, Played, ProbeThenDecide, Retry, Revision, Selector, ZeroRewardRetry,
 };
 pub use snapshot::Snapshot;
+pub use source::{
+    FirstOf, Guidance, GuidanceSource, Hints, OwnSuccesses, Pick, Placement, Provenance, Traces,
+};
 pub use trace::Trace;
 
 /// Id of a token in a model's vocabulary.

@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result, TokenId};
 
 /// A worked solution: the ids that can be spliced in front of a completion and, where known, the
@@ -12,7 +14,7 @@ use crate::{Error, Result, TokenId};
 /// assert_eq!(trace.prefix(2), [1, 2]);
 /// assert_eq!(trace.prefix_text(3), Some("2+2 = 4\n"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trace {
     tokens: Vec<TokenId>,
     lead: usize,
@@ -185,6 +187,27 @@ impl Trace {
             bytes,
             answer_start: self.answer_start.map(|a| a + n),
             marks: self.marks.iter().map(|m| m + n).collect(),
+        }
+    }
+
+    /// The trace behind its first `n` ids, which must end between two characters.
+    pub(crate) fn without_first(self, n: usize) -> Self {
+        let skipped = self.byte_of(n).unwrap_or(0);
+        let bytes = self.bytes.iter().skip(n).map(|b| b.map(|b| b - skipped));
+        let later = |place: usize| place.saturating_sub(n);
+        Self {
+            tokens: self.rest(n).to_vec(),
+            lead: later(self.lead),
+            text: self.text[skipped..].to_owned(),
+            bytes: bytes.collect(),
+            answer_start: self.answer_start.map(later),
+            marks: self
+                .marks
+                .iter()
+                .copied()
+                .filter(|&m| m > n)
+                .map(later)
+                .collect(),
         }
     }
 
