@@ -141,8 +141,16 @@ pub fn kl_penalties(
                     });
                 }
             }
-            sum += clamped(config, q - p, f64::exp).0;
             check_exponent(config, q - p, row, position)?;
+            sum += clamped(config, q - p, f64::exp).0;
+            if !sum.is_finite() {
+                return Err(Error::NotFinite {
+                    what: "sum of kl",
+                    row,
+                    position,
+                    value: sum,
+                });
+            }
         }
         penalties.push(sum);
     }

@@ -146,6 +146,7 @@ impl TokenStreams {
     /// # Ok::<(), g2rpo_core::Error>(())
     /// ```
     pub fn with_outputs(&self, outputs: &TokenOutputs) -> Result<Self> {
+        self.check()?;
         if let Some(&index) = outputs.rows.iter().find(|&&row| row >= self.n_rows()) {
             return Err(Error::Index {
                 what: "rows of the forward pass",

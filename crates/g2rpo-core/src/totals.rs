@@ -127,10 +127,11 @@ impl BatchTotals {
                 }
             }
         }
-        self.entropy_threshold = quantile(&mut values, 1.0 - config.top_entropy_quantile);
-        self.n_entropy = self.entropy_threshold.map_or(0.0, |threshold| {
-            values.iter().filter(|&&value| value >= threshold).count() as f64
-        });
+        // Without own tokens there is no quantile, and nothing that could reach it.
+        let threshold =
+            quantile(&mut values, 1.0 - config.top_entropy_quantile).unwrap_or(f64::MAX);
+        self.entropy_threshold = Some(threshold);
+        self.n_entropy = values.iter().filter(|&&value| value >= threshold).count() as f64;
         Ok(self)
     }
 

@@ -60,14 +60,13 @@ fn streams(batch: &Value, on_policy: bool) -> TokenStreams {
     for (t, role) in flat.iter().enumerate() {
         if *role == Role::Prompt {
             poisoned.logp.values_mut()[t] = f64::NEG_INFINITY;
-            for stream in [
+            let streams = [
                 &mut poisoned.logp_old,
                 &mut poisoned.logp_ref,
                 &mut poisoned.entropy,
-            ] {
-                if let Some(stream) = stream {
-                    stream.values_mut()[t] = f64::NAN;
-                }
+            ];
+            for stream in streams.into_iter().flatten() {
+                stream.values_mut()[t] = f64::NAN;
             }
         }
     }

@@ -167,7 +167,7 @@ impl AdvantageEstimator {
     /// # Errors
     /// [`Error::Length`] for misaligned slices, [`Error::Config`] or [`Error::Conflict`] for
     /// settings, [`Error::Missing`] without lengths that the baseline needs, [`Error::Reward`] for
-    /// an infinite reward or a negative one under [`Scale::GroupMean`].
+    /// a reward that is infinite or beyond 1e150, or negative under [`Scale::GroupMean`].
     ///
     /// ```
     /// use g2rpo_core::{AdvantageEstimator, Scale};
@@ -215,6 +215,7 @@ impl AdvantageEstimator {
         if self.scale == Scale::Whiten {
             self.whiten(&rewards, &mut advantages);
         }
+        check_finite(&advantages, &rewards)?;
         Ok(Advantages {
             advantages,
             groups: grouping.stats(&rewards, self.ddof),
@@ -272,8 +273,14 @@ impl AdvantageEstimator {
             return;
         }
         let (mean, std) = (mean(&values), std(&values, self.ddof).unwrap_or(0.0));
+        let divisor = std + self.eps;
         for i in rows {
-            advantages[i] = (advantages[i] - mean) / (std + self.eps);
+            let difference = advantages[i] - mean;
+            advantages[i] = if divisor == 0.0 {
+                0.0
+            } else {
+                difference / divisor
+            };
         }
     }
 }
@@ -340,15 +347,30 @@ impl<'a> Grouping<'a> {
     }
 }
 
+/// Refuses what only extreme rewards, weights and a vanishing scale can bring about.
+fn check_finite(advantages: &[f64], rewards: &[Option<f64>]) -> Result<()> {
+    match advantages.iter().position(|a| !a.is_finite()) {
+        None => Ok(()),
+        Some(row) => Err(Error::Reward {
+            row,
+            value: rewards[row].unwrap_or_default(),
+            expected: "a difference from the baseline that the scale can divide; raise eps",
+        }),
+    }
+}
+
+/// Squares of larger rewards, summed over a batch, leave the range of f64.
+const MAX_REWARD: f64 = 1e150;
+
 fn checked_rewards(rewards: &[Option<f64>]) -> Result<Vec<Option<f64>>> {
     (rewards.iter().enumerate())
         .map(|(row, reward)| match reward {
-            Some(value) if value.is_infinite() => Err(Error::Reward {
+            Some(value) if value.is_nan() => Ok(None),
+            Some(value) if value.abs() > MAX_REWARD => Err(Error::Reward {
                 row,
                 value: *value,
-                expected: "a finite number, or None for a completion that could not be scored",
+                expected: "at most 1e150 in magnitude, or None for a completion without score",
             }),
-            Some(value) if value.is_nan() => Ok(None),
             reward => Ok(*reward),
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Several reward functions: weighted sums, and GDPO's normalise-then-sum.
 
-use super::{AdvantageEstimator, Advantages};
+use super::{AdvantageEstimator, Advantages, check_finite};
 use crate::streams::check_len;
 use crate::{Error, Result};
 
@@ -71,6 +71,7 @@ impl AdvantageEstimator {
                         *advantage = 0.0;
                     }
                 }
+                check_finite(&advantages, &total)?;
                 Ok(Advantages {
                     advantages,
                     groups: joint.groups,

@@ -94,6 +94,9 @@ pub fn policy_loss(
         if let Some(grad) = &mut grad_entropy {
             metrics.loss += pass.entropy_bonus(grad.row_mut(row));
         }
+        if !metrics.loss.is_finite() {
+            return Err(pass.not_finite("sum of losses up to the row", 0, metrics.loss));
+        }
     }
     Ok(PolicyLoss {
         loss: metrics.loss,
@@ -224,7 +227,7 @@ impl<'a> RowPass<'a> {
         let n_policy = self.fill_mask(&mut scratch.mask);
         if n_policy > 0.0 {
             self.fill_log_ratio(scratch)?;
-            self.check_entropies()?;
+            self.check_entropies(&scratch.mask)?;
         }
         let ratio = Ratio::of(self, scratch, n_policy)?;
         let row_weight = self.fill_weights(scratch, metrics)?;
@@ -237,10 +240,12 @@ impl<'a> RowPass<'a> {
         }
         let aggregation = self.totals.row_weight(self.counts, self.config);
         let mut loss = 0.0;
+        let mut is_finite = true;
         if n_policy > 0.0 {
             loss += aggregation * sum(&scratch.value);
             for (grad, slope) in grad.iter_mut().zip(&scratch.slope) {
                 *grad = aggregation * slope;
+                is_finite &= grad.abs() <= f64::MAX;
             }
         }
         if self.counts.guidance > 0 && !self.is_masked {
@@ -249,13 +254,9 @@ impl<'a> RowPass<'a> {
         if self.totals.n_guidance > 0.0 && !self.is_masked {
             self.guidance_metrics(scratch, grad, metrics);
         }
-        if !loss.is_finite() {
-            return Err(Error::Overflow {
-                what: "loss",
-                row: self.row,
-                position: 0,
-                value: loss,
-            });
+        // Finite streams, but a product beyond f64: an advantage of 1e308, say.
+        if !(is_finite && loss.is_finite()) {
+            return Err(self.not_finite("loss or gradient of the row", 0, loss));
         }
         Ok(loss)
     }
@@ -294,14 +295,21 @@ impl<'a> RowPass<'a> {
         n_policy as f64
     }
 
-    fn check_entropies(&self) -> Result<()> {
+    fn check_entropies(&self, mask: &[f64]) -> Result<()> {
         let Some(entropy) = &self.streams.entropy else {
             return Ok(());
         };
         let entropy = entropy.row(self.row);
-        let in_use = |t: usize| match self.config.guidance_token_loss {
-            GuidanceTokenLoss::TopEntropy { .. } => self.roles[t] != Role::Prompt,
-            _ => self.roles[t] == Role::Own,
+        let ranks_guidance = matches!(
+            self.config.guidance_token_loss,
+            GuidanceTokenLoss::TopEntropy { .. }
+        );
+        let in_use = |t: usize| match self.roles[t] {
+            Role::Prompt => false,
+            Role::Own => true,
+            Role::Guidance => {
+                ranks_guidance || (mask[t] > 0.0 && self.config.top_entropy_quantile < 1.0)
+            }
         };
         match (0..entropy.len()).find(|&t| in_use(t) && !entropy[t].is_finite()) {
             None => Ok(()),
