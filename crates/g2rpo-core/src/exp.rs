@@ -1,7 +1,7 @@
 //! Arithmetic that compiles to vector instructions: the losses spend their time in `exp` and sums.
 
 /// `eˣ` to within 2 units in the last place on [−708, 709]; arguments outside are moved to the
-/// nearer end, so callers refuse overflow beforehand. `exp(0) == 1` exactly. NaN stays NaN.
+/// nearer end, so callers refuse overflow beforehand, and NaN. `exp(0) == 1` exactly.
 ///
 /// The standard library's `exp` is a call into libm, which keeps loops around it scalar.
 #[inline(always)]
@@ -23,7 +23,7 @@ pub(crate) fn exp(x: f64) -> f64 {
         1.0 / 479_001_600.0,
         1.0 / 6_227_020_800.0,
     ];
-    let x = x.clamp(-708.0, 709.0);
+    let x = min(max(x, -708.0), 709.0);
     let shifted = x * std::f64::consts::LOG2_E + SHIFT;
     let n = shifted - SHIFT;
     let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
@@ -38,6 +38,39 @@ pub(crate) fn exp(x: f64) -> f64 {
     let fraction = 1.0 + (r + r2 * (0.5 + r * tail));
     // The low bits of `shifted` hold n; moved into the exponent field they are 2ⁿ.
     fraction * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52)
+}
+
+/// The smaller of two numbers; `b` where `a` is NaN. Unlike `f64::min` one instruction.
+#[inline(always)]
+pub(crate) fn min(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+/// The larger of two numbers; `b` where `a` is NaN. Unlike `f64::max` one instruction.
+#[inline(always)]
+pub(crate) fn max(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
+/// Smallest and largest of the values whose mask is not 0, infinite where there is none.
+pub(crate) fn extremes(values: &[f64], mask: &[f64]) -> (f64, f64) {
+    let (mut lows, mut highs) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    let mut take = |lane: usize, value: f64, m: f64| {
+        lows[lane] = min(if m > 0.0 { value } else { f64::INFINITY }, lows[lane]);
+        highs[lane] = max(if m > 0.0 { value } else { f64::NEG_INFINITY }, highs[lane]);
+    };
+    let (values, masks) = (values.chunks_exact(8), mask.chunks_exact(8));
+    let rest = values.remainder().iter().zip(masks.remainder());
+    rest.for_each(|(&value, &m)| take(0, value, m));
+    for (value, m) in values.zip(masks) {
+        for lane in 0..8 {
+            take(lane, value[lane], m[lane]);
+        }
+    }
+    (
+        lows.into_iter().fold(f64::INFINITY, min),
+        highs.into_iter().fold(f64::NEG_INFINITY, max),
+    )
 }
 
 /// Sum in eight interleaved parts: a fixed order, but one that the processor can add in parallel.
@@ -102,7 +135,6 @@ mod tests {
         assert_eq!(exp(-1e9), exp(-708.0));
         assert_eq!(exp(f64::NEG_INFINITY), exp(-708.0));
         assert!(exp(f64::INFINITY).is_finite());
-        assert!(exp(f64::NAN).is_nan());
     }
 
     #[test]
@@ -112,5 +144,19 @@ mod tests {
         assert_eq!(sum_of(&values, |x| x * x), 2109.0);
         assert_eq!(dot(&values, &values), 2109.0);
         assert_eq!(sum(&[]), 0.0);
+    }
+
+    #[test]
+    fn extremes_skip_what_is_masked() {
+        let values: Vec<f64> = (0..19).map(f64::from).collect();
+        for masked in 0..19 {
+            let mask: Vec<f64> = (0..19).map(|i| f64::from(u8::from(i > masked))).collect();
+            let expected = if masked == 18 {
+                (f64::INFINITY, f64::NEG_INFINITY)
+            } else {
+                (masked as f64 + 1.0, 18.0)
+            };
+            assert_eq!(extremes(&values, &mask), expected);
+        }
     }
 }

@@ -1,4 +1,5 @@
 use crate::config::EXP_MAX;
+use crate::exp::{max, min};
 use crate::{Error, LossConfig, Ragged, Result, Role};
 
 /// Per-token estimate of `KL(π ‖ π_ref)` from one sampled token, with `d = logp_ref − logp`.
@@ -163,10 +164,10 @@ pub fn kl_penalties(
 pub(crate) fn clamped(config: &LossConfig, d: f64, exp: impl Fn(f64) -> f64) -> (f64, f64) {
     let limit = config.kl_log_ratio_clamp.unwrap_or(f64::INFINITY);
     let inside = d.abs() <= limit;
-    let (value, grad) = config.kl_estimator.of(d.clamp(-limit, limit), exp);
+    let (value, grad) = config.kl_estimator.of(min(max(d, -limit), limit), exp);
     let cap = config.kl_clamp.unwrap_or(f64::INFINITY);
-    let flows = inside && value.abs() <= cap;
-    let value = value.clamp(-cap, cap);
+    let flows = inside & (value.abs() <= cap);
+    let value = min(max(value, -cap), cap);
     match config.kl_gradient {
         KlGradient::Value | KlGradient::ScoreFunction => (value, if flows { grad } else { 0.0 }),
         KlGradient::K2 => (value, -d),

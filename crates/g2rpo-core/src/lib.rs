@@ -36,7 +36,7 @@ pub use guidance::GuidanceTokenLoss;
 pub use kl::{KlEstimator, KlGradient, KlPlacement, kl_penalties};
 pub use learner::{Learner, Policy, TokenGrads, TokenOutputs, UpdateStats};
 pub use loss::{PolicyLoss, policy_loss};
-pub use metrics::{LossMetrics, Summary};
+pub use metrics::{LossMetrics, Mean, Summary};
 pub use preset::Preset;
 pub use ragged::Ragged;
 pub use sequences::{Role, Sequences};

@@ -26,46 +26,96 @@ pub struct LossMetrics {
     /// The loss without entropy bonus (TRL's `policy_loss`).
     pub policy_loss: f64,
     /// KL estimate per token of the loss, bias correction and clamps included.
-    pub kl: Summary,
+    pub kl: Mean,
     /// Entropy per own token in the loss.
-    pub entropy: Summary,
+    pub entropy: Mean,
     /// 1 where a ratio is below the range and the advantage negative, else 0; per token, or per
     /// sequence at sequence level.
-    pub clip_low: Summary,
+    pub clip_low: Mean,
     /// 1 where a ratio is above the range and the advantage positive, else 0.
-    pub clip_high: Summary,
+    pub clip_high: Mean,
     /// Row means of `clip_low`.
     pub clip_low_rows: Summary,
     /// Row means of `clip_high`.
     pub clip_high_rows: Summary,
     /// 1 where `cispo` capped the ratio and the advantage is positive, else 0.
-    pub cispo_clip: Summary,
+    pub cispo_clip: Mean,
     /// `vespo`'s φ per sequence.
-    pub vespo_phi: Summary,
+    pub vespo_phi: Mean,
     /// 1 where dual clip bounds the loss, else 0.
-    pub dual_clip: Summary,
+    pub dual_clip: Mean,
     /// 1 where `dppo` drops the token, else 0.
-    pub dppo_masked: Summary,
+    pub dppo_masked: Mean,
     /// Importance ratio per token, or per sequence at sequence level.
     pub ratio: Summary,
     /// `logp_old − logp` per token: k1 of the update's own KL (verl's `ppo_kl`).
-    pub approx_kl: Summary,
+    pub approx_kl: Mean,
     /// `|logp_old − logp_sampling|` per token where reported.
     pub logp_difference: Summary,
     /// Weight of the mismatch correction, after its limits, per token or per sequence.
     pub importance_sampling_ratio: Summary,
     /// 1 where the off-policy mask keeps the sequence, else 0.
-    pub off_policy_kept: Summary,
+    pub off_policy_kept: Mean,
     /// Log-probability of own tokens; gathered in batches that hold guidance.
-    pub own_logp: Summary,
+    pub own_logp: Mean,
     /// Log-probability of guidance tokens in the loss.
-    pub guidance_logp: Summary,
+    pub guidance_logp: Mean,
     /// 1 where a guidance token in the policy term carries a negative advantage, else 0.
-    pub guidance_negative: Summary,
+    pub guidance_negative: Mean,
     /// Sum of |∂loss/∂logp| over own tokens; gathered in batches that hold guidance.
     pub own_gradient: f64,
     /// Sum of |∂loss/∂logp| over guidance tokens.
     pub guidance_gradient: f64,
+}
+
+/// Count and sum of some values.
+///
+/// ```
+/// use g2rpo_core::Mean;
+/// let mut m = Mean::default();
+/// m.push(1.0);
+/// m.push(3.0);
+/// assert_eq!((m.mean(), m.count(), m.sum()), (Some(2.0), 2, 4.0));
+/// assert_eq!(Mean::default().mean(), None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Mean {
+    count: u64,
+    sum: f64,
+}
+
+impl Mean {
+    /// Adds one value.
+    pub fn push(&mut self, value: f64) {
+        self.push_sum(1, value);
+    }
+
+    /// Adds `count` values given by their sum, for instance of flags.
+    pub(crate) fn push_sum(&mut self, count: u64, sum: f64) {
+        self.count += count;
+        self.sum += sum;
+    }
+
+    /// Adds the values of another mean.
+    pub fn merge(&mut self, other: &Self) {
+        self.push_sum(other.count, other.sum);
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Sum of the values, 0 of none.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// Mean of the values.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
 }
 
 /// Count, sum, minimum and maximum of some values.
@@ -100,15 +150,6 @@ impl Summary {
             sum,
             min,
             max,
-        }
-    }
-
-    /// Adds `count` flags of which `set` are 1.
-    pub(crate) fn push_flags(&mut self, count: u64, set: u64) {
-        if count > 0 {
-            let min = f64::from(u8::from(set == count));
-            let max = f64::from(u8::from(set > 0));
-            self.merge(&Self::of_parts(count, set as f64, min, max));
         }
     }
 
@@ -160,6 +201,9 @@ impl LossMetrics {
         self.policy_loss += other.policy_loss;
         self.own_gradient += other.own_gradient;
         self.guidance_gradient += other.guidance_gradient;
+        for (mine, theirs) in self.means_mut().into_iter().zip(other.means()) {
+            mine.merge(theirs);
+        }
         for (mine, theirs) in self.summaries_mut().into_iter().zip(other.summaries()) {
             mine.merge(theirs);
         }
@@ -229,22 +273,35 @@ impl LossMetrics {
         entries
     }
 
-    fn summaries(&self) -> [&Summary; 18] {
+    fn means_mut(&mut self) -> [&mut Mean; 13] {
+        [
+            &mut self.kl,
+            &mut self.entropy,
+            &mut self.clip_low,
+            &mut self.clip_high,
+            &mut self.cispo_clip,
+            &mut self.vespo_phi,
+            &mut self.dual_clip,
+            &mut self.dppo_masked,
+            &mut self.approx_kl,
+            &mut self.off_policy_kept,
+            &mut self.own_logp,
+            &mut self.guidance_logp,
+            &mut self.guidance_negative,
+        ]
+    }
+
+    fn means(&self) -> [&Mean; 13] {
         [
             &self.kl,
             &self.entropy,
             &self.clip_low,
             &self.clip_high,
-            &self.clip_low_rows,
-            &self.clip_high_rows,
             &self.cispo_clip,
             &self.vespo_phi,
             &self.dual_clip,
             &self.dppo_masked,
-            &self.ratio,
             &self.approx_kl,
-            &self.logp_difference,
-            &self.importance_sampling_ratio,
             &self.off_policy_kept,
             &self.own_logp,
             &self.guidance_logp,
@@ -252,26 +309,23 @@ impl LossMetrics {
         ]
     }
 
-    fn summaries_mut(&mut self) -> [&mut Summary; 18] {
+    fn summaries_mut(&mut self) -> [&mut Summary; 5] {
         [
-            &mut self.kl,
-            &mut self.entropy,
-            &mut self.clip_low,
-            &mut self.clip_high,
             &mut self.clip_low_rows,
             &mut self.clip_high_rows,
-            &mut self.cispo_clip,
-            &mut self.vespo_phi,
-            &mut self.dual_clip,
-            &mut self.dppo_masked,
             &mut self.ratio,
-            &mut self.approx_kl,
             &mut self.logp_difference,
             &mut self.importance_sampling_ratio,
-            &mut self.off_policy_kept,
-            &mut self.own_logp,
-            &mut self.guidance_logp,
-            &mut self.guidance_negative,
+        ]
+    }
+
+    fn summaries(&self) -> [&Summary; 5] {
+        [
+            &self.clip_low_rows,
+            &self.clip_high_rows,
+            &self.ratio,
+            &self.logp_difference,
+            &self.importance_sampling_ratio,
         ]
     }
 }
@@ -299,24 +353,11 @@ mod tests {
     }
 
     #[test]
-    fn flags_have_exact_extremes() {
-        for (count, set, min, max) in [(3, 0, 0.0, 0.0), (3, 1, 0.0, 1.0), (3, 3, 1.0, 1.0)] {
-            let mut s = Summary::default();
-            s.push_flags(count, set);
-            assert_eq!((s.min(), s.max()), (Some(min), Some(max)));
-        }
-        let mut none = Summary::default();
-        none.push_flags(0, 0);
-        assert_eq!(none, Summary::default());
-    }
-
-    #[test]
-    fn every_summary_is_merged() {
+    fn every_statistic_is_merged() {
         let mut a = LossMetrics::default();
         let mut b = LossMetrics::default();
-        for summary in b.summaries_mut() {
-            summary.push(2.0);
-        }
+        b.means_mut().into_iter().for_each(|mean| mean.push(2.0));
+        b.summaries_mut().into_iter().for_each(|s| s.push(2.0));
         b.loss = 1.0;
         b.policy_loss = 3.0;
         b.own_gradient = 5.0;

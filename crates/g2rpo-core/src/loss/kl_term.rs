@@ -4,7 +4,7 @@ use super::{Ratio, RowPass, Scratch};
 use crate::config::EXP_MAX;
 use crate::exp::{dot, exp};
 use crate::kl::clamped;
-use crate::{KlEstimator, KlGradient, KlPlacement, LossMetrics, Result, Summary};
+use crate::{KlEstimator, KlGradient, KlPlacement, LossMetrics, Result};
 
 impl RowPass<'_> {
     pub(super) fn kl_term(
@@ -21,54 +21,45 @@ impl RowPass<'_> {
         if config.beta == 0.0 {
             return Ok(());
         }
-        let reference = reference.row(self.row);
-        self.check_reference(&scratch.mask, reference)?;
-        // With the default settings everything below is one vectorised loop over slices.
-        let mut kl = vec![0.0; self.logp.len()];
-        let mut slope = vec![0.0; self.logp.len()];
-        for ((((kl, slope), &logp), &reference), &m) in (kl.iter_mut().zip(slope.iter_mut()))
-            .zip(self.logp)
-            .zip(reference)
-            .zip(&scratch.mask)
-        {
-            let d = if m > 0.0 { reference - logp } else { 0.0 };
-            (*kl, *slope) = clamped(config, d, exp);
-            *slope *= m;
-        }
+        self.fill_differences(scratch, reference.row(self.row))?;
+        self.estimate(scratch);
         let in_loss = config.kl_placement == KlPlacement::Loss;
         if config.kl_gradient == KlGradient::ScoreFunction {
-            add(&mut slope, &kl);
+            add(&mut scratch.kl_slope, &scratch.kl);
         } else if config.use_bias_correction_kl && in_loss {
-            weigh_by_ratio(&mut kl, &mut slope, scratch, ratio, n_policy);
+            weigh_by_ratio(scratch, ratio, n_policy);
         }
-        let total = dot(&kl, &scratch.mask);
-        let extreme = kl.iter().zip(&scratch.mask).filter(|(_, m)| **m > 0.0);
-        let (low, high) = extreme.fold(
-            (f64::INFINITY, f64::NEG_INFINITY),
-            |(low, high), (&kl, _)| (low.min(kl), high.max(kl)),
-        );
-        (metrics.kl).merge(&Summary::of_parts(n_policy as u64, total, low, high));
+        let total = dot(&scratch.kl, &scratch.mask);
+        metrics.kl.push_sum(n_policy as u64, total);
         if in_loss {
-            for (value, kl) in scratch.value.iter_mut().zip(&kl) {
+            for (value, kl) in scratch.value.iter_mut().zip(&scratch.kl) {
                 *value += config.beta * kl;
             }
-            for (into, slope) in scratch.slope.iter_mut().zip(&slope) {
+            for (into, slope) in scratch.slope.iter_mut().zip(&scratch.kl_slope) {
                 *into += config.beta * slope;
             }
         }
         Ok(())
     }
 
-    fn check_reference(&self, mask: &[f64], reference: &[f64]) -> Result<()> {
+    /// Masked `logp_ref − logp` into [`Scratch::kl`].
+    fn fill_differences(&self, scratch: &mut Scratch, reference: &[f64]) -> Result<()> {
         let config = self.config;
         let limit = match (config.kl_estimator, config.kl_log_ratio_clamp) {
             (KlEstimator::K3, None) => EXP_MAX,
             _ => f64::MAX,
         };
+        let Scratch { mask, kl, .. } = scratch;
+        kl.clear();
+        kl.resize(mask.len(), 0.0);
         let mut all_usable = true;
-        for ((&m, &logp), &reference) in mask.iter().zip(self.logp).zip(reference) {
-            let d = if m > 0.0 { reference - logp } else { 0.0 };
-            all_usable &= d <= limit && d >= -f64::MAX;
+        for (((d, &m), &logp), &reference) in (kl.iter_mut().zip(mask.iter()))
+            .zip(self.logp)
+            .zip(reference)
+        {
+            let difference = if m > 0.0 { reference - logp } else { 0.0 };
+            all_usable &= (difference <= limit) & (difference >= -f64::MAX);
+            *d = difference;
         }
         if all_usable {
             return Ok(());
@@ -84,38 +75,67 @@ impl RowPass<'_> {
         }
         Ok(())
     }
+
+    /// Differences become values and derivatives; 0 outside the mask, where the difference is 0.
+    fn estimate(&self, scratch: &mut Scratch) {
+        let config = self.config;
+        let Scratch {
+            mask, kl, kl_slope, ..
+        } = scratch;
+        kl_slope.clear();
+        kl_slope.resize(kl.len(), 0.0);
+        let is_plain = config.kl_log_ratio_clamp.is_none()
+            && config.kl_clamp.is_none()
+            && config.kl_gradient != KlGradient::K2;
+        if is_plain && config.kl_estimator == KlEstimator::K3 {
+            // The usual case, with nothing left to decide inside the loop.
+            each(kl, kl_slope, mask, |d| KlEstimator::K3.of(d, exp));
+        } else {
+            each(kl, kl_slope, mask, |d| clamped(config, d, exp));
+        }
+    }
+}
+
+#[inline(always)]
+fn each(kl: &mut [f64], slope: &mut [f64], mask: &[f64], estimate: impl Fn(f64) -> (f64, f64)) {
+    for ((kl, slope), &m) in kl.iter_mut().zip(slope).zip(mask) {
+        let (value, grad) = estimate(*kl);
+        *kl = value;
+        *slope = grad * m;
+    }
 }
 
 /// `kl · r`, with the gradient through `r` (DeepSeek-V3.2).
-fn weigh_by_ratio(
-    kl: &mut [f64],
-    slope: &mut [f64],
-    scratch: &Scratch,
-    ratio: Ratio,
-    n_policy: f64,
-) {
+fn weigh_by_ratio(scratch: &mut Scratch, ratio: Ratio, n_policy: f64) {
+    let Scratch {
+        mask,
+        flow,
+        ratio: ratios,
+        kl,
+        kl_slope: slope,
+        ..
+    } = scratch;
     match ratio {
-        Ratio::Token => {
-            for (((kl, slope), &r), &m) in (kl.iter_mut().zip(slope.iter_mut()))
-                .zip(&scratch.ratio)
-                .zip(&scratch.mask)
-            {
-                *kl *= r * m;
-                *slope *= r;
+        Ratio::Token if flow.is_empty() => {
+            for ((kl, slope), &r) in kl.iter_mut().zip(slope).zip(ratios.iter()) {
+                *kl *= r;
+                *slope = *slope * r + *kl;
             }
-            if scratch.flow.is_empty() {
-                add(slope, kl);
-            } else {
-                for ((slope, kl), flow) in slope.iter_mut().zip(kl).zip(&scratch.flow) {
-                    *slope += *kl * flow;
-                }
+        }
+        Ratio::Token => {
+            for (((kl, slope), &r), &flow) in (kl.iter_mut().zip(slope))
+                .zip(ratios.iter())
+                .zip(flow.iter())
+            {
+                *kl *= r;
+                *slope = *slope * r + *kl * flow;
             }
         }
         Ratio::Sequence { ratio, flow } => {
             scale(kl, ratio);
             scale(slope, ratio);
-            let shared = flow * dot(kl, &scratch.mask) / n_policy;
-            for (slope, m) in slope.iter_mut().zip(&scratch.mask) {
+            let shared = flow * dot(kl, mask) / n_policy;
+            for (slope, m) in slope.iter_mut().zip(mask.iter()) {
                 *slope += shared * m;
             }
         }

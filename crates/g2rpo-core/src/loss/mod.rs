@@ -181,6 +181,10 @@ struct Scratch {
     value: Vec<f64>,
     /// Derivatives of the row's summed token losses.
     slope: Vec<f64>,
+    /// KL per token.
+    kl: Vec<f64>,
+    /// Derivatives of KL.
+    kl_slope: Vec<f64>,
 }
 
 /// One row and everything it is judged by.
@@ -387,7 +391,7 @@ impl<'a> RowPass<'a> {
                     guidance += grad[t].abs();
                     metrics.guidance_logp.push(self.logp[t]);
                     let negative = scratch.mask[t] > 0.0 && self.advantage < 0.0;
-                    metrics.guidance_negative.push_flags(1, negative.into());
+                    (metrics.guidance_negative).push(f64::from(u8::from(negative)));
                 }
                 Role::Guidance | Role::Prompt => {}
             }

@@ -2,7 +2,7 @@
 
 use super::{RowPass, Scratch};
 use crate::config::EXP_MAX;
-use crate::exp::{exp, sum};
+use crate::exp::{exp, extremes, sum};
 use crate::{Error, ImportanceSamplingLevel, LossMetrics, LossType, Result, Summary};
 
 /// The importance ratio of a row.
@@ -73,7 +73,7 @@ impl RowPass<'_> {
         match &self.streams.logp_old {
             None => {
                 for (&m, &logp) in mask.iter().zip(self.logp) {
-                    all_usable &= m == 0.0 || logp.abs() <= f64::MAX;
+                    all_usable &= (m == 0.0) | (logp.abs() <= f64::MAX);
                 }
                 log_ratio.resize(mask.len(), 0.0);
             }
@@ -87,7 +87,7 @@ impl RowPass<'_> {
                     .zip(old)
                 {
                     let difference = if m > 0.0 { logp - old } else { 0.0 };
-                    all_usable &= difference <= limit && difference >= -f64::MAX;
+                    all_usable &= (difference <= limit) & (difference >= -f64::MAX);
                     *d = difference;
                 }
             }
@@ -145,15 +145,14 @@ impl RowPass<'_> {
         n_policy: f64,
         metrics: &mut LossMetrics,
     ) {
-        let drift = -sum(&scratch.log_ratio);
-        let (low, high) = extremes(&scratch.log_ratio, &scratch.mask);
         let n = n_policy as u64;
-        (metrics.approx_kl).merge(&Summary::of_parts(n, drift, -high, -low));
+        metrics.approx_kl.push_sum(n, -sum(&scratch.log_ratio));
         match ratio {
             Ratio::Token => {
                 let outside = (scratch.mask.len() as f64) - n_policy;
                 let sum = sum(&scratch.ratio) - outside; // masked tokens have ratio 1
-                (metrics.ratio).merge(&Summary::of_parts(n, sum, exp(low), exp(high)));
+                let (low, high) = extremes(&scratch.ratio, &scratch.mask);
+                (metrics.ratio).merge(&Summary::of_parts(n, sum, low, high));
             }
             Ratio::Sequence { ratio, .. } | Ratio::SequenceToken { ratio, .. } => {
                 metrics.ratio.push(ratio);
@@ -179,14 +178,4 @@ impl RowPass<'_> {
             metrics.cispo_clip.push(0.0);
         }
     }
-}
-
-/// Smallest and largest value of the tokens in the mask, of which there is at least one.
-fn extremes(values: &[f64], mask: &[f64]) -> (f64, f64) {
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for (&value, &m) in values.iter().zip(mask) {
-        low = if m > 0.0 && value < low { value } else { low };
-        high = if m > 0.0 && value > high { value } else { high };
-    }
-    (low, high)
 }

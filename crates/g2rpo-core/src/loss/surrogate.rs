@@ -3,7 +3,7 @@
 
 use super::{Ratio, RowPass, Scratch};
 use crate::config::EXP_MAX;
-use crate::exp::{exp, sum};
+use crate::exp::{exp, max, min, sum};
 use crate::{CispoClip, DppoDivergence, LossConfig, LossMetrics, LossType, Result};
 
 impl RowPass<'_> {
@@ -49,7 +49,7 @@ impl RowPass<'_> {
                     CispoClip::AroundOne => (1.0 - config.epsilon, 1.0 + config.epsilon_high()),
                 };
                 count_cispo(scratch, ratio, n_policy, high, advantage, metrics);
-                self.of_score(scratch, ratio, row_weight, |r| r.clamp(low, high));
+                self.of_score(scratch, ratio, row_weight, |r| min(max(r, low), high));
             }
             LossType::Reinforce => self.of_score(scratch, ratio, row_weight, |_| 1.0),
             LossType::Vespo => {
@@ -59,7 +59,7 @@ impl RowPass<'_> {
             }
             LossType::Dppo => {
                 let cap = config.delta.unwrap_or(f64::INFINITY);
-                self.of_score(scratch, ratio, row_weight, |r| r.min(cap));
+                self.of_score(scratch, ratio, row_weight, |r| min(r, cap));
                 self.drop_outside_trust_region(scratch, n_policy, metrics);
             }
             LossType::Gmpo => self.gmpo(scratch, n_policy, row_weight, metrics)?,
@@ -125,7 +125,7 @@ impl RowPass<'_> {
         metrics: &mut LossMetrics,
     ) {
         let Some(old) = &self.streams.logp_old else {
-            metrics.dppo_masked.push_flags(n_policy as u64, 0);
+            metrics.dppo_masked.push_sum(n_policy as u64, 0.0);
             return;
         };
         let old = old.row(self.row);
@@ -142,7 +142,7 @@ impl RowPass<'_> {
                 scratch.slope[t] = 0.0;
             }
         }
-        (metrics.dppo_masked).push_flags(n_policy as u64, n_dropped);
+        (metrics.dppo_masked).push_sum(n_policy as u64, f64::from(n_dropped));
     }
 
     /// The geometric mean of one-sidedly clipped ratios. The top-entropy mask acts inside the mean.
@@ -226,11 +226,11 @@ impl Clip {
     /// half the gradient, as in torch.
     #[inline(always)]
     fn term(self, r: f64) -> (f64, f64) {
-        let first = r.min(self.delta) * self.advantage;
-        let second = r.clamp(self.low, self.high) * self.advantage;
+        let first = min(r, self.delta) * self.advantage;
+        let second = min(max(r, self.low), self.high) * self.advantage;
         let full = r * self.advantage;
         let first_slope = if r <= self.delta { full } else { 0.0 };
-        let second_slope = if r >= self.low && r <= self.high {
+        let second_slope = if (r >= self.low) & (r <= self.high) {
             full
         } else {
             0.0
@@ -242,7 +242,7 @@ impl Clip {
         } else {
             0.5 * (first_slope + second_slope)
         };
-        let value = -first.min(second);
+        let value = -min(first, second);
         if value > self.ceiling {
             (self.ceiling, 0.0)
         } else {
@@ -288,7 +288,7 @@ impl Clip {
             } else {
                 tally(&is_dual)
             };
-            metrics.dual_clip.push_flags(n, bounded);
+            metrics.dual_clip.push_sum(n, bounded as f64);
         }
     }
 }
@@ -359,8 +359,8 @@ fn apply(values: &mut [f64], factors: &[f64]) {
 
 /// Records how many of the row's `n` ratios are clipped on each side.
 fn record_clips(metrics: &mut LossMetrics, n: u64, low: u64, high: u64) {
-    metrics.clip_low.push_flags(n, low);
-    metrics.clip_high.push_flags(n, high);
+    metrics.clip_low.push_sum(n, low as f64);
+    metrics.clip_high.push_sum(n, high as f64);
     metrics.clip_low_rows.push(low as f64 / n as f64);
     metrics.clip_high_rows.push(high as f64 / n as f64);
 }
@@ -386,7 +386,7 @@ fn count_cispo(
         Ratio::Sequence { ratio, .. } => (1, u64::from(is_capped(ratio))),
         Ratio::SequenceToken { ratio, .. } => (n, n * u64::from(is_capped(ratio))),
     };
-    metrics.cispo_clip.push_flags(n, capped);
+    metrics.cispo_clip.push_sum(n, capped as f64);
 }
 
 fn within_trust_region(config: &LossConfig, advantage: f64, p: f64, p_old: f64) -> bool {
