@@ -12,6 +12,7 @@ mod device;
 mod error;
 mod files;
 mod generate;
+mod hub;
 mod init;
 pub mod learner;
 mod lora;
@@ -23,7 +24,7 @@ mod slice;
 mod state;
 mod tokenizer;
 
-pub use chat::ChatTemplate;
+pub use chat::{ChatOptions, ChatTemplate, Message, OrderedJson};
 pub use checkpoint::{
     Checkpoint, load_checkpoint, load_parameters, save_checkpoint, save_safetensors,
 };
@@ -31,6 +32,7 @@ pub use config::{Architecture, DType, DecoderConfig, RopeConfig, RopeScaling};
 pub use device::{cuda_is_available, device};
 pub use error::{Error, Result};
 pub use generate::{EngineConfig, TorchEngine};
+pub use hub::model_folder;
 pub use init::init_parameters;
 pub use learner::{LearnerConfig, Reference, TorchLearner};
 pub use lora::{Adapter, LoraConfig};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop, TokenId};
 use tch::{Device, Kind, Tensor};
 
+use super::batch_sampler::{BatchSampler, Row};
 use super::cache::{KvCache, bytes_per_position};
 use super::forward::Runner;
 use super::prefill::prefill;
-use super::sampler::{self, Draw, Filter};
+use super::sampler;
 use super::stop::StopRules;
 use crate::error::Doing;
-use crate::slice::f32_slice;
 use crate::{Decoder, Error, Result, Tokenizer};
 
 /// Limits of a [`TorchEngine`].
@@ -163,11 +163,7 @@ struct Run<'a> {
     rotations: (Tensor, Tensor),
     /// Distinct ids of every request's sequence so far; empty unless there is a penalty.
     seen: Vec<BTreeSet<TokenId>>,
-    filter: Filter,
-    /// Scratch for logits and probabilities, `[rows, vocab]`: reusing it spares the page faults
-    /// that a fresh buffer of megabytes costs at every step.
-    logits: Tensor,
-    probabilities: Tensor,
+    sampler: BatchSampler<'a>,
 }
 
 impl<'a> Run<'a> {
@@ -212,15 +208,6 @@ impl<'a> Run<'a> {
         )?;
         let positions = Tensor::f_arange(longest as i64, (Kind::Int64, device))?;
         let (cos, sin) = decoder.rope().cos_sin(&positions, kind)?;
-        let shape = [max_rows as i64, model.vocab_size as i64];
-        let scratch = || {
-            Tensor::f_empty(shape, (Kind::Float, device)).doing(|| {
-                format!(
-                    "allocating the logits of {max_rows} rows of {} ids",
-                    model.vocab_size
-                )
-            })
-        };
         Ok(Self {
             runner,
             config,
@@ -234,9 +221,7 @@ impl<'a> Run<'a> {
             max_rows,
             cache,
             rotations: (cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?),
-            filter: Filter::default(),
-            logits: scratch()?,
-            probabilities: scratch()?,
+            sampler: BatchSampler::new(params, max_rows, model.vocab_size, device)?,
         })
     }
 
@@ -324,56 +309,25 @@ impl<'a> Run<'a> {
 
     /// Draws the next id of every unfinished row from its hidden state.
     fn sample(&mut self, hidden_bh: &Tensor) -> Result<()> {
-        let (b, _) = hidden_bh.size2()?;
-        let logits = self.logits.f_narrow(0, 0, b)?;
-        project(hidden_bh, self.runner.decoder().lm_head(), &logits)?;
-        let probabilities = self.probabilities.f_narrow(0, 0, b)?;
-        let penalised = match self.params.repetition_penalty == 1.0 {
-            true => None,
-            false => Some(self.penalise(&logits)?),
-        };
-        let greedy = self.params.temperature == 0.0;
-        // What ids are drawn from, if not the plain probabilities: those under the penalty, or
-        // logits when the best is taken.
-        let other = match (penalised, greedy) {
-            (Some(logits), true) => Some(logits),
-            (Some(logits), false) => {
-                let out = logits.f_empty_like()?;
-                soften(&logits, self.params.temperature, &out)?;
-                Some(out)
-            }
-            (None, true) => Some(on_host(&logits)?),
-            (None, false) => None,
-        };
-        let temperature = if greedy { 1.0 } else { self.params.temperature };
-        soften(&logits, temperature, &probabilities)?;
-        let plain_host = on_host(&probabilities)?;
-        let plain = f32_slice(&plain_host)?;
-        let vocab = self.runner.decoder().config().vocab_size;
-        let weights = match &other {
-            Some(t) => f32_slice(t)?,
-            None => plain,
-        };
-        let keeps_all = sampler::keeps_all(self.params);
-        for (row, place) in self.rows.iter_mut().enumerate() {
+        let rows: Vec<Option<Row<'_>>> = (self.rows.iter())
+            .map(|place| {
+                place.map(|i| Row {
+                    u: (self.requests[i].key).uniform(self.completions[i].tokens.len()),
+                    seen: &self.seen[i],
+                })
+            })
+            .collect();
+        let lm_head = self.runner.decoder().lm_head();
+        let draws = self.sampler.draw(hidden_bh, lm_head, &rows)?;
+        for (place, draw) in self.rows.iter_mut().zip(draws) {
             let Some(i) = *place else { continue };
-            let plain = &plain[row * vocab..][..vocab];
-            let weights = &weights[row * vocab..][..vocab];
             let completion = &mut self.completions[i];
-            let request = &self.requests[i];
-            let position = completion.tokens.len();
-            let u = request.key.uniform(position);
-            let draw = match (greedy, keeps_all) {
-                (true, _) => sampler::greedy(weights, plain),
-                (false, true) => sampler::draw_all(weights, u),
-                (false, false) => self.filter.draw(weights, self.params, u),
-            };
-            let mut draw = draw.ok_or_else(|| Error::NotFinite {
-                what: format!("the distribution of request {i} at sampled position {position}"),
+            let draw = draw.ok_or_else(|| Error::NotFinite {
+                what: format!(
+                    "the distribution of request {i} at sampled position {}",
+                    completion.tokens.len()
+                ),
             })?;
-            if other.is_some() && !greedy {
-                draw = unpenalised(draw, plain);
-            }
             completion.tokens.push(draw.token);
             completion.logps.push(draw.logp);
             completion.log_kept.push(draw.log_kept);
@@ -383,25 +337,11 @@ impl<'a> Run<'a> {
             if self.stop.ends(&completion.tokens)? {
                 completion.stop = Stop::Eos;
                 *place = None;
-            } else if completion.tokens.len() >= request.max_new_tokens {
+            } else if completion.tokens.len() >= self.requests[i].max_new_tokens {
                 *place = None;
             }
         }
         Ok(())
-    }
-
-    /// A copy of the logits on the CPU with the ids of each sequence made less probable.
-    fn penalise(&self, logits: &Tensor) -> Result<Tensor> {
-        let (b, v) = logits.size2()?;
-        let host = on_host(logits)?;
-        let mut values = f32_slice(&host)?.to_vec();
-        for (row, place) in values.chunks_exact_mut(v as usize).zip(&self.rows) {
-            if let Some(i) = *place {
-                let seen = self.seen[i].iter().copied();
-                sampler::penalise(row, seen, self.params.repetition_penalty);
-            }
-        }
-        Ok(Tensor::f_from_slice(&values)?.f_view([b, v])?)
     }
 
     /// Frees rows when enough are finished that moving others into their places pays.
@@ -451,41 +391,5 @@ impl<'a> Run<'a> {
         let sin = self.rotations.1.f_index_select(0, &positions)?;
         (self.runner.decode(&mut self.cache, &ids_b, &cos, &sin))
             .doing(|| format!("computing a position of {} rollouts", ids.len()))
-    }
-}
-
-/// Hidden states `[b, h]` to f32 logits `[b, v]` in `out`.
-fn project(hidden_bh: &Tensor, lm_head_vh: &Tensor, out: &Tensor) -> Result<()> {
-    // libtorch's CPU kernels multiply this shape faster with the large matrix on the left.
-    let logits = match hidden_bh.device() {
-        Device::Cpu => lm_head_vh
-            .f_mm(&hidden_bh.f_transpose(0, 1)?)?
-            .f_transpose(0, 1)?,
-        _ => hidden_bh.f_linear(lm_head_vh, None::<&Tensor>)?,
-    };
-    out.shallow_clone().f_copy_(&logits)?;
-    Ok(())
-}
-
-/// Probabilities at a temperature; the logits are divided by it in place.
-fn soften(logits: &Tensor, temperature: f64, out: &Tensor) -> Result<()> {
-    if temperature != 1.0 {
-        let _ = logits.shallow_clone().f_div_scalar_(temperature)?;
-    }
-    let _ = logits.f_internal_softmax_out(out, -1, false)?;
-    Ok(())
-}
-
-fn on_host(t: &Tensor) -> Result<Tensor> {
-    Ok(t.f_to_device(Device::Cpu)?.f_contiguous()?)
-}
-
-/// What was drawn under penalised probabilities, seen from the plain ones.
-fn unpenalised(draw: Draw, plain: &[f32]) -> Draw {
-    let logp = plain[draw.token as usize].ln();
-    Draw {
-        logp,
-        log_kept: logp - (draw.logp - draw.log_kept),
-        ..draw
     }
 }

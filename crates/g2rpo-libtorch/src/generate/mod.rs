@@ -2,7 +2,9 @@
 //!
 //! Legend of shapes: `b` rows in the batch, `t` positions, `h` hidden, `v` vocabulary.
 
+mod batch_sampler;
 mod cache;
+mod device_sampler;
 mod engine;
 mod forward;
 mod prefill;

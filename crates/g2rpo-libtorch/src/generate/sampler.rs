@@ -396,6 +396,58 @@ mod tests {
         }
     }
 
+    /// `testdata/libtorch/filters.json`, written by transformers' logits processors.
+    #[test]
+    fn kept_ids_are_those_of_transformers() {
+        let text = include_str!("../../../../testdata/libtorch/filters.json");
+        let file: serde_json::Value = serde_json::from_str(text).unwrap();
+        let logits: Vec<f32> = serde_json::from_value(file["logits"].clone()).unwrap();
+        let seen: std::collections::BTreeSet<TokenId> =
+            serde_json::from_value(file["seen"].clone()).unwrap();
+        for case in file["cases"].as_array().unwrap() {
+            let setting =
+                |name: &str, default: f64| case["setting"][name].as_f64().unwrap_or(default);
+            let params = SamplingParams {
+                temperature: setting("temperature", 1.0),
+                top_k: setting("top_k", 0.0) as usize,
+                top_p: setting("top_p", 1.0),
+                min_p: setting("min_p", 0.0),
+                repetition_penalty: setting("repetition_penalty", 1.0),
+                ..SamplingParams::default()
+            };
+            let mut scores = logits.clone();
+            penalise(&mut scores, seen.iter().copied(), params.repetition_penalty);
+            let weights: Vec<f32> = scores
+                .iter()
+                .map(|x| (f64::from(*x) / params.temperature).exp() as f32)
+                .collect();
+            let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+            let weights: Vec<f32> = weights
+                .iter()
+                .map(|&w| (f64::from(w) / total) as f32)
+                .collect();
+            let ids: Vec<TokenId> = serde_json::from_value(case["ids"].clone()).unwrap();
+            let expected: Vec<f64> = serde_json::from_value(case["probabilities"].clone()).unwrap();
+            let mut filter = Filter::default();
+            // A draw in the middle of every id's share of the distribution that f32 can tell from
+            // its neighbours'.
+            let mut below = 0.0;
+            for (&id, p) in ids.iter().zip(&expected) {
+                if *p < 1e-5 {
+                    below += p;
+                    continue;
+                }
+                let draw = filter.draw(&weights, &params, below + p / 2.0).unwrap();
+                assert_eq!(draw.token, id, "{params:?}");
+                let logp = f64::from(draw.logp - draw.log_kept);
+                approx::assert_abs_diff_eq!(logp, p.ln(), epsilon = 1e-5);
+                below += p;
+            }
+            let kept: Vec<TokenId> = filter.kept.iter().map(|k| k.0).collect();
+            assert_eq!(kept, ids, "{params:?}");
+        }
+    }
+
     #[test]
     fn not_a_number_draws_nothing() {
         let params = SamplingParams {

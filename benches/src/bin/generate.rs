@@ -1,0 +1,145 @@
+//! Times generation on a checkpoint, case by case, for `benches/generate.py`, which times
+//! transformers on the same checkpoint in turn.
+//!
+//!     generate MODEL_DIR THREADS [cpu|cuda] [float32|bfloat16]
+//!
+//! Every line read from standard input is a case, `kind batch prompt new group`, and is answered
+//! with the seconds that it took:
+//!
+//! - `sample`: `batch` rollouts of `new` tokens behind prompts of `prompt` random ids, `group`
+//!   rollouts sharing each prompt;
+//! - `floor`: nothing but the matrix products of `new` decoding steps of `batch` rows.
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use g2rpo_libtorch::{Decoder, TorchEngine, load_checkpoint};
+use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
+use tch::{Device, Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, dir, threads, options @ ..] = &args[..] else {
+        return Err("usage: generate MODEL_DIR THREADS [cpu|cuda] [float32|bfloat16]".into());
+    };
+    tch::set_num_threads(threads.parse()?);
+    let device = g2rpo_libtorch::device(options.first().map_or("cpu", String::as_str))?;
+    let kind = match options.get(1).map(String::as_str) {
+        Some("bfloat16") => Kind::BFloat16,
+        _ => Kind::Float,
+    };
+    let checkpoint = load_checkpoint(dir, Some(kind), device)?;
+    let decoder = Decoder::new(&checkpoint.config, &checkpoint.parameters)?;
+    let mut engine = TorchEngine::new(&decoder);
+    println!("ready");
+    for (i, line) in std::io::stdin().lock().lines().enumerate() {
+        let line = line?;
+        let mut words = line.split_whitespace();
+        let kind = words.next().unwrap_or_default().to_owned();
+        let numbers = words.map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+        let [batch, prompt, new, group] = numbers[..] else {
+            return Err(format!("expected `kind batch prompt new group`, got `{line}`").into());
+        };
+        let seconds = match kind.as_str() {
+            "sample" => sample(&mut engine, i as u64, batch, prompt, new, group)?,
+            "floor" => floor(&decoder, batch, new)?,
+            _ => return Err(format!("no case is named `{kind}`").into()),
+        };
+        println!("{seconds}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn sample(
+    engine: &mut TorchEngine,
+    run: u64,
+    batch: usize,
+    prompt: usize,
+    new: usize,
+    group: usize,
+) -> Result<f64, Box<dyn Error>> {
+    let vocab = engine.decoder().config().vocab_size as u64;
+    let requests: Vec<Request> = (0..batch)
+        .map(|i| Request {
+            // Any ids do; those of a group are equal, those of two groups are not.
+            prompt: (0..prompt as u64)
+                .map(|t| (((i / group) as u64 * 7919 + t * 104_729 + run) % vocab) as u32)
+                .collect(),
+            guidance: Vec::new(),
+            key: RolloutKey {
+                run,
+                member: i as u32,
+                ..RolloutKey::default()
+            },
+            max_new_tokens: new,
+        })
+        .collect();
+    synchronize(engine.decoder().device());
+    let start = Instant::now();
+    let completions = engine.generate(&requests, &SamplingParams::default())?;
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(completions.iter().all(|c| c.tokens.len() == new));
+    Ok(seconds)
+}
+
+/// The matrix products of a decoding step, each in the form that is the faster of `x · Wᵀ` and
+/// `W · xᵀ`, on inputs that are ready.
+fn floor(decoder: &Decoder, batch: usize, steps: usize) -> Result<f64, Box<dyn Error>> {
+    let _no_grad = tch::no_grad_guard();
+    let device = decoder.device();
+    let weights: Vec<Tensor> = (decoder.layers().iter())
+        .flat_map(|layer| {
+            let (attn, mlp) = (&layer.self_attn, &layer.mlp);
+            let qkv = [&attn.q_proj, &attn.k_proj, &attn.v_proj].map(|l| &l.weight);
+            let gate_up = [&mlp.gate_proj, &mlp.up_proj].map(|l| &l.weight);
+            [
+                Tensor::cat(&qkv, 0),
+                attn.o_proj.weight.shallow_clone(),
+                Tensor::cat(&gate_up, 0),
+                mlp.down_proj.weight.shallow_clone(),
+            ]
+        })
+        .chain([decoder.lm_head().shallow_clone()])
+        .collect();
+    type Product = fn(&Tensor, &Tensor, &Tensor);
+    let products: [Product; 2] = [
+        |w, x, out| drop(x.mm_out(&out.view([x.size()[0], -1]), &w.transpose(0, 1))),
+        |w, x, out| drop(w.mm_out(&out.view([-1, x.size()[0]]), &x.transpose(0, 1))),
+    ];
+    let mut plan = Vec::new();
+    for w in weights {
+        let x = Tensor::randn([batch as i64, w.size()[1]], (w.kind(), device));
+        let out = Tensor::empty([batch as i64 * w.size()[0]], (w.kind(), device));
+        let seconds = |product: Product| {
+            product(&w, &x, &out);
+            synchronize(device);
+            let start = Instant::now();
+            for _ in 0..3 {
+                product(&w, &x, &out);
+            }
+            synchronize(device);
+            start.elapsed()
+        };
+        let best = match seconds(products[0]) <= seconds(products[1]) {
+            true => products[0],
+            false => products[1],
+        };
+        plan.push((best, w, x, out));
+    }
+    let start = Instant::now();
+    for _ in 0..steps {
+        for (product, w, x, out) in &plan {
+            product(w, x, out);
+        }
+    }
+    synchronize(device);
+    Ok(start.elapsed().as_secs_f64())
+}
+
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
