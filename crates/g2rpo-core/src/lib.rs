@@ -16,6 +16,8 @@ mod kl;
 mod learner;
 mod loss;
 mod metrics;
+#[cfg(feature = "ndarray")]
+mod padded;
 mod preset;
 mod ragged;
 mod sequences;
