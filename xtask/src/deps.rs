@@ -1,7 +1,7 @@
 //! Who may depend on what: proves that libtorch stays where it belongs.
 
 use crate::error::{Error, Result};
-use crate::repo::cargo;
+use crate::repo::{self, cargo};
 use std::collections::BTreeSet;
 
 /// A crate, the crates of ours that it may use, and whether libtorch may be below it.
@@ -23,8 +23,13 @@ const RULES: &[Rule] = &[
         libtorch: false,
     },
     Rule {
-        package: "g2rpo-verify",
+        package: "g2rpo-sandbox",
         ours: &[],
+        libtorch: false,
+    },
+    Rule {
+        package: "g2rpo-verify",
+        ours: &["g2rpo-sandbox"],
         libtorch: false,
     },
     Rule {
@@ -54,11 +59,23 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// The facade joins everything, so there is nothing to check.
+const ABOVE_ALL: &[&str] = &["g2rpo"];
+
 /// The core computes: nothing that draws, opens, connects or tells the time comes in from outside.
 const CORE_MAY_USE: &[&str] = &["serde", "thiserror"];
 
 /// Checks the dependency tree of every crate with all its features; tells the first breach.
 pub(crate) fn check() -> Result<u8> {
+    let folder = repo::root().join("crates");
+    let entries =
+        std::fs::read_dir(&folder).map_err(Error::io(format_args!("read {}", folder.display())))?;
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+    {
+        has_rule(&entry.file_name().to_string_lossy())?;
+    }
     for rule in RULES {
         let all = tree(rule.package, &["--edges", "normal,build,dev"])?;
         let direct = tree(rule.package, &["--edges", "normal,build", "--depth", "1"])?;
@@ -66,6 +83,16 @@ pub(crate) fn check() -> Result<u8> {
     }
     println!("dependencies: {} crates keep the rules", RULES.len());
     Ok(0)
+}
+
+/// A new crate must say where it stands.
+fn has_rule(package: &str) -> Result<()> {
+    if ABOVE_ALL.contains(&package) || RULES.iter().any(|rule| rule.package == package) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{package} has no rule about its dependencies: add it to xtask/src/deps.rs"
+    )))
 }
 
 fn judge(rule: &Rule, all: &BTreeSet<String>, direct: &BTreeSet<String>) -> Result<()> {
@@ -174,6 +201,18 @@ mod tests {
             &set("g2rpo-libtorch tch g2rpo-core"),
         )
         .unwrap();
+    }
+
+    #[test]
+    fn a_crate_without_a_rule_is_named() {
+        has_rule("g2rpo").unwrap();
+        has_rule("g2rpo-core").unwrap();
+        assert!(
+            has_rule("g2rpo-new")
+                .unwrap_err()
+                .to_string()
+                .contains("g2rpo-new")
+        );
     }
 
     #[test]
