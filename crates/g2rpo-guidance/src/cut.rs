@@ -72,6 +72,7 @@ pub fn cut(
     limits: &CutLimits<'_>,
     draw: f64,
 ) -> Cut {
+    let amount = amount.unit().of(amount.value());
     if trace.is_empty() {
         return Cut {
             len: 0,

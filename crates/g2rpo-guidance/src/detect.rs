@@ -1,99 +1,19 @@
 //! Named warnings computed from step statistics.
 
+mod catalog;
 mod length;
+mod loss;
 mod reward;
 mod stats;
+mod tokens;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use catalog::Detector;
 pub use stats::StepStats;
-
-/// What can go wrong with guidance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Detector {
-    /// Most groups have equal rewards and give no gradient.
-    ZeroVariance,
-    /// Rewards differ between guided and unguided members, but not among either.
-    IdentityOnlyVariance,
-    /// Every member is guided, and nearly all succeed.
-    AllGuidedSaturated,
-    /// Next to no rollout succeeds.
-    ZeroReward,
-    /// A reward was NaN or infinite.
-    InvalidReward,
-    /// The controller's signal is missing or never moves.
-    ControllerBlind,
-    /// The length sits at a bound.
-    LengthPinned,
-    /// The length jumps up and down.
-    LengthOscillating,
-    /// Guided rollouts always succeed, unguided ones never, and the length does not move.
-    LengthStalled,
-}
-
-impl Detector {
-    /// The name in logs, in `snake_case`.
-    pub fn name(self) -> &'static str {
-        self.entry().0
-    }
-
-    /// What to do about it.
-    pub fn advice(self) -> &'static str {
-        self.entry().1
-    }
-
-    fn entry(self) -> (&'static str, &'static str) {
-        match self {
-            Self::ZeroVariance => (
-                "zero_variance",
-                "Groups of equal rewards teach nothing: choose easier or harder tasks, change the guidance length, or sample larger groups.",
-            ),
-            Self::IdentityOnlyVariance => (
-                "identity_only_variance",
-                "The only lesson is that guided is good and unguided is bad: shorten the guidance, guide every member, or give guided and unguided members baselines of their own.",
-            ),
-            Self::AllGuidedSaturated => (
-                "all_guided_saturated",
-                "Guidance solves the tasks: shorten it, or leave some members unguided.",
-            ),
-            Self::ZeroReward => (
-                "zero_reward",
-                "Too few successes to learn or to steer from: lengthen the guidance, sample more rollouts, or use easier tasks; the ratio rule shortens guidance in this state.",
-            ),
-            Self::InvalidReward => (
-                "invalid_reward",
-                "Such rewards were left out of every sum: check the reward function.",
-            ),
-            Self::ControllerBlind => (
-                "controller_blind",
-                "The controller cannot adapt: check that the reward it reads is the one the verifier writes.",
-            ),
-            Self::LengthPinned => (
-                "length_pinned",
-                "The controller wants to go beyond its bounds: widen them, or use a controller with a set-point.",
-            ),
-            Self::LengthOscillating => (
-                "length_oscillating",
-                "The reward answers too steeply to the length: damp the rule (gain below 1, longer window), smooth its signal, or use a controller with a set-point.",
-            ),
-            Self::LengthStalled => (
-                "length_stalled",
-                "A ratio of equal rewards is 1, whatever they are: use a controller with a set-point, or a schedule that falls.",
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Detector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A detector that went off.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -122,8 +42,10 @@ impl fmt::Display for Warning {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// Steps that detectors of trends look back. Default 20.
+    /// Steps that detectors of states look back. Default 20.
     pub window: usize,
+    /// Steps that detectors of slow trends look back. Default 100.
+    pub trend: usize,
     /// Share of groups with equal rewards. Default 0.8.
     pub zero_variance: f64,
     /// Share of groups whose rewards differ only with guidance. Default 0.5.
@@ -141,6 +63,30 @@ pub struct Thresholds {
     /// Guided success above which, and unguided success below one minus which, a constant length
     /// is stalled. Default 0.9.
     pub stalled: f64,
+    /// Smallest difference between guided and unguided success that counts as reliance.
+    /// Default 0.3.
+    pub reliance: f64,
+    /// Mean advantage of unguided members, negated, that counts as pushed down. Default 0.2.
+    pub pushed_down: f64,
+    /// Relative change of the length at a change of tier. Default 0.2.
+    pub tier_change: f64,
+    /// Share of guided members that may be stopped by the trace's end, or have no trace.
+    /// Default 0.5 and a tenth of it.
+    pub at_trace_end: f64,
+    /// Share of guided members that may run into the budget. Default 0.1.
+    pub over_budget: f64,
+    /// Share of the guidance tokens' weight that may be negative. Default 0.3.
+    pub negative_guidance: f64,
+    /// Weight of guidance tokens over that of own tokens. Default 1.
+    pub guidance_weight: f64,
+    /// Difference of mean log-probabilities between own and guidance tokens, in nats. Default 2.
+    pub improbable: f64,
+    /// Relative difference of sampled tokens between guided and unguided rollouts. Default 0.25.
+    pub unequal_budget: f64,
+    /// Part of its highest entropy that the policy may fall to. Default 0.3.
+    pub entropy: f64,
+    /// Fall of the mean format reward from its height. Default 0.2.
+    pub format_fall: f64,
     /// Steps that a condition must be gone before it warns again as new. Default 10.
     pub quiet: u64,
     /// Steps after which a condition that lasts warns again; 0 for never. Default 200.
@@ -151,6 +97,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         Self {
             window: 20,
+            trend: 100,
             zero_variance: 0.8,
             identity_only: 0.5,
             saturated: 0.95,
@@ -159,6 +106,17 @@ impl Default for Thresholds {
             turning: 0.6,
             jump: 0.5,
             stalled: 0.9,
+            reliance: 0.3,
+            pushed_down: 0.2,
+            tier_change: 0.2,
+            at_trace_end: 0.5,
+            over_budget: 0.1,
+            negative_guidance: 0.3,
+            guidance_weight: 1.0,
+            improbable: 2.0,
+            unequal_budget: 0.25,
+            entropy: 0.3,
+            format_fall: 0.2,
             quiet: 10,
             remind: 200,
         }
@@ -204,29 +162,53 @@ struct View<'a> {
 impl View<'_> {
     /// A number of each of the last `window` steps; nothing unless all of them have it.
     fn window<T>(&self, get: impl Fn(&StepStats) -> Option<T>) -> Option<Vec<T>> {
-        if self.history.len() < self.thresholds.window.max(2) {
-            return None;
-        }
-        self.history.iter().map(get).collect()
+        self.last(self.thresholds.window, get)
+    }
+
+    /// As [`Self::window`], over the steps of a slow trend.
+    fn trend<T>(&self, get: impl Fn(&StepStats) -> Option<T>) -> Option<Vec<T>> {
+        self.last(self.thresholds.trend, get)
+    }
+
+    fn last<T>(&self, n: usize, get: impl Fn(&StepStats) -> Option<T>) -> Option<Vec<T>> {
+        let start = self.history.len().checked_sub(n.max(2))?;
+        self.history.range(start..).map(get).collect()
     }
 }
 
 type Check = fn(&View<'_>) -> Option<Numbers>;
 
-const CHECKS: &[(Detector, Check)] = &[
-    (Detector::ZeroVariance, reward::zero_variance),
-    (
-        Detector::IdentityOnlyVariance,
-        reward::identity_only_variance,
-    ),
-    (Detector::AllGuidedSaturated, reward::all_guided_saturated),
-    (Detector::ZeroReward, reward::zero_reward),
-    (Detector::InvalidReward, reward::invalid_reward),
-    (Detector::ControllerBlind, length::controller_blind),
-    (Detector::LengthPinned, length::pinned),
-    (Detector::LengthOscillating, length::oscillating),
-    (Detector::LengthStalled, length::stalled),
-];
+fn check(detector: Detector) -> Check {
+    match detector {
+        Detector::ZeroVariance => reward::zero_variance,
+        Detector::IdentityOnlyVariance => reward::identity_only_variance,
+        Detector::AllGuidedSaturated => reward::all_guided_saturated,
+        Detector::ZeroReward => reward::zero_reward,
+        Detector::InvalidReward => reward::invalid_reward,
+        Detector::PermissiveVerifier => reward::permissive_verifier,
+        Detector::RelianceGap => reward::reliance_gap,
+        Detector::FormatCollapse => reward::format_collapse,
+        Detector::ControllerBlind => length::controller_blind,
+        Detector::LengthPinned => length::pinned,
+        Detector::LengthOscillating => length::oscillating,
+        Detector::LengthStalled => length::stalled,
+        Detector::CurriculumConfound => length::curriculum_confound,
+        Detector::GuidedCount => tokens::guided_count,
+        Detector::GuidanceExceedsTrace => tokens::guidance_exceeds_trace,
+        Detector::AnswerInPrefix => tokens::answer_in_prefix,
+        Detector::BudgetTight => tokens::budget_tight,
+        Detector::NoTrace => tokens::no_trace,
+        Detector::BrokenTags => tokens::broken_tags,
+        Detector::PadIsEos => tokens::pad_is_eos,
+        Detector::Retokenization => tokens::retokenization,
+        Detector::UnequalBudget => tokens::unequal_budget,
+        Detector::UnguidedPushedDown => loss::unguided_pushed_down,
+        Detector::NegativeGuidance => loss::negative_guidance,
+        Detector::GuidanceDominates => loss::guidance_dominates,
+        Detector::ImprobablePrefix => loss::improbable_prefix,
+        Detector::EntropyCollapse => loss::entropy_collapse,
+    }
+}
 
 impl Detectors {
     /// With thresholds of one's own.
@@ -240,7 +222,8 @@ impl Detectors {
     /// Looks at a finished step and says what is wrong, leaving out what was said lately.
     pub fn observe(&mut self, stats: &StepStats) -> Vec<Warning> {
         self.history.push_back(stats.clone());
-        while self.history.len() > self.thresholds.window.max(2) {
+        let keep = self.thresholds.window.max(self.thresholds.trend).max(2);
+        while self.history.len() > keep {
             self.history.pop_front();
         }
         let view = View {
@@ -248,8 +231,8 @@ impl Detectors {
             now: stats,
             history: &self.history,
         };
-        let found: Vec<_> = (CHECKS.iter())
-            .filter_map(|(detector, check)| Some((*detector, check(&view)?)))
+        let found: Vec<_> = (Detector::ALL.iter())
+            .filter_map(|&detector| Some((detector, check(detector)(&view)?)))
             .collect();
         (found.into_iter())
             .filter(|(detector, _)| self.is_news(*detector, stats.step))
@@ -282,6 +265,22 @@ impl Detectors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether a detector goes off within 120 steps of a run.
+    pub(super) fn goes_off(detector: Detector, mut step: impl FnMut(u64) -> StepStats) -> bool {
+        let mut detectors = Detectors::default();
+        (0..120).any(|i| {
+            let stats = StepStats { step: i, ..step(i) };
+            (detectors.observe(&stats).iter()).any(|w| w.detector == detector)
+        })
+    }
+
+    #[test]
+    fn nothing_known_sets_nothing_off() {
+        for detector in Detector::ALL {
+            assert!(!goes_off(*detector, |_| StepStats::default()), "{detector}");
+        }
+    }
 
     fn silent_reward(step: u64) -> StepStats {
         StepStats {

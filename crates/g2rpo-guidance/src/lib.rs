@@ -30,6 +30,7 @@ mod cutter;
 mod detect;
 mod error;
 mod feedback;
+mod inspect;
 mod method;
 mod place;
 mod plan;
@@ -56,6 +57,7 @@ pub use feedback::{
     Estimate, ExampleFeedback, ExampleId, Outcome, Signal, Smoothing, Statistic, StepFeedback,
     Stratum, Which,
 };
+pub use inspect::{PrefixProblems, inspect_prefix};
 pub use method::{
     BuiltMethod, ControllerConfig, CutterConfig, Method, ScoreContext, SelectorConfig, TokenLoss,
 };

@@ -70,18 +70,27 @@ pub(super) fn stalled(view: &View<'_>) -> Option<Numbers> {
     })
 }
 
+/// The length moved by more than a little within five steps of a change of tier.
+pub(super) fn curriculum_confound(view: &View<'_>) -> Option<Numbers> {
+    let steps = view.last(6, |s| Some((s.tier?, s.length?)))?;
+    let change = steps.windows(2).position(|w| w[0].0 != w[1].0)?;
+    let ((from, before), (to, _)) = (steps[change], steps[change + 1]);
+    let after = steps.last()?.1;
+    let relative = (after - before).abs() / before.max(1e-9);
+    (relative > view.thresholds.tier_change).then(|| {
+        vec![
+            ("tier_from", from as f64),
+            ("tier_to", to as f64),
+            ("length_before", before),
+            ("length_after", after),
+        ]
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Detector, Detectors, StepStats};
-
-    /// Whether the detector goes off in 40 steps of a run.
-    fn goes_off(detector: Detector, mut step: impl FnMut(u64) -> StepStats) -> bool {
-        let mut detectors = Detectors::default();
-        (0..40).any(|i| {
-            let stats = StepStats { step: i, ..step(i) };
-            (detectors.observe(&stats).iter()).any(|w| w.detector == detector)
-        })
-    }
+    use super::super::tests::goes_off;
+    use super::super::{Detector, StepStats};
 
     fn length(length: f64) -> StepStats {
         StepStats {
@@ -161,5 +170,31 @@ mod tests {
             length: Some(9.0 - 0.2 * i as f64),
             ..stats(0.97, 0.0)
         }));
+    }
+
+    #[test]
+    fn a_length_that_follows_the_curriculum() {
+        let stats = |tier: usize, of_length: f64| StepStats {
+            tier: Some(tier),
+            ..length(of_length)
+        };
+        let jump = |i: u64| {
+            if i < 50 {
+                stats(0, 300.0)
+            } else {
+                stats(1, 450.0)
+            }
+        };
+        assert!(goes_off(Detector::CurriculumConfound, jump));
+        let calm = |i: u64| {
+            if i < 50 {
+                stats(0, 300.0)
+            } else {
+                stats(1, 310.0)
+            }
+        };
+        assert!(!goes_off(Detector::CurriculumConfound, calm));
+        let no_tiers = |i: u64| if i < 50 { length(300.0) } else { length(450.0) };
+        assert!(!goes_off(Detector::CurriculumConfound, no_tiers));
     }
 }

@@ -41,8 +41,44 @@ pub(super) fn invalid_reward(view: &View<'_>) -> Option<Numbers> {
     (invalid > 0).then(|| vec![("invalid_rewards", invalid as f64)])
 }
 
+pub(super) fn permissive_verifier(view: &View<'_>) -> Option<Numbers> {
+    let rewarded = view.now.unparsed_references_rewarded;
+    (rewarded > 0).then(|| vec![("unparsed_references_rewarded", rewarded as f64)])
+}
+
+/// Guided success stays ahead of unguided success over a slow trend, and the latter does not rise.
+pub(super) fn reliance_gap(view: &View<'_>) -> Option<Numbers> {
+    let steps = view.trend(|s| Some((s.success_guided?, s.success_unguided?)))?;
+    let (first, second) = steps.split_at(steps.len() / 2);
+    let mean = |part: &[(f64, f64)], get: fn(&(f64, f64)) -> f64| {
+        part.iter().map(get).sum::<f64>() / part.len() as f64
+    };
+    let gap = |s: &(f64, f64)| s.0 - s.1;
+    let (gap_before, gap_now) = (mean(first, gap), mean(second, gap));
+    let (before, now) = (mean(first, |s| s.1), mean(second, |s| s.1));
+    // Two points are what noise over fifty steps leaves.
+    let stuck = gap_now >= gap_before - 0.02 && now <= before + 0.02;
+    (stuck && gap_now > view.thresholds.reliance).then(|| {
+        vec![
+            ("gap_before", gap_before),
+            ("gap_now", gap_now),
+            ("unguided_before", before),
+            ("unguided_now", now),
+        ]
+    })
+}
+
+pub(super) fn format_collapse(view: &View<'_>) -> Option<Numbers> {
+    let now = view.now.format_reward?;
+    let recent = view.history.iter().rev().take(view.thresholds.window);
+    let height = recent.filter_map(|s| s.format_reward).fold(now, f64::max);
+    (height - now > view.thresholds.format_fall)
+        .then(|| vec![("format_reward_before", height), ("format_reward", now)])
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::tests::goes_off as goes_off_in_a_run;
     use super::super::{Detector, Detectors, StepStats};
 
     fn goes_off(detector: Detector, stats: &StepStats) -> bool {
@@ -109,5 +145,42 @@ mod tests {
         };
         assert!(goes_off(Detector::InvalidReward, &stats(1)));
         assert!(!goes_off(Detector::InvalidReward, &stats(0)));
+    }
+
+    #[test]
+    fn references_that_cannot_be_read() {
+        let stats = |n| StepStats {
+            unparsed_references_rewarded: n,
+            ..StepStats::default()
+        };
+        assert!(goes_off(Detector::PermissiveVerifier, &stats(3)));
+        assert!(!goes_off(Detector::PermissiveVerifier, &stats(0)));
+    }
+
+    #[test]
+    fn success_that_does_not_carry_over() {
+        let run = |guided: f64, unguided: fn(u64) -> f64| {
+            goes_off_in_a_run(Detector::RelianceGap, |i| StepStats {
+                success_guided: Some(guided),
+                success_unguided: Some(unguided(i)),
+                ..StepStats::default()
+            })
+        };
+        assert!(run(0.8, |_| 0.05));
+        assert!(!run(0.8, |i| 0.05 + 0.002 * i as f64));
+        assert!(!run(0.25, |_| 0.05));
+    }
+
+    #[test]
+    fn a_format_that_is_forgotten() {
+        // The reproduction saw 0.43 at weight 0.1 fall to 0 within three steps.
+        let run = |fall: &[f64]| {
+            goes_off_in_a_run(Detector::FormatCollapse, |i| StepStats {
+                format_reward: Some(fall[(i as usize).min(fall.len() - 1)]),
+                ..StepStats::default()
+            })
+        };
+        assert!(run(&[0.1, 0.3, 0.43, 0.3, 0.1, 0.0]));
+        assert!(!run(&[0.1, 0.3, 0.43, 0.4, 0.38]));
     }
 }

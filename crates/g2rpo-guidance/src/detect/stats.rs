@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{StepFeedback, Which};
+use crate::{CutReason, MemberPlan, StepFeedback, Which};
 
 /// What a loop knows about a finished step. Everything that is `None` or 0 is unknown or did not
 /// happen, and the detectors that need it stay silent; `StepStats::default()` sets none off.
@@ -39,6 +41,50 @@ pub struct StepStats {
     pub length_min: Option<f64>,
     /// Largest length it may choose.
     pub length_max: Option<f64>,
+    /// Tier of a sequential curriculum that one controller serves as a whole.
+    pub tier: Option<usize>,
+
+    /// Smallest number of guided members in a group that was asked to hold `guided_expected`.
+    pub guided_min: Option<usize>,
+    /// Largest number of guided members in such a group.
+    pub guided_max: Option<usize>,
+    /// Number of guided members each group should hold.
+    pub guided_expected: Option<usize>,
+    /// How often each reason ended a guided prefix.
+    pub cuts: BTreeMap<CutReason, u64>,
+    /// Guided prefixes that pass the verifier by themselves or hold the answer.
+    pub prefixes_with_answer: u64,
+    /// Guided prefixes that open or close a tag wrongly or end within a mark.
+    pub prefixes_with_broken_tags: u64,
+    /// Rows whose ids changed between generation and training.
+    pub retokenized: u64,
+    /// Whether padding and end of sequence are the same id and loss masks derive from it.
+    pub masks_by_shared_pad_id: bool,
+    /// Share of guided rollouts that were truncated by the token limit.
+    pub truncated_guided: Option<f64>,
+    /// Share of unguided rollouts that were truncated by the token limit.
+    pub truncated_unguided: Option<f64>,
+    /// Mean number of sampled tokens of guided rollouts.
+    pub own_tokens_guided: Option<f64>,
+    /// Mean number of sampled tokens of unguided rollouts.
+    pub own_tokens_unguided: Option<f64>,
+
+    /// References that cannot be parsed, yet were rewarded.
+    pub unparsed_references_rewarded: u64,
+    /// Mean format reward, in [0, 1] before weighting.
+    pub format_reward: Option<f64>,
+    /// Mean advantage of unguided members.
+    pub advantage_unguided: Option<f64>,
+    /// Share of the guidance tokens' absolute loss weight that has a negative advantage.
+    pub guidance_negative_share: Option<f64>,
+    /// Absolute loss gradient on guidance tokens over that on own tokens.
+    pub guidance_weight_ratio: Option<f64>,
+    /// Mean log-probability of guidance tokens under the policy.
+    pub logp_guidance: Option<f64>,
+    /// Mean log-probability of own tokens under the policy.
+    pub logp_own: Option<f64>,
+    /// Mean token entropy in nats.
+    pub entropy: Option<f64>,
 }
 
 impl StepStats {
@@ -78,6 +124,26 @@ impl StepStats {
             frac_identity_only: share(identity_only, groups),
             ..Self::default()
         }
+    }
+}
+
+impl StepStats {
+    /// Counts why the guided members of the step got as much as they did.
+    #[must_use]
+    pub fn with_cuts<'a>(mut self, members: impl IntoIterator<Item = &'a MemberPlan>) -> Self {
+        for member in members {
+            if member.is_guided() {
+                *self.cuts.entry(member.cut.reason).or_default() += 1;
+            }
+        }
+        self
+    }
+
+    /// Share of guided prefixes that ended for this reason; nothing if there were none.
+    pub fn share_of_cuts(&self, reason: CutReason) -> Option<f64> {
+        let all: u64 = self.cuts.values().sum();
+        let these = self.cuts.get(&reason).copied().unwrap_or(0);
+        (all > 0).then(|| these as f64 / all as f64)
     }
 }
 
