@@ -2,7 +2,7 @@
 //!
 //! The interpreter and the processes that it forks before untrusted code runs live under a deny-list:
 //! they need `fork`, `kill` and `execve`, and run no untrusted instruction. Each process that is about
-//! to run untrusted code adds the allow-list of [`test_filter`], which is final: filters add up, and
+//! to run untrusted code adds the allow-list of [`test_filters`], which is final: filters add up, and
 //! nothing can be taken back.
 
 use std::collections::BTreeMap;
@@ -36,14 +36,19 @@ pub(crate) fn confine_interpreter() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// The stage for untrusted code; see [`crate::test_filter`].
-pub(crate) fn test_filter() -> Result<Vec<u8>, SandboxError> {
-    let mut rules: Rules = ALLOWED.iter().map(|&call| (call, vec![])).collect();
-    for (call, conditions) in conditional()? {
-        rules.entry(call).or_default().extend(conditions);
-    }
-    let program = compile(rules, eperm(), SeccompAction::Allow)?;
-    Ok(program.iter().flat_map(instruction_bytes).collect())
+/// The stage for untrusted code; see [`crate::test_filters`].
+pub(crate) fn test_filters() -> Result<Vec<Vec<u8>>, SandboxError> {
+    let refused = refused_arguments()?;
+    let conditional = refused.keys().copied();
+    let mut allowed: Vec<c_long> = ALLOWED.iter().copied().chain(conditional).collect();
+    allowed.sort_unstable();
+    allowed.dedup();
+    let by_number = number_filter(&allowed);
+    let by_argument = compile(refused, SeccompAction::Allow, eperm())?;
+    Ok([by_number, by_argument]
+        .iter()
+        .map(|program| program.iter().flat_map(instruction_bytes).collect())
+        .collect())
 }
 
 /// `struct sock_filter`: code, two jump offsets, operand, in native byte order.
@@ -78,52 +83,94 @@ fn compile(
         .map_err(failed)
 }
 
+const LOAD: u16 = 0x20;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+const KILL_PROCESS: u32 = 0x8000_0000;
+const RETURN_EPERM: u32 = 0x0005_0000 | libc::EPERM as u32;
+const ALLOW: u32 = 0x7fff_0000;
+
+const fn instruction(code: u16, jt: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf: 0, k }
+}
+
+/// Allows the given numbers, in ascending order, and refuses all others.
+///
+/// A binary search over ranges: the kernel runs a new filter once for each call number to find out
+/// which it always allows, so a chain as long as the list, which is what the crate compiles to, costs
+/// more than the fork of the process that installs it. The architecture is checked by the other
+/// filters.
+fn number_filter(allowed: &[c_long]) -> BpfProgram {
+    let mut ranges: Vec<(u32, u32)> = vec![(0, RETURN_EPERM)];
+    for &call in allowed {
+        let call = call as u32;
+        match ranges.last_mut() {
+            // Continues a range, or starts at the very first number.
+            Some(last) if last.0 == call => last.1 = ALLOW,
+            _ => ranges.push((call, ALLOW)),
+        }
+        ranges.push((call + 1, RETURN_EPERM));
+    }
+    ranges.dedup_by_key(|range| range.1);
+    let mut program = vec![instruction(LOAD, 0, 0)];
+    program.extend(search(&ranges));
+    program
+}
+
+/// Ranges are given by their first number and what is done from there on.
+fn search(ranges: &[(u32, u32)]) -> BpfProgram {
+    match ranges {
+        [] => Vec::new(),
+        [(_, action)] => vec![instruction(RETURN, 0, *action)],
+        _ => {
+            let (below, above) = ranges.split_at(ranges.len() / 2);
+            let below = search(below);
+            // The tests check that no jump is too far for its 8 bits.
+            let over_below = below.len() as u8;
+            let mut program = vec![instruction(JUMP_IF_AT_LEAST, over_below, above[0].0)];
+            program.extend(below);
+            program.extend(search(above));
+            program
+        }
+    }
+}
+
 /// Kills on x32 calls: they have the architecture number of x86-64 and other call numbers, which a
 /// deny-list of native numbers would let through.
 fn foreign_call_filter() -> BpfProgram {
-    const LOAD_NUMBER: u16 = 0x20;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
     const X32_BIT: u32 = 0x4000_0000;
-    const KILL_PROCESS: u32 = 0x8000_0000;
-    const ALLOW: u32 = 0x7fff_0000;
-    let op = |code, jt, k| sock_filter { code, jt, jf: 0, k };
     if cfg!(target_arch = "x86_64") {
-        vec![
-            op(LOAD_NUMBER, 0, 0),
-            op(JUMP_IF_AT_LEAST, 1, X32_BIT),
-            op(RETURN, 0, ALLOW),
-            op(RETURN, 0, KILL_PROCESS),
-        ]
+        let mut program = vec![instruction(LOAD, 0, 0)];
+        program.extend(search(&[(0, ALLOW), (X32_BIT, KILL_PROCESS)]));
+        program
     } else {
         Vec::new()
     }
 }
 
-/// Calls that are harmless only with certain arguments.
-fn conditional() -> Result<Vec<(c_long, Vec<SeccompRule>)>, SandboxError> {
-    const NEW_NAMESPACES: u64 = 0x7e02_0080;
-    let thread = libc::CLONE_THREAD as u64;
-    let one_of = |argument, values: &[u64]| {
-        values
-            .iter()
-            .map(|&value| rule(&[(argument, SeccompCmpOp::Eq, value)]))
-            .collect::<Result<Vec<_>, _>>()
+/// Calls that are harmless only with certain arguments, and the arguments that are refused.
+fn refused_arguments() -> Result<Rules, SandboxError> {
+    use SeccompCmpOp::{MaskedEq, Ne};
+    // Refused unless the argument is one of the values.
+    let unless = |argument: u8, values: &[u64]| -> Result<Vec<SeccompRule>, SandboxError> {
+        let conditions: Vec<_> = values.iter().map(|&value| (argument, Ne, value)).collect();
+        Ok(vec![rule(&conditions)?])
     };
-    Ok(vec![
+    let mut clone = vec![rule(&[(0, MaskedEq(libc::CLONE_THREAD as u64), 0)])?];
+    for namespace in NAMESPACES {
+        clone.push(rule(&[(0, MaskedEq(namespace), namespace)])?);
+    }
+    let mut socketpair = unless(0, &[libc::AF_UNIX as u64])?;
+    for kind in (0..16).filter(|&kind| kind != libc::SOCK_STREAM as u64) {
+        socketpair.push(rule(&[(1, MaskedEq(0xf), kind)])?);
+    }
+    Ok(Rules::from([
         // Threads of this process; never a process, never a namespace.
-        (
-            libc::SYS_clone,
-            vec![rule(&[(
-                0,
-                SeccompCmpOp::MaskedEq(thread | NEW_NAMESPACES),
-                thread,
-            )])?],
-        ),
+        (libc::SYS_clone, clone),
         // No change of owner or signal: a pipe could otherwise be made to signal another process.
         (
             libc::SYS_fcntl,
-            one_of(
+            unless(
                 1,
                 &[
                     libc::F_DUPFD as u64,
@@ -139,7 +186,7 @@ fn conditional() -> Result<Vec<(c_long, Vec<SeccompRule>)>, SandboxError> {
         // What the interpreter asks of any file: is it a terminal, how much is there, close on exec.
         (
             libc::SYS_ioctl,
-            one_of(
+            unless(
                 1,
                 &[
                     libc::TCGETS,
@@ -153,24 +200,30 @@ fn conditional() -> Result<Vec<(c_long, Vec<SeccompRule>)>, SandboxError> {
         // Thread names.
         (
             libc::SYS_prctl,
-            one_of(0, &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64])?,
+            unless(0, &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64])?,
         ),
         // Limits of this process only. It cannot raise them.
-        (libc::SYS_prlimit64, one_of(0, &[0])?),
+        (libc::SYS_prlimit64, unless(0, &[0])?),
         // An asyncio loop wakes itself through one. Stream sockets cannot be sent to an address.
-        (
-            libc::SYS_socketpair,
-            vec![rule(&[
-                (0, SeccompCmpOp::Eq, libc::AF_UNIX as u64),
-                (1, SeccompCmpOp::MaskedEq(0xf), libc::SOCK_STREAM as u64),
-            ])?],
-        ),
+        (libc::SYS_socketpair, socketpair),
         // Of this process only, as others' would tell what runs beside it.
-        (libc::SYS_sched_getaffinity, one_of(0, &[0])?),
-        (libc::SYS_getpgid, one_of(0, &[0])?),
-        (libc::SYS_getsid, one_of(0, &[0])?),
-    ])
+        (libc::SYS_sched_getaffinity, unless(0, &[0])?),
+        (libc::SYS_getpgid, unless(0, &[0])?),
+        (libc::SYS_getsid, unless(0, &[0])?),
+    ]))
 }
+
+/// `CLONE_NEWTIME`, which shares its bit with the exit signal of a plain clone, and the others.
+const NAMESPACES: [u64; 8] = [
+    0x80,
+    libc::CLONE_NEWNS as u64,
+    libc::CLONE_NEWCGROUP as u64,
+    libc::CLONE_NEWUTS as u64,
+    libc::CLONE_NEWIPC as u64,
+    libc::CLONE_NEWUSER as u64,
+    libc::CLONE_NEWPID as u64,
+    libc::CLONE_NEWNET as u64,
+];
 
 fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, SandboxError> {
     let conditions = conditions
@@ -464,14 +517,57 @@ mod tests {
         }
     }
 
+    /// Runs a program on a call number, as the kernel does.
+    fn decide(program: &[sock_filter], call: u32) -> u32 {
+        let mut at = 0;
+        loop {
+            let step = &program[at];
+            at += 1;
+            match step.code {
+                LOAD => assert_eq!(step.k, 0),
+                JUMP_IF_AT_LEAST if call >= step.k => at += usize::from(step.jt),
+                JUMP_IF_AT_LEAST => {}
+                RETURN => return step.k,
+                code => panic!("unknown instruction {code:#x}"),
+            }
+        }
+    }
+
     #[test]
-    fn the_filter_is_whole_instructions_within_the_kernels_limit() {
-        let bytes = test_filter().unwrap();
-        assert_eq!(bytes.len() % 8, 0);
-        assert!((100..=4096).contains(&(bytes.len() / 8)));
-        // Its first instruction loads the architecture, which it must check before all else.
-        assert_eq!(bytes[..2], 0x20_u16.to_ne_bytes());
-        assert_eq!(bytes[4..8], 4_u32.to_ne_bytes());
+    fn the_search_decides_every_number_as_the_list_does() {
+        let mut allowed = ALLOWED.to_vec();
+        allowed.sort_unstable();
+        allowed.dedup();
+        let program = number_filter(&allowed);
+        // Jumps have 8 bits.
+        assert!(program.len() < 256);
+        for call in (0..1000).chain([0x3fff_ffff, 0x4000_0000, 0x4000_0101, u32::MAX]) {
+            let expected = if allowed.contains(&c_long::from(call)) {
+                ALLOW
+            } else {
+                RETURN_EPERM
+            };
+            assert_eq!(decide(&program, call), expected, "call {call}");
+        }
+        assert_eq!(decide(&number_filter(&[0, 1, 5]), 0), ALLOW);
+        assert_eq!(decide(&number_filter(&[0, 1, 5]), 2), RETURN_EPERM);
+    }
+
+    #[test]
+    fn x32_calls_are_deadly() {
+        let program = foreign_call_filter();
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(decide(&program, 0x4000_0000 + 59), KILL_PROCESS);
+            assert_eq!(decide(&program, 59), ALLOW);
+        }
+    }
+
+    #[test]
+    fn filters_are_whole_instructions() {
+        for program in test_filters().unwrap() {
+            assert_eq!(program.len() % 8, 0);
+            assert!((1..=4096).contains(&(program.len() / 8)));
+        }
     }
 
     #[test]
@@ -489,21 +585,11 @@ mod tests {
             libc::SYS_setpriority,
             libc::SYS_fchmodat,
         ];
-        let conditional: Vec<c_long> = conditional()
-            .unwrap()
-            .iter()
-            .map(|(call, _)| *call)
-            .collect();
+        let conditional = refused_arguments().unwrap();
         for call in forbidden {
             assert!(
-                !ALLOWED.contains(&call) && !conditional.contains(&call),
+                !ALLOWED.contains(&call) && !conditional.contains_key(&call),
                 "call {call}"
-            );
-        }
-        for call in conditional {
-            assert!(
-                !ALLOWED.contains(&call),
-                "the conditions on {call} would be void"
             );
         }
     }

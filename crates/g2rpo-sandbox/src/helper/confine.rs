@@ -55,12 +55,13 @@ fn become_interpreter(spec: &Spec, entry: Entry, ends: &Ends) -> Result<Infallib
     let at = |stage: &'static str| move |error: io::Error| failure(stage, &error);
     wait_for_go(ends).map_err(at("start"))?;
     sys::new_session().map_err(at("session"))?;
-    sys::set_umask(0o077);
     place_descriptors(ends).map_err(at("descriptors"))?;
     if entry != Entry::Stay {
         sys::set_host_name("sandbox").map_err(at("namespaces"))?;
         root::enter_private_root(spec).map_err(at("mounts"))?;
     }
+    // After the private root, whose folders everybody inside must be able to enter.
+    sys::set_umask(0o077);
     set_limits(spec).map_err(at("limits"))?;
     drop_rights(spec, entry).map_err(at("rights"))?;
     if spec.level.is_some_and(crate::Level::has_landlock) {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use g2rpo_sandbox::{Helper, Isolation, Level, SandboxError, Spec, test_filter};
+use g2rpo_sandbox::{Helper, Isolation, Level, SandboxError, Spec, test_filters};
 
 use super::canary;
 use super::job::Limits;
@@ -236,15 +236,15 @@ fn specification(
     interpreter: &Interpreter,
     uid: u32,
 ) -> Result<Spec, SandboxError> {
-    let filter = match level {
-        Some(_) => test_filter()?,
+    let filters = match level {
+        Some(_) => test_filters()?,
         None => Vec::new(),
     };
     let strings =
         |items: &mut dyn Iterator<Item = String>| Value::List(items.map(Value::Str).collect());
     let preload = PRELOAD.iter().map(|&name| name.to_owned());
     let greeting = Value::Tuple(vec![
-        Value::Bytes(filter),
+        Value::List(filters.into_iter().map(Value::Bytes).collect()),
         strings(&mut preload.chain(config.preload.iter().cloned())),
         strings(
             &mut config

@@ -3,4 +3,5 @@
 #![cfg(all(feature = "code", target_os = "linux"))]
 
 mod formats;
+mod human_eval;
 mod support;

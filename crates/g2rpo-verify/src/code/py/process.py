@@ -1,7 +1,6 @@
 """Pipes, limits and the last filter: what every process that runs tests goes through."""
 
 import ctypes
-import fcntl
 import os
 import random
 import resource
@@ -55,24 +54,25 @@ def write_frame(kind, data=b""):
     write_all(RESULTS, _MAGIC + kind + len(data).to_bytes(4, "little") + data)
 
 
-def confine(pipes, parent, cpu_seconds, test_filter):
-    """Turns a fresh fork into a test process: its descriptors, its limits, and no way back."""
-    high = [(_above(fd), number) for fd, number in pipes.items()]
-    null = _above(os.open("/dev/null", os.O_RDWR))
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    os.closerange(3, 32)
-    for fd, number in high:
+def confine(pipes, parent, cpu_seconds, filters):
+    """Turns a fresh fork into a test process: its descriptors, its limits, and no way back.
+
+    `pipes` says which descriptor gets which number. In the parent 0 and 1 are /dev/null and 3 and 4
+    are its own pipes, so no descriptor here has a number that is given out.
+    """
+    os.dup2(0, 2)
+    for fd, number in pipes.items():
         os.dup2(fd, number)
-    os.closerange(32, 1024)
+    os.closerange(REQUESTS + (REQUESTS in pipes.values()), 1024)
+    if RESULTS not in pipes.values():
+        os.close(RESULTS)
     die_with(parent)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", closefd=False)
     random.seed(0)
-    if test_filter:
-        _install(test_filter)
+    if filters:
+        _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
+    for program in filters:
+        _install(program)
 
 
 def die_with(parent):
@@ -82,19 +82,13 @@ def die_with(parent):
         os._exit(99)
 
 
-def _above(fd):
-    """A copy of `fd` out of the way of the numbers that are given out."""
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 32)
-
-
 class _Program(ctypes.Structure):
     _fields_ = [("count", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
 
 
-def _install(test_filter):
-    memory = ctypes.create_string_buffer(test_filter, len(test_filter))
-    program = _Program(len(test_filter) // 8, ctypes.addressof(memory))
-    _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
+def _install(instructions):
+    memory = ctypes.create_string_buffer(instructions, len(instructions))
+    program = _Program(len(instructions) // 8, ctypes.addressof(memory))
     _prctl(22, 2, ctypes.addressof(program))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 
 

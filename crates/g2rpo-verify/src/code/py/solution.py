@@ -88,6 +88,8 @@ def run_program(source):
     import threading
     import traceback
 
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     status = 0

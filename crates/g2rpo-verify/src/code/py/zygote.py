@@ -14,7 +14,7 @@ import sys
 import time
 
 
-def runner(zygote, test_filter):
+def runner(zygote, filters):
     """Serves one completion."""
     die_with(zygote)
     parent = os.getpid()
@@ -39,7 +39,7 @@ def runner(zygote, test_filter):
         pid = os.fork()
         if pid == 0:
             try:
-                confine(pipes, parent, cpu_seconds, test_filter)
+                confine(pipes, parent, cpu_seconds, filters)
                 main(*arguments)
             finally:
                 os._exit(98)
@@ -113,7 +113,7 @@ def zygote():
         sys.set_int_max_str_digits(0)
     # Site, which is switched off, would define these.
     builtins.exit = builtins.quit = sys.exit
-    test_filter, preload, path = decode(read_message(REQUESTS))
+    filters, preload, path = decode(read_message(REQUESTS))
     sys.path.extend(path)
     for name in preload:
         __import__(name)
@@ -130,7 +130,7 @@ def zygote():
         pid = os.fork()
         if pid == 0:
             try:
-                runner(parent, test_filter)
+                runner(parent, filters)
             finally:
                 os._exit(97)
         _, status = os.waitpid(pid, 0)
