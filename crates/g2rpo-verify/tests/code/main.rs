@@ -2,6 +2,7 @@
 //! named and skipped.
 #![cfg(all(feature = "code", target_os = "linux"))]
 
+mod attacks;
 mod formats;
 mod human_eval;
 mod support;

@@ -1,0 +1,316 @@
+//! The attack programs of `testdata/code/attacks.py`, at every level of isolation that works here, as
+//! the current user and, when that is root, also as another one.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use g2rpo_verify::code::{
+    CodeVerifier, Isolation, Level, Limits, PoolConfig, ProcessLimits, SandboxPool,
+};
+use g2rpo_verify::{Incorrect, Outcome, Verifier};
+
+use crate::support::{config, may_skip};
+
+/// Nowhere in the programs, and too large to guess.
+const EXPECTED: u64 = 918_273_645_546;
+/// The other user. It must own nothing on the machine.
+const OTHER_USER: u32 = 54_321;
+
+/// The users of the sandboxes that are looked for afterwards; no other test has the same.
+const FIRST_UID: u32 = 55_321;
+
+#[derive(PartialEq)]
+enum Kind {
+    Hack,
+    Escape,
+    Hang,
+}
+
+struct Attack {
+    name: String,
+    kind: Kind,
+    has_control: bool,
+    code: String,
+}
+
+fn attacks() -> Vec<Attack> {
+    let text = include_str!("../../../../testdata/code/attacks.py");
+    text.split("#### ")
+        .skip(2)
+        .map(|part| {
+            let (head, code) = part.split_once('\n').unwrap();
+            let words: Vec<&str> = head.split(' ').collect();
+            Attack {
+                name: words[1].to_owned(),
+                kind: match words[0] {
+                    "hack" => Kind::Hack,
+                    "escape" => Kind::Escape,
+                    "hang" => Kind::Hang,
+                    other => panic!("{other}"),
+                },
+                has_control: words.get(2) == Some(&"control"),
+                code: code.to_owned(),
+            }
+        })
+        .collect()
+}
+
+impl Attack {
+    fn tests(&self, place: &Path) -> Vec<String> {
+        let call = format!("f({:?})", place.display().to_string());
+        if self.kind == Kind::Escape {
+            vec![format!("assert {call} == 'PWNED'"); 2]
+        } else {
+            vec![format!("assert {call} == {EXPECTED}")]
+        }
+    }
+
+    fn reference(&self, place: &Path) -> String {
+        serde_json::to_string(&self.tests(place)).unwrap()
+    }
+
+    fn response(&self) -> String {
+        format!("````python\n{}\n````", self.code)
+    }
+}
+
+/// A folder that everybody may write to, with a file in it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("g2rpo-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        fs::write(path.join("secret"), "the secret").unwrap();
+        fs::set_permissions(path.join("secret"), Permissions::from_mode(0o666)).unwrap();
+        Self(path)
+    }
+
+    /// Everything that an attack could have changed.
+    fn state(&self) -> (Vec<PathBuf>, String, u32, i64, i64) {
+        let mut names: Vec<_> = fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        let secret = self.0.join("secret");
+        let metadata = fs::metadata(&secret).unwrap();
+        (
+            names,
+            fs::read_to_string(secret).unwrap(),
+            metadata.mode(),
+            metadata.mtime_nsec(),
+            metadata.ctime_nsec(),
+        )
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn attacked(isolation: Isolation, wall: Duration) -> PoolConfig {
+    PoolConfig {
+        workers: 4,
+        limits: Limits {
+            cpu: Duration::from_secs(2),
+            wall,
+            process: ProcessLimits {
+                // Bombs end sooner.
+                memory_bytes: 256 << 20,
+                ..ProcessLimits::default()
+            },
+            ..Limits::default()
+        },
+        ..config(isolation)
+    }
+}
+
+/// Attacks that end by themselves get time to succeed; those that do not are ended soon.
+fn run_all(level: Level, place: &Place) {
+    for (hangs, wall) in [(false, 10_000), (true, 500)] {
+        let config = PoolConfig {
+            first_uid: Some(FIRST_UID),
+            ..attacked(Isolation::Require(level), Duration::from_millis(wall))
+        };
+        let pool = match SandboxPool::new(&config) {
+            Ok(pool) => pool,
+            Err(why) => return may_skip(&why),
+        };
+        let verifier = CodeVerifier::new(pool);
+        let honest = format!("def f(place):\n    return {EXPECTED}");
+        let test = format!(r#"["assert f(1) == {EXPECTED}"]"#);
+        assert!(verifier.verify(&honest, &test).is_correct(), "{level}");
+        let mut attacks = attacks();
+        attacks.retain(|attack| (attack.kind == Kind::Hang) == hangs);
+        let cases: Vec<_> = attacks
+            .iter()
+            .map(|attack| (attack.response(), attack.reference(&place.0)))
+            .collect();
+        let pairs: Vec<_> = cases
+            .iter()
+            .map(|(r, t)| (r.as_str(), t.as_str()))
+            .collect();
+        for (attack, verdict) in attacks.iter().zip(verifier.verify_batch(&pairs)) {
+            let as_it_should = match verdict.outcome {
+                Outcome::Incorrect(Incorrect::Timeout { .. }) => hangs,
+                Outcome::Incorrect(_) => !hangs,
+                _ => false,
+            };
+            assert!(as_it_should, "{} at {level}: {verdict}", attack.name);
+        }
+        println!("{} attacks failed at {level}", attacks.len());
+    }
+    // The pool is gone; so must be everything that ran in it.
+    assert_eq!(processes_of_sandboxes(), BTreeSet::new(), "{level}");
+}
+
+/// In a process of its own, as descriptors and processes are counted.
+const ALONE: &str = "G2RPO_TEST_ATTACKS";
+
+#[test]
+fn attack_every_level() {
+    if std::env::var_os(ALONE).is_none() {
+        return;
+    }
+    let place = Place::new("attack");
+    let before = (place.state(), open_descriptors(), temporary_files());
+    for level in Level::STRONGEST_FIRST {
+        run_all(level, &place);
+    }
+    let after = (place.state(), open_descriptors(), temporary_files());
+    assert_eq!(after, before);
+}
+
+fn attack_as(user: Option<u32>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["attacks::attack_every_level", "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .env_remove("HOME")
+        .stdin(Stdio::null())
+        .current_dir("/");
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    assert!(
+        output.status.success() && said.contains("attacks failed at"),
+        "{said}"
+    );
+}
+
+#[test]
+fn attacks_fail_as_the_current_user() {
+    attack_as(None);
+}
+
+#[test]
+fn attacks_fail_as_another_user() {
+    if current_user() == 0 {
+        attack_as(Some(OTHER_USER));
+    } else {
+        println!("skipped: only root can become another user");
+    }
+}
+
+/// Escapes marked so do work without isolation: what stops them is the sandbox.
+#[test]
+fn controlled_escapes_work_without_a_sandbox() {
+    if current_user() != 0 {
+        println!("skipped: as another user than root, some escapes fail anyway");
+        return;
+    }
+    let place = Place::new("control");
+    let verifier = CodeVerifier::new(
+        SandboxPool::new(&attacked(Isolation::UnsafeNone, Duration::from_secs(10))).unwrap(),
+    );
+    for attack in attacks() {
+        if attack.has_control && attack.kind == Kind::Escape {
+            let verdict = verifier.verify(&attack.response(), &attack.reference(&place.0));
+            assert!(verdict.is_correct(), "{}: {verdict}", attack.name);
+        }
+    }
+}
+
+/// Hacks marked so pass where solution and tests share a process.
+#[test]
+fn controlled_hacks_pass_a_naive_grader() {
+    let pool = SandboxPool::new(&attacked(Isolation::Auto, Duration::from_secs(10))).unwrap();
+    for attack in attacks() {
+        if attack.has_control && attack.kind == Kind::Hack {
+            let tests = attack.tests(Path::new("/")).join("\n");
+            let program = format!("{}\n\n{tests}\n", attack.code);
+            let output = Command::new(pool.python())
+                .args(["-c", &program])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}: {output:?}", attack.name);
+        }
+    }
+}
+
+/// Both answers are right; what is wrong is that there are two.
+#[test]
+fn a_right_answer_with_a_second_frame_is_forged() {
+    let code = "import os\nos.write(3, b'G2F1V\\1\\0\\0\\0t')\ndef f():\n    return True\n";
+    let verdict = crate::support::verifier().verify(code, r#"["assert f() == True"]"#);
+    assert!(
+        matches!(
+            verdict.outcome,
+            Outcome::Incorrect(Incorrect::ForgedFrame { index: 0 })
+        ),
+        "{verdict}"
+    );
+}
+
+/// Ids of the processes that run as a sandbox of this test does.
+fn processes_of_sandboxes() -> BTreeSet<u32> {
+    let own = std::process::id();
+    let user = current_user();
+    let users = if user == 0 {
+        FIRST_UID..FIRST_UID + 100
+    } else {
+        user..user + 1
+    };
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let uid = entry.metadata().ok()?.uid();
+            (pid != own && users.contains(&uid)).then_some(pid)
+        })
+        .collect()
+}
+
+fn current_user() -> u32 {
+    fs::metadata("/proc/self").unwrap().uid()
+}
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Files of this process's sandboxes in the folder for temporary files.
+fn temporary_files() -> Vec<PathBuf> {
+    let own = format!("-{}", std::process::id());
+    fs::read_dir(std::env::temp_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with("g2rpo-canary") && name.contains(&own)
+        })
+        .collect()
+}
