@@ -1,4 +1,4 @@
-# Attack programs. Each defines f(place); the tests are `f(place) == "PWNED"` twice for an escape, and
+# Attack programs. Each defines f(place); the test is `f(place) == "PWNED"` for an escape, and
 # `f(place) == <a number that is nowhere in the program>` for a hack.
 #
 # An escape returns "PWNED" when it has done what must not be possible, so a verdict of "correct" is a
@@ -7,7 +7,8 @@
 # itself does not look like a defence. A hack marked `control` passes when solution and asserts run in
 # one process, which is how most graders do it.
 #
-# A hang is a hack that never ends by itself; it must be ended in time.
+# A bomb is an escape that some limit must stop, whichever comes first; it returns "PWNED" when none did.
+# A hang never ends by itself; it must be ended in time.
 #
 # A line `#### kind name [control]` starts each program.
 
@@ -257,7 +258,7 @@ def f(place):
     for _ in range(100000):
         things = [things]
     return things
-#### hack shared_past_all_size
+#### bomb shared_past_all_size
 def f(place):
     things = [0]
     for _ in range(60):
@@ -269,7 +270,7 @@ def f(place):
 #### hang big_integer_as_text
 def f(place):
     return str(7 ** (10 ** 6))
-#### hack big_string
+#### bomb big_string
 def f(place):
     return "x" * (1 << 24)
 #### hack lone_surrogate
@@ -290,10 +291,10 @@ class Yes(collections.Counter):
         return True
 def f(place):
     return Yes("aab")
-#### hack recursion
+#### bomb recursion
 def f(place):
     return f(place)
-#### hack recursion_without_limit
+#### bomb recursion_without_limit
 import sys
 sys.setrecursionlimit(10 ** 9)
 def f(place):
@@ -356,7 +357,7 @@ import threading
 def spin():
     while True:
         pass
-for _ in range(8):
+for _ in range(4):
     threading.Thread(target=spin, daemon=True).start()
 def f(place):
     while True:
@@ -432,7 +433,8 @@ def f(place):
 #### escape environment_has_secrets
 import os
 def f(place):
-    if set(os.environ) - {"LANG", "OMP_NUM_THREADS", "PATH", "PYTHONHASHSEED", "LC_CTYPE"}:
+    known = "LANG LC_CTYPE MALLOC_ARENA_MAX OMP_NUM_THREADS PATH PYTHONHASHSEED"
+    if set(os.environ) - set(known.split()):
         return "PWNED"
 #### escape write_a_file control
 def f(place):
@@ -574,7 +576,7 @@ def f(place):
             time.sleep(1000)
         os._exit(0)
     return "PWNED"
-#### escape fork_bomb
+#### bomb fork_bomb
 import os
 def f(place):
     while True:
@@ -882,34 +884,34 @@ def f(place):
             return "PWNED"
         except OSError:
             pass
-#### escape memory_bomb
+#### bomb memory_bomb
 def f(place):
     pieces = []
     for _ in range(64):
         pieces.append(bytearray(1 << 26))
     return "PWNED"
-#### escape mapping_bomb
+#### bomb mapping_bomb
 import mmap
 def f(place):
     pieces = [mmap.mmap(-1, 1 << 28) for _ in range(64)]
     return "PWNED"
-#### escape list_bomb
+#### bomb list_bomb
 def f(place):
     things = [0]
     while len(things) < 1 << 30:
         things += things
     return "PWNED"
-#### escape integer_bomb
+#### bomb integer_bomb
 def f(place):
     number = 1 << (1 << 40)
     return "PWNED"
-#### escape thread_bomb
+#### bomb thread_bomb
 import threading, time
 def f(place):
     for _ in range(5000):
         threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
     return "PWNED"
-#### escape descriptor_bomb
+#### bomb descriptor_bomb
 import os
 def f(place):
     for _ in range(1000):
@@ -921,18 +923,6 @@ def f(place):
     reader, writer = os.pipe()
     fcntl.fcntl(writer, 1031, 1 << 20)
     return "PWNED"
-#### escape memory_of_the_test_before
-import builtins, json
-def f(place):
-    if hasattr(builtins, "marked"):
-        return "PWNED"
-    builtins.marked = json.marked = True
-#### escape state_of_the_test_before
-import sys
-def f(place):
-    if "marked" in sys.modules:
-        return "PWNED"
-    sys.modules["marked"] = sys
 #### escape name_of_the_host
 import os, time
 def f(place):

@@ -29,7 +29,8 @@ def canary(path):
     def connect():
         socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     def environment():
-        extra = set(os.environ) - {"LANG", "OMP_NUM_THREADS", "PATH", "PYTHONHASHSEED", "LC_CTYPE"}
+        known = "LANG LC_CTYPE MALLOC_ARENA_MAX OMP_NUM_THREADS PATH PYTHONHASHSEED"
+        extra = set(os.environ) - set(known.split())
         if not extra:
             raise OSError
     breaches = []

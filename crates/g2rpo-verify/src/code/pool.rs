@@ -87,32 +87,30 @@ impl SandboxPool {
     /// # Errors
     /// When nothing accepted works, with the reason and the remedy for each attempt.
     pub fn new(config: &PoolConfig) -> Result<Self, SandboxUnavailable> {
+        if cfg!(not(target_os = "linux")) {
+            let tried = vec![SandboxError::Unsupported.to_string()];
+            return Err(SandboxUnavailable { tried });
+        }
         let workers = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         let mut tried = Vec::new();
-        let interpreters: Vec<Interpreter> = python::candidates(config.python.as_deref())
-            .iter()
-            .filter_map(|path| match python::examine(path) {
-                Ok(interpreter) => Some(interpreter),
-                Err(why) => {
-                    tried.push(why);
-                    None
-                }
-            })
-            .collect();
-        if interpreters.is_empty() {
+        let candidates = python::candidates(config.python.as_deref());
+        if candidates.is_empty() {
             tried.push("no Python 3 interpreter: name one in `python`".to_owned());
         }
         for level in config.isolation.candidates() {
-            for interpreter in &interpreters {
-                match Self::start(config, level, interpreter, workers) {
+            for candidate in &candidates {
+                let started = python::examine(candidate)
+                    .and_then(|interpreter| Self::start(config, level, &interpreter, workers));
+                match started {
                     Ok(pool) => return Ok(pool),
-                    Err(why) => tried.push(format!("{}: {why}", interpreter.program.display())),
+                    Err(why) => tried.push(format!("{}: {why}", candidate.display())),
                 }
             }
         }
+        tried.dedup();
         Err(SandboxUnavailable { tried })
     }
 

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The program that runs inside, in the order in which its parts depend on each other.
 pub(super) const DRIVER: &str = concat!(
@@ -19,8 +21,10 @@ pub(super) const ARGUMENTS: [&str; 4] = ["-s", "-S", "-B", "-c"];
 
 /// The whole environment inside. The fixed seed makes the order of sets, and so the verdict on code
 /// that depends on it, the same every time.
-pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
+/// Each memory arena of a thread reserves address space, of which there is a limit.
+pub(super) const ENVIRONMENT: [(&str, &str); 5] = [
     ("LANG", "C.UTF-8"),
+    ("MALLOC_ARENA_MAX", "2"),
     ("OMP_NUM_THREADS", "1"),
     ("PATH", "/usr/bin:/bin"),
     ("PYTHONHASHSEED", "0"),
@@ -102,19 +106,28 @@ pub(super) fn candidates(named: Option<&Path>) -> Vec<PathBuf> {
     found
 }
 
-/// What an interpreter says about itself.
+/// What an interpreter says about itself. Asked once in the life of this process.
 pub(super) fn examine(candidate: &Path) -> Result<Interpreter, String> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, Result<Interpreter, String>>> =
+        Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known
+        .entry(candidate.to_owned())
+        .or_insert_with(|| ask(candidate))
+        .clone()
+}
+
+fn ask(candidate: &Path) -> Result<Interpreter, String> {
     let output = Command::new(candidate)
         .args(["-I", "-S", "-c", PROBE])
         .args(PRELOAD)
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| format!("{}: {error}", candidate.display()))?;
+        .map_err(|error| error.to_string())?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
         return Err(format!(
-            "{}: {}, {}",
-            candidate.display(),
+            "{}, {}",
             output.status,
             why.lines().last().unwrap_or_default()
         ));
@@ -124,7 +137,7 @@ pub(super) fn examine(candidate: &Path) -> Result<Interpreter, String> {
     let program = lines
         .next()
         .filter(|path| path.is_absolute())
-        .ok_or_else(|| format!("{}: does not say where it is", candidate.display()))?;
+        .ok_or_else(|| "it does not say where it is".to_owned())?;
     // Its own folder holds programs, not libraries; it is granted by itself.
     let own = program.parent().map(Path::to_owned);
     let mut read_paths: Vec<PathBuf> = ["/etc/ld.so.cache", "/lib64", "/usr/share/zoneinfo"]
@@ -152,7 +165,7 @@ mod tests {
     #[test]
     fn a_program_that_is_no_python_is_refused_with_its_reason() {
         let why = examine(Path::new("/bin/false")).unwrap_err();
-        assert!(why.contains("/bin/false"), "{why}");
+        assert!(why.contains("exit status: 1"), "{why}");
         assert!(examine(Path::new("/nonexistent")).is_err());
     }
 

@@ -28,6 +28,7 @@ const FIRST_UID: u32 = 55_321;
 enum Kind {
     Hack,
     Escape,
+    Bomb,
     Hang,
 }
 
@@ -50,6 +51,7 @@ fn attacks() -> Vec<Attack> {
                 kind: match words[0] {
                     "hack" => Kind::Hack,
                     "escape" => Kind::Escape,
+                    "bomb" => Kind::Bomb,
                     "hang" => Kind::Hang,
                     other => panic!("{other}"),
                 },
@@ -61,17 +63,16 @@ fn attacks() -> Vec<Attack> {
 }
 
 impl Attack {
-    fn tests(&self, place: &Path) -> Vec<String> {
+    fn test(&self, place: &Path) -> String {
         let call = format!("f({:?})", place.display().to_string());
-        if self.kind == Kind::Escape {
-            vec![format!("assert {call} == 'PWNED'"); 2]
-        } else {
-            vec![format!("assert {call} == {EXPECTED}")]
+        match self.kind {
+            Kind::Hack | Kind::Hang => format!("assert {call} == {EXPECTED}"),
+            Kind::Escape | Kind::Bomb => format!("assert {call} == 'PWNED'"),
         }
     }
 
     fn reference(&self, place: &Path) -> String {
-        serde_json::to_string(&self.tests(place)).unwrap()
+        serde_json::to_string(&[self.test(place)]).unwrap()
     }
 
     fn response(&self) -> String {
@@ -161,6 +162,7 @@ fn run_all(level: Level, place: &Place) {
             .collect();
         for (attack, verdict) in attacks.iter().zip(verifier.verify_batch(&pairs)) {
             let as_it_should = match verdict.outcome {
+                Outcome::Incorrect(_) if attack.kind == Kind::Bomb => true,
                 Outcome::Incorrect(Incorrect::Timeout { .. }) => hangs,
                 Outcome::Incorrect(_) => !hangs,
                 _ => false,
@@ -249,8 +251,8 @@ fn controlled_hacks_pass_a_naive_grader() {
     let pool = SandboxPool::new(&attacked(Isolation::Auto, Duration::from_secs(10))).unwrap();
     for attack in attacks() {
         if attack.has_control && attack.kind == Kind::Hack {
-            let tests = attack.tests(Path::new("/")).join("\n");
-            let program = format!("{}\n\n{tests}\n", attack.code);
+            let test = attack.test(Path::new("/"));
+            let program = format!("{}\n\n{test}\n", attack.code);
             let output = Command::new(pool.python())
                 .args(["-c", &program])
                 .output()
@@ -272,6 +274,21 @@ fn a_right_answer_with_a_second_frame_is_forged() {
         ),
         "{verdict}"
     );
+}
+
+/// Each test starts from the same state, whatever the one before did.
+#[test]
+fn nothing_is_left_for_the_next_test() {
+    let code = "import builtins, json, sys\ndef f():\n    \
+        found = hasattr(builtins, 'mark') or hasattr(json, 'mark') or 'mark' in sys.modules\n    \
+        builtins.mark = json.mark = sys.modules['mark'] = sys\n    return found";
+    for pool in crate::support::pools() {
+        let verifier = CodeVerifier::new(pool.clone());
+        for _ in 0..2 * pool.workers() {
+            let report = verifier.report(code, r#"["assert f() is True", "assert f() is True"]"#);
+            assert_eq!(report.unwrap().passed(), 0, "{:?}", pool.level());
+        }
+    }
 }
 
 /// Ids of the processes that run as a sandbox of this test does.

@@ -252,3 +252,11 @@ fn a_batch_is_judged_in_order() {
         assert_eq!(verdict.is_correct(), i % 3 == 0, "{i}: {verdict}");
     }
 }
+
+#[test]
+fn honest_code_passes_every_time() {
+    for pool in pools() {
+        let verifier = CodeVerifier::new(pool.clone());
+        assert_eq!(crate::honest::repeat(&verifier, 5), 40);
+    }
+}

@@ -4,5 +4,6 @@
 
 mod attacks;
 mod formats;
+mod honest;
 mod human_eval;
 mod support;

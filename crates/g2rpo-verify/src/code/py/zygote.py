@@ -11,6 +11,7 @@ import gc
 import os
 import select
 import sys
+import threading
 import time
 
 
@@ -117,6 +118,8 @@ def zygote():
     sys.path.extend(path)
     for name in preload:
         __import__(name)
+    # The default is the limit of the main thread's stack, of which few fit the memory limit.
+    threading.stack_size(8 << 20)
     write_message(RESULTS, b"ready")
     poll = select.poll()
     poll.register(REQUESTS, select.POLLIN)
