@@ -7,20 +7,35 @@
 //! * [`Verifier`] and [`Verdict`]: the contract. Closures are verifiers.
 //! * [`Gsm8k`]: `#### 42` answers of grade-school problems.
 //! * [`code`]: Python code by its tests, in a sandbox that does not know the answers.
+//! * [`MathVerifier`]: answers in LaTeX and plain text, found by an [`Extraction`] policy.
+//! * [`MultipleChoice`]: the letter of an option.
 //! * [`RewardFn`] and [`WeightedReward`]: shaping terms and their weighted sum.
 #![deny(missing_docs)]
 
 mod calculator;
+mod choice;
 #[cfg(feature = "code")]
 pub mod code;
+mod compat;
+mod extract;
 mod gsm8k;
+mod math;
 mod numeral;
 mod reward;
+mod shaping;
 mod verdict;
 mod verifier;
 
+pub use choice::MultipleChoice;
+pub use compat::ReferenceCodeBugsPaidAndSwapped;
+pub use extract::{Anchor, Extraction, Reasoning};
 pub use gsm8k::{CalculatorMarks, Gsm8k, Gsm8kExtraction};
+pub use math::{MathVerifier, Policy};
 pub use reward::{Accuracy, Reward, RewardError, RewardFn, Sample, WeightedReward};
+pub use shaping::{
+    CosineScaled, Format, Length, ReasoningSteps, RepetitionPenalty, SoftOverlong, TagCount,
+    ThinkFormat,
+};
 pub use verdict::{Fault, Incorrect, Outcome, Unverifiable, Verdict};
 pub use verifier::{
     ReferenceReport, ScriptedVerifier, Verifier, check_references, verify_parallel,
