@@ -151,8 +151,12 @@ impl Cursor<'_> {
 
     fn atom(&mut self) -> Option<Fraction> {
         let mut negative = false;
-        while self.eat(b"-") {
-            negative = !negative;
+        loop {
+            if self.eat(b"-") {
+                negative = !negative;
+            } else if !self.eat(b"+") {
+                break;
+            }
         }
         let value = if self.eat(b"(") {
             self.depth += 1;
@@ -208,6 +212,7 @@ mod tests {
             "-5+3=-2",
             "180//3=60",
             "7//2=3",
+            "+30+46=76",
             "20%*50=10",
             "5=5",
             "1/3*3=1",

@@ -23,6 +23,8 @@ impl Parser<'_, '_> {
             && self.commas == Commas::Decimal
             && let (true, Some(Token::Number(fraction))) = (self.is_sign(','), self.peek_at(1))
             && fraction.bytes().all(|b| b.is_ascii_digit())
+            // Three digits are a group of thousands: 30,000 is not 30.
+            && (fraction.len() != 3 || first == "0")
             && self.gap_at(1) == Gap::None
         {
             digits = format!("{digits}.{fraction}");
