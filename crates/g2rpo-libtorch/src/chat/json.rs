@@ -18,7 +18,7 @@ pub(super) fn dumps<T: Serialize + ?Sized>(
         empty: false,
     };
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, style))?;
-    String::from_utf8(out).map_err(|e| serde::ser::Error::custom(e))
+    String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
 struct Python {
