@@ -48,8 +48,14 @@ fn what_is_written_reads_back() {
         // JSON has no infinities, and the GSPO preset's clamp has one; TOML does.
         let (loss, advantages) = (preset.loss(), preset.advantages());
         let text = serde_json::to_string(&advantages).unwrap();
-        assert_eq!(serde_json::from_str::<AdvantageEstimator>(&text).unwrap(), advantages);
-        if loss.log_ratio_clamp.is_none_or(|clamp| clamp[0].is_finite()) {
+        assert_eq!(
+            serde_json::from_str::<AdvantageEstimator>(&text).unwrap(),
+            advantages
+        );
+        if loss
+            .log_ratio_clamp
+            .is_none_or(|clamp| clamp[0].is_finite())
+        {
             let text = serde_json::to_string(&loss).unwrap();
             assert_eq!(serde_json::from_str::<LossConfig>(&text).unwrap(), loss);
         }
