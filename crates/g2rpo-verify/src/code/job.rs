@@ -96,12 +96,16 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 4 s of CPU (between human-eval's 3 s and `LiveCodeBench`'s 6 s), wall 1.5 times that and one
-    /// second, a minute for a completion, 1 MiB of output and of result.
+    /// 4 s of CPU (between human-eval's 3 s and `LiveCodeBench`'s 6 s), 20 s of wall time, a minute for
+    /// a completion, 1 MiB of output and of result.
+    ///
+    /// Wall time only ends what sleeps. It is generous because a process that waits for a core on a
+    /// loaded machine looks the same; with 7 s, one honest test in about 1,400 was ended on two
+    /// cores that thirty processes competed for.
     fn default() -> Self {
         Self {
             cpu: Duration::from_secs(4),
-            wall: Duration::from_secs(7),
+            wall: Duration::from_secs(20),
             completion: Duration::from_secs(60),
             output_bytes: 1 << 20,
             result_bytes: 1 << 20,
