@@ -313,6 +313,13 @@ fn introduces(rest: &str) -> bool {
 
 /// The end of the sentence or line; periods inside numbers and formulas do not end it.
 fn sentence_end(text: &str) -> usize {
+    // Longer answers are refused anyway.
+    let mut limit = text.len().min(8192);
+    while !text.is_char_boundary(limit) {
+        limit -= 1;
+    }
+    let text = &text[..limit];
+    let mut delimiters = vec![("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")];
     let mut formula: Option<&str> = None;
     let mut i = 0;
     while i < text.len() {
@@ -324,36 +331,31 @@ fn sentence_end(text: &str) -> usize {
                 continue;
             }
         } else {
-            let opened = [("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")]
+            if let Some(at) = delimiters
                 .iter()
-                .find(|(open, close)| rest.starts_with(open) && rest[open.len()..].contains(close));
-            if let Some((open, close)) = opened {
-                formula = Some(close);
-                i += open.len();
-                // A search for the close per formula is bounded: the answer is short or refused.
-                if i > 8192 {
-                    return i;
+                .position(|(open, _)| rest.starts_with(open))
+            {
+                let (open, close) = delimiters[at];
+                if rest[open.len()..].contains(close) {
+                    formula = Some(close);
+                } else {
+                    // What is not closed here is not closed later: look for it only once.
+                    delimiters.remove(at);
                 }
+                i += open.len();
                 continue;
             }
             let c = rest.as_bytes()[0];
-            let next = rest[1..].bytes().next();
+            let next = rest.as_bytes().get(1);
             if c == b'\n'
-                || (c == b'.' && next.is_none_or(|b| b.is_ascii_whitespace() || b == b'*'))
+                || (c == b'.' && next.is_none_or(|b| b.is_ascii_whitespace() || *b == b'*'))
             {
                 return i;
             }
         }
         i += rest.chars().next().map_or(1, char::len_utf8);
-        if i > 8192 {
-            let mut end = i;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            return end;
-        }
     }
-    text.len()
+    limit
 }
 
 fn last_formula(text: &str) -> Option<Range<usize>> {

@@ -286,7 +286,8 @@ impl Evaluator<'_> {
         }
         let mut product = IBig::ONE;
         for j in 0..k {
-            if !self.charge_linear(j, product.bit_len())? {
+            // Each step multiplies and divides.
+            if !self.charge_linear(4 * j, product.bit_len())? {
                 return Ok(None);
             }
             product = product * (n - j) / (j + 1);
