@@ -87,6 +87,15 @@ pub enum Error {
         /// First line of what libtorch said.
         message: String,
     },
+    /// The GPU reported an error. It may belong to an operation before the one named, as
+    /// operations run behind the program's back; `CUDA_LAUNCH_BLOCKING=1` finds the right one.
+    #[error("CUDA failed while {doing}: {message}")]
+    Cuda {
+        /// What was being computed or allocated.
+        doing: String,
+        /// First line of what libtorch said.
+        message: String,
+    },
     /// The tokenizer could not be read, trained or applied.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
@@ -132,22 +141,40 @@ impl Error {
 
 /// Names what was being done when libtorch ran out of memory.
 pub(crate) trait Doing<T> {
-    /// Turns libtorch's out-of-memory errors into [`Error::OutOfMemory`]; other errors pass.
+    /// Turns libtorch's out-of-memory and CUDA errors into [`Error::OutOfMemory`] and
+    /// [`Error::Cuda`]; other errors pass.
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T>;
 }
 
 impl<T, E: Into<Error>> Doing<T> for std::result::Result<T, E> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| match error.into() {
-            Error::Torch(tch::TchError::Torch(message)) if is_out_of_memory(&message) => {
-                Error::OutOfMemory {
-                    doing: doing(),
-                    message: message.lines().next().unwrap_or_default().to_owned(),
+            Error::Torch(tch::TchError::Torch(text)) => {
+                let message = || text.lines().next().unwrap_or_default().to_owned();
+                if is_out_of_memory(&text) {
+                    Error::OutOfMemory {
+                        doing: doing(),
+                        message: message(),
+                    }
+                } else if is_cuda(&text) {
+                    Error::Cuda {
+                        doing: doing(),
+                        message: message(),
+                    }
+                } else {
+                    Error::Torch(tch::TchError::Torch(text))
                 }
             }
             other => other,
         })
     }
+}
+
+/// CUDA's own errors and those of its matrix products, as libtorch words them.
+fn is_cuda(message: &str) -> bool {
+    ["CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS"]
+        .iter()
+        .any(|m| message.contains(m))
 }
 
 fn is_out_of_memory(message: &str) -> bool {
@@ -174,6 +201,19 @@ mod tests {
         assert!(
             huge.to_string()
                 .starts_with("out of memory while allocating a KV cache of 4096 TiB: ")
+        );
+    }
+
+    #[test]
+    fn cuda_errors_say_what_was_computed() {
+        let said = "CUDA error: device-side assert triggered\nCUDA kernel errors might be ...";
+        let failed: Result<(), _> = Err(tch::TchError::Torch(said.into()));
+        assert_eq!(
+            failed
+                .doing(|| "scoring 4 rows".into())
+                .unwrap_err()
+                .to_string(),
+            "CUDA failed while scoring 4 rows: CUDA error: device-side assert triggered"
         );
     }
 

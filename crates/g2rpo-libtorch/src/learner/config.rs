@@ -34,6 +34,10 @@ pub struct LearnerConfig {
     /// chunks of that size; when all tokens of a micro-batch fit, they are projected once, and
     /// otherwise once more in the backward pass. A few such tensors exist at a time.
     pub max_logits_mib: usize,
+    /// Whether the projection to the vocabulary of a bf16 model is computed in f32, with a copy of
+    /// its weight in f32 for the length of a micro-batch. Otherwise its products are rounded to
+    /// bf16 before log-probabilities are computed in f32. TRL's default is false.
+    pub cast_lm_head_to_fp32: bool,
     /// Whether the entropy of every token's distribution is computed. Needed for an entropy
     /// bonus, and for the `entropy` metric.
     pub compute_entropy: bool,
@@ -68,6 +72,7 @@ impl Default for LearnerConfig {
             max_tokens_per_micro_batch: 4096,
             gradient_checkpointing: true,
             max_logits_mib: 64,
+            cast_lm_head_to_fp32: false,
             compute_entropy: false,
             lora: None,
             reference: Reference::None,

@@ -21,9 +21,10 @@ impl Scorer<'_> {
     /// Log-probabilities of all completion tokens.
     pub(super) fn token_logps(&self, sequences: &Sequences) -> Result<Ragged<f64>> {
         let mut rows = vec![Vec::new(); sequences.n_rows()];
+        let weight_vh = self.head_weight()?;
         let head = TokenHead {
             entropy: false,
-            ..self.head()
+            ..self.head(&weight_vh)
         };
         for batch in self.plan(sequences) {
             if batch.width == 0 {
@@ -31,6 +32,7 @@ impl Scorer<'_> {
             }
             let inputs = self.inputs(&batch, sequences)?;
             let hidden_nh = self.trunk().infer(&inputs.ids_bt, &inputs.position_n)?;
+            let hidden_nh = hidden_nh.f_to_kind(weight_vh.kind())?;
             let output = head.forward(&hidden_nh, &inputs.target_n, false)?;
             let logp = split(&output.logp_n, &batch, sequences)?;
             check_finite("log-probability", &logp, &batch)?;
@@ -76,9 +78,10 @@ impl Scorer<'_> {
             position_n,
             target_n,
         } = self.inputs(batch, sequences)?;
-        let (trunk, head) = (self.trunk(), self.head());
+        let weight_vh = self.head_weight()?;
+        let (trunk, head) = (self.trunk(), self.head(&weight_vh));
         let activations = trunk.forward(&ids_bt, &position_n)?;
-        let hidden_nh = activations.hidden_nh()?;
+        let hidden_nh = activations.hidden_nh()?.f_to_kind(weight_vh.kind())?;
         let output = head.forward(&hidden_nh, &target_n, true)?;
         let outputs = TokenOutputs {
             rows: batch.rows.clone(),
@@ -110,6 +113,8 @@ impl Scorer<'_> {
             entropy_grad_n.as_ref(),
             self.trained.head.map(|i| gradients.view(i)),
         )?;
+        drop(weight_vh);
+        let hidden_grad_nh = hidden_grad_nh.f_to_kind(self.decoder.kind())?;
         trunk.backward(&ids_bt, activations, &hidden_grad_nh, gradients)
     }
 
@@ -133,11 +138,21 @@ impl Scorer<'_> {
         }
     }
 
-    fn head(&self) -> TokenHead<'_> {
+    /// The vocabulary projection, in the number format that it is computed in.
+    fn head_weight(&self) -> Result<Tensor> {
+        let weight_vh = self.decoder.lm_head();
+        if !self.config.cast_lm_head_to_fp32 {
+            return Ok(weight_vh.shallow_clone());
+        }
+        tch::no_grad(|| weight_vh.f_to_kind(float_kind(weight_vh.kind())))
+            .doing(|| "copying the vocabulary projection to f32".into())
+    }
+
+    fn head<'a>(&self, weight_vh: &'a Tensor) -> TokenHead<'a> {
         let vocab = self.decoder.config().vocab_size;
         let row = vocab * float_kind(self.decoder.kind()).elt_size_in_bytes();
         TokenHead {
-            weight_vh: self.decoder.lm_head(),
+            weight_vh,
             temperature: self.config.temperature,
             entropy: self.config.compute_entropy,
             chunk: ((self.config.max_logits_mib << 20) / row.max(1)).max(1) as i64,

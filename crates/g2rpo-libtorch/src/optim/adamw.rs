@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn one_and_ten_steps_equal_torch() {
         let cases: Vec<Case> =
-            serde_json::from_str(include_str!("../../testdata/learner/adamw.json")).unwrap();
+            serde_json::from_str(include_str!("../../../../testdata/learner/adamw.json")).unwrap();
         assert!(cases.len() >= 3);
         for case in &cases {
             let specs: Vec<ParamSpec> = (case.shapes.iter())

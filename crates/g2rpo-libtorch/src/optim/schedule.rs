@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn equals_transformers() {
         let cases: Vec<Case> =
-            serde_json::from_str(include_str!("../../testdata/learner/schedules.json")).unwrap();
+            serde_json::from_str(include_str!("../../../../testdata/learner/schedules.json"))
+                .unwrap();
         assert!(cases.len() >= 12);
         for Case { schedule, lrs } in cases {
             schedule.validate().unwrap();

@@ -1,0 +1,139 @@
+"""A GRPO step of our learner beside TRL's loss, on one model, in one run.
+
+    cargo build -p g2rpo-benches --bin learner_step
+    python benches/learner.py --binary target/debug/learner_step [--rounds 2] [--rows 16]
+
+(The work is libtorch's on both sides, so our side's build profile does not matter.)
+
+Both sides take turns, each in a process of its own: a step forward and backward through a random
+Qwen3 of 41.6 M parameters (vocabulary 32000, hidden 512, 8 layers, 8 heads, 4 kv heads, head_dim 64,
+ffn 1536), gradient clipping and AdamW, f32, 2 threads. TRL's side is `GRPOTrainer._compute_loss` of
+TRL 1.16.0 with its fused LM head, `loss.backward()`, `clip_grad_norm_` and `torch.optim.AdamW`, with and
+without activation checkpointing (on is its default). Both compute entropies.
+
+Memory is the largest resident set during the steps, less what the process held before the model was
+built (the libraries). Versions: torch 2.11.0, transformers 5.23.0, trl 1.16.0.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+MODEL = dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
+             num_attention_heads=8, num_key_value_heads=4, head_dim=64, tie_word_embeddings=True,
+             max_position_embeddings=40960)
+
+
+def status(field):
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) // 1024 for line in f if line.startswith(field + ":"))
+
+
+def trl_side(args):
+    import tempfile
+
+    import torch
+    from datasets import Dataset
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from trl import GRPOConfig, GRPOTrainer
+
+    torch.set_num_threads(args.threads)
+    words = {"a": 0, "<eos>": 1, "<pad>": 2}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="a")),
+                                        eos_token="<eos>", pad_token="<pad>")
+    held = status("VmRSS")
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(Qwen3Config(**MODEL))
+    parameters = sum(p.numel() for p in model.parameters())
+    micro = args.micro_batch or args.rows
+    accumulation = args.rows // micro
+    with tempfile.TemporaryDirectory() as folder:
+        config = GRPOConfig(output_dir=folder, per_device_train_batch_size=micro,
+                            gradient_accumulation_steps=accumulation, num_generations=args.rows,
+                            max_completion_length=args.completion, bf16=False, use_cpu=True, report_to=[])
+        trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions),
+                              args=config, train_dataset=Dataset.from_dict({"prompt": ["a"] * args.rows}),
+                              processing_class=tokenizer)
+    model = trainer.model
+    if args.checkpointing:
+        model.activation_checkpointing_enable()
+    model.train()
+    trainer.current_gradient_accumulation_steps = accumulation
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
+    ids = torch.randint(0, MODEL["vocab_size"], (args.rows, args.prompt + args.completion))
+    advantages = torch.tensor([1.0, -1.0] * (args.rows // 2))
+    for step in range(args.steps):
+        start = time.perf_counter()
+        for rows in torch.arange(args.rows).split(micro):
+            prompt, completion = ids[rows].split([args.prompt, args.completion], dim=1)
+            inputs = {"prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt),
+                      "completion_ids": completion, "completion_mask": torch.ones_like(completion),
+                      "advantages": advantages[rows],
+                      "num_items_in_batch": torch.tensor(args.rows * args.completion)}
+            trainer._compute_loss(model, inputs).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds = time.perf_counter() - start
+        print(json.dumps({"step": step, "seconds": seconds, "peak_mib": status("VmHWM"), "held_mib": held,
+                          "parameters": parameters,
+                          "tokens_per_second": args.rows * (args.prompt + args.completion) / seconds}), flush=True)
+
+
+def run(command, env):
+    out = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True).stdout
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--binary")
+    parser.add_argument("--trl", action="store_true", help="be TRL's side (used by the script itself)")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=3, help="the first of them is not counted")
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--prompt", type=int, default=256)
+    parser.add_argument("--completion", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--checkpointing", type=int, default=1)
+    parser.add_argument("--micro-batch", type=int, default=0)
+    parser.add_argument("--ours", nargs="*", default=["tokens=4096 checkpointing=1", "tokens=1024 checkpointing=0"])
+    parser.add_argument("--theirs", nargs="*", default=["checkpointing=1", "checkpointing=0"])
+    args = parser.parse_args()
+    if args.trl:
+        return trl_side(args)
+    env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+    sizes = {"rows": args.rows, "prompt": args.prompt, "completion": args.completion, "steps": args.steps,
+             "threads": args.threads}
+    sides = {}
+    for settings in args.ours:
+        command = [args.binary, *[f"{k}={v}" for k, v in sizes.items()], "entropy=1", *settings.split()]
+        sides[f"g2rpo {settings}"] = command
+    for settings in args.theirs:
+        command = [sys.executable, __file__, "--trl"]
+        for key, value in {**sizes, **dict(pair.split("=") for pair in settings.split())}.items():
+            command += [f"--{key.replace('_', '-')}", str(value)]
+        sides[f"TRL {settings}"] = command
+    results = {name: [] for name in sides}
+    for _ in range(args.rounds):
+        for name, command in sides.items():
+            results[name].append(run(command, env))
+            last = results[name][-1][-1]
+            print(f"{name}: {last['seconds']:.2f} s, {last['peak_mib'] - last['held_mib']} MiB", file=sys.stderr)
+    print(f"{args.rows} sequences of {args.prompt} + {args.completion} tokens, {args.threads} threads, "
+          f"best of {args.rounds * (args.steps - 1)} steps")
+    for name, runs in results.items():
+        best = min(step["seconds"] for steps in runs for step in steps[1:])
+        peak = max(steps[-1]["peak_mib"] for steps in runs)
+        held = runs[0][-1]["held_mib"]
+        tokens = args.rows * (args.prompt + args.completion) / best
+        print(f"{name:40} {best:8.2f} s {tokens:9.0f} tokens/s {peak - held:7} MiB (process {peak} MiB)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+//! Times GRPO steps of the learner and reports the peak memory of the process, for
+//! `benches/learner.py`.
+//!
+//!     learner_step vocab=32000 hidden=512 layers=8 heads=8 kv_heads=4 rows=16 prompt=256 completion=256
+//!
+//! Each setting has the default that its line in `Settings` gives. One JSON object per step.
+
+use std::time::Instant;
+
+use g2rpo_core::{Learner, Ragged, Sequences, TokenGrads};
+use g2rpo_libtorch::{
+    DecoderConfig, LearnerConfig, LoraConfig, TorchLearner, device, init_parameters,
+};
+use tch::Kind;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::collections::HashMap::new();
+    for argument in std::env::args().skip(1) {
+        let (key, value) = argument.split_once('=').ok_or("expected key=value")?;
+        arguments.insert(key.to_owned(), value.to_owned());
+    }
+    let mut number = |key: &str, default: usize| -> usize {
+        (arguments.remove(key)).map_or(default, |v| v.parse().expect("a whole number"))
+    };
+    let (vocab, hidden) = (number("vocab", 32000), number("hidden", 512));
+    let (layers, heads, kv_heads) = (
+        number("layers", 8),
+        number("heads", 8),
+        number("kv_heads", 4),
+    );
+    let (rows, prompt, completion) = (
+        number("rows", 16),
+        number("prompt", 256),
+        number("completion", 256),
+    );
+    let (steps, threads) = (number("steps", 3), number("threads", 2));
+    let lora = number("lora", 0);
+    let config = LearnerConfig {
+        gradient_checkpointing: number("checkpointing", 1) == 1,
+        max_tokens_per_micro_batch: number(
+            "tokens",
+            LearnerConfig::default().max_tokens_per_micro_batch,
+        ),
+        max_logits_mib: number("logits_mib", LearnerConfig::default().max_logits_mib),
+        compute_entropy: number("entropy", 0) == 1,
+        lora: (lora > 0).then(|| LoraConfig {
+            r: lora,
+            target_modules: vec!["all-linear".into()],
+            ..LoraConfig::default()
+        }),
+        ..LearnerConfig::default()
+    };
+    let kind = match number("bf16", 0) {
+        1 => Kind::BFloat16,
+        _ => Kind::Float,
+    };
+    let device = device(&arguments.remove("device").unwrap_or("cpu".into()))?;
+    if let Some(key) = arguments.keys().next() {
+        return Err(format!("unknown setting {key}").into());
+    }
+    tch::set_num_threads(threads as i32);
+    // What libtorch itself takes, before there is a model.
+    let held = status_mib("VmRSS:");
+
+    let model = DecoderConfig::tiny_qwen3(vocab, hidden, layers, heads, kv_heads);
+    let mut learner = TorchLearner::new(&model, init_parameters(&model, 1, kind, device)?, config)?;
+    let id = |r: usize, t: usize| ((r * 7919 + t * 104_729 + t * t * 31) % vocab) as u32;
+    let tokens =
+        Ragged::from_rows((0..rows).map(|r| (0..prompt + completion).map(move |t| id(r, t))));
+    let sequences = Sequences::new(tokens, vec![prompt; rows])?;
+    let n_tokens = rows * (prompt + completion);
+    for step in 0..steps {
+        let start = Instant::now();
+        // The gradient of the plain GRPO loss on policy is −A / (number of completion tokens).
+        learner.accumulate(&sequences, &mut |outputs| {
+            let grads = (outputs.rows.iter().zip(outputs.logp.lengths())).map(|(&row, len)| {
+                let advantage = if row % 2 == 0 { 1.0 } else { -1.0 };
+                vec![-advantage / (rows * completion) as f64; len]
+            });
+            Ok(TokenGrads {
+                logp: Ragged::from_rows(grads),
+                entropy: None,
+            })
+        })?;
+        let gradient = start.elapsed().as_secs_f64();
+        learner.apply(1e-6)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{{\"step\": {step}, \"seconds\": {seconds:.4}, \"gradient_seconds\": {gradient:.4}, \
+             \"tokens_per_second\": {:.1}, \"peak_mib\": {}, \"held_mib\": {held}, \
+             \"parameters\": {}}}",
+            n_tokens as f64 / seconds,
+            status_mib("VmHWM:"),
+            learner.base().numel(),
+        );
+    }
+    Ok(())
+}
+
+/// A line of the process's status that is given in KiB.
+fn status_mib(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .map_or(0, |kib| kib / 1024)
+}
