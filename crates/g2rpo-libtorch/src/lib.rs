@@ -21,6 +21,7 @@ pub mod optim;
 mod params;
 mod slice;
 mod state;
+mod text;
 mod tokenizer;
 
 pub use chat::{ChatOptions, ChatTemplate, Message, OrderedJson};

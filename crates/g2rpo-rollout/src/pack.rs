@@ -21,6 +21,14 @@ pub struct Batch {
     pub truncated: Vec<bool>,
 }
 
+impl Batch {
+    /// Number of tokens that the policy sampled.
+    pub fn sampled_tokens(&self) -> usize {
+        let roles = self.roles.values().iter();
+        roles.filter(|role| **role == Role::Own).count()
+    }
+}
+
 /// Lays groups out as a batch. No padding, no decoding: ids go in as they were generated.
 ///
 /// # Errors
@@ -128,6 +136,7 @@ mod tests {
         assert_eq!(batch.groups, [0, 0, 1]);
         assert_eq!(batch.guided, [false, true, false]);
         assert_eq!(batch.truncated, [false, true, false]);
+        assert_eq!(batch.sampled_tokens(), 4);
     }
 
     #[test]

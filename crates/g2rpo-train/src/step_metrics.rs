@@ -31,9 +31,6 @@ pub fn step_row(
     let mut row = MetricsRow::new(feedback.step);
     let n = batch.groups.len().max(1) as f64;
     let stds: Vec<f64> = advantages.groups.iter().filter_map(|g| g.std).collect();
-    let own: f64 = (batch.roles.values().iter())
-        .filter(|r| **r == g2rpo_core::Role::Own)
-        .count() as f64;
     row.put("reward", stats.reward.unwrap_or(f64::NAN));
     row.put(
         "reward_std",
@@ -46,7 +43,7 @@ pub fn step_row(
         "completions/mean_length",
         batch.roles.values().len() as f64 / n,
     );
-    row.put("completions/own_length", own / n);
+    row.put("completions/own_length", batch.sampled_tokens() as f64 / n);
     let truncated = batch.truncated.iter().filter(|t| **t).count();
     row.put("completions/clipped_ratio", truncated as f64 / n);
     row.put("guidance/length", length);

@@ -1,0 +1,258 @@
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use g2rpo::train::{Evaluation, MetricsRow, Panel, Series, draw_svg, write_atomically};
+use serde::{Deserialize, Serialize};
+
+use crate::options::{LengthSchedule, Options};
+use crate::problems::Problems;
+
+/// What came of one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Name of the length schedule.
+    pub schedule: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Updates made.
+    pub updates: u64,
+    /// Tokens sampled in training.
+    pub sampled_tokens: u64,
+    /// Wall-clock seconds of training, evaluations included.
+    pub seconds: f64,
+    /// (sampled tokens, held-out unguided greedy accuracy), from the warm-up checkpoint on.
+    pub accuracy: Vec<(f64, f64)>,
+    /// (sampled tokens, guidance length in lines) of every update.
+    pub length: Vec<(f64, f64)>,
+    /// (sampled tokens, mean reward) of the guided members of every update.
+    pub reward_guided: Vec<(f64, f64)>,
+    /// The same of the unguided members.
+    pub reward_unguided: Vec<(f64, f64)>,
+}
+
+impl Outcome {
+    /// A run that starts from a checkpoint of this accuracy.
+    pub fn new(schedule: LengthSchedule, seed: u64, accuracy: f64) -> Self {
+        Self {
+            schedule: schedule.name().into(),
+            seed,
+            updates: 0,
+            sampled_tokens: 0,
+            seconds: 0.0,
+            accuracy: vec![(0.0, accuracy)],
+            length: Vec::new(),
+            reward_guided: Vec::new(),
+            reward_unguided: Vec::new(),
+        }
+    }
+
+    /// Takes in an update.
+    pub fn record(&mut self, row: &MetricsRow, sampled: usize) {
+        self.updates += 1;
+        self.sampled_tokens += sampled as u64;
+        let x = self.sampled_tokens as f64;
+        for (name, curve) in [
+            ("guidance/length", &mut self.length),
+            ("guidance/reward_guided", &mut self.reward_guided),
+            ("guidance/reward_unguided", &mut self.reward_unguided),
+        ] {
+            curve.extend(row.get(name).map(|y| (x, y)));
+        }
+    }
+
+    /// Takes in a held-out accuracy.
+    pub fn measured(&mut self, accuracy: f64) {
+        self.accuracy.push((self.sampled_tokens as f64, accuracy));
+    }
+
+    /// Accuracy of the warm-up checkpoint.
+    pub fn before(&self) -> f64 {
+        self.accuracy.first().map_or(f64::NAN, |p| p.1)
+    }
+
+    /// Accuracy at the end.
+    pub fn after(&self) -> f64 {
+        self.accuracy.last().map_or(f64::NAN, |p| p.1)
+    }
+}
+
+/// A step in one line of a terminal.
+pub fn line(row: &MetricsRow) -> String {
+    let get = |name| row.get(name).unwrap_or(f64::NAN);
+    let mut line = format!(
+        "step {:3}  reward {:.3} guided {:.3} unguided  ℓ {:.2}  |A| {:.2}  equal groups {:.2}  \
+         kl {:.4}  entropy {:.3}  {:.0} tokens/s",
+        row.step(),
+        get("guidance/reward_guided"),
+        get("guidance/reward_unguided"),
+        get("guidance/length"),
+        get("advantage_abs"),
+        get("frac_reward_zero_std"),
+        row.get("kl").unwrap_or(0.0),
+        get("entropy"),
+        get("tokens_per_second"),
+    );
+    if let Some(accuracy) = row.get("eval/accuracy") {
+        line += &format!("  held-out {accuracy:.3}");
+    }
+    line
+}
+
+/// Leaves what a finished run has to show in its folder.
+pub fn write(
+    folder: &Path,
+    problems: &Problems,
+    outcome: &Outcome,
+    evaluation: &Evaluation,
+) -> Result<()> {
+    draw_run(&folder.join("curves.svg"), outcome)?;
+    write_samples(&folder.join("samples.md"), problems, evaluation)?;
+    let json = serde_json::to_vec_pretty(outcome)?;
+    Ok(write_atomically(&folder.join("outcome.json"), &json)?)
+}
+
+/// The curves of one run, as a picture.
+fn draw_run(path: &Path, outcome: &Outcome) -> Result<()> {
+    let one = |name: &str, line: &[(f64, f64)]| Series {
+        name: name.into(),
+        lines: vec![line.to_vec()],
+    };
+    let accuracy = one(&outcome.schedule, &outcome.accuracy);
+    let rewards = vec![
+        one("unguided", &outcome.reward_unguided),
+        one("guided", &outcome.reward_guided),
+    ];
+    let length = one(&outcome.schedule, &outcome.length);
+    let panels = [
+        panel("held-out accuracy, unguided", vec![accuracy]),
+        panel("reward in training", rewards),
+        panel("guidance length (lines)", vec![length]),
+    ];
+    Ok(draw_svg(path, &panels)?)
+}
+
+fn panel(title: &str, series: Vec<Series>) -> Panel {
+    Panel {
+        title: title.into(),
+        x_label: "sampled tokens".into(),
+        series,
+    }
+}
+
+/// A few held-out problems with what the policy wrote, for reading.
+fn write_samples(path: &Path, problems: &Problems, evaluation: &Evaluation) -> Result<()> {
+    let mut text = String::from("# Held-out problems, greedy, unguided\n");
+    for (task, answer, correct) in evaluation.samples.iter().take(8) {
+        let task = &problems.held_out[*task];
+        let verdict = if *correct { "correct" } else { "wrong" };
+        let (question, gold) = (&task.question, &task.reference);
+        writeln!(
+            text,
+            "\n{question}\n\n```\n{answer}\n```\n{verdict}, the answer is {gold}"
+        )?;
+    }
+    Ok(write_atomically(path, text.as_bytes())?)
+}
+
+/// Runs every arm with every seed from the same checkpoint and prints one table. An arm that a
+/// previous call finished is read back from its folder.
+pub fn compare(
+    options: &Options,
+    problems: &Problems,
+    run: impl Fn(LengthSchedule, u64, &Path) -> Result<Outcome>,
+) -> Result<()> {
+    let total = options.arms.len() as u64 * options.seeds;
+    let mut outcomes = Vec::new();
+    for seed in options.seed..options.seed + options.seeds {
+        for &arm in &options.arms {
+            let folder = options.out.join(format!("{}-{seed}", arm.name()));
+            let file = folder.join("outcome.json");
+            let outcome = match fs::read(&file) {
+                Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                    format!("{}: remove it to run this arm anew", file.display())
+                })?,
+                Err(_) => run(arm, seed, &folder)?,
+            };
+            outcomes.push(outcome);
+            let done = outcomes.len() as f64;
+            let seconds: f64 = outcomes.iter().map(|o: &Outcome| o.seconds).sum();
+            eprintln!(
+                "{done} of {total} runs done; about {:.0} minutes to go",
+                seconds / done * (total as f64 - done) / 60.0
+            );
+        }
+    }
+    let table = table(options, problems, &outcomes);
+    println!("\n{table}");
+    write_atomically(&options.out.join("compare.md"), table.as_bytes())?;
+    let series = |curve: fn(&Outcome) -> &Vec<(f64, f64)>| {
+        let arms = options.arms.iter();
+        arms.map(|arm| Series {
+            name: arm.name().into(),
+            lines: of_arm(&outcomes, *arm).map(|o| curve(o).clone()).collect(),
+        })
+        .collect::<Vec<_>>()
+    };
+    let panels = [
+        panel("held-out accuracy, unguided", series(|o| &o.accuracy)),
+        panel("guidance length (lines)", series(|o| &o.length)),
+    ];
+    let picture = options.out.join("compare.svg");
+    draw_svg(&picture, &panels)?;
+    println!("Curves: {}", picture.display());
+    Ok(())
+}
+
+fn of_arm(outcomes: &[Outcome], arm: LengthSchedule) -> impl Iterator<Item = &Outcome> {
+    outcomes.iter().filter(move |o| o.schedule == arm.name())
+}
+
+fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String {
+    let seeds = options.seed..options.seed + options.seeds;
+    let mut text = String::from("| schedule |");
+    let columns: Vec<String> = seeds.clone().map(|s| format!(" seed {s} |")).collect();
+    text += &columns.concat();
+    text += " mean | × warm-up | beats none | updates | tokens | minutes |\n|---|";
+    text += &"---:|".repeat(columns.len() + 6);
+    text.push('\n');
+    let before = outcomes.first().map_or(f64::NAN, Outcome::before);
+    for &arm in &options.arms {
+        let runs: Vec<&Outcome> = of_arm(outcomes, arm).collect();
+        let n = runs.len().max(1) as f64;
+        let mean = |f: &dyn Fn(&Outcome) -> f64| runs.iter().map(|o| f(o)).sum::<f64>() / n;
+        let after = mean(&Outcome::after);
+        let wins = of_arm(outcomes, LengthSchedule::None)
+            .filter(|none| {
+                let twin = runs.iter().find(|o| o.seed == none.seed);
+                twin.is_some_and(|o| o.after() > none.after())
+            })
+            .count();
+        text += &format!("| {} |", arm.name());
+        for run in &runs {
+            text += &format!(" {:.3} |", run.after());
+        }
+        text += &format!(
+            " **{after:.3}** | {:.1} | {} | {:.0} | {:.2} M | {:.1} |\n",
+            after / before,
+            if arm == LengthSchedule::None {
+                "–".to_owned()
+            } else {
+                format!("{wins} of {}", runs.len())
+            },
+            mean(&|o| o.updates as f64),
+            mean(&|o| o.sampled_tokens as f64 / 1e6),
+            mean(&|o| o.seconds / 60.0),
+        );
+    }
+    text += &format!(
+        "\nUnguided greedy accuracy on {} held-out problems of {} steps; {before:.3} after warm-up. \
+         A number drawn from the training answers is right with probability {:.3}, and is paid only \
+         behind calculator marks that are all right.\n",
+        problems.held_out.len(),
+        options.difficulty,
+        problems.chance()
+    );
+    text
+}

@@ -1,0 +1,164 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use g2rpo::libtorch::optim::{LrSchedule, LrSchedulerType};
+use g2rpo::libtorch::{
+    DType, DecoderConfig, LearnerConfig, Parameters, Tokenizer, TokenizerConfig, TorchEngine,
+    TorchLearner, init_parameters, load_checkpoint, save_checkpoint,
+};
+use g2rpo::rollout::{SamplingParams, TaskSampler, TokenId};
+use g2rpo::train::{EvalSet, evaluate, prepare, supervised_step};
+use indicatif::{ProgressBar, ProgressStyle};
+use tch::{Device, Kind};
+
+use crate::options::Options;
+use crate::problems::{PROMPT, Problems};
+
+/// A policy as it lies on disk, in the layout of Hugging Face.
+pub struct Model {
+    pub config: DecoderConfig,
+    pub parameters: Parameters,
+    pub tokenizer: Tokenizer,
+    /// Ends a completion.
+    pub eos: TokenId,
+}
+
+/// The folder to start RL from: the one asked for, the one shipped with the example, or a new one.
+pub fn checkpoint(options: &Options, problems: &Problems) -> Result<PathBuf> {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("gsm8k_tiny/warm_up");
+    match (&options.from, options.warm_up, &options.train) {
+        (Some(folder), _, _) => Ok(folder.clone()),
+        (None, None, None) => Ok(shipped),
+        (None, steps, _) => {
+            let folder = options.out.join("warm_up");
+            make(options, problems, steps.unwrap_or(STEPS_ON_FILES), &folder)?;
+            Ok(folder)
+        }
+    }
+}
+
+/// Reads a checkpoint for use in f32.
+pub fn load(folder: &Path) -> Result<Model> {
+    let checkpoint = load_checkpoint(folder, Some(Kind::Float), Device::Cpu)?;
+    let tokenizer = Tokenizer::from_dir(folder)?;
+    let eos = tokenizer
+        .eos_token_id()
+        .with_context(|| format!("{}: the tokenizer names no eos_token", folder.display()))?;
+    Ok(Model {
+        config: checkpoint.config,
+        parameters: checkpoint.parameters,
+        tokenizer,
+        eos,
+    })
+}
+
+/// Writes a checkpoint that transformers opens.
+pub fn save(
+    folder: &Path,
+    config: &DecoderConfig,
+    parameters: &Parameters,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
+    Ok(save_checkpoint(
+        folder,
+        config,
+        parameters,
+        DType::F32,
+        Some(tokenizer),
+    )?)
+}
+
+/// Steps of a warm-up on problems from files, if no number is asked for: enough to write solutions
+/// that look like solutions, which is all that a model of this size learns from real problems.
+const STEPS_ON_FILES: u64 = 200;
+/// Problems per supervised step.
+const BATCH: usize = 64;
+/// Peak learning rate of the supervised steps: high, since the weights start from noise.
+const LEARNING_RATE: f64 = 2e-3;
+
+/// Supervised learning from scratch, mostly on short problems, until the long target problems are
+/// solved rarely but not never.
+fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Result<()> {
+    ensure!(steps > 0, "--warm-up must be at least 1 step");
+    let tasks = &problems.warm_up;
+    let max_len = options.max_completion_length();
+    let texts = tasks
+        .iter()
+        .flat_map(|t| [t.question.as_str(), t.solution.as_str()]);
+    let tokenizer = Tokenizer::train(texts, &TokenizerConfig::default())?;
+    let eos = tokenizer
+        .eos_token_id()
+        .context("the tokenizer has no end-of-text token")?;
+    // 0.63 M parameters.
+    let config = DecoderConfig {
+        eos_token_id: vec![eos],
+        pad_token_id: Some(eos),
+        max_position_embeddings: 2048,
+        ..DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 128, 3, 4, 2)
+    };
+    let parameters = init_parameters(&config, 0, Kind::Float, Device::Cpu)?;
+    let settings = LearnerConfig {
+        gradient_checkpointing: false,
+        max_tokens_per_micro_batch: 16_384,
+        adam_beta2: 0.99,
+        ..LearnerConfig::default()
+    };
+    let mut learner = TorchLearner::new(&config, parameters, settings)?;
+    let examples: Vec<(Vec<TokenId>, Vec<TokenId>)> = prepare(tasks, &tokenizer, PROMPT)?
+        .into_iter()
+        .filter(|p| p.trace.len() < max_len)
+        .map(|p| (p.prompt, [p.trace.tokens(), &[eos]].concat()))
+        .collect();
+    ensure!(
+        !examples.is_empty(),
+        "no solution fits into --max-completion-length {max_len}"
+    );
+    let schedule = LrSchedule {
+        learning_rate: LEARNING_RATE,
+        lr_scheduler_type: LrSchedulerType::Cosine,
+        warmup_steps: 30.0,
+        num_training_steps: steps,
+    };
+    let sampler = TaskSampler::new(examples.len(), 0);
+    let bar = ProgressBar::new(steps).with_style(ProgressStyle::with_template(
+        "warm-up {wide_bar} {pos}/{len} steps, {eta} left  {msg}",
+    )?);
+    for step in 0..steps {
+        let chosen = sampler.batch(step, BATCH);
+        let pairs = chosen
+            .iter()
+            .map(|&i| (&examples[i].0[..], &examples[i].1[..]));
+        let (loss, _) = supervised_step(&mut learner, pairs, schedule.lr(step))?;
+        bar.inc(1);
+        bar.set_message(format!("loss {loss:.4}"));
+        if step % 100 == 99 {
+            bar.suspend(|| eprintln!("warm-up step {}: loss {loss:.4}", step + 1));
+        }
+    }
+    bar.finish_and_clear();
+    save(folder, &config, learner.updated(), &tokenizer)?;
+
+    let prompts: Vec<_> = prepare(&problems.held_out, &tokenizer, PROMPT)?
+        .into_iter()
+        .map(|p| p.prompt)
+        .collect();
+    let set = EvalSet {
+        tasks: &problems.held_out,
+        prompts: &prompts,
+        tokenizer: &tokenizer,
+        verifier: &problems.verifier(),
+    };
+    let greedy = SamplingParams {
+        stop_token_ids: vec![eos],
+        ..SamplingParams::greedy()
+    };
+    let mut engine = TorchEngine::new(learner.policy());
+    let result = evaluate(&mut engine, &set, &greedy, max_len, 0)?;
+    eprintln!(
+        "warm-up: {} parameters, held-out accuracy {:.3}, in {}",
+        config.num_parameters(),
+        result.accuracy(),
+        folder.display()
+    );
+    Ok(())
+}
