@@ -202,6 +202,10 @@ impl Ratio {
             _ if mean == 0.0 || reward == 0.0 => return None,
             _ => (mean, reward),
         };
+        // Dividing by what was multiplied with may lose a last digit, and rounding down a token.
+        if above == below {
+            return None;
+        }
         // The product first, as the released code has it: rounding down makes the order matter.
         Some(if self.config.gain == 1.0 {
             self.length * above / below
@@ -301,6 +305,19 @@ mod tests {
         // 100·.3/.4 = 75; 75·.5/.6 = 62.5, floored.
         let got = lengths(config, &[0.2, 0.4, 0.4, 0.5, 0.5, 0.6]);
         assert_eq!(got, [100.0, 100.0, 75.0, 75.0, 75.0, 62.0]);
+    }
+
+    #[test]
+    fn equal_rewards_cost_no_token() {
+        for initial in 1..3072 {
+            let config = RatioConfig {
+                initial: f64::from(initial),
+                ..RatioConfig::released()
+            };
+            for reward in [0.1, 0.3, 0.7] {
+                assert_eq!(lengths(config, &[reward; 3])[2], f64::from(initial));
+            }
+        }
     }
 
     #[test]
