@@ -52,6 +52,15 @@ pub(crate) fn max(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
 }
 
+/// Fills a buffer with `f` of every item. Unlike `Vec::extend` the loop vectorises.
+#[inline(always)]
+pub(crate) fn map_into<T: Copy>(into: &mut Vec<f64>, from: &[T], f: impl Fn(T) -> f64) {
+    into.resize(from.len(), 0.0);
+    for (into, &from) in into.iter_mut().zip(from) {
+        *into = f(from);
+    }
+}
+
 /// Smallest and largest of the values whose mask is not 0, infinite where there is none.
 pub(crate) fn extremes(values: &[f64], mask: &[f64]) -> (f64, f64) {
     let (mut lows, mut highs) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);

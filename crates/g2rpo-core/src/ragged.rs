@@ -122,6 +122,14 @@ impl<T> Ragged<T> {
         }
     }
 
+    /// Zeros in the same shape, from pages that the system hands out zeroed.
+    pub(crate) fn zeros_like(&self) -> Ragged<f64> {
+        Ragged {
+            values: vec![0.0; self.values.len()],
+            offsets: self.offsets.clone(),
+        }
+    }
+
     /// The given rows, in the given order; an index may repeat.
     ///
     /// # Panics

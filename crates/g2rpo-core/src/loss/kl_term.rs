@@ -2,7 +2,7 @@
 
 use super::{Ratio, RowPass, Scratch};
 use crate::config::EXP_MAX;
-use crate::exp::{dot, exp};
+use crate::exp::{dot, exp, sum};
 use crate::kl::clamped;
 use crate::{KlEstimator, KlGradient, KlPlacement, LossMetrics, Result};
 
@@ -21,7 +21,12 @@ impl RowPass<'_> {
         if config.beta == 0.0 {
             return Ok(());
         }
-        self.fill_differences(scratch, reference.row(self.row))?;
+        let reference = reference.row(self.row);
+        if let Some(total) = self.usual_term(scratch, ratio, reference) {
+            metrics.kl.push_sum(n_policy as u64, total);
+            return Ok(());
+        }
+        self.fill_differences(scratch, reference)?;
         self.estimate(scratch);
         let in_loss = config.kl_placement == KlPlacement::Loss;
         if config.kl_gradient == KlGradient::ScoreFunction {
@@ -40,6 +45,46 @@ impl RowPass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// k3 in the loss with its own gradient, at token level, with or without bias correction: one
+    /// pass over the row. `None` for other settings, and where a token is not usable.
+    fn usual_term(&self, scratch: &mut Scratch, ratio: Ratio, reference: &[f64]) -> Option<f64> {
+        let config = self.config;
+        let is_usual = config.kl_estimator == KlEstimator::K3
+            && config.kl_gradient == KlGradient::Value
+            && config.kl_placement == KlPlacement::Loss
+            && config.kl_log_ratio_clamp.is_none()
+            && config.kl_clamp.is_none()
+            && matches!(ratio, Ratio::Token)
+            && scratch.flow.is_empty();
+        if !is_usual {
+            return None;
+        }
+        let Scratch {
+            mask,
+            ratio: ratios,
+            value,
+            slope,
+            kl,
+            ..
+        } = scratch;
+        kl.resize(mask.len(), 0.0);
+        let tokens = Tokens {
+            mask,
+            logp: self.logp,
+            reference,
+            ratio: ratios,
+        };
+        let add = if config.use_bias_correction_kl {
+            add_k3::<true>
+        } else {
+            add_k3::<false>
+        };
+        is_k3_usable(mask, self.logp, reference).then(|| {
+            add(config.beta, kl, value, slope, tokens);
+            sum(kl)
+        })
     }
 
     /// Masked `logp_ref − logp` into [`Scratch::kl`].
@@ -93,6 +138,54 @@ impl RowPass<'_> {
         } else {
             each(kl, kl_slope, mask, |d| clamped(config, d, exp));
         }
+    }
+}
+
+/// What the usual term reads of each token.
+#[derive(Clone, Copy)]
+struct Tokens<'a> {
+    mask: &'a [f64],
+    logp: &'a [f64],
+    reference: &'a [f64],
+    ratio: &'a [f64],
+}
+
+fn is_k3_usable(mask: &[f64], logp: &[f64], reference: &[f64]) -> bool {
+    let mut all_usable = true;
+    for ((&m, &logp), &reference) in mask.iter().zip(logp).zip(reference) {
+        let d = reference - logp;
+        all_usable &= (m == 0.0) | ((d <= EXP_MAX) & (d >= -f64::MAX));
+    }
+    all_usable
+}
+
+/// Adds `beta · kl` and its derivative, and leaves `kl`. A function of its own, never inlined, so
+/// that the compiler knows from the signature that the slices do not overlap, and vectorises.
+#[inline(never)]
+fn add_k3<const BIAS_CORRECTED: bool>(
+    beta: f64,
+    kl: &mut [f64],
+    value: &mut [f64],
+    slope: &mut [f64],
+    tokens: Tokens<'_>,
+) {
+    let n = kl.len();
+    let (value, slope) = (&mut value[..n], &mut slope[..n]);
+    let (mask, logp) = (&tokens.mask[..n], &tokens.logp[..n]);
+    let (reference, ratio) = (&tokens.reference[..n], &tokens.ratio[..n]);
+    for t in 0..n {
+        // Outside the mask d is 0, and so are k3 and its derivative.
+        let difference = reference[t] - logp[t];
+        let d = if mask[t] > 0.0 { difference } else { 0.0 };
+        let e = exp(d);
+        let (mut k, mut g) = (e - d - 1.0, 1.0 - e);
+        if BIAS_CORRECTED {
+            k *= ratio[t];
+            g = g * ratio[t] + k;
+        }
+        kl[t] = k;
+        value[t] += beta * k;
+        slope[t] += beta * g;
     }
 }
 

@@ -5,7 +5,7 @@ mod ratio;
 mod surrogate;
 mod weights;
 
-use crate::exp::{sum, sum_of};
+use crate::exp::{map_into, sum, sum_of};
 use crate::guidance::top_entropy_guidance;
 use crate::totals::RowCounts;
 use crate::{
@@ -82,8 +82,8 @@ pub fn policy_loss(
     config.check()?;
     streams.check()?;
     check_inputs(streams, config, totals)?;
-    let mut grad_logp = streams.logp.map(|_| 0.0);
-    let mut grad_entropy = (config.entropy_coef != 0.0).then(|| streams.logp.map(|_| 0.0));
+    let mut grad_logp = streams.logp.zeros_like();
+    let mut grad_entropy = (config.entropy_coef != 0.0).then(|| streams.logp.zeros_like());
     let mut metrics = LossMetrics::default();
     let mut scratch = Scratch::default();
     for row in 0..streams.n_rows() {
@@ -267,9 +267,8 @@ impl<'a> RowPass<'a> {
 
     /// Marks the tokens of the policy term and counts them.
     fn fill_mask(&self, mask: &mut Vec<f64>) -> f64 {
-        mask.clear();
         if self.is_masked {
-            mask.resize(self.roles.len(), 0.0);
+            map_into(mask, self.roles, |_| 0.0);
             return 0.0;
         }
         let like_own = match self.config.guidance_token_loss {
@@ -282,10 +281,10 @@ impl<'a> RowPass<'a> {
             | GuidanceTokenLoss::TopEntropy { .. } => false,
         };
         if like_own {
-            mask.extend((self.roles.iter()).map(|&r| f64::from(u8::from(r != Role::Prompt))));
+            map_into(mask, self.roles, |r| f64::from(u8::from(r != Role::Prompt)));
             return (self.counts.own + self.counts.guidance) as f64;
         }
-        mask.extend((self.roles.iter()).map(|&r| f64::from(u8::from(r == Role::Own))));
+        map_into(mask, self.roles, |r| f64::from(u8::from(r == Role::Own)));
         let mut n_policy = self.counts.own;
         if let (treatment @ GuidanceTokenLoss::TopEntropy { .. }, Some(entropy)) =
             (self.config.guidance_token_loss, &self.streams.entropy)

@@ -2,7 +2,7 @@
 
 use super::{RowPass, Scratch};
 use crate::config::EXP_MAX;
-use crate::exp::{exp, extremes, sum};
+use crate::exp::{exp, extremes, map_into, sum};
 use crate::{Error, ImportanceSamplingLevel, LossMetrics, LossType, Result, Summary};
 
 /// The importance ratio of a row.
@@ -19,12 +19,9 @@ pub(super) enum Ratio {
 impl Ratio {
     pub(super) fn of(pass: &RowPass<'_>, scratch: &mut Scratch, n_policy: f64) -> Result<Self> {
         let level = pass.config.importance_sampling_level;
-        scratch.ratio.clear();
         if level == ImportanceSamplingLevel::Token {
             if n_policy > 0.0 {
-                scratch
-                    .ratio
-                    .extend(scratch.log_ratio.iter().map(|&x| exp(x)));
+                map_into(&mut scratch.ratio, &scratch.log_ratio, exp);
             }
             return Ok(Self::Token);
         }
@@ -59,7 +56,6 @@ impl RowPass<'_> {
             flow,
             ..
         } = scratch;
-        log_ratio.clear();
         flow.clear();
         let limit = match (
             self.config.importance_sampling_level,
@@ -75,6 +71,7 @@ impl RowPass<'_> {
                 for (&m, &logp) in mask.iter().zip(self.logp) {
                     all_usable &= (m == 0.0) | (logp.abs() <= f64::MAX);
                 }
+                log_ratio.clear();
                 log_ratio.resize(mask.len(), 0.0);
             }
             Some(old) => {

@@ -17,9 +17,8 @@ impl RowPass<'_> {
     ) -> Result<()> {
         let (config, advantage) = (self.config, self.advantage);
         let n_tokens = scratch.mask.len();
-        scratch.value.clear();
+        // Every loss writes every token, so what the row before left need not be cleared.
         scratch.value.resize(n_tokens, 0.0);
-        scratch.slope.clear();
         scratch.slope.resize(n_tokens, 0.0);
         match config.loss_type {
             LossType::Grpo
@@ -129,20 +128,59 @@ impl RowPass<'_> {
             return;
         };
         let old = old.row(self.row);
-        let mut n_dropped = 0;
-        for t in (0..scratch.mask.len()).filter(|&t| scratch.mask[t] > 0.0) {
-            if !within_trust_region(
-                self.config,
-                self.advantage,
-                self.logp[t].exp(),
-                old[t].exp(),
-            ) {
-                n_dropped += 1;
-                scratch.value[t] = 0.0;
-                scratch.slope[t] = 0.0;
+        let n_dropped = match self.config.dppo_divergence {
+            DppoDivergence::TotalVariation => {
+                let (low, high) = if self.advantage > 0.0 {
+                    (f64::NEG_INFINITY, self.config.epsilon_high())
+                } else {
+                    (-self.config.epsilon, f64::INFINITY)
+                };
+                self.drop_where(scratch, old, |p, p_old| {
+                    let change = p - p_old;
+                    (change < low) | (change > high)
+                })
             }
+            DppoDivergence::BinaryKl => {
+                let (rises, bound) = if self.advantage > 0.0 {
+                    (true, self.config.epsilon_high())
+                } else {
+                    (false, self.config.epsilon)
+                };
+                self.drop_where(scratch, old, |p, p_old| {
+                    let moves_back = if rises { p <= p_old } else { p >= p_old };
+                    !moves_back && binary_kl(p_old, p) > bound
+                })
+            }
+        };
+        (metrics.dppo_masked).push_sum(n_policy as u64, n_dropped);
+    }
+
+    /// Zeroes the tokens of the policy term whose probabilities, current and old, leave the trust
+    /// region, and counts them.
+    #[inline(always)]
+    fn drop_where(
+        &self,
+        scratch: &mut Scratch,
+        old: &[f64],
+        leaves: impl Fn(f64, f64) -> bool,
+    ) -> f64 {
+        let Scratch {
+            mask,
+            value,
+            slope,
+            kl: kept,
+            ..
+        } = scratch;
+        kept.resize(mask.len(), 0.0);
+        for (((kept, &m), &logp), &old) in
+            (kept.iter_mut().zip(mask.iter())).zip(self.logp).zip(old)
+        {
+            let (p, p_old) = if m > 0.0 { (logp, old) } else { (0.0, 0.0) };
+            *kept = f64::from(u8::from(!leaves(exp(p), exp(p_old))));
         }
-        (metrics.dppo_masked).push_sum(n_policy as u64, f64::from(n_dropped));
+        apply(value, kept);
+        apply(slope, kept);
+        kept.len() as f64 - sum(kept)
     }
 
     /// The geometric mean of one-sidedly clipped ratios. The top-entropy mask acts inside the mean.
@@ -166,6 +204,7 @@ impl RowPass<'_> {
             scratch.mask[t] > 0.0 && (scratch.weight.is_empty() || scratch.weight[t] > 0.0)
         };
         let (mut total, mut n_kept) = (0.0, 0.0);
+        scratch.slope.fill(0.0);
         for t in (0..scratch.mask.len()).filter(|&t| is_kept(t)) {
             let d = scratch.log_ratio[t];
             let (clipped, flows) = if self.advantage > 0.0 {
@@ -389,23 +428,6 @@ fn count_cispo(
     metrics.cispo_clip.push_sum(n, capped as f64);
 }
 
-fn within_trust_region(config: &LossConfig, advantage: f64, p: f64, p_old: f64) -> bool {
-    let rises = advantage > 0.0;
-    let bound = if rises {
-        config.epsilon_high()
-    } else {
-        config.epsilon
-    };
-    match config.dppo_divergence {
-        DppoDivergence::TotalVariation if rises => p - p_old <= bound,
-        DppoDivergence::TotalVariation => p - p_old >= -bound,
-        DppoDivergence::BinaryKl => {
-            let moves_back = if rises { p <= p_old } else { p >= p_old };
-            moves_back || binary_kl(p_old, p) <= bound
-        }
-    }
-}
-
 /// `KL(Bernoulli(p) ‖ Bernoulli(q))`, with `0 ln 0 = 0`.
 fn binary_kl(p: f64, q: f64) -> f64 {
     let part = |p: f64, q: f64| if p <= 0.0 { 0.0 } else { p * (p / q).ln() };
@@ -449,23 +471,5 @@ mod tests {
         assert_relative_eq!(binary_kl(0.5, 0.25), expected, max_relative = 1e-14);
         assert_eq!(binary_kl(1.0, 1.0), 0.0);
         assert_eq!(binary_kl(0.5, 1.0), f64::INFINITY);
-    }
-
-    #[test]
-    fn trust_regions_bind_only_outwards() {
-        let config = LossConfig {
-            loss_type: LossType::Dppo,
-            ..LossConfig::default()
-        };
-        assert!(within_trust_region(&config, 1.0, 0.5, 0.4));
-        assert!(!within_trust_region(&config, 1.0, 0.7, 0.4));
-        assert!(within_trust_region(&config, 1.0, 0.1, 0.9)); // moving back
-        assert!(!within_trust_region(&config, -1.0, 0.1, 0.9));
-        let kl = LossConfig {
-            dppo_divergence: DppoDivergence::BinaryKl,
-            ..config
-        };
-        assert!(within_trust_region(&kl, 1.0, 0.1, 0.9));
-        assert!(!within_trust_region(&kl, -1.0, 0.1, 0.9));
     }
 }
