@@ -423,7 +423,10 @@ impl Comparer<'_> {
                 Assignment::None => Ok(None),
             }
         };
-        let (a, b) = (value(self, gold)?, value(self, answer)?);
+        let (a, mut b) = (value(self, gold)?, value(self, answer)?);
+        if b.is_none() && !matches!(gold, Form::Relation { .. }) {
+            b = relation::named_sum(answer);
+        }
         if let (Some(a), Some(b)) = (&a, &b) {
             match self.answers(a, b) {
                 Err(Incorrect::Different) => {}

@@ -97,6 +97,21 @@ fn name_of(side: &Form) -> Option<String> {
     }
 }
 
+/// The value in `m + n = 11`, which answers a question for m + n. Only an answer is read so: as a
+/// reference, `x + y = 1` is a line.
+pub(super) fn named_sum(answer: &Form) -> Option<Form> {
+    let Form::Relation { sides, signs } = answer else {
+        return None;
+    };
+    let ([Form::Scalar(Expr::Add(terms)), value], [Sign::Equal]) =
+        (sides.as_slice(), signs.as_slice())
+    else {
+        return None;
+    };
+    let is_sum = terms.iter().all(|t| matches!(t, Expr::Sym(_)));
+    (is_sum && is_constant(value)).then(|| value.clone())
+}
+
 fn is_constant(form: &Form) -> bool {
     match form {
         Form::Scalar(e) | Form::Quantity { value: e, .. } => e.is_constant(),

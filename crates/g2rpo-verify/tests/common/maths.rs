@@ -74,9 +74,10 @@ pub fn comparison(bytes: &[u8]) {
     if math.check_reference(&a).is_err() || math.check_reference(&b).is_err() {
         return;
     }
-    // Options and commas between digits are read with the reference in mind.
+    // Options, commas between digits and `m + n = 11` are read with the reference in mind.
     let one_sided = |text: &str| {
         text.contains(|c: char| ('A'..='J').contains(&c))
+            || (text.contains('=') && text.contains('+'))
             || text
                 .as_bytes()
                 .windows(3)

@@ -268,6 +268,23 @@ impl<'a> Parser<'a, '_> {
             let is_application = matches!(word, "f" | "g" | "h" | "F" | "G" | "H" | "P" | "Q")
                 && matches!(self.peek_at(1), Some(Token::Sign('(')))
                 && self.gap_at(1) == Gap::None;
+            let is_inverse = matches!(word, "f" | "g" | "h")
+                && [
+                    Token::Sign('^'),
+                    Token::Sign('{'),
+                    Token::Sign('-'),
+                    Token::Number("1"),
+                    Token::Sign('}'),
+                    Token::Sign('('),
+                ]
+                .iter()
+                .enumerate()
+                .all(|(i, token)| self.peek_at(i + 1) == Some(token));
+            if is_inverse {
+                self.at += 6;
+                let arguments = self.arguments()?;
+                return Ok(Expr::Apply(format!("{word}^-1"), arguments));
+            }
             if is_application {
                 self.advance();
                 let arguments = self.arguments()?;

@@ -72,17 +72,20 @@ fn unwrap_text(text: &str) -> &str {
     text
 }
 
-/// Words and nothing that could be a formula.
+/// Words, and numbers among words of three letters or more, as in `June 20`.
 fn is_prose(text: &str) -> bool {
-    let mut letters = 0;
+    let (mut letters, mut run, mut longest, mut digits) = (0, 0, 0, false);
     for c in text.chars() {
+        run = if c.is_alphabetic() { run + 1 } else { 0 };
+        longest = longest.max(run);
         match c {
             c if c.is_alphabetic() => letters += 1,
+            '0'..='9' => digits = true,
             ' ' | '-' | '\'' | '.' | '"' => {}
             _ => return false,
         }
     }
-    letters >= 2
+    letters >= 2 && (!digits || longest >= 3)
 }
 
 pub(super) struct Parser<'a, 'f> {
