@@ -7,8 +7,8 @@
 //!
 //! Left out, because a table can do without: clipping, KL, several updates per batch, a tokenizer.
 //! The codes can be learnt by imitation alone (last row), so this task tells controllers apart, not
-//! guided RL from fine-tuning. The learning rate is the smallest of 25, 50, 100, 200 at which plain
-//! GRPO opens half of the locks from the warm start within the 400 steps; all arms share it.
+//! guided RL from fine-tuning. The learning rate is the smallest tried, among 10, 25, 60, 100 and
+//! 200, at which plain GRPO opens half of the locks from the warm start within the 400 steps; all arms share it.
 //!
 //!     cargo run --example adaptive_guidance -- [--seeds 8] [--steps 400] [--lr X] [--out FILE.svg]
 

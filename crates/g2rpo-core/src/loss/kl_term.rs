@@ -154,7 +154,7 @@ fn is_k3_usable(mask: &[f64], logp: &[f64], reference: &[f64]) -> bool {
     let mut all_usable = true;
     for ((&m, &logp), &reference) in mask.iter().zip(logp).zip(reference) {
         let d = reference - logp;
-        all_usable &= (m == 0.0) | ((d <= EXP_MAX) & (d >= -f64::MAX));
+        all_usable &= (m == 0.0) | ((d <= EXP_MAX) & d.is_finite());
     }
     all_usable
 }
