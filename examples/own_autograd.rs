@@ -82,7 +82,8 @@ impl Learner for Bandit {
         let mut grad_norm = 0.0;
         if let Some(grad) = self.grad.take() {
             grad_norm = grad.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
-            self.logits.set(&(self.logits.as_tensor() - (grad * lr)?)?)?;
+            self.logits
+                .set(&(self.logits.as_tensor() - (grad * lr)?)?)?;
         }
         Ok(UpdateStats { grad_norm, lr })
     }
