@@ -91,6 +91,10 @@ fn answers() -> Vec<(&'static str, String)> {
                 .collect::<Vec<_>>()
                 .join("+"),
         ),
+        (
+            "inverse functions with signs",
+            "\\pm tm*\\pm \\arctan \\arctan 1".into(),
+        ),
         ("nested functions", nested("\\sin(", "x", ")", 90)),
         (
             "many functions",

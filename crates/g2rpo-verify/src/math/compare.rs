@@ -209,6 +209,9 @@ impl Comparer<'_> {
     /// A perfect matching between two collections (Kuhn's augmenting paths).
     pub(super) fn unordered(&mut self, a: &[Form], b: &[Form]) -> Same {
         when(a.len() == b.len())?;
+        if a == b {
+            return Ok(());
+        }
         let n = a.len();
         if n > MAX_MATCHING {
             let mut free: Vec<&Form> = b.iter().collect();

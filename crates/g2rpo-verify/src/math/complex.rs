@@ -272,7 +272,7 @@ impl<'a> Arithmetic<'a> {
 
     /// The principal logarithm, with its cut along the negative reals.
     pub(crate) fn ln(&mut self, a: &Complex) -> Maybe<Complex> {
-        self.spend(50)?;
+        self.spend(120)?;
         if a.may_be_zero() {
             return Ok(None);
         }
@@ -302,7 +302,7 @@ impl<'a> Arithmetic<'a> {
     }
 
     pub(crate) fn exp(&mut self, a: &Complex) -> Maybe<Complex> {
-        self.spend(50)?;
+        self.spend(120)?;
         if a.magnitude() > 15.0 {
             return Ok(None);
         }
@@ -328,7 +328,7 @@ impl<'a> Arithmetic<'a> {
 
     /// Sine and cosine.
     pub(crate) fn sin_cos(&mut self, a: &Complex) -> Maybe<(Complex, Complex)> {
-        self.spend(50)?;
+        self.spend(120)?;
         if a.magnitude() > 40.0 {
             return Ok(None);
         }
