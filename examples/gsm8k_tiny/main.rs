@@ -23,14 +23,13 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use g2rpo::core::{AdvantageEstimator, LossConfig, LossType};
 use g2rpo::guidance::{
-    Budget, CutLimits, Detectors, FixedFraction, NoOne, Parts, Rounding, Selector, StepStats, Unit,
-    UnitCutter,
+    Budget, CutLimits, Detectors, FixedFraction, NoOne, Parts, Rounding, Selector, Unit, UnitCutter,
 };
 use g2rpo::libtorch::{LearnerConfig, Reference, TorchEngine, TorchLearner};
 use g2rpo::rollout::{SamplingParams, TaskSampler, collect, pack};
 use g2rpo::train::{
     EvalSet, MetricsWriter, UpdateConfig, current_amount, evaluate, plan_step, prepare, score,
-    step_row, update,
+    step_row, step_stats, update,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -127,7 +126,10 @@ fn train(
         ..CutLimits::default()
     };
     let mut detectors = Detectors::default();
-    let estimator = AdvantageEstimator::default();
+    let estimator = AdvantageEstimator {
+        strata: options.baseline.strata(),
+        ..AdvantageEstimator::default()
+    };
     let config = UpdateConfig {
         loss: LossConfig {
             loss_type: LossType::Dapo,
@@ -149,6 +151,7 @@ fn train(
     let max_len = options.max_completion_length();
 
     let before = evaluate(&mut engine, &held_out, &greedy, max_len, seed)?;
+    let sampled_before = evaluate(&mut engine, &held_out, &sampling, max_len, seed)?;
     // Every schedule may sample as many tokens as plain GRPO would in the given updates.
     let rollouts = (options.prompts * options.num_generations) as f64;
     let token_budget = (options.updates as f64 * rollouts * before.mean_length) as u64;
@@ -203,7 +206,9 @@ fn train(
         // The length of the next step follows from what this one earned.
         let feedback = plan.feedback(&problems.train, &scores, step);
         controller.observe(&feedback);
-        for warning in detectors.observe(&StepStats::from_feedback(&feedback)) {
+        let mut stats = step_stats(&plan, &batch, &feedback, &advantages, &done, length);
+        options.tell_bounds(schedule, &mut stats);
+        for warning in detectors.observe(&stats) {
             bar.suspend(|| eprintln!("step {step}: {warning}"));
         }
 
@@ -229,7 +234,9 @@ fn train(
     }
 
     let after = evaluate(&mut engine, &held_out, &greedy, max_len, seed)?;
+    let sampled_after = evaluate(&mut engine, &held_out, &sampling, max_len, seed)?;
     outcome.measured(after.accuracy());
+    outcome.sampled_accuracy = (sampled_before.accuracy(), sampled_after.accuracy());
     outcome.seconds = clock.elapsed().as_secs_f64();
     bar.finish_and_clear();
     warm_up::save(

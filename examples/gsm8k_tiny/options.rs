@@ -2,8 +2,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use g2rpo::core::Strata;
 use g2rpo::guidance::{
-    Amount, AmountUnit, Fixed, LengthController, Ratio, RatioConfig, Schedule, Shape, Target,
+    Amount, AmountUnit, Fixed, LengthController, Ratio, RatioConfig, Schedule, Shape, StepStats, Target,
     TargetConfig,
 };
 
@@ -40,6 +41,9 @@ pub struct Options {
     /// Longest completion in tokens, guidance included. Default 100, for problems from a file 400.
     #[arg(long)]
     pub max_completion_length: Option<usize>,
+    /// Whom a member of a group is compared with.
+    #[arg(long, value_enum, default_value_t = Baseline::Joint)]
+    pub baseline: Baseline,
     /// Seed of everything random in the RL phase.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -121,6 +125,25 @@ impl LengthSchedule {
     }
 }
 
+/// The baseline of the advantages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Baseline {
+    /// Guided and unguided members of a group share one (the paper).
+    Joint,
+    /// Guided members among themselves, unguided ones among themselves.
+    Split,
+}
+
+impl Baseline {
+    /// The same in the words of the library.
+    pub fn strata(self) -> Strata {
+        match self {
+            Self::Joint => Strata::Joint,
+            Self::Split => Strata::Split,
+        }
+    }
+}
+
 impl Options {
     /// Checks what the libraries cannot know.
     pub fn check(&self) -> Result<()> {
@@ -162,10 +185,33 @@ impl Options {
         self.max_completion_length.unwrap_or(default)
     }
 
+    /// Tells the detectors what the loop cannot see: how many members should be guided, and where
+    /// the length may move.
+    pub fn tell_bounds(&self, schedule: LengthSchedule, stats: &mut StepStats) {
+        let guided = match schedule {
+            LengthSchedule::None => 0.0,
+            _ => (self.alpha * self.num_generations as f64).ceil(),
+        };
+        stats.guided_expected = Some(guided as usize);
+        stats.steered = matches!(schedule, LengthSchedule::Ratio | LengthSchedule::Target);
+        if stats.steered {
+            stats.signal = match schedule {
+                LengthSchedule::Ratio => stats.reward,
+                _ => stats.success_guided,
+            };
+            stats.length_min = Some(0.0);
+            stats.length_max = Some(self.max_length());
+        }
+    }
+
+    fn max_length(&self) -> f64 {
+        (self.difficulty as f64 - 1.0).max(self.length)
+    }
+
     /// The controller of a schedule; lengths count solution lines.
     pub fn controller(&self, schedule: LengthSchedule) -> Result<Box<dyn LengthController>> {
         let (initial, unit) = (self.length, AmountUnit::Units);
-        let max = (self.difficulty as f64 - 1.0).max(initial);
+        let max = self.max_length();
         Ok(match schedule {
             LengthSchedule::None => Box::new(Fixed(Amount::NONE)),
             LengthSchedule::Fixed => Box::new(Fixed(Amount::Units(initial))),
@@ -195,5 +241,64 @@ impl Options {
                 ..TargetConfig::default()
             })?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use g2rpo::train::current_amount;
+
+    fn options(arguments: &str) -> Options {
+        let arguments = std::iter::once("gsm8k_tiny").chain(arguments.split_whitespace());
+        Options::try_parse_from(arguments).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        assert!(options("").check().is_ok());
+        for (arguments, named) in [
+            ("--alpha 1.5", "--alpha 1.5 is outside [0, 1]"),
+            ("--alpha NaN", "--alpha NaN is outside [0, 1]"),
+            ("--num-generations 1", "--num-generations 1 is too few"),
+            ("--length=-2", "--length -2 is no number of lines"),
+            ("--long-share 2", "--long-share 2 is outside [0, 1]"),
+            ("--prompts 0", "--prompts must be at least 1"),
+            ("--max-completion-length 0", "--max-completion-length must be at least 1"),
+        ] {
+            let error = options(arguments).check().unwrap_err().to_string();
+            assert!(error.contains(named), "{arguments}: {error}");
+        }
+        assert!(Options::try_parse_from(["gsm8k_tiny", "--train", "a.jsonl"]).is_err());
+        assert!(Options::try_parse_from(["gsm8k_tiny", "--schedule", "cubic"]).is_err());
+    }
+
+    #[test]
+    fn every_schedule_starts_where_it_should() {
+        let options = options("--length 2.5 --updates 40");
+        for schedule in LengthSchedule::ALL {
+            let controller = options.controller(schedule).unwrap();
+            let start = current_amount(&controller, 0);
+            let end = current_amount(&controller, 40);
+            let expected = match schedule {
+                LengthSchedule::None => (0.0, 0.0),
+                LengthSchedule::Linear => (2.5, 0.0),
+                LengthSchedule::Fixed | LengthSchedule::Ratio | LengthSchedule::Target => (2.5, 2.5),
+            };
+            assert_eq!((start, end), expected, "{}", schedule.name());
+        }
+    }
+
+    #[test]
+    fn detectors_learn_the_bounds_of_adaptive_schedules_only() {
+        let options = options("--alpha 0.3 --difficulty 5");
+        let mut stats = StepStats::default();
+        options.tell_bounds(LengthSchedule::Fixed, &mut stats);
+        assert_eq!((stats.steered, stats.length_max), (false, None));
+        assert_eq!(stats.guided_expected, Some(3), "0.3 of 8, rounded up");
+        options.tell_bounds(LengthSchedule::Target, &mut stats);
+        assert_eq!((stats.steered, stats.length_max), (true, Some(4.0)));
+        options.tell_bounds(LengthSchedule::None, &mut stats);
+        assert_eq!(stats.guided_expected, Some(0));
     }
 }

@@ -24,6 +24,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// (sampled tokens, held-out unguided greedy accuracy), from the warm-up checkpoint on.
     pub accuracy: Vec<(f64, f64)>,
+    /// Held-out unguided accuracy at temperature 1, after warm-up and at the end: what a rollout of
+    /// plain GRPO earns.
+    pub sampled_accuracy: (f64, f64),
     /// (sampled tokens, guidance length in lines) of every update.
     pub length: Vec<(f64, f64)>,
     /// (sampled tokens, mean reward) of the guided members of every update.
@@ -42,6 +45,7 @@ impl Outcome {
             sampled_tokens: 0,
             seconds: 0.0,
             accuracy: vec![(0.0, accuracy)],
+            sampled_accuracy: (f64::NAN, f64::NAN),
             length: Vec::new(),
             reward_guided: Vec::new(),
             reward_unguided: Vec::new(),

@@ -14,6 +14,7 @@ mod plot;
 mod score;
 mod state;
 mod step_metrics;
+mod step_stats;
 mod supervised;
 mod update;
 
@@ -25,5 +26,6 @@ pub use plot::{Panel, Series, draw_svg};
 pub use score::{Scores, score};
 pub use state::RunState;
 pub use step_metrics::step_row;
+pub use step_stats::step_stats;
 pub use supervised::supervised_step;
 pub use update::{Update, UpdateConfig, update};

@@ -2,8 +2,8 @@
 
 use g2rpo_core::{AdvantageEstimator, Learner, LossConfig, LossType};
 use g2rpo_guidance::{
-    Amount, AmountUnit, CutLimits, Fixed, FixedFraction, LengthController, NoOne, Parts, Rounding,
-    Selector, Target, TargetConfig, TokenCutter,
+    Amount, AmountUnit, CutLimits, CutReason, Fixed, FixedFraction, LengthController, NoOne, Parts,
+    Rounding, Selector, StepStats, Target, TargetConfig, TokenCutter,
 };
 use g2rpo_rollout::{
     Encoding, Error, RolloutEngine, SamplingParams, TabularPolicy, Task, TaskSampler, TokenId,
@@ -11,7 +11,7 @@ use g2rpo_rollout::{
 };
 use g2rpo_train::{
     EvalSet, MetricsRow, RunState, UpdateConfig, evaluate, plan_step, prepare, score, step_row,
-    update,
+    step_stats, update,
 };
 
 const V: u32 = 4;
@@ -63,6 +63,7 @@ struct Run<'a> {
     controller: Box<dyn LengthController>,
     selector: &'a dyn Selector,
     rows: Vec<MetricsRow>,
+    stats: Vec<StepStats>,
 }
 
 impl<'a> Run<'a> {
@@ -73,6 +74,7 @@ impl<'a> Run<'a> {
             controller: Box::new(controller),
             selector,
             rows: Vec::new(),
+            stats: Vec::new(),
         }
     }
 
@@ -124,6 +126,8 @@ impl<'a> Run<'a> {
             self.controller.observe(&feedback);
             self.rows
                 .push(step_row(&plan, &batch, &feedback, &advantages, &done, 0.0));
+            self.stats
+                .push(step_stats(&plan, &batch, &feedback, &advantages, &done, 5.0));
         }
     }
 
@@ -228,6 +232,32 @@ fn a_resumed_run_repeats_the_uninterrupted_one() {
     second.steps(state.step..20);
     assert_eq!(second.policy, whole.policy);
     assert_eq!(second.rows, whole.rows[9..]);
+}
+
+#[test]
+fn detectors_are_told_what_the_step_did() {
+    let half = half();
+    let mut run = Run::new(Fixed(Amount::Tokens(5.0)), &half);
+    run.steps(0..1);
+    let stats = &run.stats[0];
+    assert_eq!((stats.guided_min, stats.guided_max), (Some(4), Some(4)));
+    assert_eq!(stats.length, Some(5.0));
+    assert_eq!(stats.cuts.get(&CutReason::Exact), Some(&16));
+    // Nothing ends a combination but the limit of L tokens, of which guidance holds five.
+    assert_eq!(stats.own_tokens_guided, Some(L as f64 - 5.0));
+    assert_eq!(stats.own_tokens_unguided, Some(L as f64));
+    assert_eq!(stats.truncated_guided, Some(1.0));
+    assert_eq!(stats.truncated_unguided, Some(1.0));
+    // Nobody opens a lock unguided, so whatever the guided earn is the others' disadvantage.
+    let reward = run.rows[0].get("reward").unwrap();
+    assert!(reward > 0.0 && stats.success_unguided == Some(0.0));
+    assert!(stats.advantage_unguided.is_some_and(|a| a < 0.0));
+
+    let mut plain = Run::new(Fixed(Amount::NONE), &NoOne);
+    plain.steps(0..1);
+    let stats = &plain.stats[0];
+    assert_eq!(stats.own_tokens_guided, None);
+    assert_eq!((stats.guided_min, stats.guided_max), (Some(0), Some(0)));
 }
 
 #[test]
