@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use g2rpo::core::Strata;
 use g2rpo::guidance::{
-    Amount, AmountUnit, Fixed, LengthController, Ratio, RatioConfig, Schedule, Shape, StepStats, Target,
-    TargetConfig,
+    Amount, AmountUnit, Fixed, LengthController, Ratio, RatioConfig, Schedule, Shape, StepStats,
+    Target, TargetConfig,
 };
 
 /// Trains a small Qwen3 from a warm-up checkpoint by G²RPO-A on word problems in GSM8K's format,
@@ -66,9 +66,9 @@ pub struct Options {
     /// Make a new warm-up checkpoint with this many supervised steps.
     #[arg(long)]
     pub warm_up: Option<u64>,
-    /// Part of the warm-up problems that is as long as the target problems. Without any, a prefix
-    /// of three lines is nothing the policy has ever seen and no schedule learns; with many there
-    /// is nothing left for RL to do.
+    /// Part of the warm-up problems that has more than two steps, spread evenly over all lengths up
+    /// to the target. Without any, a prefix of three lines is nothing the policy has ever seen and
+    /// no schedule learns; with many there is nothing left for RL to do.
     #[arg(long, default_value_t = 0.012)]
     pub long_share: f64,
     /// Run every schedule from the same checkpoint with equal sampled tokens, and print a table.
@@ -264,7 +264,10 @@ mod tests {
             ("--length=-2", "--length -2 is no number of lines"),
             ("--long-share 2", "--long-share 2 is outside [0, 1]"),
             ("--prompts 0", "--prompts must be at least 1"),
-            ("--max-completion-length 0", "--max-completion-length must be at least 1"),
+            (
+                "--max-completion-length 0",
+                "--max-completion-length must be at least 1",
+            ),
         ] {
             let error = options(arguments).check().unwrap_err().to_string();
             assert!(error.contains(named), "{arguments}: {error}");
@@ -283,7 +286,9 @@ mod tests {
             let expected = match schedule {
                 LengthSchedule::None => (0.0, 0.0),
                 LengthSchedule::Linear => (2.5, 0.0),
-                LengthSchedule::Fixed | LengthSchedule::Ratio | LengthSchedule::Target => (2.5, 2.5),
+                LengthSchedule::Fixed | LengthSchedule::Ratio | LengthSchedule::Target => {
+                    (2.5, 2.5)
+                }
             };
             assert_eq!((start, end), expected, "{}", schedule.name());
         }

@@ -162,3 +162,46 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use g2rpo::libtorch::Decoder;
+    use tch::Tensor;
+
+    /// `testdata/gsm8k_tiny/make_expected.py` opened the shipped checkpoint in transformers.
+    #[test]
+    fn the_shipped_checkpoint_is_the_same_model_in_transformers() {
+        tch::set_num_threads(1);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let model = load(&root.join("gsm8k_tiny/warm_up")).unwrap();
+        let text = read(&root.join("../testdata/gsm8k_tiny/expected.json"));
+        let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let ids: Vec<i64> = serde_json::from_value(expected["ids"].clone()).unwrap();
+        let encoded = model.tokenizer.encode(expected["text"].as_str().unwrap());
+        let encoded: Vec<i64> = encoded.unwrap().into_iter().map(i64::from).collect();
+        assert_eq!(encoded, ids);
+
+        let decoder = Decoder::new(&model.config, &model.parameters).unwrap();
+        let logits_tv = (decoder
+            .logits_btv(&Tensor::from_slice(&ids).unsqueeze(0))
+            .unwrap())
+        .get(0);
+        let next = Tensor::from_slice(&ids[1..]).unsqueeze(1);
+        let n = next.size()[0];
+        let logps_tv = logits_tv.narrow(0, 0, n).log_softmax(-1, Kind::Float);
+        let logps = logps_tv.gather(1, &next, false).squeeze_dim(1);
+        for (name, got) in [("logits", logits_tv.get(n)), ("logps", logps)] {
+            let wanted: Vec<f64> = serde_json::from_value(expected[name].clone()).unwrap();
+            let off = (got.to_kind(Kind::Double) - Tensor::from_slice(&wanted))
+                .abs()
+                .max();
+            let off = f64::try_from(off).unwrap();
+            assert!(off < 1e-4, "{name}: off by {off}");
+        }
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+}

@@ -126,8 +126,14 @@ impl<'a> Run<'a> {
             self.controller.observe(&feedback);
             self.rows
                 .push(step_row(&plan, &batch, &feedback, &advantages, &done, 0.0));
-            self.stats
-                .push(step_stats(&plan, &batch, &feedback, &advantages, &done, 5.0));
+            self.stats.push(step_stats(
+                &plan,
+                &batch,
+                &feedback,
+                &advantages,
+                &done,
+                5.0,
+            ));
         }
     }
 
