@@ -2,8 +2,8 @@
 //! solve, because some of its rollouts start from the first lines of a worked solution.
 //!
 //! Everything that happens in a training step is in [`train`], in order; what it calls is library.
-//! Left out for the sake of reading: several updates per batch of rollouts, learning-rate decay,
-//! several devices. Run with `--help` for what can be changed.
+//! Left out for the sake of reading: learning-rate decay, several devices. Run with `--help` for what
+//! can be changed.
 
 #![allow(
     unreachable_pub,
@@ -136,6 +136,7 @@ fn train(
             beta: options.beta,
             ..LossConfig::default()
         },
+        num_iterations: options.num_iterations,
         ..UpdateConfig::default()
     };
     let eos = vec![model.eos];

@@ -32,6 +32,9 @@ pub struct Options {
     /// updates: every run stops at the same number of sampled tokens.
     #[arg(long, default_value_t = 40)]
     pub updates: u64,
+    /// μ: optimiser steps on each batch of rollouts.
+    #[arg(long, default_value_t = 1)]
+    pub num_iterations: usize,
     /// Learning rate of the RL phase.
     #[arg(long, default_value_t = 1e-4)]
     pub learning_rate: f64,
@@ -66,9 +69,9 @@ pub struct Options {
     /// Make a new warm-up checkpoint with this many supervised steps.
     #[arg(long)]
     pub warm_up: Option<u64>,
-    /// Part of the warm-up problems that has more than two steps, spread evenly over all lengths up
-    /// to the target. Without any, a prefix of three lines is nothing the policy has ever seen and
-    /// no schedule learns; with many there is nothing left for RL to do.
+    /// Part of the warm-up problems that is as long as the target problems. Without any, a prefix
+    /// of three lines is nothing the policy has ever seen and no schedule learns; with many there
+    /// is nothing left for RL to do.
     #[arg(long, default_value_t = 0.012)]
     pub long_share: f64,
     /// Run every schedule from the same checkpoint with equal sampled tokens, and print a table.
@@ -169,6 +172,7 @@ impl Options {
         );
         for (name, value) in [
             ("prompts", self.prompts),
+            ("num-iterations", self.num_iterations),
             ("difficulty", self.difficulty),
             ("eval-problems", self.eval_problems),
             ("max-completion-length", self.max_completion_length()),

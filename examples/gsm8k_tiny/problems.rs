@@ -12,7 +12,7 @@ pub const PROMPT: &str = "{question}\n";
 
 /// Problems to warm up on, to train on and to be measured by.
 pub struct Problems {
-    /// Short problems and a small share of longer ones, for the supervised warm-up.
+    /// Short problems and a small share of long ones, for the supervised warm-up.
     pub warm_up: Vec<Task>,
     /// Target problems of the RL phase.
     pub train: Vec<Task>,
@@ -42,13 +42,8 @@ impl Problems {
         );
         let mut warm_up = Vec::new();
         let n_short = 10_000;
-        let n_long = 2.0 * n_short as f64 * options.long_share / (target - 2) as f64;
-        for steps in 1..=target {
-            let n = if steps <= 2 {
-                n_short
-            } else {
-                n_long.round() as usize
-            };
+        let n_long = (2.0 * n_short as f64 * options.long_share).round() as usize;
+        for (steps, n) in [(1, n_short), (2, n_short), (target, n_long)] {
             warm_up.extend(make(steps, n, Split::Train)?);
         }
         Ok(Self {

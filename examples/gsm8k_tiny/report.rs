@@ -24,8 +24,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// (sampled tokens, held-out unguided greedy accuracy), from the warm-up checkpoint on.
     pub accuracy: Vec<(f64, f64)>,
-    /// Held-out unguided accuracy at temperature 1, after warm-up and at the end: what a rollout of
-    /// plain GRPO earns.
+    /// Held-out unguided accuracy at temperature 1, after warm-up and at the end: what an unguided
+    /// rollout earns.
     pub sampled_accuracy: (f64, f64),
     /// (sampled tokens, guidance length in lines) of every update.
     pub length: Vec<(f64, f64)>,
@@ -218,15 +218,17 @@ fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String
     let mut text = String::from("| schedule |");
     let columns: Vec<String> = seeds.clone().map(|s| format!(" seed {s} |")).collect();
     text += &columns.concat();
-    text += " mean | × warm-up | beats none | updates | tokens | minutes |\n|---|";
-    text += &"---:|".repeat(columns.len() + 6);
+    text += " mean | × warm-up | beats none | sampled | × warm-up | updates | tokens | minutes |\n|---|";
+    text += &"---:|".repeat(columns.len() + 8);
     text.push('\n');
     let before = outcomes.first().map_or(f64::NAN, Outcome::before);
+    let sampled_before = outcomes.first().map_or(f64::NAN, |o| o.sampled_accuracy.0);
     for &arm in &options.arms {
         let runs: Vec<&Outcome> = of_arm(outcomes, arm).collect();
         let n = runs.len().max(1) as f64;
         let mean = |f: &dyn Fn(&Outcome) -> f64| runs.iter().map(|o| f(o)).sum::<f64>() / n;
         let after = mean(&Outcome::after);
+        let sampled = mean(&|o| o.sampled_accuracy.1);
         let wins = of_arm(outcomes, LengthSchedule::None)
             .filter(|none| {
                 let twin = runs.iter().find(|o| o.seed == none.seed);
@@ -238,20 +240,22 @@ fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String
             text += &format!(" {:.3} |", run.after());
         }
         text += &format!(
-            " **{after:.3}** | {:.1} | {} | {:.0} | {:.2} M | {:.1} |\n",
+            " **{after:.3}** | {:.1} | {} | {sampled:.3} | {:.1} | {:.0} | {:.2} M | {:.1} |\n",
             after / before,
             if arm == LengthSchedule::None {
                 "–".to_owned()
             } else {
                 format!("{wins} of {}", runs.len())
             },
+            sampled / sampled_before,
             mean(&|o| o.updates as f64),
             mean(&|o| o.sampled_tokens as f64 / 1e6),
             mean(&|o| o.seconds / 60.0),
         );
     }
     text += &format!(
-        "\nUnguided greedy accuracy on {} held-out problems of {} steps; {before:.3} after warm-up. \
+        "\nUnguided greedy accuracy on {} held-out problems of {} steps, {before:.3} after warm-up; \
+         sampled at temperature 1, {sampled_before:.3} after warm-up. \
          A number drawn from the training answers is right with probability {:.3}, and is paid only \
          behind calculator marks that are all right.\n",
         problems.held_out.len(),
