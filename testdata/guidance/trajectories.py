@@ -117,6 +117,63 @@ def difficulty(rewards, t0, low, high, rate, sharpness, goal):
     return out
 
 
+def response(points, observations):
+    """Mean over a grid of three-parameter item-response curves, weighted by their likelihood."""
+    curves = []
+    for slope in (4.0, 8.0, 16.0, 32.0):
+        for i in range(31):
+            for chance in (0.0, 0.05, 0.25):
+                curves.append((slope, 0.05 * i - 0.25, chance))
+
+    def p(curve, x):
+        slope, place, chance = curve
+        return chance + (1 - chance) / (1 + math.exp(-slope * (x - place)))
+
+    logs = []
+    for curve in curves:
+        log = 0.0
+        for x, n, s in observations:
+            q = min(max(p(curve, x), 1e-6), 1 - 1e-6)
+            log += s * math.log(q) + (n - s) * math.log(1 - q)
+        logs.append(log)
+    weights = [math.exp(log - max(logs)) for log in logs]
+    mean = lambda x: sum(w * p(c, x) for w, c in zip(weights, curves)) / sum(weights)
+    return [mean(x) for x in points], mean
+
+
+def irt(steps, target, decay, population):
+    """Own rollouts and some of all tasks' rollouts, aged, noted to a twentieth; then the curve."""
+    world, tasks, out = {}, {}, []
+    for step in steps:
+        world = {x: (n * decay, s * decay) for x, (n, s) in world.items()}
+        for task, x, n, s in step:
+            own = {at: (m * decay, t * decay) for at, (m, t) in tasks.get(task, {}).items()}
+            at = math.floor(x * 20 + 0.5) / 20
+            for seen in (own, world):
+                m, t = seen.get(at, (0.0, 0.0))
+                seen[at] = (m + n, t + s)
+            tasks[task] = own
+        known = sum(n for n, _ in world.values())
+        part = min(population / known, 1.0)
+        row = []
+        for task in (0, 1, 2):
+            data = [(x, n * part, s * part) for x, (n, s) in world.items()]
+            data += [(x, n, s) for x, (n, s) in tasks.get(task, {}).items()]
+            _, mean = response([], data)
+            low, high = 0.0, 1.0
+            if mean(0.0) >= target:
+                high = 0.0
+            elif mean(1.0) < target:
+                high = 1.0
+            else:
+                while high - low > 1e-9:
+                    middle = (low + high) / 2
+                    low, high = (middle, high) if mean(middle) < target else (low, middle)
+            row.append(high)
+        out.append(row)
+    return out
+
+
 RISING = [0.05, 0.06, 0.08, 0.1, 0.13, 0.17, 0.22, 0.28, 0.35, 0.42, 0.5, 0.57]
 FALLING = RISING[::-1]
 CONSTANT = [0.3] * 9
@@ -248,7 +305,19 @@ for label, (controller, lengths) in during.items():
 
 searches = [(3, 0.6, 0.0), (3, 0.8, 1.0), (3, 0.4, 0.5), (5, 0.7, 0.2), (5, 0.0, 0.0), (5, 0.75, 0.9),
             (3, 0.1, 0.1), (3, 0.0, 1.0), (9, 0.3, 0.4), (9, 0.9, 0.4)]
+OBSERVED = [[], [[0.0, 8, 0], [0.5, 8, 8]], [[0.25, 4, 1], [0.5, 4, 2], [0.75, 4.5, 4.25]], [[1.0, 64, 0]], [[0.0, 16, 12]]]
+POINTS = [0.0, 0.2, 0.5, 0.8, 1.0]
+# Per step: task, fraction, rollouts, successes.
+IRT_STEPS = [[[0, 0.5, 8, 0]], [[0, 0.8, 8, 6], [1, 0.62, 4, 1]], [[1, 0.7, 8, 8]], [[0, 0.7, 8, 2], [1, 0.33, 8, 5]],
+             [[0, 0.0, 4, 0], [1, 0.0, 4, 1]], [[1, 0.0, 16, 15]], [[1, 0.0, 16, 16]]]
+
 extra = {
+    "response_curve": {
+        "observations": OBSERVED,
+        "points": POINTS,
+        "successes": [response(POINTS, observations)[0] for observations in OBSERVED],
+    },
+    "irt": {"steps": IRT_STEPS, "fractions": irt(IRT_STEPS, 0.5, 0.7, 8.0)},
     "bisection": {
         "config": {"threshold": 0.5, "decay": 0.9},
         "steps": searches,

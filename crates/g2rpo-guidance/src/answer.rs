@@ -14,22 +14,21 @@ pub struct AnswerMarkers {
     pub boxed: bool,
     /// The end of the thinking (`</think>`) or the start of an `<answer>`.
     pub tags: bool,
+    /// The word "answer" where it presents one: `answer is`, `answers are`, `**Answer:**`,
+    /// `answer =` and the like, in any case. What verifiers take for an announcement.
+    pub sentence: bool,
     /// Phrases, compared without regard to ASCII case.
     pub phrases: Vec<String>,
 }
 
 impl Default for AnswerMarkers {
     fn default() -> Self {
-        let phrases = [
-            "final answer is",
-            "the answer is",
-            "final answer:",
-            "**final answer",
-        ];
+        let phrases = ["the final answer", "**final answer", "the answer is"];
         Self {
             hash_line: true,
             boxed: true,
             tags: true,
+            sentence: true,
             phrases: phrases.map(str::to_owned).to_vec(),
         }
     }
@@ -42,6 +41,7 @@ impl AnswerMarkers {
             hash_line: false,
             boxed: false,
             tags: false,
+            sentence: false,
             phrases: Vec::new(),
         }
     }
@@ -68,8 +68,28 @@ impl AnswerMarkers {
             .filter(|p| !p.is_empty())
             .filter_map(|p| folded.find(&p.to_ascii_lowercase()))
             .min();
-        [hash, literal, phrase].into_iter().flatten().min()
+        let sentence = self.sentence.then(|| sentence(&folded)).flatten();
+        [hash, literal, phrase, sentence]
+            .into_iter()
+            .flatten()
+            .min()
     }
+}
+
+/// The first "answer" that is followed by a verb or sign which presents it.
+fn sentence(folded: &str) -> Option<usize> {
+    let presents = |rest: &str| {
+        let rest = rest.strip_prefix('s').unwrap_or(rest);
+        let rest = rest.trim_start_matches([' ', '*', '_']);
+        rest.starts_with([':', '='])
+            || ["is", "are", "was", "would be", "will be", "should be"]
+                .iter()
+                .filter_map(|verb| rest.strip_prefix(verb))
+                .any(|behind| !behind.starts_with(char::is_alphanumeric))
+    };
+    (folded.match_indices("answer"))
+        .find(|(start, word)| presents(&folded[start + word.len()..]))
+        .map(|(start, _)| start)
 }
 
 fn hash_line(text: &str) -> Option<usize> {
@@ -90,6 +110,10 @@ mod tests {
         assert_eq!(find("a #### b"), None);
         assert_eq!(find("The Answer is 3. So \\boxed{3}"), Some(0));
         assert_eq!(find("hm</think>The answer is 3"), Some(2));
+        assert_eq!(find("so our answer is 3"), Some(7));
+        assert_eq!(find("**Answer:** 3"), Some(2));
+        assert_eq!(find("both answers are 3"), Some(5));
+        assert_eq!(find("answer issues, answered and wash"), None);
         assert_eq!(find(""), None);
         // A character whose lower case has another length must not move offsets.
         assert_eq!(find("İİ the answer is"), Some(5));

@@ -3,6 +3,7 @@
 mod bisection;
 mod bucketed;
 mod difficulty;
+mod irt;
 mod ratio;
 mod schedule;
 mod target;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use bisection::{Bisection, BisectionConfig};
 pub use bucketed::PerBucket;
 pub use difficulty::{Difficulty, DifficultyConfig};
+pub use irt::{Irt, IrtConfig};
 pub use ratio::{Ratio, RatioConfig, ZeroReward};
 pub use schedule::{BinomialCosine, Random, Schedule, Shape, Staged};
 pub use target::{Target, TargetConfig};

@@ -6,8 +6,8 @@
 //! | choice | trait | examples |
 //! |---|---|---|
 //! | from where | [`GuidanceSource`] | [`Traces`], [`OwnSuccesses`], [`Hints`], closures |
-//! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Bisection`], [`Schedule`] |
-//! | who | [`Selector`] | [`FixedFraction`], [`All`], [`ZeroRewardRetry`], [`Ladder`] |
+//! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Bisection`], [`Irt`], [`Schedule`] |
+//! | who | [`Selector`] | [`FixedFraction`], [`All`], [`ZeroRewardRetry`], [`Ladder`], [`CurveRounds`] |
 //! | cut where | [`Cutter`] | [`TokenCutter`], [`UnitCutter`] |
 //! | put where | – | [`Placement`], [`ThinkTag`], [`HintTemplate`] |
 //!
@@ -25,6 +25,7 @@ mod answer;
 mod budget;
 mod controller;
 mod curriculum;
+mod curve;
 mod cut;
 mod cutter;
 mod detect;
@@ -44,11 +45,12 @@ pub use amount::{Amount, AmountUnit, Rounding};
 pub use answer::AnswerMarkers;
 pub use budget::Budget;
 pub use controller::{
-    BinomialCosine, Bisection, BisectionConfig, Difficulty, DifficultyConfig, Fixed,
-    LengthController, PerBucket, Query, Random, Ratio, RatioConfig, Schedule, Shape, Staged,
-    Target, TargetConfig, ZeroReward,
+    BinomialCosine, Bisection, BisectionConfig, Difficulty, DifficultyConfig, Fixed, Irt,
+    IrtConfig, LengthController, PerBucket, Query, Random, Ratio, RatioConfig, Schedule, Shape,
+    Staged, Target, TargetConfig, ZeroReward,
 };
 pub use curriculum::{Curriculum, OrderBy, TaskFacts};
+pub use curve::ResponseCurve;
 pub use cut::{Cut, CutLimits, Passes, cut};
 pub use cutter::{CutReason, Cutter, Proposal, Snap, TokenCutter, Unit, UnitCutter};
 pub use detect::{Detector, Detectors, StepStats, Thresholds, Warning};
@@ -65,8 +67,8 @@ pub use place::{HintTemplate, ThinkTag};
 pub use plan::{GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
 pub use protect::Protected;
 pub use selector::{
-    All, AllButOne, Dropout, FixedFraction, GroupContext, Ladder, LadderRung, Level, Member, Mixed,
-    NoOne, Played, ProbeThenDecide, Retry, Revision, Selector, ZeroRewardRetry,
+    All, AllButOne, CurveRounds, Dropout, FixedFraction, GroupContext, Ladder, LadderRung, Level,
+    Member, Mixed, NoOne, Played, ProbeThenDecide, Retry, Revision, Selector, ZeroRewardRetry,
 };
 pub use snapshot::Snapshot;
 pub use source::{

@@ -124,7 +124,7 @@ impl BuiltMethod {
 
 impl Method {
     /// Names of all presets.
-    pub const NAMES: [&'static str; 19] = presets::NAMES;
+    pub const NAMES: [&'static str; 22] = presets::NAMES;
 
     /// A published method by name; `steps` is the number of training steps, over which schedules
     /// run. docs/algorithm.md lists what each preset leaves to the loop, and what could not be
@@ -180,6 +180,49 @@ mod tests {
                 method,
                 "{name}\n{toml}"
             );
+        }
+    }
+
+    #[test]
+    fn the_published_methods_are_there_by_name() {
+        let published = [
+            "grpo",
+            "g2rpo-a",
+            "g2rpo-a-released",
+            "g2rpo-a-reproduction",
+            "adaback",
+            "luffy",
+            "prefix-rft",
+            "uft",
+            "trapo",
+            "ghpo",
+            "guide",
+            "scaf",
+            "hint-grpo",
+            "questa",
+            "pope",
+            "r3",
+            "sage",
+            "seele",
+            "nurl",
+            "rtpo",
+        ];
+        let own = ["target", "random"];
+        let mut expected: Vec<&str> = published.into_iter().chain(own).collect();
+        let mut names = Method::NAMES.to_vec();
+        expected.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(names, expected);
+        // Each is a method of its own: no name is another's alias.
+        for (i, name) in names.iter().enumerate() {
+            let method = Method::preset(name, 500).unwrap();
+            for other in &names[..i] {
+                assert_ne!(
+                    Method::preset(other, 500).unwrap(),
+                    method,
+                    "{name} is {other}"
+                );
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod probe;
 mod retry;
+mod rounds;
 mod wrap;
 
 use rand::Rng;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use probe::{Ladder, LadderRung, ProbeThenDecide};
 pub use retry::{Retry, ZeroRewardRetry};
+pub use rounds::CurveRounds;
 pub use wrap::{Dropout, Mixed};
 
 use crate::{Amount, Error, Query, Result, Rounding, amount::uniform, error::within};

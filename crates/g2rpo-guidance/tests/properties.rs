@@ -160,6 +160,14 @@ fn controllers() -> impl Strategy<Value = (ControllerConfig, f64, f64)> {
             1.0
         )),
         Just((ControllerConfig::Random(Random::default()), 0.0, 1.0)),
+        (0.0..=1.0, 0.0..=1.0, 0.0..20.0).prop_map(|(target, decay, population)| {
+            let config = IrtConfig {
+                target,
+                decay,
+                population,
+            };
+            (ControllerConfig::Irt(config), 0.0, 1.0)
+        }),
         Just((
             ControllerConfig::Fixed {
                 amount: Amount::Tokens(7.5)

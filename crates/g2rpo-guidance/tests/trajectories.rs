@@ -2,7 +2,7 @@
 
 use g2rpo_guidance::{
     BinomialCosine, Bisection, BisectionConfig, ControllerConfig, Difficulty, DifficultyConfig,
-    ExampleId, Outcome, Query, StepFeedback,
+    ExampleId, Irt, IrtConfig, LengthController, Outcome, Query, ResponseCurve, StepFeedback,
 };
 use rand::SeedableRng;
 use serde::Deserialize;
@@ -13,6 +13,23 @@ struct Vectors {
     bisection: BisectionCase,
     difficulty: DifficultyCase,
     binomial_cosine: Vec<f64>,
+    response_curve: CurveCase,
+    irt: IrtCase,
+}
+
+#[derive(Deserialize)]
+struct CurveCase {
+    observations: Vec<Vec<(f64, f64, f64)>>,
+    points: Vec<f64>,
+    successes: Vec<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct IrtCase {
+    /// Task, fraction, rollouts and successes of each group of each step.
+    steps: Vec<Vec<(u64, f64, u64, u64)>>,
+    /// What tasks 0, 1 and 2 get after each step.
+    fractions: Vec<[f64; 3]>,
 }
 
 #[derive(Deserialize)]
@@ -157,5 +174,51 @@ fn the_binomial_probability_follows_its_cosine() {
             "step {}: expected {want}, got {got}",
             20 * i
         );
+    }
+}
+
+#[test]
+fn response_curves_follow_their_formula() {
+    let case = vectors().response_curve;
+    for (observations, successes) in case.observations.into_iter().zip(case.successes) {
+        let curve = ResponseCurve::fit(observations.iter().copied());
+        for (&x, want) in case.points.iter().zip(successes) {
+            let got = curve.success(x);
+            assert!(
+                close(got, want),
+                "{observations:?} at {x}: expected {want}, got {got}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_curve_of_each_task_follows_its_formula() {
+    let case = vectors().irt;
+    let mut irt = Irt::new(IrtConfig::default()).unwrap();
+    for (number, (groups, fractions)) in case.steps.into_iter().zip(case.fractions).enumerate() {
+        let mut feedback = StepFeedback::new(number as u64);
+        for (task, amount, n, successes) in groups {
+            for i in 0..n {
+                let success = i < successes;
+                let outcome = Outcome {
+                    guided: true,
+                    amount,
+                    guidance_tokens: 0,
+                    reward: f64::from(u8::from(success)),
+                    success,
+                };
+                feedback.record(ExampleId(task), &outcome);
+            }
+        }
+        irt.observe(&feedback);
+        for (task, want) in (0u64..).zip(fractions) {
+            let got = irt.fraction(ExampleId(task));
+            // The search for the fraction ends at 1e-6.
+            assert!(
+                (got - want).abs() < 2e-6,
+                "step {number}, task {task}: expected {want}, got {got}"
+            );
+        }
     }
 }

@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    All, AllButOne, Amount, BinomialCosine, Bisection, BisectionConfig, Cutter, Dropout, ExampleId,
-    Fixed, FixedFraction, Ladder, LadderRung, LengthController, Mixed, NoOne, PerBucket,
-    ProbeThenDecide, Random, Ratio, RatioConfig, Result, Schedule, Selector, Staged, Target,
-    TargetConfig, TokenCutter, UnitCutter, ZeroRewardRetry,
+    All, AllButOne, Amount, BinomialCosine, Bisection, BisectionConfig, CurveRounds, Cutter,
+    Dropout, ExampleId, Fixed, FixedFraction, Irt, IrtConfig, Ladder, LadderRung, LengthController,
+    Mixed, NoOne, PerBucket, ProbeThenDecide, Random, Ratio, RatioConfig, Result, Schedule,
+    Selector, Staged, Target, TargetConfig, TokenCutter, UnitCutter, ZeroRewardRetry,
 };
 
 /// A selector as data.
@@ -25,6 +25,8 @@ pub enum SelectorConfig {
     ZeroRewardRetry(ZeroRewardRetry),
     /// [`ProbeThenDecide`].
     ProbeThenDecide(ProbeThenDecide),
+    /// [`CurveRounds`].
+    CurveRounds(CurveRounds),
     /// [`Ladder`].
     Ladder {
         /// Its rungs.
@@ -52,6 +54,7 @@ impl SelectorConfig {
             Self::Mixed(fraction) => Box::new(Mixed(fraction)),
             Self::ZeroRewardRetry(selector) => Box::new(selector),
             Self::ProbeThenDecide(selector) => Box::new(selector),
+            Self::CurveRounds(selector) => Box::new(selector),
             Self::Ladder { rungs } => Box::new(Ladder(rungs)),
             Self::Dropout {
                 p,
@@ -91,6 +94,8 @@ pub enum ControllerConfig {
     TargetPerTask(TargetConfig),
     /// [`Bisection`].
     Bisection(BisectionConfig),
+    /// [`Irt`].
+    Irt(IrtConfig),
 }
 
 impl ControllerConfig {
@@ -126,6 +131,7 @@ impl ControllerConfig {
                 Box::new(PerBucket::new(Target::new(config)?, |id: ExampleId| id.0))
             }
             Self::Bisection(config) => Box::new(Bisection::new(config)?),
+            Self::Irt(config) => Box::new(Irt::new(config)?),
         })
     }
 }

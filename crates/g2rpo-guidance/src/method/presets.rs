@@ -1,11 +1,11 @@
 use super::{ControllerConfig, CutterConfig, Method, ScoreContext, SelectorConfig, TokenLoss};
 use crate::{
-    Amount, AmountUnit, BinomialCosine, BisectionConfig, FixedFraction, Ladder, Level, Placement,
-    Provenance, Random, RatioConfig, Retry, Rounding, Schedule, Shape, Snap, Staged, TargetConfig,
-    Unit, UnitCutter, ZeroRewardRetry,
+    Amount, AmountUnit, BinomialCosine, BisectionConfig, CurveRounds, FixedFraction, Ladder, Level,
+    Placement, ProbeThenDecide, Provenance, Random, RatioConfig, Retry, Rounding, Schedule, Shape,
+    Snap, Staged, TargetConfig, Unit, UnitCutter, ZeroRewardRetry,
 };
 
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 22] = [
     "grpo",
     "g2rpo-a",
     "g2rpo-a-released",
@@ -24,6 +24,9 @@ pub(super) const NAMES: [&str; 19] = [
     "pope",
     "r3",
     "sage",
+    "seele",
+    "nurl",
+    "rtpo",
     "random",
 ];
 
@@ -172,6 +175,34 @@ pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
             selector: retry(Retry::Group, (0..3).map(Level::Hint).collect()),
             provenance: Provenance::Own,
             placement: Placement::PromptHint,
+            ..plain()
+        },
+        "seele" => Method {
+            selector: SelectorConfig::CurveRounds(CurveRounds::default()),
+            placement: Placement::PromptHint,
+            ..plain()
+        },
+        // All but one get the abstract hint if the one without it fails.
+        "nurl" => Method {
+            selector: SelectorConfig::ProbeThenDecide(ProbeThenDecide {
+                probes: 1,
+                at_most: 0.0,
+                level: Level::Hint(0),
+            }),
+            provenance: Provenance::Own,
+            placement: Placement::PromptHint,
+            ..plain()
+        },
+        "rtpo" => Method {
+            selector: SelectorConfig::All,
+            controller: ControllerConfig::Schedule(Schedule {
+                shape: Shape::Linear,
+                start: 1.0,
+                end: 0.0,
+                steps,
+                after: None,
+                unit: AmountUnit::Fraction,
+            }),
             ..plain()
         },
         // Rules out that variety of lengths alone does it.
