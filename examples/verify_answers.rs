@@ -2,15 +2,25 @@
 //!
 //! `cargo run --example verify_answers` grades a handful of built-in strings;
 //! `cargo run --example verify_answers -- answers.jsonl` grades a file with one object per line:
-//! `{"response": "… \\boxed{5}", "reference": "5"}`, and `"verifier"`: `math` (the default),
-//! `gsm8k` or `choice`.
+//! `{"response": "… \\boxed{5}", "reference": "5"}`, and `"verifier"`: `math` (the default), `gsm8k`,
+//! `choice` or `code`. For `code` the response is Python, bare or in a fenced block, and the reference is the
+//! row of the data set that holds its tests, as JSON text: `HumanEval`, MBPP, APPS and others.
 
+use std::cell::OnceCell;
 use std::fs;
 
 use anyhow::Context;
-use g2rpo_verify::{Gsm8k, MathVerifier, MultipleChoice, Verifier};
+use g2rpo::verify::code::{CodeVerifier, PoolConfig, SandboxPool, main_if_requested};
+use g2rpo::verify::{Gsm8k, MathVerifier, MultipleChoice, Verifier};
 
-const BUILT_IN: [(&str, &str, &str); 14] = [
+/// A problem as `HumanEval` has them.
+const SMALLEST: &str = r#"{
+    "prompt": "def smallest(items):\n    \"\"\"The smallest item, or None without items.\"\"\"\n",
+    "entry_point": "smallest",
+    "test": "def check(candidate):\n    assert candidate([3, 1, 2]) == 1\n    assert candidate([]) is None\n"
+}"#;
+
+const BUILT_IN: [(&str, &str, &str); 20] = [
     ("math", "So the answer is $\\boxed{\\frac{1}{2}}$.", "0.5"),
     ("math", "\\boxed{(x+1)^2}", "x^2 + 2x + 1"),
     ("math", "First \\boxed{4}. No, it is \\boxed{5}.", "5"),
@@ -29,16 +39,37 @@ const BUILT_IN: [(&str, &str, &str); 14] = [
     ("gsm8k", "#### 5/6", "5"),
     ("choice", "The answer is (B) 12.", "B"),
     ("choice", "The answer is (A) or (B).", "B"),
+    ("code", "    return min(items, default=None)", SMALLEST),
+    ("code", "    return min(items)", SMALLEST),
+    ("code", "    while True: pass", SMALLEST),
+    (
+        "code",
+        "class Yes:\n    def __eq__(self, other): return True\ndef smallest(items): return Yes()",
+        SMALLEST,
+    ),
+    (
+        "code",
+        "    import os\n    os._exit(0)",
+        SMALLEST,
+    ),
+    (
+        "code",
+        "```python\ndef add(a, b):\n    return a + b\n```",
+        r#"["assert add(2, 3) == 5", "assert add('a', 'b') == 'ab'"]"#,
+    ),
 ];
 
 fn main() -> anyhow::Result<()> {
+    // Code runs in a process that a helper confines. With this line the program is its own helper.
+    main_if_requested();
+    let verifiers = Verifiers::default();
     println!(
         "{:<8} {:<52} {:<28} {:<30} verdict",
         "verifier", "response", "graded", "reference"
     );
     let Some(path) = std::env::args().nth(1) else {
         for (kind, response, reference) in BUILT_IN {
-            grade(kind, response, reference)?;
+            verifiers.grade(kind, response, reference)?;
         }
         return Ok(());
     };
@@ -57,7 +88,7 @@ fn main() -> anyhow::Result<()> {
                 .with_context(|| format!("{}: column {name:?} is missing or not a string", place()))
         };
         let kind = row["verifier"].as_str().unwrap_or("math");
-        let reward = grade(kind, column("response")?, column("reference")?).with_context(place)?;
+        let reward = verifiers.grade(kind, column("response")?, column("reference")?).with_context(place)?;
         right += usize::from(reward == Some(1.0));
         paid += usize::from(reward.is_some());
     }
@@ -65,22 +96,41 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn grade(kind: &str, response: &str, reference: &str) -> anyhow::Result<Option<f64>> {
-    let verifier: Box<dyn Verifier> = match kind {
-        "math" => Box::new(MathVerifier::default()),
-        "gsm8k" => Box::new(Gsm8k::default()),
-        "choice" => Box::new(MultipleChoice::default()),
-        other => anyhow::bail!("unknown verifier {other:?}; expected math, gsm8k or choice"),
-    };
-    let verdict = verifier.verify(response, reference);
-    let graded = verdict.span.clone().map_or("", |span| &response[span]);
-    println!(
-        "{kind:<8} {:<52} {:<28} {:<30} {verdict}",
-        short(response, 52),
-        short(graded, 28),
-        short(reference, 30)
-    );
-    Ok(verdict.reward())
+/// The verifiers, of which the one for code starts its sandboxes when it is first needed.
+#[derive(Default)]
+struct Verifiers {
+    code: OnceCell<CodeVerifier>,
+}
+
+impl Verifiers {
+    fn grade(&self, kind: &str, response: &str, reference: &str) -> anyhow::Result<Option<f64>> {
+        let verifier: &dyn Verifier = match kind {
+            "math" => &MathVerifier::default(),
+            "gsm8k" => &Gsm8k::default(),
+            "choice" => &MultipleChoice::default(),
+            "code" => self.code()?,
+            other => anyhow::bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code"),
+        };
+        let verdict = verifier.verify(response, reference);
+        let graded = verdict.span.clone().map_or("", |span| &response[span]);
+        println!(
+            "{kind:<8} {:<52} {:<28} {:<30} {verdict}",
+            short(response, 52),
+            short(graded, 28),
+            short(reference, 30)
+        );
+        Ok(verdict.reward())
+    }
+
+    fn code(&self) -> anyhow::Result<&CodeVerifier> {
+        if self.code.get().is_none() {
+            let pool = SandboxPool::new(&PoolConfig::default())?;
+            let level = pool.level().map_or("none", |level| level.name());
+            println!("sandbox: isolation {level}, {}", pool.python().display());
+            let _ = self.code.set(CodeVerifier::new(pool));
+        }
+        self.code.get().context("it was set above")
+    }
 }
 
 /// The end of a text, where answers are, on one line.

@@ -62,22 +62,23 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Sends one message to the confined process and waits for its answer.
+    /// Sends one message to the confined process and waits for its answer, for as long as `patience`,
+    /// which the helper counts so that an overloaded or suspended machine does not use it up.
     ///
     /// # Errors
     /// [`SandboxError::Setup`] when the isolation cannot be set up, [`SandboxError::Deadline`] when
     /// no answer came in time (then everything inside was killed), [`SandboxError::Ended`] when the
     /// process ended. After these the next request starts a fresh process. After
     /// [`SandboxError::HelperDied`] the sandbox is of no more use.
-    pub fn request(&mut self, message: &[u8], deadline: Duration) -> Result<Vec<u8>, SandboxError> {
-        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.send(|to| wire::write_request(to, deadline_ms, message))?;
+    pub fn request(&mut self, message: &[u8], patience: Duration) -> Result<Vec<u8>, SandboxError> {
+        let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        self.send(|to| wire::write_request(to, patience_ms, message))?;
         let (kind, body) = wire::read_reply(&mut self.replies).map_err(died)?;
         let text = || String::from_utf8_lossy(&body).into_owned();
         match kind {
             ReplyKind::Answer => Ok(body),
             ReplyKind::Ended => Err(SandboxError::Ended(text())),
-            ReplyKind::Deadline => Err(SandboxError::Deadline(deadline)),
+            ReplyKind::Deadline => Err(SandboxError::Deadline(patience)),
             ReplyKind::Protocol => Err(SandboxError::Protocol(text())),
             ReplyKind::Setup => Err(self.setup_error(&body)),
         }

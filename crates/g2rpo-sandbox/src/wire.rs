@@ -16,7 +16,7 @@ pub(crate) enum ReplyKind {
     Answer = 0,
     /// The process ended; the body says how.
     Ended = 1,
-    /// The deadline passed.
+    /// No answer came in time.
     Deadline = 2,
     /// The isolation could not be set up; the body is a [`SetupFailure`] as JSON.
     Setup = 3,
@@ -53,9 +53,9 @@ pub(crate) fn write_block(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(&message)
 }
 
-pub(crate) fn write_request(to: &mut impl Write, deadline_ms: u32, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_request(to: &mut impl Write, patience_ms: u32, bytes: &[u8]) -> io::Result<()> {
     let mut message = Vec::with_capacity(8 + bytes.len());
-    message.extend_from_slice(&deadline_ms.to_le_bytes());
+    message.extend_from_slice(&patience_ms.to_le_bytes());
     message.extend_from_slice(&length(bytes)?.to_le_bytes());
     message.extend_from_slice(bytes);
     to.write_all(&message)
@@ -80,8 +80,8 @@ pub(crate) fn read_block(from: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 pub(crate) fn read_request(from: &mut impl Read) -> io::Result<(u32, Vec<u8>)> {
-    let deadline_ms = read_u32(from)?;
-    Ok((deadline_ms, read_block(from)?))
+    let patience_ms = read_u32(from)?;
+    Ok((patience_ms, read_block(from)?))
 }
 
 pub(crate) fn read_reply(from: &mut impl Read) -> io::Result<(ReplyKind, Vec<u8>)> {

@@ -10,6 +10,9 @@
 //! * [`MathVerifier`]: answers in LaTeX and plain text, found by an [`Extraction`] policy.
 //! * [`MultipleChoice`]: the letter of an option.
 //! * [`RewardFn`] and [`WeightedReward`]: shaping terms and their weighted sum.
+//!
+//! What counts as the same answer, and what is refused and why: `docs/verify.md` in the repository.
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod calculator;

@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::start::Confined;
 use super::sys;
@@ -16,13 +16,17 @@ pub(super) enum Exchange {
     CallerGone,
 }
 
+/// How long the helper sleeps at most. A sleep that took longer than twice that counts as twice, so that a
+/// machine that is overloaded, or was suspended, does not use up the patience.
+const TICK: Duration = Duration::from_millis(100);
+
 /// Writes the message to the confined process and reads one answer, each behind a 32-bit length.
 ///
-/// Never blocks beyond the deadline, and gives up at once when the caller goes away.
+/// Never waits longer than `patience`, counted in ticks, and gives up at once when the caller goes away.
 pub(super) fn exchange(
     process: &mut Confined,
     message: &[u8],
-    deadline: Instant,
+    patience: Duration,
     caller: &File,
     reply_bytes: usize,
 ) -> Exchange {
@@ -34,6 +38,7 @@ pub(super) fn exchange(
     outgoing.extend_from_slice(message);
     let mut sent = 0;
     let mut incoming = Vec::new();
+    let mut waited = Duration::ZERO;
     loop {
         if let Some(wanted) = wanted(&incoming) {
             if wanted > reply_bytes {
@@ -48,25 +53,24 @@ pub(super) fn exchange(
                 };
             }
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if waited >= patience {
             return Exchange::Deadline;
         }
-        // Rounded up: waking just before the deadline would spin.
-        let timeout_ms = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
         let writing = if sent < outgoing.len() {
             libc::POLLOUT
         } else {
             0
         };
+        let began = Instant::now();
         let ready = sys::poll(
             [
                 (process.answers.as_fd(), libc::POLLIN),
                 (process.messages.as_fd(), writing),
                 (caller.as_fd(), libc::POLLIN),
             ],
-            timeout_ms,
+            TICK.as_millis() as i32,
         );
+        waited += began.elapsed().min(2 * TICK);
         let Ok([answers, messages, from_caller]) = ready else {
             return Exchange::Ended;
         };

@@ -47,9 +47,9 @@ fn serve() -> io::Result<()> {
     };
     let spec: Spec = serde_json::from_slice(&spec)?;
     let mut confined = None;
-    while let Some((deadline_ms, message)) = until_closed(wire::read_request(&mut requests))? {
-        let deadline = Instant::now() + Duration::from_millis(deadline_ms.into());
-        let (kind, body) = answer(&mut confined, &spec, &message, deadline, &requests);
+    while let Some((patience_ms, message)) = until_closed(wire::read_request(&mut requests))? {
+        let patience = Duration::from_millis(patience_ms.into());
+        let (kind, body) = answer(&mut confined, &spec, &message, patience, &requests);
         if kind != ReplyKind::Answer {
             kill_everything(&mut confined);
         }
@@ -72,7 +72,7 @@ fn answer(
     confined: &mut Option<Confined>,
     spec: &Spec,
     message: &[u8],
-    deadline: Instant,
+    patience: Duration,
     caller: &File,
 ) -> (ReplyKind, Vec<u8>) {
     let process = match confined {
@@ -85,7 +85,7 @@ fn answer(
             }
         },
     };
-    match exchange::exchange(process, message, deadline, caller, spec.reply_bytes) {
+    match exchange::exchange(process, message, patience, caller, spec.reply_bytes) {
         Exchange::Answer(bytes) => (ReplyKind::Answer, bytes),
         Exchange::Deadline => (ReplyKind::Deadline, Vec::new()),
         Exchange::Ended => (ReplyKind::Ended, process.last_words().into_bytes()),

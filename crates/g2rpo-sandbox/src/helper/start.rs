@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::exchange::{Exchange, exchange};
 use super::{confine, sys};
@@ -78,8 +78,7 @@ pub(super) fn start(spec: &Spec, caller: &File) -> Result<Confined, SetupFailure
         _ => Entry::Stay,
     };
     let mut confined = spawn(spec, entry)?;
-    let deadline = Instant::now() + START;
-    let answer = exchange(&mut confined, &spec.greeting, deadline, caller, 1 << 16);
+    let answer = exchange(&mut confined, &spec.greeting, START, caller, 1 << 16);
     if let Exchange::Answer(_) = answer {
         return Ok(confined);
     }

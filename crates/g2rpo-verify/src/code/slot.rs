@@ -9,6 +9,9 @@ use super::frame::{Frame, FrameError};
 use super::job::{Failure, JudgeProgram, Limits};
 use super::value::{Int, Value};
 
+/// A test that got this share of a core, or a larger one, was waiting for it and not idle. A sixteenth is what a
+/// process gets on two cores that some thirty others compete for.
+const STRETCH: u32 = 16;
 /// How long after a test's own deadline the helper waits before it kills the whole sandbox. Long: it
 /// is only needed when the runner could not end the test, and a loaded machine makes the runner late.
 const GRACE: Duration = Duration::from_secs(15);
@@ -24,6 +27,7 @@ pub(super) struct Slot {
     // What is open: re-sent when the sandbox had to start afresh.
     open: Option<Vec<u8>>,
     fresh: bool,
+    spent: Duration,
 }
 
 /// What became of a test process.
@@ -55,7 +59,18 @@ impl Slot {
             limits,
             open: None,
             fresh: true,
+            spent: Duration::ZERO,
         }
+    }
+
+    /// The time that all tests so far are the reason for: CPU time or idling, but no waiting for a core.
+    pub(super) const fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Puts other limits on what is opened from now on; returns those so far.
+    pub(super) const fn replace_limits(&mut self, limits: Limits) -> Limits {
+        std::mem::replace(&mut self.limits, limits)
     }
 
     /// Begins a completion whose code is `source`. Ends the one before.
@@ -69,14 +84,14 @@ impl Slot {
     }
 
     fn open_with(&mut self, source: &str, result_bytes: usize) -> Result<(), SandboxError> {
-        let cpu = self.limits.cpu.as_millis().div_ceil(1000).max(1);
         let number = |n: usize| Value::Int(Int::from(n as u64));
         let message = request(
             "open",
             vec![
                 source.into(),
-                Value::Int(Int::from(u64::try_from(cpu).unwrap_or(u64::MAX))),
+                Value::Float(self.limits.cpu.as_secs_f64()),
                 Value::Float(self.limits.wall.as_secs_f64()),
+                Value::Int(Int::from(u64::from(STRETCH))),
                 number(self.limits.output_bytes),
                 number(result_bytes),
             ],
@@ -155,24 +170,31 @@ impl Slot {
         match self.send(&request(name, arguments)) {
             // The runner kills a test at its deadline. When it could not even do that, the test
             // is what kept it from it.
-            Err(SandboxError::Deadline(_)) => Ok(Report {
-                how: How::OutOfTime,
-                data: Vec::new(),
-            }),
+            Err(SandboxError::Deadline(patience)) => {
+                self.spent += patience;
+                Ok(Report {
+                    how: How::OutOfTime,
+                    data: Vec::new(),
+                })
+            }
             Err(error) => Err(error),
-            Ok(report) => read_report(report),
+            Ok(report) => {
+                let (report, spent) = read_report(report)?;
+                self.spent += spent;
+                Ok(report)
+            }
         }
     }
 
     fn send(&mut self, message: &[u8]) -> Result<Vec<u8>, SandboxError> {
-        let deadline = self.limits.wall + GRACE;
+        let patience = self.limits.wall + STRETCH * self.limits.cpu + GRACE;
         let sandbox = match &mut self.sandbox {
             Some(sandbox) => sandbox,
             None => self
                 .sandbox
                 .insert(Sandbox::start(&self.helper, &self.spec)?),
         };
-        let answer = sandbox.request(message, deadline);
+        let answer = sandbox.request(message, patience);
         if let Err(error) = &answer {
             self.fresh = true;
             if matches!(error, SandboxError::HelperDied(_)) {
@@ -205,17 +227,24 @@ fn request(name: &str, arguments: Vec<Value>) -> Vec<u8> {
     Value::List(items).encode()
 }
 
-/// `(how, detail, cpu_ms, data)`, written by the driver's trusted part.
-fn read_report(bytes: Vec<u8>) -> Result<Report, SandboxError> {
+/// `(how, detail, milliseconds spent, data)`, written by the driver's trusted part.
+fn read_report(bytes: Vec<u8>) -> Result<(Report, Duration), SandboxError> {
     let malformed = || SandboxError::Protocol("the driver's report".to_owned());
     let Ok(Value::Tuple(items)) = Value::decode(&bytes) else {
         return Err(malformed());
     };
-    let Ok([Value::Str(how), Value::Int(detail), _, Value::Bytes(data)]) =
-        <[Value; 4]>::try_from(items)
+    let Ok(
+        [
+            Value::Str(how),
+            Value::Int(detail),
+            Value::Int(spent),
+            Value::Bytes(data),
+        ],
+    ) = <[Value; 4]>::try_from(items)
     else {
         return Err(malformed());
     };
+    let spent = u64::from_str_radix(spent.as_str(), 16).map_err(|_| malformed())?;
     let detail = i32::from_str_radix(detail.as_str(), 16).map_err(|_| malformed())?;
     let how = match how.as_str() {
         "done" => How::Done,
@@ -227,5 +256,5 @@ fn read_report(bytes: Vec<u8>) -> Result<Report, SandboxError> {
         "extra" => How::Extra,
         _ => return Err(malformed()),
     };
-    Ok(Report { how, data })
+    Ok((Report { how, data }, Duration::from_millis(spent)))
 }

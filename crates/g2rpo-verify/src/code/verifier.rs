@@ -2,7 +2,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use super::extract::CodeExtraction;
 use super::job::{Failure, Limits, Observation, Request};
@@ -178,15 +177,15 @@ impl CodeVerifier {
             Backend::Local(pool) => {
                 let sandbox =
                     |error: g2rpo_sandbox::SandboxError| Fault::Sandbox(error.to_string());
-                let began = Instant::now();
                 let mut lease = pool.worker();
                 let worker = lease.get();
                 // A sandbox that ended while it was idle says so once.
                 if worker.solution.open(program).is_err() {
                     worker.solution.open(program).map_err(sandbox)?;
                 }
+                let before = worker.spent();
                 for case in cases {
-                    let observed = if began.elapsed() > pool.limits().completion {
+                    let observed = if worker.spent() - before > pool.limits().completion {
                         Observation::Failed(Failure::OutOfTime)
                     } else {
                         worker.run(&case.request).map_err(sandbox)?

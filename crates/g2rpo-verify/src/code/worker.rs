@@ -1,5 +1,7 @@
 //! One worker: a sandbox for the code under test and, where tests are programs, one for them.
 
+use std::time::Duration;
+
 use g2rpo_sandbox::SandboxError;
 
 use super::frame::Frame;
@@ -31,6 +33,11 @@ pub(super) struct ConvertedCall {
 }
 
 impl Worker {
+    /// See [`Slot::spent`].
+    pub(super) fn spent(&self) -> Duration {
+        self.solution.spent() + self.judge.spent()
+    }
+
     /// Runs one request against the open completion.
     pub(super) fn run(&mut self, request: &Request) -> Result<Observation, SandboxError> {
         match request {

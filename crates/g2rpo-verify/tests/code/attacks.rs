@@ -24,6 +24,11 @@ const OTHER_USER: u32 = 54_321;
 /// The users of the sandboxes that are looked for afterwards; no other test has the same.
 const FIRST_UID: u32 = 55_321;
 
+/// CPU and idle time for attacks that end by themselves, which get the time to succeed, and for those that
+/// do not.
+const PATIENT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+const HASTY: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(400));
+
 #[derive(PartialEq)]
 enum Kind {
     Hack,
@@ -118,11 +123,11 @@ impl Drop for Place {
     }
 }
 
-fn attacked(isolation: Isolation, wall: Duration) -> PoolConfig {
+fn attacked(isolation: Isolation, cpu: Duration, wall: Duration) -> PoolConfig {
     PoolConfig {
         workers: 4,
         limits: Limits {
-            cpu: Duration::from_secs(2),
+            cpu,
             wall,
             process: ProcessLimits {
                 // Bombs end sooner.
@@ -135,12 +140,11 @@ fn attacked(isolation: Isolation, wall: Duration) -> PoolConfig {
     }
 }
 
-/// Attacks that end by themselves get time to succeed; those that do not are ended soon.
 fn run_all(level: Level, place: &Place) {
-    for (hangs, wall) in [(false, 10_000), (true, 500)] {
+    for (hangs, cpu, wall) in [(false, PATIENT.0, PATIENT.1), (true, HASTY.0, HASTY.1)] {
         let config = PoolConfig {
             first_uid: Some(FIRST_UID),
-            ..attacked(Isolation::Require(level), Duration::from_millis(wall))
+            ..attacked(Isolation::Require(level), cpu, wall)
         };
         let pool = match SandboxPool::new(&config) {
             Ok(pool) => pool,
@@ -234,9 +238,8 @@ fn controlled_escapes_work_without_a_sandbox() {
         return;
     }
     let place = Place::new("control");
-    let verifier = CodeVerifier::new(
-        SandboxPool::new(&attacked(Isolation::UnsafeNone, Duration::from_secs(10))).unwrap(),
-    );
+    let config = attacked(Isolation::UnsafeNone, PATIENT.0, PATIENT.1);
+    let verifier = CodeVerifier::new(SandboxPool::new(&config).unwrap());
     for attack in attacks() {
         if attack.has_control && attack.kind == Kind::Escape {
             let verdict = verifier.verify(&attack.response(), &attack.reference(&place.0));
@@ -248,7 +251,7 @@ fn controlled_escapes_work_without_a_sandbox() {
 /// Hacks marked so pass where solution and tests share a process.
 #[test]
 fn controlled_hacks_pass_a_naive_grader() {
-    let pool = SandboxPool::new(&attacked(Isolation::Auto, Duration::from_secs(10))).unwrap();
+    let pool = SandboxPool::new(&attacked(Isolation::Auto, PATIENT.0, PATIENT.1)).unwrap();
     for attack in attacks() {
         if attack.has_control && attack.kind == Kind::Hack {
             let test = attack.test(Path::new("/"));

@@ -145,11 +145,10 @@ fn asserts_that_are_programs_run_apart_from_the_solution() {
     let liar = "class A(float):\n    def __abs__(self): return 0\ndef root(x): return A(1)";
     assert_eq!(outcome(liar, tests), Outcome::Incorrect(first));
     let looping = "def root(x):\n    while True: pass";
-    // On a busy machine the kernel's limit on processor time, which kills, may come first.
-    assert!(matches!(
+    assert_eq!(
         outcome(looping, tests),
-        Outcome::Incorrect(Incorrect::Timeout { .. } | Incorrect::Crashed { .. })
-    ));
+        Outcome::Incorrect(Incorrect::Timeout { index: Some(0) })
+    );
     assert_eq!(
         outcome("x = 1", tests),
         Outcome::Incorrect(Incorrect::MissingFunction)

@@ -1,13 +1,21 @@
 """Pipes, limits and the last filter: what every process that runs tests goes through."""
 
 import ctypes
+import math
 import os
-import random
 import resource
 import select
 import signal
 import sys
 import time
+
+# After each fork `random` would seed itself anew and `threading` look for threads, which together cost a
+# third of the fork. Nothing here is forked with threads, and each test is given its seed.
+_register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+import random
+import threading
+
+os.register_at_fork = _register
 
 # Set by the helper: results go to 3, requests come from 4. A test process has the same numbers for
 # its own pipes.
@@ -57,6 +65,9 @@ def write_frame(kind, data=b""):
 def confine(pipes, parent, cpu_seconds, filters):
     """Turns a fresh fork into a test process: its descriptors, its limits, and no way back.
 
+    The runner ends the process when its CPU clock reaches `cpu_seconds`. The kernel's own limit, which
+    counts in ticks and so may run ahead of that clock, stands behind it.
+
     `pipes` says which descriptor gets which number. In the parent 0 and 1 are /dev/null and 3 and 4
     are its own pipes, so no descriptor here has a number that is given out.
     """
@@ -67,10 +78,9 @@ def confine(pipes, parent, cpu_seconds, filters):
     if RESULTS not in pipes.values():
         os.close(RESULTS)
     die_with(parent)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    seconds = math.ceil(cpu_seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds + 1, seconds + 2))
     random.seed(0)
-    if filters:
-        _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     for program in filters:
         _install(program)
 
@@ -99,15 +109,29 @@ def _prctl(option, first, second=0):
         raise OSError(ctypes.get_errno(), "prctl %d" % option)
 
 
-class Watched:
-    """A test process seen from its parent: collects what it writes, and ends it in time."""
+# How often the clocks of a running test are looked at, in seconds.
+TICK = 0.05
 
-    def __init__(self, pid, output, deadline, cpu_seconds, limit):
+
+class Watched:
+    """A test process seen from its parent: collects what it writes, and ends it in time.
+
+    Two budgets. `cpu_seconds` is for the process's own CPU clock. `wall_seconds` is for the time that it
+    spends idle: the time waited for it less `stretch` times its CPU time, in ticks, of which one that
+    came late counts as two. So a test that has to wait for a core on a loaded machine, or through a
+    pause of all of it, is not taken for one that sleeps.
+    """
+
+    def __init__(self, pid, output, cpu_seconds, wall_seconds, stretch, limit):
         self.pid = pid
         self.output = output
-        self.deadline = deadline
         self.cpu_seconds = cpu_seconds
+        self.wall_seconds = wall_seconds
+        self.stretch = stretch
         self.limit = limit
+        self.waited = 0.0
+        self.looked = 0.0
+        self.charged = 0.0
         self.poll = select.poll()
         self.poll.register(output, select.POLLIN)
 
@@ -124,7 +148,7 @@ class Watched:
 
         data, stopped = self._read(complete)
         if stopped == "complete":
-            return ("frame", 0, 0, bytes(data))
+            return ("frame", 0, self._charge(self._cpu()), bytes(data))
         return self._end(stopped, data)
 
     def is_silent(self):
@@ -135,11 +159,15 @@ class Watched:
 
     def _read(self, complete):
         data = bytearray()
+        began = time.monotonic()
         while not complete(data):
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                return data, "time"
-            if not self.poll.poll(left * 1000 + 1):
+            is_ready = self.poll.poll(1000 * TICK)
+            now = time.monotonic()
+            stopped = self._pass_time(now - began)
+            began = now
+            if stopped:
+                return data, stopped
+            if not is_ready:
                 continue
             piece = os.read(self.output, 1 << 16)
             if not piece:
@@ -149,19 +177,47 @@ class Watched:
                 return data, "output"
         return data, "complete"
 
+    def _pass_time(self, seconds):
+        """Notes that time passed; returns which budget is used up, if one is."""
+        self.waited += min(seconds, 2 * TICK)
+        if self.waited - self.looked < TICK:
+            return None
+        self.looked = self.waited
+        cpu = self._cpu()
+        if cpu >= self.cpu_seconds:
+            return "cpu"
+        if self.waited - self.stretch * cpu >= self.wall_seconds:
+            return "time"
+        return None
+
+    def _cpu(self):
+        """Seconds on the process's CPU clock, whose number is that of clock_getcpuclockid(3)."""
+        try:
+            return time.clock_gettime((~self.pid << 3) | 2)
+        except OSError:
+            return 0.0
+
+    def _charge(self, cpu):
+        """Milliseconds since the last report that the process itself is the reason for: CPU or idle."""
+        total = max(cpu, self.waited - self.stretch * cpu)
+        charge = max(total - self.charged, 0.0)
+        self.charged = total
+        return int(1000 * charge)
+
     def _end(self, stopped, data):
         status = None
         if stopped == "end":
             # It closed the pipe; it may use the rest of its time to end.
             pause = 0.0001
-            while status is None and time.monotonic() < self.deadline:
+            while stopped == "end":
                 pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-                if pid == 0:
-                    status = None
-                    time.sleep(pause)
-                    pause = min(2 * pause, 0.02)
-            if status is None:
-                stopped = "time"
+                if pid != 0:
+                    break
+                status = None
+                began = time.monotonic()
+                time.sleep(pause)
+                stopped = self._pass_time(time.monotonic() - began) or stopped
+                pause = min(2 * pause, 0.02)
         if status is None:
             try:
                 os.kill(self.pid, signal.SIGKILL)
@@ -170,16 +226,18 @@ class Watched:
             _, status, usage = os.wait4(self.pid, 0)
         os.close(self.output)
         cpu = usage.ru_utime + usage.ru_stime
-        cpu_ms = int(1000 * cpu)
-        if stopped in ("time", "output", "killed"):
-            return (stopped, 0, cpu_ms, bytes(data[: self.limit]))
+        charge = self._charge(cpu)
+        if stopped != "end":
+            return (stopped, 0, charge, bytes(data[: self.limit]))
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            # The kernel kills at the limit, and counts in ticks.
-            if number in (signal.SIGKILL, signal.SIGXCPU) and cpu >= self.cpu_seconds - 0.1:
-                return ("cpu", number, cpu_ms, bytes(data))
-            return ("signal", number, cpu_ms, bytes(data))
-        return ("exit", os.WEXITSTATUS(status), cpu_ms, bytes(data))
+            # Nobody else sends SIGXCPU. SIGKILL after so much CPU time is the kernel's hard limit, and
+            # otherwise the kernel's way out when memory runs short.
+            at_limit = number == signal.SIGKILL and cpu >= self.cpu_seconds / 2
+            if number == signal.SIGXCPU or at_limit:
+                return ("cpu", number, charge, bytes(data))
+            return ("signal", number, charge, bytes(data))
+        return ("exit", os.WEXITSTATUS(status), charge, bytes(data))
 
 
 def _content(data):
