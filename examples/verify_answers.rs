@@ -47,11 +47,7 @@ const BUILT_IN: [(&str, &str, &str); 20] = [
         "class Yes:\n    def __eq__(self, other): return True\ndef smallest(items): return Yes()",
         SMALLEST,
     ),
-    (
-        "code",
-        "    import os\n    os._exit(0)",
-        SMALLEST,
-    ),
+    ("code", "    import os\n    os._exit(0)", SMALLEST),
     (
         "code",
         "```python\ndef add(a, b):\n    return a + b\n```",
@@ -88,7 +84,9 @@ fn main() -> anyhow::Result<()> {
                 .with_context(|| format!("{}: column {name:?} is missing or not a string", place()))
         };
         let kind = row["verifier"].as_str().unwrap_or("math");
-        let reward = verifiers.grade(kind, column("response")?, column("reference")?).with_context(place)?;
+        let reward = verifiers
+            .grade(kind, column("response")?, column("reference")?)
+            .with_context(place)?;
         right += usize::from(reward == Some(1.0));
         paid += usize::from(reward.is_some());
     }
@@ -109,7 +107,9 @@ impl Verifiers {
             "gsm8k" => &Gsm8k::default(),
             "choice" => &MultipleChoice::default(),
             "code" => self.code()?,
-            other => anyhow::bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code"),
+            other => {
+                anyhow::bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code")
+            }
         };
         let verdict = verifier.verify(response, reference);
         let graded = verdict.span.clone().map_or("", |span| &response[span]);
