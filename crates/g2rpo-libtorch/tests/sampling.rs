@@ -13,12 +13,16 @@ use tch::{Device, Kind, Tensor};
 const LOGP_TOLERANCE: f32 = 1e-5;
 
 fn decoder() -> Decoder {
+    decoder_of(Kind::Float)
+}
+
+fn decoder_of(kind: Kind) -> Decoder {
     // Threads that wait for one another cost more than tiny matrices gain from them.
     tch::set_num_threads(1);
     let mut config = DecoderConfig::tiny_qwen3(120, 32, 2, 4, 2);
     // Wide enough that distributions are far from uniform.
     config.initializer_range = 0.2;
-    let parameters = init_parameters(&config, 5, Kind::Float, Device::Cpu).unwrap();
+    let parameters = init_parameters(&config, 5, kind, Device::Cpu).unwrap();
     Decoder::new(&config, &parameters).unwrap()
 }
 
@@ -112,9 +116,20 @@ fn assert_same(
     excused.0 += 1;
 }
 
+/// In f32 decoding runs in the code for host memory.
 #[test]
 fn a_rollout_does_not_depend_on_its_company() {
-    let decoder = decoder();
+    alone_and_together(Kind::Float);
+}
+
+/// In f64 it runs in the code for any device.
+#[test]
+fn a_rollout_does_not_depend_on_its_company_on_a_device() {
+    alone_and_together(Kind::Double);
+}
+
+fn alone_and_together(kind: Kind) {
+    let decoder = decoder_of(kind);
     let (requests, params) = (requests(), params());
     let mut engine = TorchEngine::new(&decoder);
     let together = engine.generate(&requests, &params).unwrap();

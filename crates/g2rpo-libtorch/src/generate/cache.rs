@@ -3,12 +3,11 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Doing;
 use crate::{DecoderConfig, Result};
 
-/// Keys and values of the rows being generated, allocated once.
+/// Keys and values of the positions that rows have generated, allocated once.
 ///
-/// Rows are aligned on the right: all of them write the next position into the same column, and a
-/// row that started later or had a shorter prompt begins at a later column. What lies before a
-/// row's start is masked. So a step writes one column for all rows with one copy, whatever their
-/// lengths.
+/// All rows write the next position into the same column, and a row that joined later begins at a
+/// later column; what lies before its start is masked. So a step writes one column for all rows
+/// with one copy, whatever their lengths.
 #[derive(Debug)]
 pub(super) struct KvCache {
     /// Per layer keys and values, `[rows, kv_heads, capacity, head_dim]`.
@@ -22,13 +21,6 @@ pub(super) struct KvCache {
     capacity: i64,
 }
 
-/// Keys and values of freshly computed contexts, from which rows of the cache are filled.
-#[derive(Debug)]
-pub(super) struct Store {
-    /// Per layer keys and values, `[positions, kv_heads, head_dim]`.
-    pub(super) layers: Vec<(Tensor, Tensor)>,
-}
-
 /// Bytes that one position of one row takes in all layers.
 pub(super) fn bytes_per_position(config: &DecoderConfig, kind: Kind) -> usize {
     2 * config.num_hidden_layers
@@ -38,13 +30,11 @@ pub(super) fn bytes_per_position(config: &DecoderConfig, kind: Kind) -> usize {
 }
 
 impl KvCache {
-    /// Room for `rows` rows of at most `capacity` positions; the first position that all rows
-    /// write together is `first_column`, so no context may be longer than that.
+    /// Room for `rows` rows of at most `capacity` positions.
     pub(super) fn new(
         config: &DecoderConfig,
         rows: usize,
         capacity: usize,
-        first_column: usize,
         kind: Kind,
         device: Device,
     ) -> Result<Self> {
@@ -65,16 +55,11 @@ impl KvCache {
             })?;
         Ok(Self {
             layers,
-            mask: Tensor::f_zeros([rows as i64, 1, 1, capacity as i64], (kind, device))?,
+            mask: Tensor::f_zeros([rows as i64, 1, 1, capacity as i64], (Kind::Float, device))?,
             starts: Vec::with_capacity(rows),
-            column: first_column as i64,
+            column: 0,
             capacity: capacity as i64,
         })
-    }
-
-    /// Number of rows in use.
-    pub(super) fn n_rows(&self) -> usize {
-        self.starts.len()
     }
 
     /// Whether every column is taken; [`shift`](Self::shift) then makes room.
@@ -87,51 +72,29 @@ impl KvCache {
         self.column - self.starts.iter().min().copied().unwrap_or(self.column)
     }
 
-    /// Adds rows whose keys and values are positions of the store: one list of positions per row.
-    pub(super) fn add_rows(&mut self, store: &Store, rows: &[Vec<i64>]) -> Result<()> {
-        let (first, n) = (self.starts.len() as i64, rows.len() as i64);
-        let span = rows.iter().map(Vec::len).max().unwrap_or(0) as i64;
-        let mut index = Vec::with_capacity((n * span) as usize);
-        for row in rows {
-            // Columns before a row's start are masked, so any position may stand there.
-            index.resize(index.len() + span as usize - row.len(), 0);
-            index.extend_from_slice(row);
-            self.starts.push(self.column - row.len() as i64);
-        }
-        let index = Tensor::f_from_slice(&index)?.f_to_device(self.mask.device())?;
-        for ((k, v), (k_store, v_store)) in self.layers.iter().zip(&store.layers) {
-            for (cache, store) in [(k, k_store), (v, v_store)] {
-                let (_, heads, d) = store.size3()?;
-                let new = store
-                    .f_index_select(0, &index)?
-                    .f_view([n, span, heads, d])?
-                    .f_transpose(1, 2)?;
-                cache
-                    .f_narrow(0, first, n)?
-                    .f_narrow(2, self.column - span, span)?
-                    .f_copy_(&new)?;
-            }
-        }
-        self.write_mask(first)
+    /// Adds rows that have no position yet.
+    pub(super) fn add_rows(&mut self, n: usize) -> Result<()> {
+        let first = self.starts.len();
+        self.starts.resize(first + n, self.column);
+        self.write_mask(first as i64)
     }
 
-    /// Drops rows, given in ascending order. The last rows take the places of those dropped;
-    /// returns the pairs `(from, to)` of these moves.
-    pub(super) fn remove_rows(&mut self, gone: &[usize]) -> Result<Vec<(usize, usize)>> {
-        let left = self.starts.len() - gone.len();
-        let holes = gone.iter().copied().filter(|&row| row < left);
-        let movers = (left..self.starts.len()).filter(|row| gone.binary_search(row).is_err());
-        let moves: Vec<(usize, usize)> = movers.zip(holes).collect();
+    /// Leaves the rows that `order` names, in its order: row `i` is then what row `order[i]` was.
+    /// No row may move to a place that a row which is kept had before.
+    pub(super) fn keep_rows(&mut self, order: &[usize]) -> Result<()> {
+        let moves: Vec<(usize, usize)> = (order.iter().copied().enumerate())
+            .filter(|(to, from)| to != from)
+            .collect();
         if !moves.is_empty() {
             let ids = |pick: fn(&(usize, usize)) -> usize| -> Result<Tensor> {
                 let ids: Vec<i64> = moves.iter().map(|m| pick(m) as i64).collect();
                 Ok(Tensor::f_from_slice(&ids)?.f_to_device(self.mask.device())?)
             };
-            let (from, to) = (ids(|m| m.0)?, ids(|m| m.1)?);
-            for &(from, to) in &moves {
+            let (to, from) = (ids(|m| m.0)?, ids(|m| m.1)?);
+            for &(to, from) in &moves {
                 self.starts[to] = self.starts[from];
             }
-            let first = moves.iter().map(|m| self.starts[m.1]).min().unwrap_or(0);
+            let first = moves.iter().map(|m| self.starts[m.0]).min().unwrap_or(0);
             let columns = self.column - first;
             for cache in self.layers.iter().flat_map(|(k, v)| [k, v]) {
                 let mut used = cache.f_narrow(2, first, columns)?;
@@ -141,16 +104,14 @@ impl KvCache {
             let moved = self.mask.f_index_select(0, &from)?;
             let _ = self.mask.f_index_copy_(0, &to, &moved)?;
         }
-        self.starts.truncate(left);
-        Ok(moves)
+        self.starts.truncate(order.len());
+        Ok(())
     }
 
-    /// Moves all rows to the left as far as they go, but keeps `reserve` columns before the next
-    /// free one, for a context of that length that is still to come.
-    pub(super) fn shift(&mut self, reserve: usize) -> Result<()> {
+    /// Moves all rows to the left as far as they go.
+    pub(super) fn shift(&mut self) -> Result<()> {
         let span = self.longest();
-        let column = span.max(reserve as i64);
-        let by = self.column - column;
+        let by = self.column - span;
         if by <= 0 {
             return Ok(());
         }
@@ -161,12 +122,12 @@ impl KvCache {
             let source = used.f_narrow(2, self.column - span, span)?;
             let mut copy = source.f_empty_like()?;
             copy.f_copy_(&source)?;
-            used.f_narrow(2, column - span, span)?.f_copy_(&copy)?;
+            used.f_narrow(2, 0, span)?.f_copy_(&copy)?;
         }
         for start in &mut self.starts {
             *start -= by;
         }
-        self.column = column;
+        self.column = span;
         self.write_mask(0)
     }
 
@@ -237,30 +198,19 @@ pub(super) struct Step {
 mod tests {
     use super::*;
 
-    /// A cache of one layer with one head of width 2 whose position p of row r holds 10r + p.
-    fn cache(rows: &[usize], capacity: usize, column: usize) -> KvCache {
+    /// A cache of one layer with one head of width 2, without rows.
+    fn cache(capacity: usize) -> KvCache {
         let mut config = DecoderConfig::tiny_qwen3(4, 2, 1, 1, 1);
         config.head_dim = 2;
-        let mut cache =
-            KvCache::new(&config, 4, capacity, column, Kind::Float, Device::Cpu).unwrap();
-        let values = Tensor::arange(100, (Kind::Float, Device::Cpu));
-        let values = values.view([100, 1, 1]).repeat([1, 1, 2]);
-        let store = Store {
-            layers: vec![(values.shallow_clone(), values)],
-        };
-        let rows: Vec<Vec<i64>> = (rows.iter().enumerate())
-            .map(|(r, &n)| (0..n as i64).map(|p| 10 * r as i64 + p).collect())
-            .collect();
-        cache.add_rows(&store, &rows).unwrap();
-        cache
+        KvCache::new(&config, 4, capacity, Kind::Float, Device::Cpu).unwrap()
     }
 
-    /// What every row sees after one more position, which holds 90 + row.
-    fn seen(cache: &mut KvCache) -> Vec<Vec<f32>> {
-        let n = cache.n_rows() as i64;
-        let new = (Tensor::arange(n, (Kind::Float, Device::Cpu)) + 90.0).view([n, 1, 1]);
+    /// One more position, which holds 10 · step + row; what every row sees then.
+    fn step(cache: &mut KvCache, number: f64) -> Vec<Vec<f32>> {
+        let n = cache.starts.len() as i64;
+        let new = Tensor::arange(n, (Kind::Float, Device::Cpu)) + 10.0 * number;
+        let new = new.view([n, 1, 1]).repeat([1, 1, 2]);
         let step = cache.step().unwrap();
-        let new = new.repeat([1, 1, 2]);
         let (k, _) = cache.append(0, &step, &new, &new).unwrap();
         (0..n)
             .map(|r| {
@@ -278,38 +228,49 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_unequal_length_see_their_own_positions() {
-        let mut cache = cache(&[1, 3, 2], 8, 3);
-        let expected = [vec![0., 90.], vec![10., 11., 12., 91.], vec![20., 21., 92.]];
-        assert_eq!(seen(&mut cache), expected);
+    fn rows_see_what_they_wrote_since_they_joined() {
+        let mut cache = cache(8);
+        cache.add_rows(2).unwrap();
+        assert_eq!(step(&mut cache, 1.0), [[10.], [11.]]);
+        cache.add_rows(1).unwrap();
+        assert_eq!(
+            step(&mut cache, 2.0),
+            [vec![10., 20.], vec![11., 21.], vec![22.]]
+        );
     }
 
     #[test]
-    fn the_last_rows_take_the_places_of_those_gone() {
-        let mut cache = cache(&[1, 3, 2, 1], 8, 3);
-        assert_eq!(cache.remove_rows(&[0, 2]).unwrap(), [(3, 0)]);
-        assert_eq!(seen(&mut cache), [vec![30., 90.], vec![10., 11., 12., 91.]]);
-        assert_eq!(cache.remove_rows(&[1]).unwrap(), []);
-        assert_eq!(seen(&mut cache), [vec![30., 90., 90.]]);
+    fn rows_that_are_kept_take_their_new_places() {
+        let mut cache = cache(8);
+        cache.add_rows(1).unwrap();
+        step(&mut cache, 1.0);
+        cache.add_rows(3).unwrap();
+        step(&mut cache, 2.0);
+        cache.keep_rows(&[3, 1]).unwrap();
+        assert_eq!(step(&mut cache, 3.0), [[23., 30.], [21., 31.]]);
+        cache.keep_rows(&[0]).unwrap();
+        assert_eq!(step(&mut cache, 4.0), [[23., 30., 40.]]);
     }
 
     #[test]
     fn shifting_makes_room_and_changes_nothing_else() {
-        let mut cache = cache(&[1, 2], 4, 3);
-        seen(&mut cache);
+        let mut cache = cache(3);
+        cache.add_rows(1).unwrap();
+        step(&mut cache, 1.0);
+        cache.add_rows(2).unwrap();
+        step(&mut cache, 2.0);
+        cache.keep_rows(&[2, 1]).unwrap();
+        step(&mut cache, 3.0);
         assert!(cache.is_full());
-        cache.shift(1).unwrap();
+        cache.shift().unwrap();
         assert!(!cache.is_full());
-        assert_eq!(
-            seen(&mut cache),
-            [vec![0., 90., 90.], vec![10., 11., 91., 91.]]
-        );
+        assert_eq!(step(&mut cache, 4.0), [[22., 30., 40.], [21., 31., 41.]]);
     }
 
     #[test]
     fn a_cache_that_does_not_fit_says_its_size() {
         let config = DecoderConfig::tiny_qwen3(4, 64, 2, 2, 2);
-        let err = KvCache::new(&config, 1 << 30, 1 << 20, 0, Kind::Float, Device::Cpu)
+        let err = KvCache::new(&config, 1 << 30, 1 << 20, Kind::Float, Device::Cpu)
             .unwrap_err()
             .to_string();
         assert!(

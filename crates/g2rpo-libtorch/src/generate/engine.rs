@@ -2,11 +2,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop, TokenId};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::batch_sampler::{BatchSampler, Row};
-use super::cache::{KvCache, bytes_per_position};
+use super::cache::bytes_per_position;
+use super::decoding::Decoding;
+use super::device::DeviceRows;
 use super::forward::Runner;
+use super::host::HostRows;
 use super::prefill::prefill;
 use super::sampler;
 use super::stop::StopRules;
@@ -19,8 +22,9 @@ pub struct EngineConfig {
     /// Most rollouts generated side by side; the others wait and join when rows get free.
     /// Default 256.
     pub max_rows: usize,
-    /// Most bytes of the KV cache, which is allocated once per call; fewer rows run side by side
-    /// where it does not suffice. Default 4 GiB.
+    /// Most bytes of the KV cache: what rows generate, allocated once per call, and the contexts of
+    /// the rows at work, each kept once for all rows that share it. Fewer rows run side by side
+    /// where that does not suffice. Default 4 GiB.
     pub max_cache_bytes: usize,
     /// Most context tokens computed in one forward pass, unless one group alone has more.
     /// Default 8192.
@@ -43,8 +47,11 @@ impl Default for EngineConfig {
 /// as they are now; nothing has to be refreshed after an update. Adapters must be attached to the
 /// decoder before the engine is built.
 ///
-/// Requests with equal prompts that follow one another are a group: the prompt is computed once,
-/// and so is guidance that several members share. Every draw is a function of the request's key
+/// Requests with equal prompts that follow one another are a group: the prompt is computed once and
+/// its keys and values are kept once, and so are those of guidance that several members share.
+///
+/// Where the parameters are f32 in host memory, decoding steps run in code made for few rows; on a
+/// GPU, and in other number formats, they are libtorch's operations. Every draw is a function of the request's key
 /// and the position, so a rollout does not depend on the others, beyond the rounding of matrix
 /// products.
 ///
@@ -155,12 +162,10 @@ struct Run<'a> {
     stop: &'a StopRules<'a>,
     waiting: VecDeque<usize>,
     completions: Vec<Completion>,
-    /// Per row of the cache the request it works on; `None` once that is finished.
+    /// Per row the request it works on; `None` once that is finished.
     rows: Vec<Option<usize>>,
     max_rows: usize,
-    cache: KvCache,
-    /// Cosines and sines of all positions, `[positions, 1, head_dim]`.
-    rotations: (Tensor, Tensor),
+    decoding: Box<dyn Decoding + 'a>,
     /// Distinct ids of every request's sequence so far; empty unless there is a penalty.
     seen: Vec<BTreeSet<TokenId>>,
     sampler: BatchSampler<'a>,
@@ -178,36 +183,34 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let decoder = runner.decoder();
         let model = decoder.config();
-        let (kind, device) = (decoder.kind(), decoder.device());
+        let kind = decoder.kind();
         let context = |i: usize| requests[i].prompt.len() + requests[i].guidance.len();
-        let longest_context = waiting.iter().map(|&i| context(i)).max().unwrap_or(0);
-        let longest = (waiting
-            .iter()
-            .map(|&i| context(i) + requests[i].max_new_tokens))
-        .max()
-        .unwrap_or(0);
+        let longest = (waiting.iter())
+            .map(|&i| context(i) + requests[i].max_new_tokens)
+            .max()
+            .unwrap_or(0);
         let most_new = (waiting.iter().map(|&i| requests[i].max_new_tokens))
             .max()
             .unwrap_or(0);
-        // Room for every row to write as far as it may. Where rows join later, as much again, so
-        // that the cache need not be shifted often.
         let n = waiting.len();
-        let capacity =
-            |rows: usize| longest_context + most_new + if rows < n { most_new } else { 0 };
-        let row_bytes = bytes_per_position(model, kind) * capacity(0);
+        // The last token is not fed any more.
+        let capacity = most_new.saturating_sub(1).max(1);
+        // Contexts count with what a row has of them on average; `next_batch` sees to the rest.
+        let contexts: usize = (distinct_contexts(requests, &waiting)).sum();
+        let row_bytes = (capacity + contexts.div_ceil(n)) * bytes_per_position(model, kind);
         let max_rows = (config.max_rows.min(n))
             .min(config.max_cache_bytes / row_bytes.max(1))
             .max(1);
-        let cache = KvCache::new(
-            model,
-            max_rows,
-            capacity(max_rows).max(longest),
-            longest_context,
-            kind,
-            device,
-        )?;
-        let positions = Tensor::f_arange(longest as i64, (Kind::Int64, device))?;
-        let (cos, sin) = decoder.rope().cos_sin(&positions, kind)?;
+        let decoding: Box<dyn Decoding + 'a> =
+            match HostRows::new(runner, max_rows, capacity, longest)? {
+                Some(host) => Box::new(host),
+                // Columns belong to all rows. Where rows join later, there are twice as many, so
+                // that rows need not be moved often.
+                None => {
+                    let columns = if max_rows < n { 2 * capacity } else { capacity };
+                    Box::new(DeviceRows::new(runner, max_rows, columns, longest)?)
+                }
+            };
         Ok(Self {
             runner,
             config,
@@ -219,9 +222,8 @@ impl<'a> Run<'a> {
             completions,
             rows: Vec::with_capacity(max_rows),
             max_rows,
-            cache,
-            rotations: (cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?),
-            sampler: BatchSampler::new(params, max_rows, model.vocab_size, device)?,
+            decoding,
+            sampler: BatchSampler::new(params, max_rows, decoder.lm_head())?,
         })
     }
 
@@ -253,7 +255,7 @@ impl<'a> Run<'a> {
             let requests: Vec<&Request> = batch.iter().map(|&i| &self.requests[i]).collect();
             let filled = prefill(self.runner, &requests)
                 .doing(|| format!("computing the contexts of {} rollouts", requests.len()))?;
-            self.cache.add_rows(&filled.store, &filled.positions)?;
+            self.decoding.add_rows(&filled)?;
             hidden.push(filled.hidden_bh);
             for &i in &batch {
                 if self.params.repetition_penalty != 1.0 {
@@ -276,6 +278,9 @@ impl<'a> Run<'a> {
     fn next_batch(&mut self) -> Vec<usize> {
         let mut batch = Vec::new();
         let (mut distinct, mut widest) = (0, 0);
+        let decoder = self.runner.decoder();
+        let per_position = bytes_per_position(decoder.config(), decoder.kind());
+        let mut bytes = self.decoding.bytes();
         while let Some(&first) = self.waiting.front() {
             let free = self.max_rows - self.rows.len() - batch.len();
             let prompt = &self.requests[first].prompt;
@@ -297,7 +302,14 @@ impl<'a> Run<'a> {
                 .max()
                 .unwrap_or(0);
             let tokens = (distinct + 1 + guided) * widest.max(width);
-            if taken == 0 || (!batch.is_empty() && tokens > self.config.max_prefill_tokens) {
+            let members: Vec<usize> = self.waiting.iter().take(taken).copied().collect();
+            bytes += context_positions(self.requests, &members) * per_position;
+            // A group that exceeds a limit by itself is served alone.
+            let joins = !batch.is_empty();
+            if taken == 0
+                || (joins && tokens > self.config.max_prefill_tokens)
+                || ((joins || !self.rows.is_empty()) && bytes > self.config.max_cache_bytes)
+            {
                 break;
             }
             distinct += 1 + guided;
@@ -317,8 +329,7 @@ impl<'a> Run<'a> {
                 })
             })
             .collect();
-        let lm_head = self.runner.decoder().lm_head();
-        let draws = self.sampler.draw(hidden_bh, lm_head, &rows)?;
+        let draws = self.sampler.draw(hidden_bh, &rows)?;
         for (place, draw) in self.rows.iter_mut().zip(draws) {
             let Some(i) = *place else { continue };
             let completion = &mut self.completions[i];
@@ -344,52 +355,55 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Frees rows when enough are finished that moving others into their places pays.
+    /// Frees the rows that are finished.
     fn drop_finished(&mut self) -> Result<()> {
         let gone: Vec<usize> = (self.rows.iter().enumerate())
             .filter(|(_, place)| place.is_none())
             .map(|(row, _)| row)
             .collect();
-        if gone.is_empty() || gone.len() * 16 < self.rows.len() {
+        if gone.is_empty() {
             return Ok(());
         }
-        for (from, to) in self.cache.remove_rows(&gone)? {
-            self.rows[to] = self.rows[from];
+        self.decoding.remove_rows(&gone)?;
+        for &row in gone.iter().rev() {
+            self.rows.swap_remove(row);
         }
-        self.rows.truncate(self.cache.n_rows());
         Ok(())
     }
 
     /// Feeds every row its last id; the hidden states behind it.
     fn step(&mut self) -> Result<Tensor> {
-        if self.cache.is_full() {
-            let context =
-                |i: usize| self.requests[i].prompt.len() + self.requests[i].guidance.len();
-            let reserve = self.waiting.iter().map(|&i| context(i)).max().unwrap_or(0);
-            self.cache.shift(reserve)?;
+        let (mut ids, mut positions) = (Vec::new(), Vec::new());
+        for &i in self.rows.iter().flatten() {
+            let (request, tokens) = (&self.requests[i], &self.completions[i].tokens);
+            let context = request.prompt.len() + request.guidance.len();
+            ids.push(tokens.last().map_or(0, |&id| i64::from(id)));
+            positions.push((context + tokens.len()) as i64 - 1);
         }
-        let device: Device = self.runner.decoder().device();
-        let mut ids = Vec::with_capacity(self.rows.len());
-        let mut positions = Vec::with_capacity(self.rows.len());
-        for place in &self.rows {
-            // A finished row that was not dropped yet computes something that nobody reads.
-            let (id, position) = place.map_or((0, 0), |i| {
-                let tokens = &self.completions[i].tokens;
-                let request = &self.requests[i];
-                let context = request.prompt.len() + request.guidance.len();
-                (
-                    tokens.last().copied().unwrap_or(0),
-                    context + tokens.len() - 1,
-                )
-            });
-            ids.push(i64::from(id));
-            positions.push(position as i64);
-        }
-        let ids_b = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
-        let positions = Tensor::f_from_slice(&positions)?.f_to_device(device)?;
-        let cos = self.rotations.0.f_index_select(0, &positions)?;
-        let sin = self.rotations.1.f_index_select(0, &positions)?;
-        (self.runner.decode(&mut self.cache, &ids_b, &cos, &sin))
+        (self.decoding.step(&ids, &positions))
             .doing(|| format!("computing a position of {} rollouts", ids.len()))
     }
+}
+
+/// Positions that a group of equal prompts needs: the prompt's and those of each distinct guidance.
+fn distinct_contexts<'a>(
+    requests: &'a [Request],
+    order: &'a VecDeque<usize>,
+) -> impl Iterator<Item = usize> + 'a {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let prompt = &requests[*order.get(at)?].prompt;
+        let group = order
+            .range(at..)
+            .take_while(|&&i| requests[i].prompt == *prompt);
+        let group: Vec<usize> = group.copied().collect();
+        at += group.len();
+        Some(context_positions(requests, &group))
+    })
+}
+
+fn context_positions(requests: &[Request], group: &[usize]) -> usize {
+    let guidance: BTreeSet<&[TokenId]> = group.iter().map(|&i| &requests[i].guidance[..]).collect();
+    let prompt = group.first().map_or(0, |&i| requests[i].prompt.len());
+    prompt + guidance.iter().map(|g| g.len()).sum::<usize>()
 }

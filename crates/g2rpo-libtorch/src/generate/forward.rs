@@ -1,6 +1,5 @@
 use tch::Tensor;
 
-use super::cache::KvCache;
 use crate::Result;
 use crate::model::{Decoder, Linear, rotate};
 
@@ -44,6 +43,11 @@ impl Runner {
 
     pub(super) fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// Layer `i`'s q, k and v as one matrix, and its gate and up, where they can be.
+    pub(super) fn fused(&self, i: usize) -> (Option<&Linear>, Option<&Linear>) {
+        (self.fused[i].qkv.as_ref(), self.fused[i].gate_up.as_ref())
     }
 
     /// Queries, keys and values of layer `i` for the residual stream `[.., hidden]`: normed and
@@ -105,27 +109,6 @@ impl Runner {
         };
         let _ = x.f_add_(&mixed)?;
         Ok(())
-    }
-
-    /// One position of every row of the cache: ids `[b]` and the rotations of their positions,
-    /// `[b, 1, head_dim]`, to hidden states `[b, h]` behind the final norm.
-    pub(super) fn decode(
-        &self,
-        cache: &mut KvCache,
-        ids_b: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
-    ) -> Result<Tensor> {
-        let step = cache.step()?;
-        let mut x_bh = self.decoder.embed(ids_b)?;
-        let (b, _) = x_bh.size2()?;
-        for i in 0..self.decoder.n_layers() {
-            let (q, k, v) = self.qkv(i, &x_bh, cos, sin)?;
-            let (k, v) = cache.append(i, &step, &k, &v)?;
-            let y = attend(&q.f_unsqueeze(2)?, &k, &v, step.mask.as_ref(), false)?;
-            self.finish(i, &mut x_bh, &y.f_reshape([b, -1])?)?;
-        }
-        self.decoder.final_norm(&x_bh)
     }
 }
 

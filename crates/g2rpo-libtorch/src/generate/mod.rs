@@ -4,11 +4,16 @@
 
 mod batch_sampler;
 mod cache;
+mod decoding;
+mod device;
 mod device_sampler;
 mod engine;
 mod forward;
+mod host;
+mod host_sampler;
 mod prefill;
 mod sampler;
+mod shared;
 mod stop;
 
 pub use engine::{EngineConfig, TorchEngine};

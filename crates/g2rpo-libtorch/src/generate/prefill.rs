@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Range;
 
 use g2rpo_rollout::{Request, TokenId};
 use tch::{Device, Kind, Tensor};
 
-use super::cache::Store;
 use super::forward::{Runner, attend};
 use crate::Result;
 
@@ -13,10 +13,21 @@ use crate::Result;
 pub(super) struct Prefilled {
     /// Keys and values of every position that was computed.
     pub(super) store: Store,
-    /// Per request, the positions of its context in the store.
-    pub(super) positions: Vec<Vec<i64>>,
+    /// Positions of every distinct prompt in the store.
+    pub(super) prompts: Vec<Range<usize>>,
+    /// Positions of every distinct guidance behind a prompt in the store.
+    pub(super) guidance: Vec<Range<usize>>,
+    /// Per request its prompt and, if it is guided, its guidance.
+    pub(super) places: Vec<(usize, Option<usize>)>,
     /// Hidden state behind the final norm at the last position of every request, `[b, h]`.
     pub(super) hidden_bh: Tensor,
+}
+
+/// Keys and values of freshly computed positions.
+#[derive(Debug)]
+pub(super) struct Store {
+    /// Per layer keys and values, `[positions, kv_heads, head_dim]`.
+    pub(super) layers: Vec<(Tensor, Tensor)>,
 }
 
 /// Computes the contexts of the requests (prompt, then guidance): each distinct prompt once, and
@@ -37,32 +48,31 @@ pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefille
 
     let roots = Padded::new(&prompts.items, device)?;
     let (mut hidden, mut store) = forward_prompts(runner, &roots)?;
-    let n_root_positions = (roots.lens.len() * roots.width) as i64;
-    let tails = if guided.items.is_empty() {
-        None
-    } else {
-        let (parents, guidance): (Vec<usize>, Vec<&[TokenId]>) =
-            guided.items.iter().copied().unzip();
-        let tails = Padded::new(&guidance, device)?;
-        let more = forward_guidance(runner, &roots, &parents, &tails, &mut store)?;
-        hidden = Tensor::f_cat(&[hidden, more], 0)?;
-        Some(tails)
-    };
-
-    let mut positions = Vec::with_capacity(requests.len());
-    let mut last = Vec::with_capacity(requests.len());
-    for (prompt, pair) in places {
-        let mut row: Vec<i64> = roots.positions(prompt).collect();
-        if let (Some(tails), Some(pair)) = (&tails, pair) {
-            row.extend(tails.positions(pair).map(|p| n_root_positions + p));
+    let prompts: Vec<Range<usize>> = (0..roots.lens.len()).map(|i| roots.range(i)).collect();
+    let guidance: Vec<Range<usize>> = match guided.items.is_empty() {
+        true => Vec::new(),
+        false => {
+            let (parents, texts): (Vec<usize>, Vec<&[TokenId]>) =
+                guided.items.iter().copied().unzip();
+            let tails = Padded::new(&texts, device)?;
+            let more = forward_guidance(runner, &roots, &parents, &tails, &mut store)?;
+            hidden = Tensor::f_cat(&[hidden, more], 0)?;
+            let behind = roots.lens.len() * roots.width;
+            (0..texts.len())
+                .map(|i| tails.range(i))
+                .map(|range| behind + range.start..behind + range.end)
+                .collect()
         }
-        last.extend(row.last().copied());
-        positions.push(row);
-    }
+    };
+    let last: Vec<i64> = (places.iter())
+        .map(|&(prompt, guided)| guided.map_or(&prompts[prompt], |i| &guidance[i]).end as i64 - 1)
+        .collect();
     let last = Tensor::f_from_slice(&last)?.f_to_device(device)?;
     Ok(Prefilled {
         store,
-        positions,
+        prompts,
+        guidance,
+        places,
         hidden_bh: (runner.decoder()).final_norm(&hidden.f_index_select(0, &last)?)?,
     })
 }
@@ -107,13 +117,13 @@ fn forward_guidance(
     // Keys stand without a gap: those of the prompt, those of the guidance, then padding.
     let mut keys = vec![0i64; b * s];
     let mut mask = vec![f32::NEG_INFINITY; b * t * s];
-    let n_prompt_positions = (prompts.lens.len() * prompts.width) as i64;
+    let n_prompt_positions = prompts.lens.len() * prompts.width;
     for (row, &parent) in parents.iter().enumerate() {
         let start = prompts.lens[parent];
         positions.extend((start..start + t).map(|p| p as i64));
-        let own = guidance.positions(row).map(|p| n_prompt_positions + p);
-        for (key, at) in (keys[row * s..].iter_mut()).zip(prompts.positions(parent).chain(own)) {
-            *key = at;
+        let own = guidance.range(row).map(|p| n_prompt_positions + p);
+        for (key, at) in (keys[row * s..].iter_mut()).zip(prompts.range(parent).chain(own)) {
+            *key = at as i64;
         }
         for i in 0..t {
             let sees = (start + i + 1).min(start + guidance.lens[row]);
@@ -209,8 +219,8 @@ impl Padded {
     }
 
     /// Positions of a row's ids in the flattened padded tensor.
-    fn positions(&self, row: usize) -> impl Iterator<Item = i64> {
-        let start = (row * self.width) as i64;
-        start..start + self.lens[row] as i64
+    fn range(&self, row: usize) -> Range<usize> {
+        let start = row * self.width;
+        start..start + self.lens[row]
     }
 }

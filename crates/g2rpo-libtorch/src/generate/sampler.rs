@@ -77,7 +77,7 @@ pub(super) fn penalise(logits: &mut [f32], seen: impl Iterator<Item = TokenId>, 
 
 /// The most probable id; the lowest of equals. `None` if the logits hold NaN or +inf, or nothing
 /// else than -inf.
-pub(super) fn greedy(logits: &[f32], plain: &[f32]) -> Option<Draw> {
+pub(super) fn best(logits: &[f32]) -> Option<usize> {
     let mut best = (f32::NEG_INFINITY, None);
     let mut valid = true;
     for (id, &x) in logits.iter().enumerate() {
@@ -86,7 +86,12 @@ pub(super) fn greedy(logits: &[f32], plain: &[f32]) -> Option<Draw> {
             best = (x, Some(id));
         }
     }
-    let id = best.1.filter(|_| valid)?;
+    best.1.filter(|_| valid)
+}
+
+/// Greedy choice with the log-probability that `plain` probabilities give it.
+pub(super) fn greedy(logits: &[f32], plain: &[f32]) -> Option<Draw> {
+    let id = best(logits)?;
     let logp = plain[id].ln();
     Some(Draw {
         token: id as TokenId,
@@ -95,9 +100,18 @@ pub(super) fn greedy(logits: &[f32], plain: &[f32]) -> Option<Draw> {
     })
 }
 
+/// What was drawn under other weights, seen from the plain distribution.
+pub(super) fn seen_plainly(draw: Draw, logp: f32) -> Draw {
+    Draw {
+        logp,
+        log_kept: logp - (draw.logp - draw.log_kept),
+        ..draw
+    }
+}
+
 /// The id at which the sum of weights, in the order of ids, passes `u` (in `[0, 1)`) of the total.
 ///
-/// `weights` are probabilities, summing to 1 up to rounding. `None` if they hold NaN.
+/// `weights` are probabilities up to a factor. `None` if they hold NaN.
 pub(super) fn draw_all(weights: &[f32], u: f64) -> Option<Draw> {
     let total: f64 = weights.chunks(BLOCK).map(sum).sum();
     // NaN fails the comparison.
@@ -132,7 +146,7 @@ pub(super) fn draw_all(weights: &[f32], u: f64) -> Option<Draw> {
     let id = id?;
     Some(Draw {
         token: id as TokenId,
-        logp: weights[id].ln(),
+        logp: (f64::from(weights[id]) / total).ln() as f32,
         log_kept: 0.0,
     })
 }
@@ -164,7 +178,7 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Applies top-k, top-p and min-p in this order, as transformers does, to `weights`
-    /// (probabilities at the sampling temperature) and draws among the ids kept, in the order of
+    /// (probabilities at the sampling temperature, up to a factor) and draws among the ids kept, in the order of
     /// ids. `None` if the weights hold NaN.
     pub(super) fn draw(
         &mut self,
@@ -207,7 +221,7 @@ impl Filter {
             .or(self.kept.last())?;
         Some(Draw {
             token,
-            logp: w.ln(),
+            logp: (f64::from(w) / all).ln() as f32,
             log_kept: (total / all).ln() as f32,
         })
     }
@@ -264,7 +278,7 @@ mod tests {
         let mut log_kept = 0.0;
         for i in 0..1000 {
             let draw = filter.draw(&P, params, f64::from(i) / 1000.0).unwrap();
-            assert_eq!(draw.logp, P[draw.token as usize].ln());
+            approx::assert_relative_eq!(draw.logp, P[draw.token as usize].ln(), epsilon = 1e-6);
             log_kept = draw.log_kept;
             ids.push(draw.token);
         }

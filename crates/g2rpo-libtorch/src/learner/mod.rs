@@ -7,6 +7,7 @@ mod pass;
 mod trunk;
 
 pub use config::{LearnerConfig, Reference};
+pub(crate) use head::float_kind;
 
 use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads, TokenOutputs, UpdateStats};
 use tch::Tensor;

@@ -262,6 +262,31 @@ fn a_weight_that_is_not_finite_is_named_and_stops_the_step() {
 }
 
 #[test]
+fn log_probs_that_overflow_stop_the_step() {
+    let mut learner = learner(true, Kind::Float, LearnerConfig::default());
+    accumulate(&mut learner, false);
+    // Every weight is finite, their products are not.
+    let name = "model.norm.weight";
+    let huge = learner.base().get(name).unwrap().full_like(1e38);
+    learner.base.copy_from(name, &huge).unwrap();
+    let embedding = "model.embed_tokens.weight";
+    let huge = learner.base().get(embedding).unwrap() * 1e6;
+    learner.base.copy_from(embedding, &huge).unwrap();
+    let before = learner.base().flat().copy();
+    let err = learner
+        .accumulate(&sequences(), &mut |o| Ok(linear_loss(o, false)))
+        .unwrap_err();
+    assert!(matches!(err, Error::NotFinite { .. }), "{err}");
+    assert!(
+        err.to_string().starts_with("the log-probability of row "),
+        "{err}"
+    );
+    assert!(!learner.has_gradient());
+    assert_eq!(learner.base().flat(), &before);
+    assert_eq!(learner.steps(), 0);
+}
+
+#[test]
 fn mistakes_of_the_loss_clear_the_gradient() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
     accumulate(&mut learner, false);

@@ -150,6 +150,16 @@ impl Decoder {
         &self.rope
     }
 
+    /// Embedding matrix, `[vocab, hidden]`.
+    pub(crate) fn embed_tokens(&self) -> &Tensor {
+        &self.embed_tokens
+    }
+
+    /// The norm before the LM head.
+    pub(crate) fn norm(&self) -> &RmsNorm {
+        &self.norm
+    }
+
     /// Every linear layer inside the blocks with its name, for example
     /// `model.layers.0.self_attn.q_proj`; the places where adapters go.
     pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {

@@ -1,0 +1,23 @@
+//! Decoding in host memory.
+//!
+//! A decoding step has a few rows and reads all weights once, so what counts is that they are read
+//! in order and that little happens besides. libtorch's matrix products rearrange the weights at
+//! every call when rows are few, and each of the sixty small operations of a layer costs it a
+//! microsecond or two. Here activations are stored feature by feature, `[features, b]`, so that
+//! weights are read as they lie, and what stands between two products is a handful of loops.
+//!
+//! Contexts that rows share (a prompt, guidance) are kept once; every row's own positions follow.
+
+mod attention;
+mod gemm;
+mod math;
+mod rows;
+mod simd;
+mod step;
+mod threads;
+mod weights;
+
+pub(super) use gemm::{Rows, columns, multiply_into_columns};
+pub(super) use math::{normaliser, soften};
+pub(super) use rows::HostRows;
+pub(super) use threads::Threads;

@@ -1,0 +1,219 @@
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use super::step::{Scratch, Step};
+use super::threads::Threads;
+use super::weights::Weights;
+use crate::generate::decoding::Decoding;
+use crate::generate::forward::Runner;
+use crate::generate::prefill::{Prefilled, Store};
+use crate::slice::f32_slice;
+use crate::{Error, Result};
+
+/// The rows being generated: what they attend to, and a decoding step for all of them.
+#[derive(Debug)]
+pub(in crate::generate) struct HostRows<'a> {
+    weights: Weights<'a>,
+    threads: Threads,
+    /// Cosines and sines of all positions, `[positions, head_dim]`.
+    rotations: (Vec<f32>, Vec<f32>),
+    /// Most own positions of a row.
+    capacity: usize,
+    /// Per layer the own keys `[rows, kv_heads, head_dim, capacity]` and values
+    /// `[rows, kv_heads, capacity, head_dim]`.
+    own: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Own positions of every row in use.
+    lens: Vec<usize>,
+    /// What every row reads besides, in the order of positions.
+    contexts: Vec<Vec<Arc<Context>>>,
+    /// The same by context.
+    readers: Vec<Readers>,
+    /// Per row its places in `readers`: which, and the how-manieth.
+    places: Vec<Vec<(usize, usize)>>,
+    scratch: Scratch,
+}
+
+/// Keys and values of positions that rows share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) len: usize,
+    /// Per layer `[kv_heads, head_dim, len]` and `[kv_heads, len, head_dim]`.
+    pub(super) layers: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+/// A context and the rows that read it.
+#[derive(Debug)]
+pub(super) struct Readers {
+    pub(super) context: Arc<Context>,
+    pub(super) rows: Vec<usize>,
+}
+
+impl<'a> HostRows<'a> {
+    /// Room for `rows` rows of `capacity` own positions behind contexts, all below `positions`.
+    /// `None` for a decoder that is not f32 in host memory.
+    pub(in crate::generate) fn new(
+        runner: &'a Runner,
+        rows: usize,
+        capacity: usize,
+        positions: usize,
+    ) -> Result<Option<Self>> {
+        let Some(weights) = Weights::new(runner)? else {
+            return Ok(None);
+        };
+        let Some(size) = (rows.checked_mul(capacity))
+            .and_then(|n| n.checked_mul(weights.kv_heads * weights.head_dim))
+        else {
+            return Err(Error::invalid("requests", "too many positions to count"));
+        };
+        let own = (0..weights.layers.len())
+            .map(|_| Ok((zeros(size)?, zeros(size)?)))
+            .collect::<Result<_>>()?;
+        let decoder = runner.decoder();
+        let positions = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
+        let (cos, sin) = decoder.rope().cos_sin(&positions, Kind::Float)?;
+        Ok(Some(Self {
+            threads: Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?,
+            rotations: (f32_slice(&cos)?.to_vec(), f32_slice(&sin)?.to_vec()),
+            weights,
+            capacity,
+            own,
+            lens: Vec::with_capacity(rows),
+            contexts: Vec::with_capacity(rows),
+            readers: Vec::new(),
+            places: Vec::new(),
+            scratch: Scratch::default(),
+        }))
+    }
+
+    /// Finds out anew who reads what.
+    fn sort_readers(&mut self) {
+        self.readers.clear();
+        self.places.clear();
+        for (row, contexts) in self.contexts.iter().enumerate() {
+            let mut places = Vec::with_capacity(contexts.len());
+            for context in contexts {
+                let known = (self.readers.iter()).rposition(|r| Arc::ptr_eq(&r.context, context));
+                let which = known.unwrap_or_else(|| {
+                    self.readers.push(Readers {
+                        context: Arc::clone(context),
+                        rows: Vec::new(),
+                    });
+                    self.readers.len() - 1
+                });
+                places.push((which, self.readers[which].rows.len()));
+                self.readers[which].rows.push(row);
+            }
+            self.places.push(places);
+        }
+    }
+
+    /// Numbers that one row's own keys take in a layer, and its values.
+    fn row_size(&self) -> usize {
+        self.weights.kv_heads * self.weights.head_dim * self.capacity
+    }
+}
+
+impl Decoding for HostRows<'_> {
+    fn bytes(&self) -> usize {
+        let own: usize = self.own.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let per_position = 2 * self.weights.kv_heads * self.weights.head_dim;
+        let shared: usize = self.readers.iter().map(|r| r.context.len).sum();
+        (own + shared * per_position * self.own.len()) * size_of::<f32>()
+    }
+
+    fn add_rows(&mut self, filled: &Prefilled) -> Result<()> {
+        let read = |range: &std::ops::Range<usize>| -> Result<Arc<Context>> {
+            Ok(Arc::new(Context::new(&filled.store, range.clone())?))
+        };
+        let prompts = (filled.prompts.iter().map(read)).collect::<Result<Vec<_>>>()?;
+        let guidance = (filled.guidance.iter().map(read)).collect::<Result<Vec<_>>>()?;
+        for &(prompt, guided) in &filled.places {
+            let guided = guided.map(|i| Arc::clone(&guidance[i]));
+            let prompt = Arc::clone(&prompts[prompt]);
+            self.contexts
+                .push([prompt].into_iter().chain(guided).collect());
+            self.lens.push(0);
+        }
+        self.sort_readers();
+        Ok(())
+    }
+
+    fn remove_rows(&mut self, gone: &[usize]) -> Result<()> {
+        let size = self.row_size();
+        // From behind, so that the last row is never one that goes as well.
+        for &row in gone.iter().rev() {
+            let last = self.lens.len() - 1;
+            if row != last {
+                for numbers in self.own.iter_mut().flat_map(|(k, v)| [k, v]) {
+                    numbers.copy_within(last * size..(last + 1) * size, row * size);
+                }
+            }
+            self.lens.swap_remove(row);
+            self.contexts.swap_remove(row);
+        }
+        self.sort_readers();
+        Ok(())
+    }
+
+    fn step(&mut self, ids: &[i64], positions: &[i64]) -> Result<Tensor> {
+        if let Some(row) = self.lens.iter().position(|&len| len >= self.capacity) {
+            return Err(Error::invalid(
+                "rows",
+                format!("row {row} has no room for position {}", self.capacity),
+            ));
+        }
+        let h = self.weights.hidden;
+        let mut hidden_bh = vec![0f32; ids.len() * h];
+        let step = Step {
+            weights: &self.weights,
+            threads: &self.threads,
+            rotations: &self.rotations,
+            capacity: self.capacity,
+            lens: &self.lens,
+            readers: &self.readers,
+            places: &self.places,
+            positions,
+        };
+        let (scratch, own) = (&mut self.scratch, &mut self.own);
+        (self.threads).run(|| step.run(ids, scratch, own, &mut hidden_bh));
+        self.lens.iter_mut().for_each(|len| *len += 1);
+        Ok(Tensor::f_from_slice(&hidden_bh)?.f_view([ids.len() as i64, h as i64])?)
+    }
+}
+
+impl Context {
+    /// Copies positions of freshly computed contexts.
+    fn new(store: &Store, positions: std::ops::Range<usize>) -> Result<Self> {
+        let len = positions.len();
+        let layers = (store.layers.iter())
+            .map(|(keys, values)| {
+                let part = |t: &Tensor| {
+                    t.f_narrow(0, positions.start as i64, len as i64)
+                        .and_then(|t| t.f_permute([1, 0, 2]))
+                };
+                let keys = part(keys)?.f_transpose(1, 2)?.f_contiguous()?;
+                let values = part(values)?.f_contiguous()?;
+                Ok((f32_slice(&keys)?.to_vec(), f32_slice(&values)?.to_vec()))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { len, layers })
+    }
+}
+
+/// Memory that is touched only when it is written, or an error where an ordinary vector would
+/// abort the program.
+fn zeros(n: usize) -> Result<Vec<f32>> {
+    let mut numbers = Vec::new();
+    numbers
+        .try_reserve_exact(n)
+        .map_err(|error| Error::OutOfMemory {
+            doing: format!(
+                "allocating {} bytes of a KV cache on the CPU",
+                n * size_of::<f32>()
+            ),
+            message: error.to_string(),
+        })?;
+    numbers.resize(n, 0.0);
+    Ok(numbers)
+}

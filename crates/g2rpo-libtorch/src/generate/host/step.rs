@@ -1,0 +1,238 @@
+use super::attention::{Head, Part};
+use super::gemm::Rows;
+use super::math::{rms_norm, rms_norm_row, rotate_row, silu_mul};
+use super::rows::Readers;
+use super::simd::vectorised;
+use super::threads::Threads;
+use super::weights::{LayerWeights, Norm, Weights};
+
+/// A decoding step: one position of every row.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) weights: &'a Weights<'a>,
+    pub(super) threads: &'a Threads,
+    /// Cosines and sines, `[positions, head_dim]`.
+    pub(super) rotations: &'a (Vec<f32>, Vec<f32>),
+    /// Room for own positions in every row.
+    pub(super) capacity: usize,
+    /// Own positions of every row before this step.
+    pub(super) lens: &'a [usize],
+    pub(super) readers: &'a [Readers],
+    /// Per row its places in `readers`.
+    pub(super) places: &'a [Vec<(usize, usize)>],
+    /// The position of every row, counted from the start of its context.
+    pub(super) positions: &'a [i64],
+}
+
+/// Activations, kept from step to step; `[features, b]` unless they go by row.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    residual: Vec<f32>,
+    normed: Vec<f32>,
+    projected: Vec<f32>,
+    attended: Vec<f32>,
+    /// Queries, keys and values of each row, `[b, (heads + 2 kv_heads) · head_dim]`.
+    qkv_rows: Vec<f32>,
+    /// Attention output of each row, `[b, heads · head_dim]`.
+    attended_rows: Vec<f32>,
+    /// Attention to shared contexts, by context and kv head.
+    shared: Vec<Part>,
+}
+
+impl Step<'_> {
+    /// Embeds the ids, passes all layers and the final norm; `own` are the rows' own keys and
+    /// values of every layer, to which one position is added.
+    pub(super) fn run(
+        &self,
+        ids: &[i64],
+        scratch: &mut Scratch,
+        own: &mut [(Vec<f32>, Vec<f32>)],
+        hidden_bh: &mut [f32],
+    ) {
+        let (w, b) = (self.weights, ids.len());
+        let (h, ffn) = (w.hidden, w.ffn);
+        let Scratch {
+            residual,
+            normed,
+            projected,
+            attended,
+            qkv_rows,
+            attended_rows,
+            shared,
+        } = scratch;
+        residual.resize(h * b, 0.0);
+        normed.resize(h * b, 0.0);
+        attended.resize(w.heads * w.head_dim * b, 0.0);
+        attended_rows.resize(attended.len(), 0.0);
+        for (row, &id) in ids.iter().enumerate() {
+            write_column(&w.embedding[id as usize * h..][..h], row, b, residual);
+        }
+        let norm = |x: &[f32], norm: Norm<'_>, out: &mut [f32]| {
+            rms_norm(x, norm.weight, norm.eps, b, out);
+        };
+        for (i, layer) in w.layers.iter().enumerate() {
+            let (keys, values) = &mut own[i];
+            norm(residual, layer.input_norm, normed);
+            projected.resize(layer.qkv.width() * b, 0.0);
+            (layer.qkv).apply(self.threads, normed, b, projected, false);
+            self.split_rows(layer, projected, qkv_rows, keys, values);
+            self.attend_shared(i, qkv_rows, shared);
+            self.attend_own(qkv_rows, keys, values, shared, attended_rows);
+            for (row, values) in attended_rows.chunks_exact(w.heads * w.head_dim).enumerate() {
+                write_column(values, row, b, attended);
+            }
+            (layer.o).apply(self.threads, attended, b, residual, true);
+
+            norm(residual, layer.post_norm, normed);
+            projected.resize(2 * ffn * b, 0.0);
+            (layer.gate_up).apply(self.threads, normed, b, projected, false);
+            let (gate, up) = projected.split_at_mut(ffn * b);
+            let share = self.threads.share(ffn * b, 1, ffn * b);
+            let chunks = gate.chunks_mut(share).zip(up.chunks(share)).collect();
+            (self.threads).each(chunks, |_, (gate, up): (&mut [f32], &[f32])| {
+                silu_mul(gate, up);
+            });
+            (layer.down).apply(self.threads, gate, b, residual, true);
+        }
+        norm(residual, w.norm, normed);
+        for (row, hidden) in hidden_bh.chunks_exact_mut(h).enumerate() {
+            read_column(normed, row, b, hidden);
+        }
+    }
+
+    /// Queries, keys and values row by row: normed, turned, queries divided by √head_dim, keys and
+    /// values written behind the row's own.
+    fn split_rows(
+        &self,
+        layer: &LayerWeights<'_>,
+        projected: &[f32],
+        qkv_rows: &mut Vec<f32>,
+        keys: &mut [f32],
+        values: &mut [f32],
+    ) {
+        let (w, b, capacity) = (self.weights, self.positions.len(), self.capacity);
+        let (d, width) = (w.head_dim, projected.len() / b);
+        qkv_rows.resize(projected.len(), 0.0);
+        let root = 1.0 / (d as f32).sqrt();
+        let size = w.kv_heads * d * capacity;
+        let rows = (qkv_rows.chunks_exact_mut(width))
+            .zip(keys.chunks_exact_mut(size))
+            .zip(values.chunks_exact_mut(size))
+            .collect();
+        (self.threads).each(rows, |row, ((qkv, keys), values)| {
+            read_column(projected, row, b, qkv);
+            let (at, position) = (self.lens[row], self.positions[row] as usize);
+            let cos = &self.rotations.0[position * d..][..d];
+            let sin = &self.rotations.1[position * d..][..d];
+            let (q, kv) = qkv.split_at_mut(w.heads * d);
+            let (k, v) = kv.split_at_mut(w.kv_heads * d);
+            let norms = layer.qk_norm;
+            turn(q, norms.map(|n| n.0), cos, sin, root);
+            turn(k, norms.map(|n| n.1), cos, sin, 1.0);
+            for (head, k) in k.chunks_exact(d).enumerate() {
+                write_column(k, at, capacity, &mut keys[head * d * capacity..]);
+            }
+            for (head, v) in v.chunks_exact(d).enumerate() {
+                values[(head * capacity + at) * d..][..d].copy_from_slice(v);
+            }
+        });
+    }
+
+    /// Attention to the shared contexts of layer `i`: for every context and kv head the queries of
+    /// all its readers at once.
+    fn attend_shared(&self, i: usize, qkv_rows: &[f32], shared: &mut Vec<Part>) {
+        let w = self.weights;
+        let (d, group) = (w.head_dim, w.heads / w.kv_heads);
+        let width = qkv_rows.len() / self.positions.len();
+        shared.resize_with(self.readers.len() * w.kv_heads, Part::default);
+        (self.threads).each(shared.iter_mut().collect(), |at, part| {
+            let Readers { context, rows } = &self.readers[at / w.kv_heads];
+            let head = at % w.kv_heads;
+            let mut queries = Vec::with_capacity(rows.len() * group * d);
+            for row in rows {
+                let from = row * width + head * group * d;
+                queries.extend_from_slice(&qkv_rows[from..from + group * d]);
+            }
+            let (keys, values) = &context.layers[i];
+            let size = d * context.len;
+            let head = Head {
+                keys: Rows::dense(&keys[head * size..][..size], context.len),
+                values: &values[head * size..][..size],
+            };
+            part.compute(&queries, head);
+        });
+    }
+
+    /// Attention of every row to its own positions, joined with that to shared contexts.
+    fn attend_own(
+        &self,
+        qkv_rows: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        shared: &[Part],
+        attended_rows: &mut [f32],
+    ) {
+        let (w, capacity) = (self.weights, self.capacity);
+        let (d, group) = (w.head_dim, w.heads / w.kv_heads);
+        let width = qkv_rows.len() / self.positions.len();
+        let size = d * capacity;
+        let rows = attended_rows.chunks_exact_mut(w.heads * d).collect();
+        (self.threads).each(rows, |row, out: &mut [f32]| {
+            let len = self.lens[row] + 1;
+            let mut own = Part::default();
+            for (kv_head, out) in out.chunks_exact_mut(group * d).enumerate() {
+                let from = row * w.kv_heads * size + kv_head * size;
+                let head = Head {
+                    keys: Rows {
+                        data: &keys[from..][..size],
+                        width: len,
+                        stride: capacity,
+                    },
+                    values: &values[from..][..len * d],
+                };
+                own.compute(
+                    &qkv_rows[row * width + kv_head * group * d..][..group * d],
+                    head,
+                );
+                for (query, out) in out.chunks_exact_mut(d).enumerate() {
+                    let contexts = self.places[row].iter().map(|&(which, member)| {
+                        (
+                            &shared[which * w.kv_heads + kv_head],
+                            member * group + query,
+                        )
+                    });
+                    Part::merge([(&own, query)].into_iter().chain(contexts), out);
+                }
+            }
+        });
+    }
+}
+
+vectorised! {
+    /// Norms the heads of one position, turns them and multiplies them by a factor.
+    fn turn(heads: &mut [f32], norm: Option<Norm<'_>>, cos: &[f32], sin: &[f32], factor: f32) {
+        for head in heads.chunks_exact_mut(cos.len()) {
+            if let Some(norm) = norm {
+                rms_norm_row(head, norm.weight, norm.eps);
+            }
+            rotate_row(head, cos, sin);
+            for x in head {
+                *x *= factor;
+            }
+        }
+    }
+}
+
+/// Column `at` of `[features, b]`.
+fn read_column(matrix: &[f32], at: usize, b: usize, out: &mut [f32]) {
+    for (to, &from) in out.iter_mut().zip(matrix[at..].iter().step_by(b)) {
+        *to = from;
+    }
+}
+
+/// Overwrites column `at` of `[features, b]`.
+fn write_column(values: &[f32], at: usize, b: usize, matrix: &mut [f32]) {
+    for (&from, to) in values.iter().zip(matrix[at..].iter_mut().step_by(b)) {
+        *to = from;
+    }
+}

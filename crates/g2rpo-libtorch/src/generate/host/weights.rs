@@ -1,0 +1,181 @@
+use tch::{Device, Kind, Tensor};
+
+use super::gemm::{Rows, multiply};
+use super::threads::Threads;
+use crate::Result;
+use crate::generate::forward::Runner;
+use crate::model::{Linear, RmsNorm};
+use crate::slice::f32_slice;
+
+/// The numbers of a decoder where they lie.
+#[derive(Debug)]
+pub(super) struct Weights<'a> {
+    /// `[vocab, hidden]`.
+    pub(super) embedding: &'a [f32],
+    pub(super) layers: Vec<LayerWeights<'a>>,
+    pub(super) norm: Norm<'a>,
+    pub(super) hidden: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    pub(super) ffn: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct LayerWeights<'a> {
+    pub(super) input_norm: Norm<'a>,
+    pub(super) qkv: Projection<'a>,
+    pub(super) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
+    pub(super) o: Projection<'a>,
+    pub(super) post_norm: Norm<'a>,
+    pub(super) gate_up: Projection<'a>,
+    pub(super) down: Projection<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Norm<'a> {
+    pub(super) weight: &'a [f32],
+    pub(super) eps: f64,
+}
+
+/// Linear layers that read the same input; their outputs stand one behind the other.
+#[derive(Debug)]
+pub(super) struct Projection<'a>(Vec<Part<'a>>);
+
+#[derive(Debug)]
+struct Part<'a> {
+    /// `[n, k]`.
+    weight: &'a [f32],
+    n: usize,
+    bias: Option<&'a [f32]>,
+    /// `[rank, k]`, `[n, rank]` and the scaling of an enabled adapter.
+    lora: Option<(&'a [f32], &'a [f32], f32)>,
+}
+
+impl<'a> Weights<'a> {
+    /// `None` for a decoder that is not f32 in host memory.
+    pub(super) fn new(runner: &'a Runner) -> Result<Option<Self>> {
+        let decoder = runner.decoder();
+        if decoder.device() != Device::Cpu || decoder.kind() != Kind::Float {
+            return Ok(None);
+        }
+        let config = decoder.config();
+        let layers = (decoder.layers().iter().enumerate())
+            .map(|(i, layer)| {
+                let (attn, mlp) = (&layer.self_attn, &layer.mlp);
+                let (qkv, gate_up) = runner.fused(i);
+                let qkv = match qkv {
+                    Some(joined) => vec![joined],
+                    None => vec![&attn.q_proj, &attn.k_proj, &attn.v_proj],
+                };
+                let gate_up = match gate_up {
+                    Some(joined) => vec![joined],
+                    None => vec![&mlp.gate_proj, &mlp.up_proj],
+                };
+                Ok(LayerWeights {
+                    input_norm: Norm::new(&layer.input_layernorm)?,
+                    qkv: Projection::new(&qkv)?,
+                    qk_norm: match &attn.qk_norm {
+                        Some((q, k)) => Some((Norm::new(q)?, Norm::new(k)?)),
+                        None => None,
+                    },
+                    o: Projection::new(&[&attn.o_proj])?,
+                    post_norm: Norm::new(&layer.post_attention_layernorm)?,
+                    gate_up: Projection::new(&gate_up)?,
+                    down: Projection::new(&[&mlp.down_proj])?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Some(Self {
+            embedding: f32_slice(decoder.embed_tokens())?,
+            layers,
+            norm: Norm::new(decoder.norm())?,
+            hidden: config.hidden_size,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            ffn: config.intermediate_size,
+        }))
+    }
+}
+
+impl<'a> Norm<'a> {
+    fn new(norm: &'a RmsNorm) -> Result<Self> {
+        Ok(Self {
+            weight: f32_slice(&norm.weight)?,
+            eps: norm.eps,
+        })
+    }
+}
+
+impl<'a> Projection<'a> {
+    fn new(parts: &[&'a Linear]) -> Result<Self> {
+        let part = |linear: &&'a Linear| {
+            let lora = linear.lora.as_ref().filter(|lora| lora.enabled);
+            Ok(Part {
+                weight: f32_slice(&linear.weight)?,
+                n: linear.weight.size2()?.0 as usize,
+                bias: linear.bias.as_ref().map(slice_of).transpose()?,
+                lora: match lora {
+                    Some(l) => Some((f32_slice(&l.a)?, f32_slice(&l.b)?, l.scaling as f32)),
+                    None => None,
+                },
+            })
+        };
+        Ok(Self(parts.iter().map(part).collect::<Result<_>>()?))
+    }
+
+    /// Number of output features.
+    pub(super) fn width(&self) -> usize {
+        self.0.iter().map(|part| part.n).sum()
+    }
+
+    /// `out = W · x (+ bias)`, or `out += …`, with `x` of shape `[k, b]`, `out` `[n, b]`.
+    pub(super) fn apply(
+        &self,
+        threads: &Threads,
+        x: &[f32],
+        b: usize,
+        out: &mut [f32],
+        accumulate: bool,
+    ) {
+        let mut rest = out;
+        for part in &self.0 {
+            let (out, behind) = rest.split_at_mut(part.n * b);
+            rest = behind;
+            part.apply(threads, Rows::dense(x, b), out, accumulate);
+        }
+    }
+}
+
+impl Part<'_> {
+    fn apply(&self, threads: &Threads, x: Rows<'_>, out: &mut [f32], accumulate: bool) {
+        let (b, k) = (x.width, self.weight.len() / self.n);
+        if let Some(bias) = self.bias {
+            for (row, &bias) in out.chunks_exact_mut(b).zip(bias) {
+                match accumulate {
+                    true => row.iter_mut().for_each(|v| *v += bias),
+                    false => row.fill(bias),
+                }
+            }
+        }
+        let accumulate = accumulate || self.bias.is_some();
+        let share = threads.share(self.n * b, b, self.n * k * b);
+        let chunks = (out.chunks_mut(share)).zip(self.weight.chunks(share / b * k));
+        threads.each(
+            chunks.collect(),
+            |_, (out, weight): (&mut [f32], &[f32])| {
+                multiply(weight, x, out, 1.0, accumulate);
+            },
+        );
+        if let Some((a, up, scaling)) = self.lora {
+            let mut low = vec![0f32; a.len() / k * b];
+            multiply(a, x, &mut low, 1.0, false);
+            multiply(up, Rows::dense(&low, b), out, scaling, true);
+        }
+    }
+}
+
+fn slice_of(tensor: &Tensor) -> Result<&[f32]> {
+    f32_slice(tensor)
+}

@@ -1,0 +1,175 @@
+use g2rpo_rollout::SamplingParams;
+use tch::Tensor;
+
+use super::batch_sampler::Row;
+use super::host::{Rows, Threads, columns, multiply_into_columns, normaliser, soften};
+use super::sampler::{self, Draw, Filter};
+use crate::slice::f32_slice;
+use crate::{Error, Result};
+
+/// [`BatchSampler`](super::batch_sampler::BatchSampler) for f32 in host memory.
+#[derive(Debug)]
+pub(super) struct HostSampler<'a> {
+    params: &'a SamplingParams,
+    /// `[vocab, hidden]`.
+    lm_head: &'a [f32],
+    vocab: usize,
+    threads: Threads,
+    /// Scratch, `[rows, vocab]`: reusing it spares the page faults that fresh megabytes cost at
+    /// every step.
+    logits: Vec<f32>,
+}
+
+impl<'a> HostSampler<'a> {
+    pub(super) fn new(
+        params: &'a SamplingParams,
+        max_rows: usize,
+        lm_head_vh: &'a Tensor,
+    ) -> Result<Self> {
+        let vocab = lm_head_vh.size2()?.0 as usize;
+        let mut logits = Vec::new();
+        (logits.try_reserve_exact(max_rows.saturating_mul(vocab))).map_err(|error| {
+            Error::OutOfMemory {
+                doing: format!("allocating the logits of {max_rows} rows of {vocab} ids"),
+                message: error.to_string(),
+            }
+        })?;
+        Ok(Self {
+            params,
+            lm_head: f32_slice(lm_head_vh)?,
+            vocab,
+            threads: Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?,
+            logits,
+        })
+    }
+
+    pub(super) fn draw(
+        &mut self,
+        hidden_bh: &Tensor,
+        rows: &[Option<Row<'_>>],
+    ) -> Result<Vec<Option<Draw>>> {
+        let (b, h) = hidden_bh.size2()?;
+        let (b, h, vocab) = (b as usize, h as usize, self.vocab);
+        let hidden_hb = hidden_bh.f_transpose(0, 1)?.f_contiguous()?;
+        let x = Rows::dense(f32_slice(&hidden_hb)?, b);
+        self.logits.resize(b * vocab, 0.0);
+        let (logits, lm_head, params) = (&mut self.logits[..], self.lm_head, self.params);
+        let mut draws = vec![None; rows.len()];
+        let threads = &self.threads;
+        threads.run(|| {
+            let share = threads.share(vocab, 1, vocab * h * b);
+            threads.each(columns(logits, vocab, share), |i, mut columns| {
+                let from = i * share * h;
+                let weights = &lm_head[from..lm_head.len().min(from + share * h)];
+                multiply_into_columns(weights, x, &mut columns);
+            });
+            let rows = (logits.chunks_exact_mut(vocab)).zip(rows).zip(&mut draws);
+            threads.each(rows.collect(), |_, ((logits, row), draw)| {
+                *draw = row.and_then(|row| draw_row(logits, row, params));
+            });
+        });
+        Ok(draws)
+    }
+}
+
+/// One draw from a row of logits, which are used up.
+fn draw_row(logits: &mut [f32], row: Row<'_>, params: &SamplingParams) -> Option<Draw> {
+    let greedy = params.temperature == 0.0;
+    let temperature = if greedy { 1.0 } else { params.temperature };
+    let plain = match params.repetition_penalty {
+        1.0 => None,
+        penalty => {
+            let plain = logits.to_vec();
+            sampler::penalise(logits, row.seen.iter().copied(), penalty);
+            Some(plain)
+        }
+    };
+    let logp = |logits: &[f32], id: usize| {
+        let (max, sum) = normaliser(logits, temperature);
+        (f64::from(logits[id] - max) / temperature - sum.ln()) as f32
+    };
+    if greedy {
+        let id = sampler::best(logits)?;
+        let logp = logp(plain.as_deref().unwrap_or(logits), id);
+        return logp.is_finite().then_some(Draw {
+            token: id as u32,
+            logp,
+            log_kept: logp,
+        });
+    }
+    soften(logits, temperature);
+    let draw = match sampler::keeps_all(params) {
+        true => sampler::draw_all(logits, row.u),
+        false => Filter::default().draw(logits, params, row.u),
+    }?;
+    Some(match plain {
+        Some(plain) => sampler::seen_plainly(draw, logp(&plain, draw.token as usize)),
+        None => draw,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::device_sampler::DeviceSampler;
+    use std::collections::BTreeSet;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn draws_are_those_of_the_device() {
+        tch::manual_seed(2);
+        tch::set_num_threads(1);
+        let lm_head = Tensor::randn([300, 8], (Kind::Float, Device::Cpu));
+        let hidden = Tensor::randn([40, 8], (Kind::Float, Device::Cpu));
+        let seen: BTreeSet<u32> = (0..300).step_by(7).collect();
+        let rows: Vec<Option<Row<'_>>> = (0..40)
+            .map(|i| {
+                (i != 5).then_some(Row {
+                    u: (f64::from(i) + 0.5) / 40.0,
+                    seen: &seen,
+                })
+            })
+            .collect();
+        let base = SamplingParams::default();
+        for params in [
+            base.clone(),
+            SamplingParams::greedy(),
+            SamplingParams {
+                temperature: 0.6,
+                ..base.clone()
+            },
+            SamplingParams {
+                temperature: 1.3,
+                top_k: 20,
+                top_p: 0.9,
+                ..base.clone()
+            },
+            SamplingParams {
+                temperature: 0.8,
+                repetition_penalty: 1.4,
+                min_p: 0.05,
+                ..base.clone()
+            },
+            SamplingParams {
+                temperature: 0.0,
+                repetition_penalty: 1.4,
+                ..base
+            },
+        ] {
+            let mut host = HostSampler::new(&params, 40, &lm_head).unwrap();
+            let mut device = DeviceSampler::new(&params, 40, &lm_head).unwrap();
+            let ours = host.draw(&hidden, &rows).unwrap();
+            let theirs = device.draw(&hidden, &rows).unwrap();
+            assert!(ours[5].is_none());
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                let (Some(ours), Some(theirs)) = (ours, theirs) else {
+                    continue;
+                };
+                assert_eq!(ours.token, theirs.token, "{params:?}");
+                approx::assert_abs_diff_eq!(ours.logp, theirs.logp, epsilon = 1e-5);
+                approx::assert_abs_diff_eq!(ours.log_kept, theirs.log_kept, epsilon = 1e-5);
+            }
+            assert_eq!(ours.iter().flatten().count(), 39);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+use std::ops::Range;
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::prefill::Store;
+use crate::Result;
+use crate::learner::float_kind;
+
+/// Keys and values of contexts that were computed together, each of which several rows may read.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Per layer keys and values, `[contexts, kv_heads, width, head_dim]`.
+    layers: Vec<(Tensor, Tensor)>,
+    lens: Vec<usize>,
+    /// 0 where a context is, -inf behind its end, `[contexts, 1, 1, width]`; absent when all are
+    /// of one length.
+    mask: Option<Tensor>,
+}
+
+/// A block and who reads it.
+#[derive(Debug)]
+pub(super) struct Readers {
+    pub(super) block: Rc<Block>,
+    /// Row of every place, `[contexts · places]`; places that are free hold any row.
+    gather: Tensor,
+    places: i64,
+    /// The rows that read, and the place of each.
+    rows: Tensor,
+    scatter: Tensor,
+}
+
+/// Attention output over a part of what a row attends to, and the logarithm of the sum of the
+/// exponents of its scores: `[b, kv_heads, queries, head_dim]` and `[b, kv_heads, queries, 1]`.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) out: Tensor,
+    log_sum: Tensor,
+}
+
+impl Block {
+    /// Copies contexts from the store; `None` if there are none.
+    pub(super) fn new(store: &Store, contexts: &[Range<usize>]) -> Result<Option<Self>> {
+        let Some((first, _)) = store.layers.first().filter(|_| !contexts.is_empty()) else {
+            return Ok(None);
+        };
+        let lens: Vec<usize> = contexts.iter().map(Range::len).collect();
+        let (n, width) = (lens.len(), lens.iter().max().copied().unwrap_or(0));
+        let index: Vec<i64> = (contexts.iter())
+            // What stands behind a context's end is masked, so its first position may.
+            .flat_map(|c| (0..width).map(|i| if i < c.len() { c.start + i } else { c.start }))
+            .map(|position| position as i64)
+            .collect();
+        let index = Tensor::f_from_slice(&index)?.f_to_device(first.device())?;
+        let copy = |store: &Tensor| -> Result<Tensor> {
+            let (_, heads, d) = store.size3()?;
+            Ok((store.f_index_select(0, &index)?)
+                .f_view([n as i64, width as i64, heads, d])?
+                .f_transpose(1, 2)?
+                .f_contiguous()?)
+        };
+        let layers = (store.layers.iter())
+            .map(|(k, v)| Ok((copy(k)?, copy(v)?)))
+            .collect::<Result<_>>()?;
+        Ok(Some(Self {
+            layers,
+            mask: mask(&lens, width, first.device())?,
+            lens,
+        }))
+    }
+
+    /// A block of some of its contexts.
+    pub(super) fn select(&self, contexts: &[usize]) -> Result<Self> {
+        let lens: Vec<usize> = contexts.iter().map(|&i| self.lens[i]).collect();
+        let width = lens.iter().max().copied().unwrap_or(0);
+        let device = self.device();
+        let ids: Vec<i64> = contexts.iter().map(|&i| i as i64).collect();
+        let ids = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
+        let copy = |t: &Tensor| t.f_index_select(0, &ids)?.f_narrow(2, 0, width as i64);
+        let layers = (self.layers.iter())
+            .map(|(k, v)| Ok((copy(k)?, copy(v)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            layers,
+            mask: mask(&lens, width, device)?,
+            lens,
+        })
+    }
+
+    /// Number of contexts.
+    pub(super) fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Bytes of keys and values.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
+        self.layers.iter().map(|(k, v)| bytes(k) + bytes(v)).sum()
+    }
+
+    fn device(&self) -> Device {
+        self.layers.first().map_or(Device::Cpu, |(k, _)| k.device())
+    }
+}
+
+impl Readers {
+    /// `rows` are pairs of a context of the block and a row that reads it.
+    pub(super) fn new(block: Rc<Block>, rows: &[(usize, usize)]) -> Result<Self> {
+        let mut by_context = vec![Vec::new(); block.len()];
+        for &(context, row) in rows {
+            by_context[context].push(row);
+        }
+        let places = by_context.iter().map(Vec::len).max().unwrap_or(0);
+        let (mut gather, mut scatter, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        for rows in &by_context {
+            for place in 0..places {
+                if let Some(&row) = rows.get(place) {
+                    order.push(row as i64);
+                    scatter.push(gather.len() as i64);
+                }
+                gather.push(rows.get(place).map_or(0, |&row| row as i64));
+            }
+        }
+        let device = block.device();
+        let upload =
+            |ids: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(ids)?.f_to_device(device)?) };
+        Ok(Self {
+            gather: upload(&gather)?,
+            places: places as i64,
+            rows: upload(&order)?,
+            scatter: upload(&scatter)?,
+            block,
+        })
+    }
+
+    /// Adds attention to the block's contexts in layer `i` to that of the rows that read it.
+    /// Queries `[b, kv_heads, queries, head_dim]`.
+    pub(super) fn attend(&self, i: usize, queries: &Tensor, partial: &mut Partial) -> Result<()> {
+        let (_, kv_heads, t, d) = queries.size4()?;
+        let (n, m) = (self.block.len() as i64, self.places);
+        let (k, v) = &self.block.layers[i];
+        let together = (queries.f_index_select(0, &self.gather)?)
+            .f_view([n, m, kv_heads, t, d])?
+            .f_transpose(1, 2)?
+            .f_reshape([n, kv_heads, m * t, d])?;
+        let all = Partial::new(&together, k, v, self.block.mask.as_ref())?;
+        let apart = |x: &Tensor| -> Result<Tensor> {
+            Ok((x.f_view([n, kv_heads, m, t, -1])?)
+                .f_transpose(1, 2)?
+                .f_reshape([n * m, kv_heads, t, -1])?
+                .f_index_select(0, &self.scatter)?)
+        };
+        let mine = Partial {
+            out: apart(&all.out)?,
+            log_sum: apart(&all.log_sum)?,
+        };
+        let before = Partial {
+            out: partial.out.f_index_select(0, &self.rows)?,
+            log_sum: partial.log_sum.f_index_select(0, &self.rows)?,
+        };
+        let merged = before.merge(&mine)?;
+        let _ = partial.out.f_index_copy_(0, &self.rows, &merged.out)?;
+        let _ = (partial.log_sum).f_index_copy_(0, &self.rows, &merged.log_sum)?;
+        Ok(())
+    }
+}
+
+impl Partial {
+    /// Queries `[b, kv_heads, queries, head_dim]` over keys and values
+    /// `[b, kv_heads, len, head_dim]`; the mask is added to the scores.
+    ///
+    /// Written out, because libtorch's fused kernels for the GPU give the logarithm of the sum
+    /// only through internal functions; scores of one position per row are few.
+    pub(super) fn new(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Self> {
+        let kind = float_kind(q.kind());
+        let d = *q.size().last().unwrap_or(&1) as f64;
+        let mut scores =
+            (q.f_matmul(&k.f_transpose(2, 3)?)?.f_to_kind(kind)?).f_mul_scalar(1.0 / d.sqrt())?;
+        if let Some(mask) = mask {
+            scores = scores.f_add(mask)?;
+        }
+        let log_sum = scores.f_logsumexp(&[-1i64][..], true)?;
+        let weights = scores.f_sub(&log_sum)?.f_exp()?.f_to_kind(q.kind())?;
+        Ok(Self {
+            out: weights.f_matmul(v)?.f_to_kind(kind)?,
+            log_sum,
+        })
+    }
+
+    /// Attention over both parts together.
+    pub(super) fn merge(&self, other: &Self) -> Result<Self> {
+        // eᵇ / (eᵃ + eᵇ) is the sigmoid of b - a.
+        let share = other.log_sum.f_sub(&self.log_sum)?.f_sigmoid()?;
+        Ok(Self {
+            out: self.out.f_lerp_tensor(&other.out, &share)?,
+            log_sum: self.log_sum.f_logaddexp(&other.log_sum)?,
+        })
+    }
+}
+
+fn mask(lens: &[usize], width: usize, device: Device) -> Result<Option<Tensor>> {
+    if lens.iter().all(|&len| len == width) {
+        return Ok(None);
+    }
+    let values: Vec<f32> = (lens.iter())
+        .flat_map(|&len| (0..width).map(move |i| if i < len { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
+    let mask = Tensor::f_from_slice(&values)?
+        .f_view([lens.len() as i64, 1, 1, width as i64])?
+        .f_to_kind(Kind::Float)?;
+    Ok(Some(mask.f_to_device(device)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPU: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+    #[test]
+    fn rows_attend_to_their_context_and_their_own() {
+        tch::manual_seed(1);
+        let (kv_heads, t, d) = (2i64, 3i64, 4i64);
+        // Store positions 0..5 and 7..10 are two contexts; four rows, three read, out of order.
+        let store = Store {
+            layers: vec![(
+                Tensor::randn([12, kv_heads, d], CPU),
+                Tensor::randn([12, kv_heads, d], CPU),
+            )],
+        };
+        let contexts = [0..5, 7..10];
+        let rows = [(1, 0), (0, 3), (1, 2)];
+        let own = Tensor::randn([2, 4, kv_heads, 6, d], CPU);
+        let q = Tensor::randn([4, kv_heads, t, d], CPU);
+        let block = Rc::new(Block::new(&store, &contexts).unwrap().unwrap());
+        assert_eq!(block.bytes(), 2 * 2 * 2 * 5 * 4 * 8);
+        let both = Readers::new(Rc::clone(&block), &rows).unwrap();
+        // A block of the second context alone serves its two rows as well.
+        let second = Rc::new(block.select(&[1]).unwrap());
+        let some = Readers::new(second, &[(0, 0), (0, 2)]).unwrap();
+        for (readers, rows) in [(&both, &rows[..]), (&some, &[(1, 0), (1, 2)][..])] {
+            let mut partial = Partial::new(&q, &own.get(0), &own.get(1), None).unwrap();
+            readers.attend(0, &q, &mut partial).unwrap();
+            for row in 0..4 {
+                let context = rows.iter().find(|r| r.1 == row as usize);
+                let all = |which: i64| {
+                    let mine = own.get(which).get(row);
+                    let (k, v) = &store.layers[0];
+                    let shared = if which == 0 { k } else { v };
+                    match context {
+                        None => mine,
+                        Some(&(c, _)) => {
+                            let (start, len) = (contexts[c].start, contexts[c].len());
+                            let part = shared.narrow(0, start as i64, len as i64);
+                            Tensor::cat(&[part.transpose(0, 1), mine], 1)
+                        }
+                    }
+                };
+                let expected = Tensor::scaled_dot_product_attention(
+                    &q.get(row).unsqueeze(0),
+                    &all(0).unsqueeze(0),
+                    &all(1).unsqueeze(0),
+                    None::<&Tensor>,
+                    0.0,
+                    false,
+                    None,
+                    false,
+                );
+                let error = (partial.out.get(row) - expected.get(0)).abs().max();
+                assert!(f64::try_from(error).unwrap() < 1e-12, "row {row}");
+            }
+        }
+    }
+}
