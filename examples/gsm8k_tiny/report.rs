@@ -222,7 +222,8 @@ fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String
     text += &"---:|".repeat(columns.len() + 8);
     text.push('\n');
     let before = outcomes.first().map_or(f64::NAN, Outcome::before);
-    let sampled_before = outcomes.first().map_or(f64::NAN, |o| o.sampled_accuracy.0);
+    let sampled_before =
+        outcomes.iter().map(|o| o.sampled_accuracy.0).sum::<f64>() / outcomes.len().max(1) as f64;
     for &arm in &options.arms {
         let runs: Vec<&Outcome> = of_arm(outcomes, arm).collect();
         let n = runs.len().max(1) as f64;

@@ -78,6 +78,8 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .bold_line_style(RGBColor(225, 225, 225))
             .x_labels(6)
             .y_labels(6)
+            .x_label_formatter(&|x| tick(*x))
+            .y_label_formatter(&|y| tick(*y))
             .draw()
             .map_err(|e| text(&e))?;
         for (series, colour) in panel.series.iter().zip(COLOURS.iter().cycle()) {
@@ -117,6 +119,18 @@ fn mean_line(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
             (lines[0][i].0, sum / lines.len() as f64)
         })
         .collect()
+}
+
+/// A number at an axis: large ones in thousands or millions, none with more digits than it needs.
+fn tick(value: f64) -> String {
+    let (scaled, unit) = match value.abs() {
+        v if v >= 1e6 => (value / 1e6, " M"),
+        v if v >= 1e4 => (value / 1e3, " k"),
+        _ => (value, ""),
+    };
+    // Six decimals hide what adding up a step of 0.1 leaves behind.
+    let rounded = (scaled * 1e6).round() / 1e6;
+    format!("{}{unit}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
 /// Smallest and largest value, widened where they coincide so that an axis exists.
@@ -162,6 +176,21 @@ mod tests {
         assert_eq!(span([].into_iter()), (0.0, 1.0));
         let (low, high) = span([3.0, 3.0].into_iter());
         assert!(low < 3.0 && high > 3.0);
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        for (value, label) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (0.1 + 0.2, "0.3"),
+            (2.5, "2.5"),
+            (9000.0, "9000"),
+            (150_000.0, "150 k"),
+            (-2e6, "-2 M"),
+        ] {
+            assert_eq!(tick(value), label);
+        }
     }
 
     #[test]
