@@ -3,7 +3,7 @@
 
 use super::{Ratio, RowPass, Scratch};
 use crate::config::EXP_MAX;
-use crate::exp::{exp, max, min, sum};
+use crate::exp::{exp, extremes, map_into, max, min, sum};
 use crate::{CispoClip, DppoDivergence, LossConfig, LossMetrics, LossType, Result};
 
 impl RowPass<'_> {
@@ -59,7 +59,7 @@ impl RowPass<'_> {
             LossType::Dppo => {
                 let cap = config.delta.unwrap_or(f64::INFINITY);
                 self.of_score(scratch, ratio, row_weight, |r| min(r, cap));
-                self.drop_outside_trust_region(scratch, n_policy, metrics);
+                self.drop_outside_trust_region(scratch, ratio, n_policy, metrics);
             }
             LossType::Gmpo => self.gmpo(scratch, n_policy, row_weight, metrics)?,
         }
@@ -120,6 +120,7 @@ impl RowPass<'_> {
     fn drop_outside_trust_region(
         &self,
         scratch: &mut Scratch,
+        ratio: Ratio,
         n_policy: f64,
         metrics: &mut LossMetrics,
     ) {
@@ -135,7 +136,7 @@ impl RowPass<'_> {
                 } else {
                     (-self.config.epsilon, f64::INFINITY)
                 };
-                self.drop_where(scratch, old, |p, p_old| {
+                self.drop_where(scratch, ratio, old, |p, p_old| {
                     let change = p - p_old;
                     (change < low) | (change > high)
                 })
@@ -146,7 +147,7 @@ impl RowPass<'_> {
                 } else {
                     (false, self.config.epsilon)
                 };
-                self.drop_where(scratch, old, |p, p_old| {
+                self.drop_where(scratch, ratio, old, |p, p_old| {
                     let moves_back = if rises { p <= p_old } else { p >= p_old };
                     !moves_back && binary_kl(p_old, p) > bound
                 })
@@ -161,22 +162,39 @@ impl RowPass<'_> {
     fn drop_where(
         &self,
         scratch: &mut Scratch,
+        ratio: Ratio,
         old: &[f64],
         leaves: impl Fn(f64, f64) -> bool,
     ) -> f64 {
         let Scratch {
             mask,
+            log_ratio,
+            flow,
+            ratio: ratios,
             value,
             slope,
             kl: kept,
             ..
         } = scratch;
         kept.resize(mask.len(), 0.0);
-        for (((kept, &m), &logp), &old) in
-            (kept.iter_mut().zip(mask.iter())).zip(self.logp).zip(old)
-        {
-            let (p, p_old) = if m > 0.0 { (logp, old) } else { (0.0, 0.0) };
-            *kept = f64::from(u8::from(!leaves(exp(p), exp(p_old))));
+        let (least, most) = extremes(log_ratio, mask);
+        // Where no exponential left its range, the ratio gives the old probability for a division.
+        let has_ratio = matches!(ratio, Ratio::Token) && flow.is_empty();
+        if has_ratio && least >= -300.0 && most <= 300.0 {
+            for (((kept, &m), &logp), &r) in (kept.iter_mut().zip(mask.iter()))
+                .zip(self.logp)
+                .zip(ratios.iter())
+            {
+                let p = exp(if m > 0.0 { logp } else { 0.0 });
+                *kept = f64::from(u8::from(!leaves(p, p / r)));
+            }
+        } else {
+            for (((kept, &m), &logp), &old) in
+                (kept.iter_mut().zip(mask.iter())).zip(self.logp).zip(old)
+            {
+                let (p, p_old) = if m > 0.0 { (logp, old) } else { (0.0, 0.0) };
+                *kept = f64::from(u8::from(!leaves(exp(p), exp(p_old))));
+            }
         }
         apply(value, kept);
         apply(slope, kept);
@@ -192,39 +210,50 @@ impl RowPass<'_> {
         metrics: &mut LossMetrics,
     ) -> Result<()> {
         let (low, high) = (-self.config.epsilon, self.config.epsilon_high());
-        let count = |is: &dyn Fn(f64) -> bool| -> u64 {
-            (scratch.log_ratio.iter().zip(&scratch.mask))
-                .map(|(&d, &m)| u64::from(m > 0.0 && is(d)))
-                .sum()
-        };
-        let n_low = count(&|d| d < low && self.advantage < 0.0);
-        let n_high = count(&|d| d > high && self.advantage > 0.0);
-        record_clips(metrics, n_policy as u64, n_low, n_high);
-        let is_kept = |t: usize| {
-            scratch.mask[t] > 0.0 && (scratch.weight.is_empty() || scratch.weight[t] > 0.0)
-        };
-        let (mut total, mut n_kept) = (0.0, 0.0);
-        scratch.slope.fill(0.0);
-        for t in (0..scratch.mask.len()).filter(|&t| is_kept(t)) {
-            let d = scratch.log_ratio[t];
-            let (clipped, flows) = if self.advantage > 0.0 {
-                (d.min(high), d <= high)
-            } else {
-                (d.max(low), d >= low)
-            };
-            total += clipped;
-            n_kept += 1.0;
-            scratch.slope[t] = f64::from(u8::from(flows));
+        let (mut n_low, mut n_high) = (0, 0);
+        if self.advantage < 0.0 {
+            n_low = count_where(&scratch.log_ratio, &scratch.mask, |d| d < low);
+        } else if self.advantage > 0.0 {
+            n_high = count_where(&scratch.log_ratio, &scratch.mask, |d| d > high);
         }
+        record_clips(metrics, n_policy as u64, n_low, n_high);
+        let Scratch {
+            mask,
+            log_ratio,
+            weight,
+            value: clipped,
+            slope,
+            kl: kept,
+            ..
+        } = scratch;
+        map_into(kept, mask, |m| m);
+        for (kept, &weight) in kept.iter_mut().zip(weight.iter()) {
+            *kept = if weight > 0.0 { *kept } else { 0.0 };
+        }
+        let (from, to) = if self.advantage > 0.0 {
+            (f64::NEG_INFINITY, high)
+        } else {
+            (low, f64::INFINITY)
+        };
+        for (((clipped, slope), &d), &kept) in (clipped.iter_mut().zip(slope.iter_mut()))
+            .zip(log_ratio.iter())
+            .zip(kept.iter())
+        {
+            *clipped = min(max(d, from), to) * kept;
+            *slope = if (d >= from) & (d <= to) { kept } else { 0.0 };
+        }
+        let (total, n_kept) = (sum(clipped), sum(kept));
         let mean = total / f64::max(n_kept, 1.0);
         if mean > EXP_MAX {
             return Err(self.overflow("mean of clipped logp - logp_old", 0, mean));
         }
         let value = -mean.exp() * self.advantage * row_weight;
-        let per_token = value * sum(&scratch.mask) / f64::max(n_kept, 1.0);
-        for t in 0..scratch.mask.len() {
-            scratch.value[t] = value * scratch.mask[t];
-            scratch.slope[t] *= per_token;
+        let per_token = value * n_policy / f64::max(n_kept, 1.0);
+        for ((into, slope), &m) in
+            (scratch.value.iter_mut().zip(&mut scratch.slope)).zip(&scratch.mask)
+        {
+            *into = value * m;
+            *slope *= per_token;
         }
         apply(&mut scratch.slope, &scratch.flow);
         Ok(())
@@ -237,6 +266,10 @@ const VESPO_LIMIT: f64 = 20.0;
 pub(super) const VESPO_FLOOR: f64 = -18.420_680_743_952_367;
 
 /// `−min(rA, clip(r)A)` and its variants for one row.
+///
+/// Within a row the sign of `A` is known, and the smaller of the two branches is `A` times the ratio
+/// moved into one interval: `(−∞, min(δ, 1+ε_high)]` where `A > 0`, else `[1−ε, max(δ, 1+ε_high)]`,
+/// which dual clip ends at its constant.
 #[derive(Debug, Clone, Copy)]
 struct Clip {
     low: f64,
@@ -245,48 +278,45 @@ struct Clip {
     /// Largest loss under dual clip.
     ceiling: f64,
     advantage: f64,
+    /// The interval outside of which the loss is constant.
+    from: f64,
+    to: f64,
 }
 
 impl Clip {
     fn new(config: &LossConfig, advantage: f64) -> Self {
+        let (low, high) = (1.0 - config.epsilon, 1.0 + config.epsilon_high());
+        let delta = config.delta.unwrap_or(f64::INFINITY);
+        let (from, mut to) = if advantage > 0.0 {
+            (f64::NEG_INFINITY, min(delta, high))
+        } else {
+            (low, max(delta, high))
+        };
+        let mut ceiling = f64::INFINITY;
+        if let Some(dual) = config.dual_clip
+            && advantage < 0.0
+        {
+            ceiling = -advantage * dual;
+            to = min(to, dual);
+        }
         Self {
-            low: 1.0 - config.epsilon,
-            high: 1.0 + config.epsilon_high(),
-            delta: config.delta.unwrap_or(f64::INFINITY),
-            ceiling: match config.dual_clip {
-                Some(c) if advantage < 0.0 => -advantage * c,
-                _ => f64::INFINITY,
-            },
+            low,
+            high,
+            delta,
+            ceiling,
             advantage,
+            from,
+            to,
         }
     }
 
-    /// Value and derivative with respect to `ln r`. Where the two branches are equal each gives
-    /// half the gradient, as in torch.
+    /// Value and derivative with respect to `ln r`. A ratio exactly at a bound is not clipped, as in
+    /// torch.
     #[inline(always)]
     fn term(self, r: f64) -> (f64, f64) {
-        let first = min(r, self.delta) * self.advantage;
-        let second = min(max(r, self.low), self.high) * self.advantage;
-        let full = r * self.advantage;
-        let first_slope = if r <= self.delta { full } else { 0.0 };
-        let second_slope = if (r >= self.low) & (r <= self.high) {
-            full
-        } else {
-            0.0
-        };
-        let slope = if first < second {
-            first_slope
-        } else if second < first {
-            second_slope
-        } else {
-            0.5 * (first_slope + second_slope)
-        };
-        let value = -min(first, second);
-        if value > self.ceiling {
-            (self.ceiling, 0.0)
-        } else {
-            (value, -slope)
-        }
+        let value = -self.advantage * min(max(r, self.from), self.to);
+        let inside = (r >= self.from) & (r <= self.to);
+        (value, if inside { value } else { 0.0 })
     }
 
     /// TRL's clip ratios: of the ratio after `delta`, by the sign of the advantage.
@@ -358,8 +388,9 @@ fn of_ratio(
                 .zip(mask.iter())
             {
                 let (v, g) = term(r);
-                *value = v * m * row_weight;
-                *slope = g * m * row_weight;
+                let weight = m * row_weight;
+                *value = v * weight;
+                *slope = g * weight;
             }
             apply(slope, flow);
             apply(value, weight);
@@ -405,8 +436,12 @@ fn record_clips(metrics: &mut LossMetrics, n: u64, low: u64, high: u64) {
 }
 
 fn count_tokens(scratch: &Scratch, is: impl Fn(f64) -> bool) -> u64 {
-    (scratch.ratio.iter().zip(&scratch.mask))
-        .map(|(&r, &m)| u64::from((m > 0.0) & is(r)))
+    count_where(&scratch.ratio, &scratch.mask, is)
+}
+
+fn count_where(values: &[f64], mask: &[f64], is: impl Fn(f64) -> bool) -> u64 {
+    (values.iter().zip(mask))
+        .map(|(&x, &m)| u64::from((m > 0.0) & is(x)))
         .sum()
 }
 
