@@ -3,8 +3,8 @@
 use g2rpo_core::{GuidanceTokenLoss, Strata};
 use g2rpo_guidance::{
     All, Amount, AmountUnit, BinomialCosine, Bisection, BisectionConfig, ExampleId, Fixed,
-    FixedFraction, LengthController, NoOne, PerBucket, Random, Ratio, RatioConfig, Result,
-    Rounding, Schedule, Selector, Shape, Target, TargetConfig, ZeroReward,
+    FixedFraction, Irt, IrtConfig, LengthController, NoOne, PerBucket, Random, Ratio, RatioConfig,
+    Result, Rounding, Schedule, Selector, Shape, Target, TargetConfig, ZeroReward,
 };
 
 use crate::lock::LENGTH;
@@ -129,6 +129,12 @@ pub(crate) fn all() -> Vec<Arm> {
         },
         arm("bisection (AdaBack), α=1", Box::new(All), || {
             Ok(Box::new(Bisection::new(BisectionConfig::default())?))
+        }),
+        arm("response curve (IRT), α=1/2", share(0.5), || {
+            Ok(Box::new(Irt::new(IrtConfig::default())?))
+        }),
+        arm("response curve (IRT), α=1", Box::new(All), || {
+            Ok(Box::new(Irt::new(IrtConfig::default())?))
         }),
         Arm {
             imitate: true,
