@@ -8,7 +8,8 @@
 //!
 //! - `sample`: `batch` rollouts of `new` tokens behind prompts of `prompt` random ids, `group`
 //!   rollouts sharing each prompt;
-//! - `floor`: nothing but the matrix products of `new` decoding steps of `batch` rows.
+//! - `floor`: nothing but the matrix products of that, by libtorch: of the layers for every prompt
+//!   once, and of `new` decoding steps of `batch` rows.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let seconds = match kind.as_str() {
             "sample" => sample(&mut engine, i as u64, batch, prompt, new, group)?,
-            "floor" => floor(&decoder, batch, new)?,
+            "floor" => floor(&decoder, batch, prompt, new, group)?,
             _ => return Err(format!("no case is named `{kind}`").into()),
         };
         println!("{seconds}");
@@ -84,9 +85,15 @@ fn sample(
     Ok(seconds)
 }
 
-/// The matrix products of a decoding step, each in the form that is the faster of `x · Wᵀ` and
+/// The matrix products of the prompts' layers and of the decoding steps, each in the form that is the faster of `x · Wᵀ` and
 /// `W · xᵀ`, on inputs that are ready.
-fn floor(decoder: &Decoder, batch: usize, steps: usize) -> Result<f64, Box<dyn Error>> {
+fn floor(
+    decoder: &Decoder,
+    batch: usize,
+    prompt: usize,
+    steps: usize,
+    group: usize,
+) -> Result<f64, Box<dyn Error>> {
     let _no_grad = tch::no_grad_guard();
     let device = decoder.device();
     let weights: Vec<Tensor> = (decoder.layers().iter())
@@ -108,31 +115,43 @@ fn floor(decoder: &Decoder, batch: usize, steps: usize) -> Result<f64, Box<dyn E
         |w, x, out| drop(x.mm_out(&out.view([x.size()[0], -1]), &w.transpose(0, 1))),
         |w, x, out| drop(w.mm_out(&out.view([-1, x.size()[0]]), &x.transpose(0, 1))),
     ];
-    let mut plan = Vec::new();
-    for w in weights {
-        let x = Tensor::randn([batch as i64, w.size()[1]], (w.kind(), device));
-        let out = Tensor::empty([batch as i64 * w.size()[0]], (w.kind(), device));
-        let seconds = |product: Product| {
-            product(&w, &x, &out);
-            synchronize(device);
-            let start = Instant::now();
-            for _ in 0..3 {
-                product(&w, &x, &out);
-            }
-            synchronize(device);
-            start.elapsed()
+    let plan = |weights: &[Tensor], rows: usize| -> Vec<(Product, Tensor, Tensor, Tensor)> {
+        let fastest = |w: &Tensor| {
+            let x = Tensor::randn([rows as i64, w.size()[1]], (w.kind(), device));
+            let out = Tensor::empty([rows as i64 * w.size()[0]], (w.kind(), device));
+            let seconds = |product: Product| {
+                product(w, &x, &out);
+                synchronize(device);
+                let start = Instant::now();
+                for _ in 0..3 {
+                    product(w, &x, &out);
+                }
+                synchronize(device);
+                start.elapsed()
+            };
+            let best = match seconds(products[0]) <= seconds(products[1]) {
+                true => products[0],
+                false => products[1],
+            };
+            (best, w.shallow_clone(), x, out)
         };
-        let best = match seconds(products[0]) <= seconds(products[1]) {
-            true => products[0],
-            false => products[1],
-        };
-        plan.push((best, w, x, out));
-    }
-    let start = Instant::now();
-    for _ in 0..steps {
-        for (product, w, x, out) in &plan {
+        weights.iter().map(fastest).collect()
+    };
+    let steps_plan = plan(&weights, batch);
+    // The vocabulary is not projected at the positions of a prompt.
+    let prompts_plan = plan(
+        &weights[..weights.len() - 1],
+        prompt * batch.div_ceil(group),
+    );
+    let run = |plan: &[(Product, Tensor, Tensor, Tensor)]| {
+        for (product, w, x, out) in plan {
             product(w, x, out);
         }
+    };
+    let start = Instant::now();
+    run(&prompts_plan);
+    for _ in 0..steps {
+        run(&steps_plan);
     }
     synchronize(device);
     Ok(start.elapsed().as_secs_f64())

@@ -6,6 +6,7 @@ use g2rpo_rollout::{Request, TokenId};
 use tch::{Device, Kind, Tensor};
 
 use super::forward::{Runner, attend};
+use super::shared::mask_of;
 use crate::Result;
 
 /// Computed contexts of some requests.
@@ -65,7 +66,7 @@ pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefille
         }
     };
     let last: Vec<i64> = (places.iter())
-        .map(|&(prompt, guided)| guided.map_or(&prompts[prompt], |i| &guidance[i]).end as i64 - 1)
+        .map(|&(prompt, guided)| guided.map_or(prompt, |i| prompts.len() + i) as i64)
         .collect();
     let last = Tensor::f_from_slice(&last)?.f_to_device(device)?;
     Ok(Prefilled {
@@ -77,27 +78,39 @@ pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefille
     })
 }
 
-/// Residual stream `[positions, hidden]` of the padded prompts behind the last layer, and their
-/// keys and values.
+/// Residual stream behind the last layer at the last position of every prompt, `[prompts, hidden]`,
+/// and keys and values of all positions.
+///
+/// The last layer feeds nobody but these positions, so the others end at its keys and values.
 fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)> {
     let decoder = runner.decoder();
     let context = decoder.causal_context(prompts.width)?;
     let mut x_bth = decoder.embed(&prompts.ids_bt)?;
-    let (b, t, h) = x_bth.size3()?;
+    let (b, _, h) = x_bth.size3()?;
+    let ends = prompts.ends(decoder.device())?;
     let mut layers = Vec::with_capacity(decoder.n_layers());
     for i in 0..decoder.n_layers() {
-        let (q, k, v) = runner.qkv(i, &x_bth, &context.cos, &context.sin)?;
+        let (mut q, k, v) = runner.qkv(i, &x_bth, &context.cos, &context.sin)?;
+        let mut mask = None;
+        let last = i + 1 == decoder.n_layers();
+        if last {
+            (q, x_bth) = (pick(&q, &ends)?, pick(&x_bth, &ends)?);
+            mask = mask_of(&prompts.lens, prompts.width, decoder.device())?;
+        }
+        let mask = mask
+            .map(|mask| mask.f_to_kind(decoder.kind()))
+            .transpose()?;
         let [q, k_heads, v_heads] = [
             q.f_transpose(1, 2)?,
             k.f_transpose(1, 2)?,
             v.f_transpose(1, 2)?,
         ];
-        let y = attend(&q, &k_heads, &v_heads, None, true)?;
-        let y = y.f_transpose(1, 2)?.f_reshape([b, t, -1])?;
+        let y = attend(&q, &k_heads, &v_heads, mask.as_ref(), !last)?;
+        let y = y.f_transpose(1, 2)?.f_flatten(2, 3)?;
         runner.finish(i, &mut x_bth, &y)?;
         layers.push((flat(&k)?, flat(&v)?));
     }
-    Ok((x_bth.f_view([b * t, h])?, Store { layers }))
+    Ok((x_bth.f_view([b, h])?, Store { layers }))
 }
 
 /// The same for guidance that continues the given prompts, whose keys and values are in the
@@ -142,9 +155,15 @@ fn forward_guidance(
         .f_to_kind(kind)?;
 
     let mut x_bth = decoder.embed(&guidance.ids_bt)?;
-    let (b, t, h) = x_bth.size3()?;
+    let (b, _, h) = x_bth.size3()?;
+    let ends = guidance.ends(device)?;
+    let mut mask = mask;
     for (i, (k_store, v_store)) in store.layers.iter_mut().enumerate() {
-        let (q, k, v) = runner.qkv(i, &x_bth, &cos, &sin)?;
+        let (mut q, k, v) = runner.qkv(i, &x_bth, &cos, &sin)?;
+        if i + 1 == decoder.n_layers() {
+            (q, x_bth) = (pick(&q, &ends)?, pick(&x_bth, &ends)?);
+            mask = pick(&mask.f_transpose(1, 2)?, &ends)?.f_transpose(1, 2)?;
+        }
         *k_store = Tensor::f_cat(&[&*k_store, &flat(&k)?], 0)?;
         *v_store = Tensor::f_cat(&[&*v_store, &flat(&v)?], 0)?;
         let gather = |store: &Tensor| -> Result<Tensor> {
@@ -154,10 +173,16 @@ fn forward_guidance(
         };
         let (k, v) = (gather(k_store)?, gather(v_store)?);
         let y = attend(&q.f_transpose(1, 2)?, &k, &v, Some(&mask), false)?;
-        let y = y.f_transpose(1, 2)?.f_reshape([b, t, -1])?;
+        let y = y.f_transpose(1, 2)?.f_flatten(2, 3)?;
         runner.finish(i, &mut x_bth, &y)?;
     }
-    Ok(x_bth.f_view([b * t, h])?)
+    Ok(x_bth.f_view([b, h])?)
+}
+
+/// `[B, T, ..]` at one position per row, given as places in `B · T`: `[B, 1, ..]`.
+fn pick(x: &Tensor, places_b: &Tensor) -> Result<Tensor> {
+    let rows = x.f_flatten(0, 1)?.f_index_select(0, places_b)?;
+    Ok(rows.f_unsqueeze(1)?)
 }
 
 /// `[B, T, heads, head_dim]` to `[B · T, heads, head_dim]`.
@@ -216,6 +241,14 @@ impl Padded {
             lens,
             width,
         })
+    }
+
+    /// Last position of every row in the flattened padded tensor.
+    fn ends(&self, device: Device) -> Result<Tensor> {
+        let ends: Vec<i64> = (0..self.lens.len())
+            .map(|row| self.range(row).end as i64 - 1)
+            .collect();
+        Ok(Tensor::f_from_slice(&ends)?.f_to_device(device)?)
     }
 
     /// Positions of a row's ids in the flattened padded tensor.

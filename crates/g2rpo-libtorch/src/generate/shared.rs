@@ -64,7 +64,7 @@ impl Block {
             .collect::<Result<_>>()?;
         Ok(Some(Self {
             layers,
-            mask: mask(&lens, width, first.device())?,
+            mask: mask_of(&lens, width, first.device())?,
             lens,
         }))
     }
@@ -82,7 +82,7 @@ impl Block {
             .collect::<Result<_>>()?;
         Ok(Self {
             layers,
-            mask: mask(&lens, width, device)?,
+            mask: mask_of(&lens, width, device)?,
             lens,
         })
     }
@@ -198,7 +198,9 @@ impl Partial {
     }
 }
 
-fn mask(lens: &[usize], width: usize, device: Device) -> Result<Option<Tensor>> {
+/// 0 for the first `len` of `width` positions and -inf behind them, `[lens, 1, 1, width]`; `None` if
+/// there is nothing behind.
+pub(super) fn mask_of(lens: &[usize], width: usize, device: Device) -> Result<Option<Tensor>> {
     if lens.iter().all(|&len| len == width) {
         return Ok(None);
     }
