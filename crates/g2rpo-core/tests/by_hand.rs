@@ -2,9 +2,9 @@
 
 use approx::assert_relative_eq;
 use g2rpo_core::{
-    AdvantageEstimator, Baseline, BatchTotals, LossConfig, MismatchCorrection, MismatchLevel,
-    MultiObjectiveAggregation, OutOfRange, Ragged, Role, Scale, Singleton, TokenStreams,
-    policy_loss,
+    AdvantageEstimator, Baseline, BatchTotals, LossConfig, LossType, MismatchCorrection,
+    MismatchLevel, MultiObjectiveAggregation, OutOfRange, Ragged, Role, Scale, Singleton,
+    TokenStreams, policy_loss,
 };
 
 fn estimator(baseline: Baseline, scale: Scale) -> AdvantageEstimator {
@@ -308,4 +308,29 @@ fn mismatch_corrections() {
             );
         }
     }
+}
+
+/// A token that became impossible (e^-750) was at e^-1 = 0.37 before: it moved by less than 0.5, and
+/// its neighbour, from 0.37 to 0.30, by less as well; with 0.2 only the neighbour stays.
+#[test]
+fn dppo_compares_probabilities_beyond_the_range_of_their_ratio() {
+    let masked = |epsilon: f64| {
+        let streams = TokenStreams::new(
+            Ragged::from_rows([[Role::Own; 2]]),
+            Ragged::from_rows([[-750.0, -1.2]]),
+            vec![-1.0],
+        )
+        .and_then(|s| s.with_logp_old(Ragged::from_rows([[-1.0, -1.0]])))
+        .unwrap();
+        let config = LossConfig {
+            loss_type: LossType::Dppo,
+            epsilon,
+            ..LossConfig::default()
+        };
+        let totals = BatchTotals::of(&streams.roles, None, &config).unwrap();
+        let loss = policy_loss(&streams, &config, &totals).unwrap();
+        loss.metrics.dppo_masked.mean()
+    };
+    assert_eq!(masked(0.5), Some(0.0));
+    assert_eq!(masked(0.2), Some(0.5));
 }
