@@ -365,10 +365,18 @@ impl Comparer<'_> {
 
     fn ratios(&mut self, a: &[Expr], b: &[Expr]) -> Same {
         when(a.len() == b.len())?;
-        for (x, y) in a.iter().zip(b).skip(1) {
-            let left = Expr::Mul(vec![a[0].clone(), y.clone()]);
-            let right = Expr::Mul(vec![b[0].clone(), x.clone()]);
-            self.values(&left, &right)?;
+        // A zero goes with a zero only: cross products alone would make 0:0 every ratio.
+        let zero = Expr::int(0);
+        for (x, y) in a.iter().zip(b) {
+            let zeros = [x, y].map(|part| self.values(part, &zero).is_ok());
+            when(zeros[0] == zeros[1])?;
+        }
+        for i in 0..a.len() {
+            for j in i + 1..a.len() {
+                let left = Expr::Mul(vec![a[i].clone(), b[j].clone()]);
+                let right = Expr::Mul(vec![b[i].clone(), a[j].clone()]);
+                self.values(&left, &right)?;
+            }
         }
         Ok(())
     }

@@ -196,6 +196,13 @@ pub(crate) fn unwrap(text: &str) -> &str {
         for space in ["\\,", "\\;", "\\!", "\\:", "~", "\\\\", "\\quad", "\\qquad"] {
             rest = rest.strip_suffix(space).unwrap_or(rest);
         }
+        // `0.3333…`: what is printed counts.
+        for dots in ["\\ldots", "\\dots", "\\cdots", "…"] {
+            rest = rest
+                .strip_suffix(dots)
+                .filter(|r| ends_in_decimal(r))
+                .unwrap_or(rest);
+        }
         for end in ['.', ',', ';', ':'] {
             rest = rest
                 .strip_suffix(end)
@@ -206,6 +213,12 @@ pub(crate) fn unwrap(text: &str) -> &str {
             return rest;
         }
     }
+}
+
+fn ends_in_decimal(text: &str) -> bool {
+    let text = text.trim_end();
+    let head = text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    text.ends_with(|c: char| c.is_ascii_digit()) && text[head.len()..].contains('.')
 }
 
 /// Whether every brace is closed after it was opened, and none is closed before.

@@ -181,6 +181,9 @@ impl<'a> Parser<'a, '_> {
             Token::Sign('(' | '[') | Token::Command("langle") if self.holds_separator(open) => {
                 self.nested(Self::tuple)
             }
+            Token::Sign('(' | '[') if matches!(self.peek_at(1), Some(Token::Begin(_))) => {
+                self.nested(Self::bracketed_matrix)
+            }
             Token::Begin(kind) => self.matrix(kind),
             Token::Text(_) | Token::Word(_) => match self.words() {
                 Some(form) => Ok(form),
@@ -261,6 +264,21 @@ impl<'a> Parser<'a, '_> {
         }
         self.at += i + 1;
         Some(variable.to_owned())
+    }
+
+    /// `\left(\begin{array}{cc}…\end{array}\right)`: the brackets are those of the matrix.
+    fn bracketed_matrix(&mut self) -> Result<Form, Stop> {
+        let close = self.closes[self.at].ok_or(Stop::Unreadable)?;
+        self.advance();
+        let Some(Token::Begin(kind)) = self.peek() else {
+            return Err(Stop::Unreadable);
+        };
+        let matrix = self.matrix(kind)?;
+        if self.at != close {
+            return Err(Stop::Unreadable);
+        }
+        self.advance();
+        Ok(matrix)
     }
 
     fn matrix(&mut self, kind: &'a str) -> Result<Form, Stop> {
@@ -378,6 +396,9 @@ impl<'a> Parser<'a, '_> {
         let key = text_key(text);
         if let Some(n) = spelled(&key) {
             return Some(Form::Scalar(Expr::int(n)));
+        }
+        if key == "infinity" {
+            return Some(Form::Scalar(Expr::Infinity(false)));
         }
         if words > 1 {
             let is_prose = quoted || key.split(' ').all(|w| w.chars().count() > 1);
