@@ -294,7 +294,8 @@ fn nothing_is_left_for_the_next_test() {
     }
 }
 
-/// Ids of the processes that run as a sandbox of this test does.
+/// Ids of the processes that run as a sandbox of this test does: by their user or, where that is a person who has
+/// other processes, by descent.
 fn processes_of_sandboxes() -> BTreeSet<u32> {
     let own = std::process::id();
     let user = current_user();
@@ -303,15 +304,30 @@ fn processes_of_sandboxes() -> BTreeSet<u32> {
     } else {
         user..user + 1
     };
+    let is_shared = ![0, OTHER_USER].contains(&user);
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let uid = entry.metadata().ok()?.uid();
-            (pid != own && users.contains(&uid)).then_some(pid)
+            let is_ours = users.contains(&uid) && (!is_shared || descends_from(pid, own));
+            (pid != own && is_ours).then_some(pid)
         })
         .collect()
+}
+
+fn descends_from(mut pid: u32, ancestor: u32) -> bool {
+    while pid > 1 && pid != ancestor {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name in parentheses: the state, then the parent.
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1));
+        pid = parent.and_then(|parent| parent.parse().ok()).unwrap_or(0);
+    }
+    pid == ancestor
 }
 
 fn current_user() -> u32 {
