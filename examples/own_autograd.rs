@@ -14,6 +14,9 @@ use g2rpo_core::{
     AdvantageEstimator, BatchTotals, Learner, LossConfig, LossMetrics, Policy, Ragged, Role,
     Sequences, TokenGrads, TokenOutputs, TokenStreams, UpdateStats, policy_loss,
 };
+use rand::SeedableRng;
+use rand::distr::{Distribution, weighted::WeightedIndex};
+use rand::rngs::StdRng;
 
 const N_PROMPTS: u32 = 4;
 const N_ARMS: u32 = 8;
@@ -89,30 +92,6 @@ impl Learner for Bandit {
     }
 }
 
-/// SplitMix64, so that the run is the same every time.
-struct Draw(u64);
-
-impl Draw {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// An index drawn with the given unnormalised logarithms.
-    fn from_logits(&mut self, logits: &[f64]) -> u32 {
-        let total: f64 = logits.iter().map(|x| x.exp()).sum();
-        let mut left = self.uniform() * total;
-        let place = logits.iter().position(|x| {
-            left -= x.exp();
-            left < 0.0
-        });
-        place.unwrap_or(logits.len() - 1) as u32
-    }
-}
-
 fn best_arm(prompt: u32) -> u32 {
     (3 * prompt + 1) % N_ARMS
 }
@@ -121,13 +100,14 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let shape = (N_PROMPTS as usize, N_ARMS as usize);
     let logits = Var::zeros(shape, DType::F64, &Device::Cpu)?;
     let mut bandit = Bandit { logits, grad: None };
-    let (mut draw, config) = (Draw(0), LossConfig::default());
+    let (mut rng, config) = (StdRng::seed_from_u64(0), LossConfig::default());
     for step in 0..=60 {
         let table = bandit.logits.to_vec2::<f64>()?;
         let (mut tokens, mut groups, mut rewards) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in 0..N_PROMPTS {
+            let policy = WeightedIndex::new(table[prompt as usize].iter().map(|x| x.exp()))?;
             for _ in 0..NUM_GENERATIONS {
-                let arm = draw.from_logits(&table[prompt as usize]);
+                let arm = policy.sample(&mut rng) as u32;
                 tokens.push([prompt, arm]);
                 groups.push(prompt as usize);
                 rewards.push(Some(f64::from(u8::from(arm == best_arm(prompt)))));
