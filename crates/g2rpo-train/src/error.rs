@@ -33,6 +33,17 @@ pub enum Error {
     /// The learner failed.
     #[error("learner: {0}")]
     Learner(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A verifier did not judge every answer.
+    #[error("verifier: expected {expected} verdicts, got {got}")]
+    Verdicts {
+        /// Number of answers.
+        expected: usize,
+        /// Number of verdicts.
+        got: usize,
+    },
+    /// A reward function failed.
+    #[error(transparent)]
+    Reward(#[from] g2rpo_verify::RewardError),
     /// The picture of the curves cannot be drawn.
     #[error("drawing {path}: {problem}")]
     Plot {

@@ -110,9 +110,10 @@ impl StepPlan {
     pub fn feedback(&self, tasks: &[Task], scores: &Scores, step: u64) -> StepFeedback {
         let mut feedback = StepFeedback::new(step);
         let of_row = (self.groups.iter()).flat_map(|g| g.guidance.iter().map(|_| g.task));
-        for ((task, member), reward) in of_row.zip(&self.members).zip(&scores.rewards) {
+        let paid = scores.rewards.iter().zip(&scores.verdicts);
+        for ((task, member), (reward, verdict)) in of_row.zip(&self.members).zip(paid) {
             if let Some(reward) = *reward {
-                let outcome = member.outcome(reward, reward >= 1.0);
+                let outcome = member.outcome(reward, verdict.is_correct());
                 feedback.record(ExampleId(tasks[task].id), &outcome);
             }
         }

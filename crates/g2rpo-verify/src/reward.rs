@@ -60,6 +60,8 @@ pub struct Reward {
     pub value: Option<f64>,
     /// What each term returned, unweighted, in the order of [`WeightedReward::names`].
     pub parts: Vec<Option<f64>>,
+    /// Whether a term added with [`WeightedReward::with_required`] did not apply.
+    pub lacks_required: bool,
 }
 
 /// What a reward function did wrong.
@@ -172,9 +174,9 @@ impl WeightedReward {
         let blank = Reward {
             value: None,
             parts: Vec::with_capacity(self.terms.len()),
+            lacks_required: false,
         };
         let mut rewards = vec![blank; group.len()];
-        let mut masked = vec![false; group.len()];
         for term in &self.terms {
             let name = term.function.name();
             let values = term.function.rewards(group);
@@ -196,14 +198,12 @@ impl WeightedReward {
                         let sum = rewards[row].value.unwrap_or(0.0);
                         rewards[row].value = Some(sum + term.weight * value);
                     }
-                    None => masked[row] |= term.required,
+                    None => rewards[row].lacks_required |= term.required,
                 }
             }
         }
-        for (reward, masked) in rewards.iter_mut().zip(masked) {
-            if masked {
-                reward.value = None;
-            }
+        for reward in rewards.iter_mut().filter(|r| r.lacks_required) {
+            reward.value = None;
         }
         Ok(rewards)
     }
