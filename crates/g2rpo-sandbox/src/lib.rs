@@ -10,7 +10,7 @@
 //! * [`Spec`] and [`ProcessLimits`]: what is run, what it may read, what it may use.
 //! * [`Sandbox`]: one helper with one confined process; requests in, replies out.
 //! * [`main_if_requested`]: lets any program be its own helper, with one line in `main`.
-//! * [`test_filters`]: the system calls that remain for a process that runs untrusted code.
+//! * [`test_filter`]: the system calls that remain for a process that runs untrusted code.
 //!
 //! The crate knows nothing of Python or of tests. What it promises, and what it does not, is in
 //! `docs/sandbox.md`.
@@ -51,20 +51,20 @@ pub fn helper_main() -> i32 {
     }
 }
 
-/// The seccomp programs for a process that runs untrusted code, each as the bytes of the kernel's
-/// `struct sock_filter` array. The confined program installs all of them in each process it forks,
-/// after the fork and before the first untrusted instruction.
+/// The seccomp program for a process that runs untrusted code, as the bytes of the kernel's
+/// `struct sock_filter` array. The confined program installs it in each process it forks, after the
+/// fork and before the first untrusted instruction.
 ///
-/// Together they are an allow-list: reading, memory, time, threads, pipes and one kind of socket
+/// It is an allow-list: reading, memory, time, threads, pipes and one kind of socket
 /// pair. New processes, `execve`, sockets, signals to others, changes of file metadata, tracing,
 /// namespaces and everything newer than the list fail with `EPERM`.
 ///
 /// # Errors
-/// On an architecture or a system that seccomp filters are not written for.
-pub fn test_filters() -> Result<Vec<Vec<u8>>, SandboxError> {
+/// On an architecture or a system that the program is not written for.
+pub fn test_filter() -> Result<Vec<u8>, SandboxError> {
     #[cfg(target_os = "linux")]
     {
-        seccomp::test_filters()
+        seccomp::test_filter()
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -2,7 +2,7 @@
 //!
 //! The interpreter and the processes that it forks before untrusted code runs live under a deny-list:
 //! they need `fork`, `kill` and `execve`, and run no untrusted instruction. Each process that is about
-//! to run untrusted code adds the allow-list of [`test_filters`], which is final: filters add up, and
+//! to run untrusted code adds the allow-list of [`test_filter`], which is final: filters add up, and
 //! nothing can be taken back.
 
 use std::collections::BTreeMap;
@@ -36,19 +36,17 @@ pub(crate) fn confine_interpreter() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// The stage for untrusted code; see [`crate::test_filters`].
-pub(crate) fn test_filters() -> Result<Vec<Vec<u8>>, SandboxError> {
+/// The stage for untrusted code; see [`crate::test_filter`].
+///
+/// One program, since each process that runs a test has it translated by the kernel anew.
+pub(crate) fn test_filter() -> Result<Vec<u8>, SandboxError> {
     let refused = refused_arguments()?;
-    let conditional = refused.keys().copied();
-    let mut allowed: Vec<c_long> = ALLOWED.iter().copied().chain(conditional).collect();
-    allowed.sort_unstable();
-    allowed.dedup();
-    let by_number = number_filter(&allowed);
+    let conditional: Vec<c_long> = refused.keys().copied().collect();
     let by_argument = compile(refused, SeccompAction::Allow, eperm())?;
-    Ok([by_number, by_argument]
-        .iter()
-        .map(|program| program.iter().flat_map(instruction_bytes).collect())
-        .collect())
+    let mut program = native_only();
+    program.extend(number_filter(ALLOWED, &conditional));
+    program.extend(by_argument);
+    Ok(program.iter().flat_map(instruction_bytes).collect())
 }
 
 /// `struct sock_filter`: code, two jump offsets, operand, in native byte order.
@@ -84,44 +82,84 @@ fn compile(
 }
 
 const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
+/// Offsets in `struct seccomp_data`.
+const CALL_NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_EPERM: u32 = 0x0005_0000 | libc::EPERM as u32;
 const ALLOW: u32 = 0x7fff_0000;
+/// `AUDIT_ARCH_*` of the architectures that the filters are written for.
+const NATIVE: u32 = if cfg!(target_arch = "x86_64") {
+    0xc000_003e
+} else {
+    0xc000_00b7
+};
 
 const fn instruction(code: u16, jt: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf: 0, k }
 }
 
-/// Allows the given numbers, in ascending order, and refuses all others.
+/// Kills on calls of another architecture, such as 32-bit ones on x86-64; goes on with all others.
+fn native_only() -> BpfProgram {
+    vec![
+        instruction(LOAD, 0, ARCHITECTURE),
+        instruction(JUMP_IF_EQUAL, 1, NATIVE),
+        instruction(RETURN, 0, KILL_PROCESS),
+    ]
+}
+
+/// What is done about a system call, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Return(u32),
+    /// Goes on behind the end of the program, where the arguments are looked at.
+    GoOn,
+}
+
+/// Allows the numbers of the first list, goes on with those of the second, and refuses all others.
 ///
 /// A binary search over ranges: the kernel runs a new filter once for each call number to find out
 /// which it always allows, so a chain as long as the list, which is what the crate compiles to, costs
-/// more than the fork of the process that installs it. The architecture is checked by the other
-/// filters.
-fn number_filter(allowed: &[c_long]) -> BpfProgram {
-    let mut ranges: Vec<(u32, u32)> = vec![(0, RETURN_EPERM)];
+/// more than the fork of the process that installs it.
+fn number_filter(allowed: &[c_long], conditional: &[c_long]) -> BpfProgram {
+    let refuse = Decision::Return(RETURN_EPERM);
+    let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
     for &call in allowed {
-        let call = call as u32;
-        match ranges.last_mut() {
-            // Continues a range, or starts at the very first number.
-            Some(last) if last.0 == call => last.1 = ALLOW,
-            _ => ranges.push((call, ALLOW)),
-        }
-        ranges.push((call + 1, RETURN_EPERM));
+        decisions.insert(call as u32, Decision::Return(ALLOW));
+    }
+    for &call in conditional {
+        decisions.insert(call as u32, Decision::GoOn);
+    }
+    let mut ranges = vec![(0, refuse)];
+    for (call, decision) in decisions {
+        // Continues a range, or starts at the very first number.
+        ranges.pop_if(|last| last.0 == call);
+        ranges.push((call, decision));
+        ranges.push((call + 1, refuse));
     }
     ranges.dedup_by_key(|range| range.1);
-    let mut program = vec![instruction(LOAD, 0, 0)];
+    let mut program = vec![instruction(LOAD, 0, CALL_NUMBER)];
     program.extend(search(&ranges));
+    let length = program.len();
+    for (at, step) in program.iter_mut().enumerate() {
+        if step.code == JUMP {
+            step.k = (length - at - 1) as u32;
+        }
+    }
     program
 }
 
 /// Ranges are given by their first number and what is done from there on.
-fn search(ranges: &[(u32, u32)]) -> BpfProgram {
+fn search(ranges: &[(u32, Decision)]) -> BpfProgram {
     match ranges {
         [] => Vec::new(),
-        [(_, action)] => vec![instruction(RETURN, 0, *action)],
+        [(_, Decision::Return(action))] => vec![instruction(RETURN, 0, *action)],
+        // The distance is known when the program is whole.
+        [(_, Decision::GoOn)] => vec![instruction(JUMP, 0, 0)],
         _ => {
             let (below, above) = ranges.split_at(ranges.len() / 2);
             let below = search(below);
@@ -140,8 +178,11 @@ fn search(ranges: &[(u32, u32)]) -> BpfProgram {
 fn foreign_call_filter() -> BpfProgram {
     const X32_BIT: u32 = 0x4000_0000;
     if cfg!(target_arch = "x86_64") {
-        let mut program = vec![instruction(LOAD, 0, 0)];
-        program.extend(search(&[(0, ALLOW), (X32_BIT, KILL_PROCESS)]));
+        let mut program = vec![instruction(LOAD, 0, CALL_NUMBER)];
+        program.extend(search(&[
+            (0, Decision::Return(ALLOW)),
+            (X32_BIT, Decision::Return(KILL_PROCESS)),
+        ]));
         program
     } else {
         Vec::new()
@@ -517,57 +558,73 @@ mod tests {
         }
     }
 
-    /// Runs a program on a call number, as the kernel does.
-    fn decide(program: &[sock_filter], call: u32) -> u32 {
+    /// Runs a program on a call number, as the kernel does; `None` when it goes on behind its end.
+    fn decide(program: &[sock_filter], call: u32) -> Option<u32> {
         let mut at = 0;
-        loop {
-            let step = &program[at];
+        while let Some(step) = program.get(at) {
             at += 1;
             match step.code {
-                LOAD => assert_eq!(step.k, 0),
+                LOAD => assert_eq!(step.k, CALL_NUMBER),
+                JUMP => at += step.k as usize,
                 JUMP_IF_AT_LEAST if call >= step.k => at += usize::from(step.jt),
                 JUMP_IF_AT_LEAST => {}
-                RETURN => return step.k,
+                RETURN => return Some(step.k),
                 code => panic!("unknown instruction {code:#x}"),
             }
         }
+        assert_eq!(at, program.len());
+        None
     }
 
     #[test]
-    fn the_search_decides_every_number_as_the_list_does() {
-        let mut allowed = ALLOWED.to_vec();
-        allowed.sort_unstable();
-        allowed.dedup();
-        let program = number_filter(&allowed);
+    fn the_search_decides_every_number_as_the_lists_do() {
+        let conditional: Vec<c_long> = refused_arguments().unwrap().keys().copied().collect();
+        let program = number_filter(ALLOWED, &conditional);
         // Jumps have 8 bits.
         assert!(program.len() < 256);
         for call in (0..1000).chain([0x3fff_ffff, 0x4000_0000, 0x4000_0101, u32::MAX]) {
-            let expected = if allowed.contains(&c_long::from(call)) {
-                ALLOW
+            let expected = if conditional.contains(&c_long::from(call)) {
+                None
+            } else if ALLOWED.contains(&c_long::from(call)) {
+                Some(ALLOW)
             } else {
-                RETURN_EPERM
+                Some(RETURN_EPERM)
             };
             assert_eq!(decide(&program, call), expected, "call {call}");
         }
-        assert_eq!(decide(&number_filter(&[0, 1, 5]), 0), ALLOW);
-        assert_eq!(decide(&number_filter(&[0, 1, 5]), 2), RETURN_EPERM);
+        let small = number_filter(&[0, 1, 5], &[6, 9]);
+        let decisions: Vec<_> = (0..11).map(|call| decide(&small, call)).collect();
+        let (yes, no) = (Some(ALLOW), Some(RETURN_EPERM));
+        assert_eq!(
+            decisions,
+            [yes, yes, no, no, no, yes, None, no, no, None, no]
+        );
+    }
+
+    #[test]
+    fn foreign_architectures_are_deadly() {
+        let [load, compare, kill] = native_only().try_into().unwrap();
+        assert_eq!((load.code, load.k), (LOAD, ARCHITECTURE));
+        // The crate's own programs begin with the same test.
+        let its = compile(Rules::new(), SeccompAction::Allow, eperm()).unwrap();
+        assert_eq!(its[..2], [load, compare]);
+        assert_eq!((kill.code, kill.k), (RETURN, KILL_PROCESS));
     }
 
     #[test]
     fn x32_calls_are_deadly() {
         let program = foreign_call_filter();
         if cfg!(target_arch = "x86_64") {
-            assert_eq!(decide(&program, 0x4000_0000 + 59), KILL_PROCESS);
-            assert_eq!(decide(&program, 59), ALLOW);
+            assert_eq!(decide(&program, 0x4000_0000 + 59), Some(KILL_PROCESS));
+            assert_eq!(decide(&program, 59), Some(ALLOW));
         }
     }
 
     #[test]
-    fn filters_are_whole_instructions() {
-        for program in test_filters().unwrap() {
-            assert_eq!(program.len() % 8, 0);
-            assert!((1..=4096).contains(&(program.len() / 8)));
-        }
+    fn the_filter_is_whole_instructions() {
+        let program = test_filter().unwrap();
+        assert_eq!(program.len() % 8, 0);
+        assert!((1..=4096).contains(&(program.len() / 8)));
     }
 
     #[test]

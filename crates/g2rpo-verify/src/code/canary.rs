@@ -29,7 +29,7 @@ def canary(path):
     def connect():
         socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     def environment():
-        known = "LANG LC_CTYPE MALLOC_ARENA_MAX OMP_NUM_THREADS PATH PYTHONHASHSEED"
+        known = "LANG LC_CTYPE LD_BIND_NOW MALLOC_ARENA_MAX OMP_NUM_THREADS PATH PYTHONHASHSEED"
         extra = set(os.environ) - set(known.split())
         if not extra:
             raise OSError

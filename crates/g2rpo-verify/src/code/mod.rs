@@ -21,6 +21,7 @@ mod compare;
 mod extract;
 mod frame;
 mod job;
+mod marshal;
 mod output;
 mod pool;
 mod python;

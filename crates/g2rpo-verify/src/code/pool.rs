@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use g2rpo_sandbox::{Helper, Isolation, Level, SandboxError, Spec, test_filters};
+use g2rpo_sandbox::{Helper, Isolation, Level, SandboxError, Spec, test_filter};
 
 use super::canary;
 use super::job::Limits;
+use super::marshal::marshal;
 use super::python::{self, ARGUMENTS, DRIVER, ENVIRONMENT, Interpreter, PRELOAD};
 use super::slot::Slot;
 use super::value::Value;
@@ -234,15 +235,15 @@ fn specification(
     interpreter: &Interpreter,
     uid: u32,
 ) -> Result<Spec, SandboxError> {
-    let filters = match level {
-        Some(_) => test_filters()?,
-        None => Vec::new(),
+    let filter = match level {
+        Some(_) => Value::Bytes(test_filter()?),
+        None => Value::None,
     };
     let strings =
         |items: &mut dyn Iterator<Item = String>| Value::List(items.map(Value::Str).collect());
     let preload = PRELOAD.iter().map(|&name| name.to_owned());
     let greeting = Value::Tuple(vec![
-        Value::List(filters.into_iter().map(Value::Bytes).collect()),
+        filter,
         strings(&mut preload.chain(config.preload.iter().cloned())),
         strings(
             &mut config
@@ -268,7 +269,7 @@ fn specification(
         read_paths,
         uid,
         limits: config.limits.process,
-        greeting: greeting.encode(),
+        greeting: marshal(&greeting),
         reply_bytes: 48 << 20,
     })
 }

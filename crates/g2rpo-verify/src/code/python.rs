@@ -20,18 +20,21 @@ pub(super) const DRIVER: &str = concat!(
 pub(super) const ARGUMENTS: [&str; 4] = ["-s", "-S", "-B", "-c"];
 
 /// The whole environment inside. The fixed seed makes the order of sets, and so the verdict on code
-/// that depends on it, the same every time.
+/// that depends on it, the same every time. With `LD_BIND_NOW` functions of shared libraries are looked up
+/// at the start, and not again in each process that first calls them.
 /// Each memory arena of a thread reserves address space, of which there is a limit.
-pub(super) const ENVIRONMENT: [(&str, &str); 5] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 6] = [
     ("LANG", "C.UTF-8"),
+    ("LD_BIND_NOW", "1"),
     ("MALLOC_ARENA_MAX", "2"),
     ("OMP_NUM_THREADS", "1"),
     ("PATH", "/usr/bin:/bin"),
     ("PYTHONHASHSEED", "0"),
 ];
 
-/// Imported once, before anything is forked: what solutions import most.
-pub(super) const PRELOAD: [&str; 27] = [
+/// Imported once, before anything is forked: what solutions import most. Not `hashlib`, whose libraries each
+/// fork would have to map; a test that wants it imports it.
+pub(super) const PRELOAD: [&str; 26] = [
     "array",
     "bisect",
     "cmath",
@@ -43,7 +46,6 @@ pub(super) const PRELOAD: [&str; 27] = [
     "enum",
     "fractions",
     "functools",
-    "hashlib",
     "heapq",
     "io",
     "itertools",

@@ -7,6 +7,7 @@ use g2rpo_sandbox::{Helper, Sandbox, SandboxError, Spec};
 
 use super::frame::{Frame, FrameError};
 use super::job::{Failure, JudgeProgram, Limits};
+use super::marshal::marshal;
 use super::value::{Int, Value};
 
 /// A test that got this share of a core, or a larger one, was waiting for it and not idle. A sixteenth is what a
@@ -179,7 +180,7 @@ impl Slot {
             }
             Err(error) => Err(error),
             Ok(report) => {
-                let (report, spent) = read_report(report)?;
+                let (report, spent) = read_report(&report)?;
                 self.spent += spent;
                 Ok(report)
             }
@@ -224,29 +225,23 @@ impl Report {
 fn request(name: &str, arguments: Vec<Value>) -> Vec<u8> {
     let mut items = vec![name.into()];
     items.extend(arguments);
-    Value::List(items).encode()
+    marshal(&Value::List(items))
 }
 
-/// `(how, detail, milliseconds spent, data)`, written by the driver's trusted part.
-fn read_report(bytes: Vec<u8>) -> Result<(Report, Duration), SandboxError> {
+/// `how detail milliseconds` of time spent, a line feed, and data; written by the driver's trusted part.
+fn read_report(bytes: &[u8]) -> Result<(Report, Duration), SandboxError> {
     let malformed = || SandboxError::Protocol("the driver's report".to_owned());
-    let Ok(Value::Tuple(items)) = Value::decode(&bytes) else {
+    let end = bytes
+        .iter()
+        .position(|&b| b == b'\n')
+        .ok_or_else(malformed)?;
+    let line = str::from_utf8(&bytes[..end]).map_err(|_| malformed())?;
+    let &[how, detail, spent] = line.split(' ').collect::<Vec<_>>().as_slice() else {
         return Err(malformed());
     };
-    let Ok(
-        [
-            Value::Str(how),
-            Value::Int(detail),
-            Value::Int(spent),
-            Value::Bytes(data),
-        ],
-    ) = <[Value; 4]>::try_from(items)
-    else {
-        return Err(malformed());
-    };
-    let spent = u64::from_str_radix(spent.as_str(), 16).map_err(|_| malformed())?;
-    let detail = i32::from_str_radix(detail.as_str(), 16).map_err(|_| malformed())?;
-    let how = match how.as_str() {
+    let detail = detail.parse().map_err(|_| malformed())?;
+    let spent = spent.parse().map_err(|_| malformed())?;
+    let how = match how {
         "done" => How::Done,
         "frame" => How::Frame,
         "exit" => How::Exit(detail),
@@ -256,5 +251,6 @@ fn read_report(bytes: Vec<u8>) -> Result<(Report, Duration), SandboxError> {
         "extra" => How::Extra,
         _ => return Err(malformed()),
     };
+    let data = bytes[end + 1..].to_vec();
     Ok((Report { how, data }, Duration::from_millis(spent)))
 }

@@ -6,6 +6,7 @@ use g2rpo_sandbox::SandboxError;
 
 use super::frame::Frame;
 use super::job::{Failure, JudgeProgram, Observation, Request};
+use super::marshal::marshal;
 use super::slot::{How, Report, Slot};
 use super::value::Value;
 
@@ -94,17 +95,20 @@ impl Worker {
                     Err(failure) => return Ok(Observation::Failed(failure)),
                 }
             }
-            let call = Value::Tuple(vec![Value::Str(function), Value::Bytes(arguments)]);
-            let answer = match returned(self.solution.say(call.encode())?) {
-                // Decoded and encoded again: what reaches the tests is a value, whatever was written.
-                Ok(value) => vec!["value".into(), Value::Bytes(value.encode())],
+            let Ok(arguments) = Value::decode(&arguments) else {
+                return Ok(Observation::BadTests);
+            };
+            let call = vec![Value::Str(function), Value::Bytes(marshal(&arguments))];
+            let answer = match returned(self.solution.say(marshal(&Value::Tuple(call)))?) {
+                // What reaches the tests is a value, whatever was written.
+                Ok(value) => vec!["value".into(), value],
                 Err(Failure::Raised(error)) => {
                     let pair = vec![Value::Str(error.kind), Value::Str(error.message)];
                     vec!["error".into(), Value::Tuple(pair)]
                 }
                 Err(failure) => return Ok(Observation::Failed(failure)),
             };
-            report = self.judge.say(Value::Tuple(answer).encode())?;
+            report = self.judge.say(marshal(&Value::Tuple(answer)))?;
         }
     }
 
@@ -126,13 +130,16 @@ impl Worker {
     }
 }
 
-/// The encoded pair of positional and keyword arguments.
+/// The marshalled pair of positional and keyword arguments.
 fn arguments(args: &[Value], kwargs: &[(String, Value)]) -> Vec<u8> {
     let kwargs = kwargs
         .iter()
         .map(|(name, value)| (Value::Str(name.clone()), value.clone()))
         .collect();
-    Value::Tuple(vec![Value::Tuple(args.to_vec()), Value::Dict(kwargs)]).encode()
+    marshal(&Value::Tuple(vec![
+        Value::Tuple(args.to_vec()),
+        Value::Dict(kwargs),
+    ]))
 }
 
 /// What a call of the solution gave. A frame that only tests write is as malformed as any other.

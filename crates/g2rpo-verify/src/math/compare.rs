@@ -101,6 +101,20 @@ impl Comparer<'_> {
             (Form::Matrix(rows), Form::Tuple { items, .. }) => self.vector(rows, items, false),
             (Form::Tuple { items, .. }, Form::Matrix(rows)) => self.vector(rows, items, true),
             (Form::Ratio(a), Form::Ratio(b)) => self.ratios(a, b),
+            (
+                Form::Ratio(ratio),
+                Form::Time {
+                    minutes,
+                    afternoon: None,
+                },
+            )
+            | (
+                Form::Time {
+                    minutes,
+                    afternoon: None,
+                },
+                Form::Ratio(ratio),
+            ) if !looks_like_time(ratio) => self.ratios(ratio, &as_ratio(*minutes)?),
             (Form::Ratio(parts), Form::Scalar(x)) | (Form::Scalar(x), Form::Ratio(parts)) => {
                 let [a, b] = parts.as_slice() else {
                     return Err(Incorrect::Different);
@@ -454,6 +468,22 @@ fn as_product(word: &str) -> Option<Expr> {
         && !word.contains(['e', 'i', 'o', 'u', 'E', 'I', 'O', 'U'])
         && word.is_ascii();
     is_algebra.then(|| Expr::Mul(word.chars().map(|c| Expr::Sym(c.to_string())).collect()))
+}
+
+/// Whether a ratio could be a time of day that does not exist: `24:60`.
+fn looks_like_time(parts: &[Expr]) -> bool {
+    let among = |part: &Expr, low: u8, high: u8| {
+        part.literal()
+            .is_some_and(|x| (RBig::from(low)..=RBig::from(high)).contains(x))
+    };
+    matches!(parts, [first, second] if among(first, 0, 24) && among(second, 10, 99))
+}
+
+/// `6:10` beside what can only be a ratio, such as `3:5`. Nobody writes `3:05` for that.
+fn as_ratio(minutes: u32) -> Result<Vec<Expr>, Incorrect> {
+    let (first, second) = (minutes / 60, minutes % 60);
+    when(second >= 10)?;
+    Ok(vec![Expr::int(first.into()), Expr::int(second.into())])
 }
 
 fn same_time(a: (u32, Option<bool>), b: (u32, Option<bool>)) -> bool {

@@ -3,7 +3,7 @@ use dashu::float::round::mode::HalfEven;
 use dashu::float::{Context, FBig};
 use dashu::rational::RBig;
 
-use super::fuel::{Fuel, Stop};
+use super::fuel::{Fuel, Stop, known};
 
 type Real = FBig<HalfEven, 2>;
 
@@ -33,16 +33,6 @@ pub(crate) type Maybe<T> = Result<Option<T>, Stop>;
 
 /// Exponents of two beyond this make a result out of range.
 const MAX_EXPONENT: f64 = 65_536.0;
-
-macro_rules! known {
-    ($e:expr) => {
-        match $e {
-            Some(value) => value,
-            None => return Ok(None),
-        }
-    };
-}
-pub(crate) use known;
 
 /// The base-2 logarithm of a bound on |x|; −∞ for 0.
 fn magnitude(x: &Real) -> f64 {

@@ -3,7 +3,7 @@ use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
 use super::expr::{Expr, Func};
-use super::fuel::{Fuel, Stop};
+use super::fuel::{Fuel, Stop, known};
 
 /// Numerators and denominators may have this many bits; longer values stay symbolic.
 const MAX_BITS: usize = 1 << 16;
@@ -45,16 +45,6 @@ pub(crate) fn small(value: &RBig) -> Option<i64> {
 struct Evaluator<'a> {
     value_of: &'a dyn Fn(&str) -> Option<RBig>,
     fuel: &'a mut Fuel,
-}
-
-/// Yields the value or returns that there is none.
-macro_rules! known {
-    ($e:expr) => {
-        match $e {
-            Some(value) => value,
-            None => return Ok(None),
-        }
-    };
 }
 
 impl Evaluator<'_> {

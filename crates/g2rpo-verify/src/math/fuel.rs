@@ -30,3 +30,14 @@ impl Fuel {
         }
     }
 }
+
+/// The value in an `Option`, or a return of `Ok(None)`: there is none.
+macro_rules! known {
+    ($e:expr) => {
+        match $e {
+            Some(value) => value,
+            None => return Ok(None),
+        }
+    };
+}
+pub(crate) use known;

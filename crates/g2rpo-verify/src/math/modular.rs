@@ -4,7 +4,7 @@ use dashu::rational::RBig;
 
 use super::exact::constant;
 use super::expr::{Expr, Func};
-use super::fuel::{Fuel, Stop};
+use super::fuel::{Fuel, Stop, known};
 
 /// Primes below 2^61 that are 1 modulo 4, so that −1 has a square root in each field.
 const PRIMES: [u64; 3] = [
@@ -75,15 +75,6 @@ struct Field<'a> {
     p: u64,
     point: u64,
     fuel: &'a mut Fuel,
-}
-
-macro_rules! known {
-    ($e:expr) => {
-        match $e {
-            Some(value) => value,
-            None => return Ok(None),
-        }
-    };
 }
 
 impl Field<'_> {

@@ -2,10 +2,10 @@ use dashu::base::Abs;
 use dashu::integer::IBig;
 use dashu::rational::RBig;
 
-use super::complex::{Arithmetic, Complex, Maybe, known};
+use super::complex::{Arithmetic, Complex, Maybe};
 use super::exact::{constant, exact, small};
 use super::expr::{Expr, Func};
-use super::fuel::Stop;
+use super::fuel::{Stop, known};
 use super::modular::hash;
 
 /// Values of variables: the `k`-th of a fixed sequence of points, the same in every run.
@@ -39,10 +39,16 @@ impl Point {
         }
     }
 
-    /// The integer value of a variable, at natural points.
+    /// The integer value of a variable, from 3 to 32, at natural points.
+    ///
+    /// Of each two points the second reverses the order of the variables and whether they are even: a binomial
+    /// coefficient is 0 at one of them at most, and (−1)^n is not 1 at both.
     pub(crate) fn natural(self, name: &str) -> Option<RBig> {
         match self {
-            Self::Natural(k) => Some(RBig::from(4 + 3 * k as i64 + (hash(name, 0) % 11) as i64)),
+            Self::Natural(k) => {
+                let step = (hash(name, 500 + k as u64 / 2) % 30) as i64;
+                Some(RBig::from(if k % 2 == 0 { 3 + step } else { 32 - step }))
+            }
             Self::Generic(_) => None,
         }
     }

@@ -5,7 +5,7 @@ use super::equal::{Equality, equal, sign};
 use super::exact::constant;
 use super::expr::Expr;
 use super::form::{Form, SetOperation, Sign};
-use super::fuel::{Fuel, Stop};
+use super::fuel::{Fuel, Stop, known};
 use super::numeric::{Point, evaluate};
 
 /// A finite union of intervals, sorted, disjoint and not touching.
@@ -30,15 +30,6 @@ struct Bound {
 }
 
 type Maybe<T> = Result<Option<T>, Stop>;
-
-macro_rules! known {
-    ($e:expr) => {
-        match $e {
-            Some(value) => value,
-            None => return Ok(None),
-        }
-    };
-}
 
 /// The set of real numbers that a form describes, if it describes one: an interval, a union, an
 /// inequality that is linear in its one variable, a list of those. Ends must be constant reals.

@@ -1,7 +1,6 @@
 """Pipes, limits and the last filter: what every process that runs tests goes through."""
 
 import ctypes
-import math
 import os
 import resource
 import select
@@ -10,7 +9,7 @@ import sys
 import time
 
 # After each fork `random` would seed itself anew and `threading` look for threads, which together cost a
-# third of the fork. Nothing here is forked with threads, and each test is given its seed.
+# third of the fork. Nothing here is forked with threads, and each test starts with the zygote's seed.
 _register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
 import random
 import threading
@@ -21,11 +20,14 @@ os.register_at_fork = _register
 # its own pipes.
 RESULTS = 3
 REQUESTS = 4
+# A test of one call or of a program has no requests. Here the first of a completion leaves the compiled code.
+COMPILED = REQUESTS
 
 _MAGIC = b"G2F1"
 _HEAD = len(_MAGIC) + 5
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = ctypes.CDLL(None).prctl
+_prctl.argtypes = [ctypes.c_int] + 4 * [ctypes.c_ulong]
 
 
 def write_all(fd, data):
@@ -62,51 +64,45 @@ def write_frame(kind, data=b""):
     write_all(RESULTS, _MAGIC + kind + len(data).to_bytes(4, "little") + data)
 
 
-def confine(pipes, parent, cpu_seconds, filters):
+def confine(places, parent, cpu_limit, filter):
     """Turns a fresh fork into a test process: its descriptors, its limits, and no way back.
 
-    The runner ends the process when its CPU clock reaches `cpu_seconds`. The kernel's own limit, which
-    counts in ticks and so may run ahead of that clock, stands behind it.
+    The runner ends the process when its CPU clock reaches its budget. The kernel's own limit `cpu_limit`,
+    which counts in ticks and so may run ahead of that clock, stands behind it.
 
-    `pipes` says which descriptor gets which number. In the parent 0 and 1 are /dev/null and 3 and 4
-    are its own pipes, so no descriptor here has a number that is given out.
+    `places` says which descriptor becomes 0, 1, and so on; None is closed. In the parent 0 and 1 are
+    /dev/null and 3 and 4 are its own pipes, so what is given a place never has the number of another.
     """
     os.dup2(0, 2)
-    for fd, number in pipes.items():
-        os.dup2(fd, number)
-    os.closerange(REQUESTS + (REQUESTS in pipes.values()), 1024)
-    if RESULTS not in pipes.values():
-        os.close(RESULTS)
+    for number, fd in enumerate(places):
+        if fd is None:
+            os.close(number)
+        elif fd != number:
+            os.dup2(fd, number)
+    os.closerange(len(places), 1024)
     die_with(parent)
-    seconds = math.ceil(cpu_seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds + 1, seconds + 2))
-    random.seed(0)
-    for program in filters:
-        _install(program)
+    resource.setrlimit(resource.RLIMIT_CPU, cpu_limit)
+    if filter is not None and _prctl(22, 2, filter.address, 0, 0) != 0:
+        raise OSError("PR_SET_SECCOMP")  # with SECCOMP_MODE_FILTER
 
 
 def die_with(parent):
     """Ends this process when `parent`, which forked it, ends."""
-    _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if _prctl(1, 9, 0, 0, 0) != 0:  # PR_SET_PDEATHSIG, SIGKILL
+        raise OSError("PR_SET_PDEATHSIG")
     if os.getppid() != parent:
         os._exit(99)
 
 
-class _Program(ctypes.Structure):
+class Filter(ctypes.Structure):
+    """A seccomp program, ready to be installed."""
+
     _fields_ = [("count", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
 
-
-def _install(instructions):
-    memory = ctypes.create_string_buffer(instructions, len(instructions))
-    program = _Program(len(instructions) // 8, ctypes.addressof(memory))
-    _prctl(22, 2, ctypes.addressof(program))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-
-
-def _prctl(option, first, second=0):
-    unsigned = ctypes.c_ulong
-    code = _libc.prctl(option, unsigned(first), unsigned(second), unsigned(0), unsigned(0))
-    if code != 0:
-        raise OSError(ctypes.get_errno(), "prctl %d" % option)
+    def __init__(self, instructions):
+        self.memory = ctypes.create_string_buffer(instructions, len(instructions))
+        super().__init__(len(instructions) // 8, ctypes.addressof(self.memory))
+        self.address = ctypes.addressof(self)
 
 
 # How often the clocks of a running test are looked at, in seconds.
@@ -137,30 +133,30 @@ class Watched:
 
     def everything(self):
         """Reads to the end; returns how the process ended and what it wrote."""
-        data, stopped = self._read(lambda data: False)
+        data, stopped = self._read(None)
         return self._end(stopped, data)
 
     def frame(self):
-        """Reads one frame; returns ("frame", …), or how the process ended instead."""
+        """Reads one frame; returns (b"frame", …), or how the process ended instead."""
 
         def complete(data):
             return len(data) >= _HEAD and len(data) >= _HEAD + _content(data)
 
         data, stopped = self._read(complete)
-        if stopped == "complete":
-            return ("frame", 0, self._charge(self._cpu()), bytes(data))
+        if stopped == b"complete":
+            return (b"frame", 0, self._charge(self._cpu()), bytes(data))
         return self._end(stopped, data)
 
     def is_silent(self):
         return not self.poll.poll(0)
 
     def kill(self):
-        return self._end("killed", b"")
+        return self._end(b"killed", b"")
 
     def _read(self, complete):
         data = bytearray()
         began = time.monotonic()
-        while not complete(data):
+        while complete is None or not complete(data):
             is_ready = self.poll.poll(1000 * TICK)
             now = time.monotonic()
             stopped = self._pass_time(now - began)
@@ -171,11 +167,11 @@ class Watched:
                 continue
             piece = os.read(self.output, 1 << 16)
             if not piece:
-                return data, "end"
+                return data, b"end"
             data += piece
             if len(data) > self.limit:
-                return data, "output"
-        return data, "complete"
+                return data, b"output"
+        return data, b"complete"
 
     def _pass_time(self, seconds):
         """Notes that time passed; returns which budget is used up, if one is."""
@@ -185,9 +181,9 @@ class Watched:
         self.looked = self.waited
         cpu = self._cpu()
         if cpu >= self.cpu_seconds:
-            return "cpu"
+            return b"cpu"
         if self.waited - self.stretch * cpu >= self.wall_seconds:
-            return "time"
+            return b"time"
         return None
 
     def _cpu(self):
@@ -205,29 +201,29 @@ class Watched:
         return int(1000 * charge)
 
     def _end(self, stopped, data):
-        status = None
-        if stopped == "end":
+        pid = 0
+        if stopped == b"end":
             # It closed the pipe; it may use the rest of its time to end.
             pause = 0.0001
-            while stopped == "end":
-                pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            while stopped == b"end":
+                cpu = self._cpu()
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid != 0:
                     break
-                status = None
                 began = time.monotonic()
                 time.sleep(pause)
                 stopped = self._pass_time(time.monotonic() - began) or stopped
                 pause = min(2 * pause, 0.02)
-        if status is None:
+        if pid == 0:
             try:
                 os.kill(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            _, status, usage = os.wait4(self.pid, 0)
+            cpu = self._cpu()
+            _, status = os.waitpid(self.pid, 0)
         os.close(self.output)
-        cpu = usage.ru_utime + usage.ru_stime
         charge = self._charge(cpu)
-        if stopped != "end":
+        if stopped != b"end":
             return (stopped, 0, charge, bytes(data[: self.limit]))
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
@@ -235,9 +231,9 @@ class Watched:
             # otherwise the kernel's way out when memory runs short.
             at_limit = number == signal.SIGKILL and cpu >= self.cpu_seconds / 2
             if number == signal.SIGXCPU or at_limit:
-                return ("cpu", number, charge, bytes(data))
-            return ("signal", number, charge, bytes(data))
-        return ("exit", os.WEXITSTATUS(status), charge, bytes(data))
+                return (b"cpu", number, charge, bytes(data))
+            return (b"signal", number, charge, bytes(data))
+        return (b"exit", os.WEXITSTATUS(status), charge, bytes(data))
 
 
 def _content(data):

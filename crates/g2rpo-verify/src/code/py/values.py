@@ -1,4 +1,4 @@
-"""Exact-type values as bytes, the same format as `value.rs`.
+"""Exact-type values as bytes, the format that `value.rs` reads. The other way values come marshalled.
 
 A value is a tag byte and its content: n None, t True, f False, i integer in hexadecimal, d double,
 c complex, s string, b bytes, l list, u tuple, S set, F frozenset, m dict. Lengths and counts are
@@ -84,44 +84,3 @@ def _numpy_scalar(value, kind):
         return None
     plain = value.item() if getattr(value, "shape", None) == () else None
     return plain if type(plain) in (bool, int, float, complex) else None
-
-
-def decode(data):
-    position = 0
-
-    def take(count):
-        nonlocal position
-        piece = data[position : position + count]
-        if len(piece) != count:
-            raise ValueError("value ends early")
-        position += count
-        return piece
-
-    def count():
-        return struct.unpack("<I", take(4))[0]
-
-    def walk():
-        tag = take(1)
-        if tag == b"n":
-            return None
-        if tag in b"tf":
-            return tag == b"t"
-        if tag == b"i":
-            return int(take(count()), 16)
-        if tag == b"d":
-            return struct.unpack("<d", take(8))[0]
-        if tag == b"c":
-            return complex(*struct.unpack("<dd", take(16)))
-        if tag == b"s":
-            return take(count()).decode()
-        if tag == b"b":
-            return take(count())
-        if tag == b"m":
-            return {walk(): walk() for _ in range(count())}
-        make = {b"l": list, b"u": tuple, b"S": set, b"F": frozenset}[tag]
-        return make([walk() for _ in range(count())])
-
-    value = walk()
-    if position != len(data):
-        raise ValueError("bytes after the value")
-    return value

@@ -7,45 +7,58 @@ for good and runs the code.
 """
 
 import builtins
+import collections.abc
 import gc
+import marshal
+import math
 import os
+import random
 import select
 import sys
+import threading
 
 
-def runner(zygote, filters):
+def runner(next_request, answer, filter):
     """Serves one completion."""
-    die_with(zygote)
     parent = os.getpid()
     session = None
     session_input = None
+    # What the first test to load the source left.
+    compiled = None
 
-    def start(main, *arguments, stdin=None, stdout=False, talk=False):
-        nonlocal session_input
-        output, inner_output = os.pipe()
-        pipes = {inner_output: 1 if stdout else RESULTS}
-        inner = [inner_output]
-        if stdin is not None:
-            file = os.memfd_create("stdin")
-            write_all(file, stdin)
-            os.lseek(file, 0, os.SEEK_SET)
-            pipes[file] = 0
-            inner.append(file)
-        if talk:
-            inner_input, session_input = os.pipe()
-            pipes[inner_input] = REQUESTS
-            inner.append(inner_input)
+    def start(main, *arguments, stdin=0, stdout=False, last=None):
+        output, inner = os.pipe()
+        places = (stdin, inner, 0, None, last) if stdout else (0, 1, 0, inner, last)
         pid = os.fork()
         if pid == 0:
             try:
-                confine(pipes, parent, cpu_seconds, filters)
+                confine(places, parent, cpu_limit, filter)
                 main(*arguments)
             finally:
                 os._exit(98)
-        for fd in inner:
-            os.close(fd)
+        os.close(inner)
         limit = output_bytes if stdout else result_bytes + 64
         return Watched(pid, output, cpu_seconds, wall_seconds, stretch, limit)
+
+    def run(main, *arguments, **options):
+        """A process that loads the source and runs one test."""
+        nonlocal compiled
+        if compiled is not None:
+            return start(main, source, compiled, *arguments, **options).everything()
+        keep = os.memfd_create("compiled")
+        report = start(main, source, None, *arguments, last=keep, **options).everything()
+        os.lseek(keep, 0, os.SEEK_SET)
+        compiled = read_message(keep)
+        os.close(keep)
+        return report
+
+    def begin_session(main, *arguments):
+        nonlocal session, session_input
+        end_session()
+        inner, session_input = os.pipe()
+        session = start(main, *arguments, last=inner)
+        os.close(inner)
+        return next_frame()
 
     def end_session():
         nonlocal session, session_input
@@ -59,40 +72,40 @@ def runner(zygote, filters):
     def next_frame():
         nonlocal session
         report = session.frame()
-        if report[0] != "frame":
+        if report[0] != b"frame":
             session = None
             end_session()
         return report
 
     while True:
-        message = read_message(REQUESTS)
-        if message is None:
-            os._exit(1)
-        request = decode(message)
+        request = next_request()
         name = request[0]
-        report = ("done", 0, 0, b"")
+        report = (b"done", 0, 0, b"")
         if name == "open":
             _, source, *limits = request
             cpu_seconds, wall_seconds, stretch, output_bytes, result_bytes = limits
+            ticks = math.ceil(cpu_seconds)
+            cpu_limit = (ticks + 1, ticks + 2)
         elif name == "call":
-            report = start(run_call, source, request[1], request[2], result_bytes).everything()
+            report = run(run_call, request[1], request[2], result_bytes)
         elif name == "program":
-            report = start(run_program, source, stdin=request[1], stdout=True).everything()
+            stdin = os.memfd_create("stdin")
+            write_all(stdin, request[1])
+            os.lseek(stdin, 0, os.SEEK_SET)
+            report = run(run_program, stdin=stdin, stdout=True)
+            os.close(stdin)
         elif name == "serve":
-            end_session()
-            session = start(serve_calls, source, result_bytes, talk=True)
-            report = next_frame()
-        elif name in ("judge", "convert"):
-            end_session()
-            main = judge if name == "judge" else convert
-            session = start(main, *request[1:], talk=True)
-            report = next_frame()
+            report = begin_session(serve_calls, source, compiled, result_bytes)
+        elif name == "judge":
+            report = begin_session(judge, *request[1:])
+        elif name == "convert":
+            report = begin_session(convert, *request[1:])
         elif name == "say":
             if session is None:
-                report = ("exit", 0, 0, b"")
+                report = (b"exit", 0, 0, b"")
             elif not session.is_silent():
                 end_session()
-                report = ("extra", 0, 0, b"")
+                report = (b"extra", 0, 0, b"")
             else:
                 try:
                     write_message(session_input, request[1])
@@ -101,35 +114,123 @@ def runner(zygote, filters):
                 report = next_frame()
         elif name == "close":
             end_session()
-        write_message(RESULTS, encode(report, 1 << 28))
+        answer(report)
         if name == "close":
-            os._exit(0)
+            return
+
+
+def _next_request():
+    message = read_message(REQUESTS)
+    if message is None:
+        os._exit(1)
+    return marshal.loads(message)
+
+
+def _answer(report):
+    """How a test ended, a number that belongs to it, milliseconds charged, and what the test wrote."""
+    how, number, charge, data = report
+    write_message(RESULTS, b"%s %d %d\n%s" % (how, number, charge, data))
 
 
 _SAMPLE = """
 import collections
+import heapq
+import itertools
 import math
+import re
+from typing import Dict, List, Optional
 
-def f(items, count):
-    numbers = collections.Counter(str(item) for item in items)
+LIMIT = 10 ** 9 + 7
+
+
+class Stack:
+    def __init__(self, items=()):
+        self.items = list(items)
+
+    def push(self, item):
+        self.items.append(item)
+
+    def pop(self):
+        return self.items.pop() if self.items else None
+
+
+def words(text: str) -> List[str]:
+    found = [word.strip(".,").lower() for word in text.replace("-", " ").split()]
+    return [word for word in found if word.isalpha() and not word.startswith("x")]
+
+
+def search(items, wanted):
+    low, high = 0, len(items) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        if items[middle] == wanted:
+            return middle
+        if items[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle - 1
+    return -1
+
+
+def f(items, count: int, text: Optional[str] = "") -> Dict:
+    numbers = collections.Counter(items)
+    groups = collections.defaultdict(list)
+    for i, item in enumerate(items):
+        groups[str(item)].append(i)
     best = sorted(numbers.items(), key=lambda pair: (-pair[1], pair[0]))
-    shown = {name: [n, n / 2, math.sqrt(n)] for name, n in best[:count]}
-    text = ", ".join(f"{name}: {n}" for name, n in best)
-    return shown, set(text.split()), sum(range(count)) % 7, text.upper()[::-1] or None
+    heap = []
+    for n in items:
+        heapq.heappush(heap, (n, "%d" % n))
+    queue = collections.deque(items)
+    stack = Stack()
+    while queue:
+        stack.push(queue.popleft() * 2 % LIMIT)
+    table = [[0] * count for _ in range(count)]
+    for i in range(1, count):
+        for j in range(1, count):
+            table[i][j] = max(table[i - 1][j], table[i][j - 1]) + (i == j)
+    try:
+        place = items.index(max(items) + 1)
+    except ValueError:
+        place = search(sorted(set(items)), items[0])
+    shown = {name: [n, n / 2, round(math.sqrt(n), 3)] for name, n in best[:count]}
+    joined = ", ".join(f"{name}: {n}" for name, n in best)
+    pairs = list(zip(items, itertools.accumulate(items)))
+    digits = "".join(re.findall("[0-9]", joined))[::-1].upper()
+    return {
+        "shown": shown,
+        "words": set(words(text)),
+        "rest": (place, stack.pop(), heapq.heappop(heap)[0], all(items), any(items)),
+        "last": [min(items), sum(table[-1]), ord("a"), chr(98), abs(-1), pairs, digits, None],
+    }
 """
 
 
-def _warm_up():
-    """Does what each test will do, until the interpreter has adapted its code and filled its caches.
+def _warm_up(filter):
+    """Does what each completion and each test will do, until the interpreter has adapted its code and
+    filled its caches.
 
-    A page that a test changes is copied for it. What is done here need not be done, and copied, in each.
+    A page that a process changes is copied for it. What is done here need not be done, and copied, in
+    each.
     """
-    for _ in range(20):
-        module = load(_SAMPLE)
-        args, kwargs = decode(encode((([3, 1, 3], 2), {}), 1 << 10))
-        encode(find(module, "f")(*args, **kwargs), 1 << 10)
+    abstract = [kind for kind in vars(collections.abc).values() if isinstance(kind, type)]
+    for kind in (int, float, complex, bool, str, bytes, list, tuple, set, frozenset, dict, range, collections.Counter, collections.defaultdict, collections.deque):
+        for base in abstract:
+            issubclass(kind, base)
+    arguments = marshal.dumps((([3, 1, 3], 2, "a b-c"), {}))
+    compiled = marshal.dumps(compile(_SAMPLE, "<solution>", "exec"))
+    # Python adapts the code of a function when it is called for the eighth time.
+    for _ in range(12):
+        module = load(code_of(_SAMPLE, compiled, False))
+        args, kwargs = marshal.loads(arguments)
+        encode(find(module, "f")(*args, **kwargs), 1 << 16)
     del sys.modules[module.__name__]
+    requests = [("open", _SAMPLE, 1.0, 1.0, 16, 1 << 16, 1 << 16)]
+    requests += 9 * [("call", "f", arguments)]
+    requests.append(("close",))
+    runner(iter(requests).__next__, lambda report: None, filter)
     die_with(os.getppid())
+    random.seed(0)
 
 
 def zygote():
@@ -139,7 +240,8 @@ def zygote():
         sys.set_int_max_str_digits(0)
     # Site, which is switched off, would define these.
     builtins.exit = builtins.quit = sys.exit
-    filters, preload, path = decode(read_message(REQUESTS))
+    program, preload, path = marshal.loads(read_message(REQUESTS))
+    filter = Filter(program) if program is not None else None
     sys.path.extend(path)
     for name in preload:
         __import__(name)
@@ -148,7 +250,7 @@ def zygote():
     write_message(RESULTS, b"ready")
     poll = select.poll()
     poll.register(REQUESTS, select.POLLIN)
-    _warm_up()
+    _warm_up(filter)
     gc.collect()
     gc.freeze()
     while True:
@@ -159,7 +261,9 @@ def zygote():
         pid = os.fork()
         if pid == 0:
             try:
-                runner(parent, filters)
+                die_with(parent)
+                runner(_next_request, _answer, filter)
+                os._exit(0)
             finally:
                 os._exit(97)
         _, status = os.waitpid(pid, 0)

@@ -7,6 +7,14 @@ use super::scalar::{letter_expr, product};
 impl<'a> Parser<'a, '_> {
     /// A number, a name, a function with its argument, or something in brackets.
     pub(super) fn atom(&mut self) -> Result<Expr, Stop> {
+        if self.is_prescript() {
+            return self.prescript();
+        }
+        if !matches!(self.peek(), Some(Token::Number(_)))
+            && let Some(value) = self.lettered().or_else(|| self.chosen_from())
+        {
+            return Ok(value);
+        }
         match self.peek().ok_or(Stop::Unreadable)? {
             Token::Number(_) => self.number(),
             Token::Word(word) => self.word(word),
@@ -50,12 +58,7 @@ impl<'a> Parser<'a, '_> {
             return Err(Stop::Unreadable);
         };
         let digits = value.to_string();
-        self.advance();
-        let base = match self.argument()? {
-            Expr::Num(base) => base.to_string().parse().ok(),
-            _ => None,
-        };
-        super::number::in_base(&digits, base.ok_or(Stop::Unreadable)?)
+        self.based(&digits)
     }
 
     /// `{…}`.
@@ -80,7 +83,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// A TeX argument: a group, or a single digit, letter or command.
-    fn argument(&mut self) -> Result<Expr, Stop> {
+    pub(super) fn argument(&mut self) -> Result<Expr, Stop> {
         match self.peek().ok_or(Stop::Unreadable)? {
             Token::Sign('{') => self.braced(),
             Token::Number(text) => {
@@ -362,7 +365,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// `(a, b, …)`.
-    fn arguments(&mut self) -> Result<Vec<Expr>, Stop> {
+    pub(super) fn arguments(&mut self) -> Result<Vec<Expr>, Stop> {
         let close = self.closes[self.at].ok_or(Stop::Unreadable)?;
         self.advance();
         let outer = self.brackets;

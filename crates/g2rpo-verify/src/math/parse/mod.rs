@@ -2,6 +2,8 @@
 //! unreadable, never guessed.
 
 mod atom;
+mod based;
+mod combination;
 mod form;
 mod number;
 mod scalar;

@@ -13,6 +13,9 @@ impl Parser<'_, '_> {
         let Some(Token::Number(first)) = self.peek() else {
             return Err(Stop::Unreadable);
         };
+        if let Some(value) = self.lettered().or_else(|| self.chosen_between()) {
+            return Ok(value);
+        }
         self.advance();
         let mut digits = first.to_owned();
         let is_whole = first.bytes().all(|b| b.is_ascii_digit());
@@ -111,22 +114,6 @@ impl Parser<'_, '_> {
         )))
     }
 
-    /// `204_5`, `204_{5}`: the value in the given base.
-    fn based(&mut self, digits: &str) -> Result<Expr, Stop> {
-        self.advance();
-        let braced = self.eat_sign('{');
-        let base = match self.peek() {
-            Some(Token::Number(base)) => base.parse().ok(),
-            Some(Token::Text(name)) => super::super::units::spelled(name.trim()),
-            _ => None,
-        };
-        self.advance();
-        if braced {
-            self.expect_sign('}')?;
-        }
-        in_base(digits, base.ok_or(Stop::Unreadable)?)
-    }
-
     /// `1\frac45` and `1 4/5`; the literal alone when no fraction follows.
     fn mixed(&mut self, whole: Expr) -> Result<Expr, Stop> {
         let start = (self.at, self.used);
@@ -157,20 +144,6 @@ impl Parser<'_, '_> {
 /// Whether the expression is an integer that is written as one and is not negative.
 fn is_integer(e: &Expr) -> bool {
     matches!(e, Expr::Num(value) if value.is_int() && value.clone().abs() == *value)
-}
-
-/// The value of digits in a base between 2 and 36.
-pub(super) fn in_base(digits: &str, base: i64) -> Result<Expr, Stop> {
-    if base > 36 && base <= 1000 && digits.bytes().all(|b| b.is_ascii_digit()) {
-        let value = digits.bytes().fold(IBig::ZERO, |value, b| {
-            value * IBig::from(base) + IBig::from(b - b'0')
-        });
-        return Ok(Expr::Num(RBig::from(value)));
-    }
-    let radix = u32::try_from(base).ok().filter(|b| (2..=36).contains(b));
-    let value = UBig::from_str_radix(digits, radix.ok_or(Stop::Unreadable)?);
-    let value = value.map_err(|_| Stop::Unreadable)?;
-    Ok(Expr::Num(RBig::from(IBig::from(value))))
 }
 
 /// `123`, `1.50`, `.5`, `1.5e-3`.
