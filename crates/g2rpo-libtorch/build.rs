@@ -5,6 +5,10 @@
 //! own tests and doctests an rpath, and hands the path on to packages that depend on this one, as
 //! `DEP_G2RPO_LIBTORCH_RPATH`: their build scripts do the same (`crates/g2rpo/build.rs` is made to
 //! be reused).
+//!
+//! It also compiles `cuda/shim.cpp`, which reaches what tch does not bind of libtorch's GPU half, where
+//! the headers for that are. The object is not linked: the crate holds its bytes and loads them when
+//! there is a GPU.
 
 use std::env;
 use std::fs;
@@ -15,7 +19,9 @@ use std::process::{Command, exit};
 const TORCH_VERSION: &str = "2.11.0";
 
 fn main() {
+    println!("cargo::rustc-check-cfg=cfg(g2rpo_cuda_shim)");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=cuda");
     for name in [
         "LIBTORCH",
         "LIBTORCH_LIB",
@@ -31,6 +37,19 @@ fn main() {
     let Some(lib) = libtorch_lib() else {
         return;
     };
+    if let Some(torch) = lib.parent()
+        && env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
+    {
+        match compile_shim(torch) {
+            Ok(object) => {
+                println!("cargo::rustc-cfg=g2rpo_cuda_shim");
+                println!("cargo::rustc-env=G2RPO_CUDA_SHIM={}", object.display());
+            }
+            Err(why) => println!(
+                "cargo::warning=built without CUDA graphs and flash attention in decoding steps, which only GPUs use: {why}"
+            ),
+        }
+    }
     // The path as it was given follows a link that is set anew (`cargo xtask setup --cuda`); the
     // real one serves an installed program after the checkout is gone.
     let real = fs::canonicalize(&lib).unwrap_or_else(|_| lib.clone());
@@ -79,6 +98,62 @@ fn libtorch_lib() -> Option<PathBuf> {
         ));
     }
     Some(lib)
+}
+
+/// `cuda/shim.cpp` as a shared object in the build folder.
+fn compile_shim(torch: &Path) -> Result<PathBuf, String> {
+    let include = torch.join("include");
+    let header = include.join("c10/cuda/impl/cuda_cmake_macros.h");
+    if !header.is_file() {
+        return Err(format!("{} is not there", header.display()));
+    }
+    let runtime = [
+        torch.join("../nvidia/cu13/include"),
+        PathBuf::from(env::var_os("CUDA_HOME").unwrap_or("/usr/local/cuda".into())).join("include"),
+    ];
+    let Some(runtime) = runtime
+        .iter()
+        .find(|dir| dir.join("cuda_runtime_api.h").is_file())
+    else {
+        return Err(format!(
+            "no cuda_runtime_api.h in {} or {}",
+            runtime[0].display(),
+            runtime[1].display()
+        ));
+    };
+    let object = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("shim.so");
+    // Symbols of libtorch stay open: they are found when the object is loaded.
+    let mut command = cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .warnings(false)
+        .std("c++17")
+        .opt_level(1)
+        .debug(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .try_get_compiler()
+        .map_err(|error| error.to_string())?
+        .to_command();
+    command
+        .arg("-isystem")
+        .arg(runtime)
+        .args(["-idirafter", "cuda/stand-in", "-shared", "-s"])
+        .arg("cuda/shim.cpp")
+        .arg("-o")
+        .arg(&object);
+    let output = (command.output()).map_err(|error| format!("{command:?}: {error}"))?;
+    match output.status.success() {
+        true => Ok(object),
+        false => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let first = text.lines().find(|line| line.contains("error"));
+            Err(format!(
+                "cuda/shim.cpp does not compile: {}",
+                first.unwrap_or("the compiler gives no reason")
+            ))
+        }
+    }
 }
 
 fn python_torch() -> PathBuf {

@@ -8,6 +8,7 @@
 mod chat;
 mod checkpoint;
 mod config;
+mod cuda;
 mod device;
 mod error;
 mod files;

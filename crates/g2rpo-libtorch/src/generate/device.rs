@@ -7,7 +7,8 @@ use super::decoding::Decoding;
 use super::forward::Runner;
 use super::prefill::Prefilled;
 use super::shared::{Block, Partial, Readers};
-use crate::Result;
+use crate::error::Doing;
+use crate::{Decoder, Result};
 
 /// The rows being generated on any device and in any number format, by libtorch's operations.
 #[derive(Debug)]
@@ -33,13 +34,11 @@ impl<'a> DeviceRows<'a> {
     ) -> Result<Self> {
         let decoder = runner.decoder();
         let (kind, device) = (decoder.kind(), decoder.device());
-        let positions = Tensor::f_arange(positions as i64, (Kind::Int64, device))?;
-        let (cos, sin) = decoder.rope().cos_sin(&positions, kind)?;
         Ok(Self {
             runner,
             cache: KvCache::new(decoder.config(), rows, capacity, kind, device)?,
             cache_bytes: rows * capacity * bytes_per_position(decoder.config(), kind),
-            rotations: (cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?),
+            rotations: rotations(decoder, positions)?,
             contexts: Vec::with_capacity(rows),
             readers: Vec::new(),
         })
@@ -83,6 +82,16 @@ impl<'a> DeviceRows<'a> {
         }
         Ok(())
     }
+}
+
+/// Cosines and sines of the first positions, `[positions, 1, head_dim]`.
+pub(super) fn rotations(decoder: &Decoder, positions: usize) -> Result<(Tensor, Tensor)> {
+    let compute = || -> Result<_> {
+        let ids = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
+        let (cos, sin) = decoder.rope().cos_sin(&ids, decoder.kind())?;
+        Ok((cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?))
+    };
+    compute().doing(|| format!("computing the rotations of {positions} positions"))
 }
 
 impl Decoding for DeviceRows<'_> {

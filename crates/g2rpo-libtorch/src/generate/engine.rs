@@ -8,6 +8,7 @@ use super::batch_sampler::{BatchSampler, Row};
 use super::cache::bytes_per_position;
 use super::decoding::Decoding;
 use super::device::DeviceRows;
+use super::flash::{FlashRows, Gpu};
 use super::forward::Runner;
 use super::host::HostRows;
 use super::prefill::prefill;
@@ -29,6 +30,11 @@ pub struct EngineConfig {
     /// Most context tokens computed in one forward pass, unless one group alone has more.
     /// Default 8192.
     pub max_prefill_tokens: usize,
+    /// On a GPU, in bf16 and f16: decode with libtorch's flash attention. Default true. Where it
+    /// cannot be had [`TorchEngine::fallbacks`] says why, and plain products take its place.
+    pub flash_attention: bool,
+    /// With flash attention: record decoding steps as CUDA graphs. Default true.
+    pub cuda_graphs: bool,
 }
 
 impl Default for EngineConfig {
@@ -37,6 +43,8 @@ impl Default for EngineConfig {
             max_rows: 256,
             max_cache_bytes: 4 << 30,
             max_prefill_tokens: 8192,
+            flash_attention: true,
+            cuda_graphs: true,
         }
     }
 }
@@ -50,10 +58,10 @@ impl Default for EngineConfig {
 /// Requests with equal prompts that follow one another are a group: the prompt is computed once and
 /// its keys and values are kept once, and so are those of guidance that several members share.
 ///
-/// Where the parameters are f32 in host memory, decoding steps run in code made for few rows; on a
-/// GPU, and in other number formats, they are libtorch's operations. Every draw is a function of the request's key
-/// and the position, so a rollout does not depend on the others, beyond the rounding of matrix
-/// products.
+/// Where the parameters are f32 in host memory, decoding steps run in code made for few rows. In bf16
+/// and f16 on a GPU they go through flash attention and are recorded as CUDA graphs. Elsewhere they are
+/// libtorch's operations one by one. Every draw is a function of the request's key and the
+/// position, so a rollout does not depend on the others, beyond the rounding of matrix products.
 ///
 /// At temperature 0 the log-probabilities are those of the plain distribution at temperature 1.
 #[derive(Debug)]
@@ -61,6 +69,7 @@ pub struct TorchEngine {
     runner: Runner,
     tokenizer: Option<Arc<Tokenizer>>,
     config: EngineConfig,
+    gpu: Gpu,
 }
 
 impl TorchEngine {
@@ -70,6 +79,7 @@ impl TorchEngine {
             runner: Runner::new(decoder),
             tokenizer: None,
             config: EngineConfig::default(),
+            gpu: Gpu::default(),
         }
     }
 
@@ -84,6 +94,18 @@ impl TorchEngine {
     #[must_use]
     pub fn with_config(mut self, config: EngineConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// What of a GPU could not be used so far, and why. Empty on the CPU.
+    pub fn fallbacks(&self) -> &[String] {
+        &self.gpu.fallbacks
+    }
+
+    /// Decodes by the code for GPUs with this kernel.
+    #[cfg(test)]
+    pub(super) fn with_kernel(mut self, kernel: crate::cuda::VarlenKernel) -> Self {
+        self.gpu = Gpu::with_kernel(kernel);
         self
     }
 
@@ -125,28 +147,22 @@ impl RolloutEngine for TorchEngine {
         self.check(requests)?;
         let stop = StopRules::new(params, self.tokenizer.as_deref())?;
         let _no_grad = tch::no_grad_guard();
-        let completions = requests.iter().map(|_| Completion {
-            tokens: Vec::new(),
-            logps: Vec::new(),
-            log_kept: Vec::new(),
-            stop: Stop::Length,
-        });
         let waiting: VecDeque<usize> = (requests.iter().enumerate())
             .filter(|(_, r)| r.max_new_tokens > 0)
             .map(|(i, _)| i)
             .collect();
         if waiting.is_empty() {
-            return Ok(completions.collect());
+            return Ok(nothing_yet(requests));
         }
-        let completions = completions.collect();
+        self.gpu.find_out(self.runner.decoder(), &self.config);
         let mut run = Run::new(
             &self.runner,
+            &mut self.gpu,
             &self.config,
             requests,
             params,
             &stop,
             waiting,
-            completions,
         )?;
         run.run()?;
         Ok(run.completions)
@@ -174,12 +190,12 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         runner: &'a Runner,
+        gpu: &'a mut Gpu,
         config: &'a EngineConfig,
         requests: &'a [Request],
         params: &'a SamplingParams,
         stop: &'a StopRules<'a>,
         waiting: VecDeque<usize>,
-        completions: Vec<Completion>,
     ) -> Result<Self> {
         let decoder = runner.decoder();
         let model = decoder.config();
@@ -201,16 +217,18 @@ impl<'a> Run<'a> {
         let max_rows = (config.max_rows.min(n))
             .min(config.max_cache_bytes / row_bytes.max(1))
             .max(1);
-        let decoding: Box<dyn Decoding + 'a> =
-            match HostRows::new(runner, max_rows, capacity, longest)? {
-                Some(host) => Box::new(host),
-                // Columns belong to all rows. Where rows join later, there are twice as many, so
-                // that rows need not be moved often.
-                None => {
-                    let columns = if max_rows < n { 2 * capacity } else { capacity };
-                    Box::new(DeviceRows::new(runner, max_rows, columns, longest)?)
-                }
-            };
+        let limits = (max_rows, capacity, longest);
+        let flash = FlashRows::new(runner, gpu, limits, config.max_cache_bytes)?;
+        let decoding: Box<dyn Decoding + 'a> = if let Some(flash) = flash {
+            Box::new(flash)
+        } else if let Some(host) = HostRows::new(runner, max_rows, capacity, longest)? {
+            Box::new(host)
+        } else {
+            // Columns belong to all rows. Where rows join later, there are twice as many, so that
+            // rows need not be moved often.
+            let columns = if max_rows < n { 2 * capacity } else { capacity };
+            Box::new(DeviceRows::new(runner, max_rows, columns, longest)?)
+        };
         Ok(Self {
             runner,
             config,
@@ -218,8 +236,8 @@ impl<'a> Run<'a> {
             params,
             stop,
             waiting,
-            seen: vec![BTreeSet::new(); completions.len()],
-            completions,
+            seen: vec![BTreeSet::new(); requests.len()],
+            completions: nothing_yet(requests),
             rows: Vec::with_capacity(max_rows),
             max_rows,
             decoding,
@@ -255,7 +273,8 @@ impl<'a> Run<'a> {
             let requests: Vec<&Request> = batch.iter().map(|&i| &self.requests[i]).collect();
             let filled = prefill(self.runner, &requests)
                 .doing(|| format!("computing the contexts of {} rollouts", requests.len()))?;
-            self.decoding.add_rows(&filled)?;
+            (self.decoding.add_rows(&filled))
+                .doing(|| format!("keeping the contexts of {} rollouts", requests.len()))?;
             hidden.push(filled.hidden_bh);
             for &i in &batch {
                 if self.params.repetition_penalty != 1.0 {
@@ -329,7 +348,8 @@ impl<'a> Run<'a> {
                 })
             })
             .collect();
-        let draws = self.sampler.draw(hidden_bh, &rows)?;
+        let draws = (self.sampler.draw(hidden_bh, &rows))
+            .doing(|| format!("drawing the next ids of {} rollouts", rows.len()))?;
         for (place, draw) in self.rows.iter_mut().zip(draws) {
             let Some(i) = *place else { continue };
             let completion = &mut self.completions[i];
@@ -364,7 +384,8 @@ impl<'a> Run<'a> {
         if gone.is_empty() {
             return Ok(());
         }
-        self.decoding.remove_rows(&gone)?;
+        (self.decoding.remove_rows(&gone))
+            .doing(|| format!("freeing the rows of {} rollouts", gone.len()))?;
         for &row in gone.iter().rev() {
             self.rows.swap_remove(row);
         }
@@ -383,6 +404,16 @@ impl<'a> Run<'a> {
         (self.decoding.step(&ids, &positions))
             .doing(|| format!("computing a position of {} rollouts", ids.len()))
     }
+}
+
+fn nothing_yet(requests: &[Request]) -> Vec<Completion> {
+    let empty = |_| Completion {
+        tokens: Vec::new(),
+        logps: Vec::new(),
+        log_kept: Vec::new(),
+        stop: Stop::Length,
+    };
+    requests.iter().map(empty).collect()
 }
 
 /// Positions that a group of equal prompts needs: the prompt's and those of each distinct guidance.

@@ -8,6 +8,7 @@ mod decoding;
 mod device;
 mod device_sampler;
 mod engine;
+mod flash;
 mod forward;
 mod host;
 mod host_sampler;

@@ -1,0 +1,345 @@
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::pool::Context;
+use super::shape::{PartShape, width_bucket};
+use crate::Result;
+use crate::cuda::{Varlen, VarlenKernel};
+
+/// Who reads which contexts of the pool: prompts are one such part of what rows read, guidance is
+/// another. Its tensors stay where they are and are written in place.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// int32, `[rows + 1]` and `[rows + 1]` and `[rows]`, as in [`Varlen`].
+    cu_q: Tensor,
+    cu_k: Tensor,
+    used_k: Tensor,
+    /// Rows in the order in which contexts are read together, `[rows]`.
+    gather: Tensor,
+    /// The place of every row in that order, `[rows]`.
+    scatter: Tensor,
+    /// Whether a row reads nothing, `[rows]`.
+    absent: Tensor,
+    shape: Option<PartShape>,
+}
+
+/// Attention output over a part of what rows attend to, and the logarithm of the sum of the exponents
+/// of its scores: `[b, heads, head_dim]` and `[b, heads, 1]`, in f32.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) out: Tensor,
+    log_sum: Tensor,
+}
+
+/// What the tensors of a part hold.
+#[derive(Debug, PartialEq, Eq)]
+struct Arrangement {
+    /// In rows; heads that share a kv head are counted later.
+    cu_q: Vec<i32>,
+    cu_k: Vec<i32>,
+    used_k: Vec<i32>,
+    gather: Vec<i64>,
+    scatter: Vec<i64>,
+    absent: Vec<bool>,
+    shape: Option<PartShape>,
+}
+
+/// Finds the arrangement for rows that read these contexts, filled up to `rows` rows which read
+/// nothing.
+///
+/// Where several rows read a context they do so together, as queries of one sequence. Otherwise every
+/// row is a sequence, which the kernel can split among more of the GPU; rows that read nothing then
+/// look at the pool's first position.
+fn arrange(contexts: &[Option<&Rc<Context>>], rows: usize) -> Arrangement {
+    let mut distinct: Vec<(&Rc<Context>, Vec<usize>)> = Vec::new();
+    for (row, context) in contexts.iter().enumerate() {
+        let Some(context) = context else { continue };
+        match (distinct.iter_mut()).find(|(known, _)| Rc::ptr_eq(known, context)) {
+            Some((_, readers)) => readers.push(row),
+            None => distinct.push((context, vec![row])),
+        }
+    }
+    let readers: usize = distinct.iter().map(|(_, rows)| rows.len()).sum();
+    let absent: Vec<bool> = (0..rows)
+        .map(|row| contexts.get(row).is_none_or(Option::is_none))
+        .collect();
+    let longest = distinct.iter().map(|(context, _)| context.len()).max();
+    let mut arrangement = Arrangement {
+        cu_q: (0..=rows as i32).collect(),
+        cu_k: vec![0; rows + 1],
+        used_k: vec![1; rows],
+        gather: (0..rows as i64).collect(),
+        scatter: (0..rows as i64).collect(),
+        absent,
+        shape: longest.map(|longest| PartShape {
+            together: None,
+            width: width_bucket(longest),
+        }),
+    };
+    let a = &mut arrangement;
+    if readers == distinct.len() {
+        for (context, readers) in &distinct {
+            for &row in readers {
+                a.cu_k[row] = context.start() as i32;
+                a.used_k[row] = context.len() as i32;
+            }
+        }
+        return arrangement;
+    }
+    a.cu_q.fill(readers as i32);
+    a.gather.clear();
+    for (i, (context, readers)) in distinct.iter().enumerate() {
+        a.cu_q[i] = a.gather.len() as i32;
+        a.cu_k[i] = context.start() as i32;
+        a.used_k[i] = context.len() as i32;
+        for &row in readers {
+            a.scatter[row] = a.gather.len() as i64;
+            a.gather.push(row as i64);
+        }
+    }
+    // Rows that read nothing come behind, in their order: so the first of any number of rows are
+    // rows below that number. They take the first reader's result, which counts for nothing.
+    for (row, _) in a.absent.iter().enumerate().filter(|(_, absent)| **absent) {
+        a.scatter[row] = 0;
+        a.gather.push(row as i64);
+    }
+    if let Some(shape) = &mut a.shape {
+        shape.together = Some(distinct.len().next_power_of_two().min(rows) as i64);
+    }
+    arrangement
+}
+
+impl Part {
+    /// For at most `rows` rows; nobody reads anything.
+    pub(super) fn new(rows: usize, device: Device) -> Result<Self> {
+        let zeros = |n: usize, kind| Tensor::f_zeros([n as i64], (kind, device));
+        Ok(Self {
+            cu_q: zeros(rows + 1, Kind::Int)?,
+            cu_k: zeros(rows + 1, Kind::Int)?,
+            used_k: zeros(rows, Kind::Int)?,
+            gather: zeros(rows, Kind::Int64)?,
+            scatter: zeros(rows, Kind::Int64)?,
+            absent: zeros(rows, Kind::Bool)?,
+            shape: None,
+        })
+    }
+
+    /// Writes down who reads what: one context or none per row. `groups` query heads share a kv head.
+    pub(super) fn set(&mut self, contexts: &[Option<&Rc<Context>>], groups: i64) -> Result<()> {
+        let mut a = arrange(contexts, self.absent.numel());
+        if a.shape.is_some_and(|shape| shape.together.is_some()) {
+            // Heads that share a kv head are queries of one sequence as well.
+            a.cu_q.iter_mut().for_each(|q| *q *= groups as i32);
+        }
+        self.shape = a.shape;
+        for (to, values) in [
+            (&self.cu_q, &a.cu_q),
+            (&self.cu_k, &a.cu_k),
+            (&self.used_k, &a.used_k),
+        ] {
+            to.shallow_clone().f_copy_(&Tensor::f_from_slice(values)?)?;
+        }
+        for (to, values) in [(&self.gather, &a.gather), (&self.scatter, &a.scatter)] {
+            to.shallow_clone().f_copy_(&Tensor::f_from_slice(values)?)?;
+        }
+        (self.absent.shallow_clone()).f_copy_(&Tensor::f_from_slice(&a.absent)?)?;
+        Ok(())
+    }
+
+    /// How it is read; `None` if it is not.
+    pub(super) fn shape(&self) -> Option<PartShape> {
+        self.shape
+    }
+
+    /// Attention of all `b` rows, queries `[b, heads, head_dim]`, to the part's contexts in the pool's
+    /// keys and values `[positions, kv_heads, head_dim]`. For rows that read nothing the logarithm of
+    /// the sum is -inf.
+    pub(super) fn attend(
+        &self,
+        kernel: VarlenKernel,
+        shape: PartShape,
+        q: &Tensor,
+        (k, v): (&Tensor, &Tensor),
+    ) -> Result<Partial> {
+        let (b, heads, d) = q.size3()?;
+        let kv_heads = k.size()[1];
+        let groups = heads / kv_heads;
+        let partial = match shape.together {
+            None => Partial::apart(
+                kernel,
+                q,
+                (k, v),
+                (&self.cu_q, &self.cu_k, &self.used_k),
+                shape.width,
+            )?,
+            Some(n) => {
+                let gather = self.gather.f_narrow(0, 0, b)?;
+                let scatter = self.scatter.f_narrow(0, 0, b)?;
+                // [b, kv_heads, groups, d] to queries of a row one behind the other.
+                let together = (q.f_reshape([b, kv_heads, groups, d])?)
+                    .f_index_select(0, &gather)?
+                    .f_transpose(1, 2)?
+                    .f_reshape([b * groups, kv_heads, d])?;
+                let (out, log_sum) = kernel(&Varlen {
+                    q: &together,
+                    k,
+                    v,
+                    cu_q: &self.cu_q.f_narrow(0, 0, n + 1)?,
+                    cu_k: &self.cu_k.f_narrow(0, 0, n + 1)?,
+                    used_k: &self.used_k.f_narrow(0, 0, n)?,
+                    max_q: b * groups,
+                    max_k: shape.width,
+                })?;
+                let out = (out.f_view([b, groups, kv_heads, d])?)
+                    .f_transpose(1, 2)?
+                    .f_index_select(0, &scatter)?;
+                let log_sum = (log_sum.f_view([kv_heads, b, groups])?)
+                    .f_transpose(0, 1)?
+                    .f_index_select(0, &scatter)?;
+                Partial {
+                    out: out.f_reshape([b, heads, d])?.f_to_kind(Kind::Float)?,
+                    log_sum: log_sum.f_reshape([b, heads, 1])?,
+                }
+            }
+        };
+        let absent = self.absent.f_narrow(0, 0, b)?.f_view([b, 1, 1])?;
+        Ok(Partial {
+            log_sum: (partial.log_sum).f_masked_fill(&absent, f64::NEG_INFINITY)?,
+            ..partial
+        })
+    }
+}
+
+impl Partial {
+    /// Attention in which every row is a sequence of one query: `q` is `[b, heads, head_dim]`, the
+    /// sequences are those of [`Varlen`], of which the first `b` count.
+    pub(super) fn apart(
+        kernel: VarlenKernel,
+        q: &Tensor,
+        (k, v): (&Tensor, &Tensor),
+        (cu_q, cu_k, used_k): (&Tensor, &Tensor, &Tensor),
+        max_k: i64,
+    ) -> Result<Self> {
+        let b = q.size()[0];
+        let (out, log_sum) = kernel(&Varlen {
+            q,
+            k,
+            v,
+            cu_q: &cu_q.f_narrow(0, 0, b + 1)?,
+            cu_k: &cu_k.f_narrow(0, 0, b + 1)?,
+            used_k: &used_k.f_narrow(0, 0, b)?,
+            max_q: 1,
+            max_k,
+        })?;
+        Ok(Self {
+            out: out.f_to_kind(Kind::Float)?,
+            log_sum: log_sum.f_transpose(0, 1)?.f_unsqueeze(2)?,
+        })
+    }
+
+    /// Attention over both parts together. The outputs of both must be finite, also where a part
+    /// counts for nothing.
+    pub(super) fn merge(&self, other: &Self) -> Result<Self> {
+        // eᵇ / (eᵃ + eᵇ) is the sigmoid of b - a.
+        let share = other.log_sum.f_sub(&self.log_sum)?.f_sigmoid()?;
+        Ok(Self {
+            out: self.out.f_lerp_tensor(&other.out, &share)?,
+            log_sum: self.log_sum.f_logaddexp(&other.log_sum)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::on_the_cpu;
+
+    #[test]
+    fn rows_that_share_nothing_read_for_themselves() {
+        let (a, b) = (Context::new(40, 7), Context::new(0, 300));
+        let expected = Arrangement {
+            cu_q: vec![0, 1, 2, 3, 4],
+            cu_k: vec![40, 0, 0, 0, 0],
+            used_k: vec![7, 1, 300, 1],
+            gather: vec![0, 1, 2, 3],
+            scatter: vec![0, 1, 2, 3],
+            absent: vec![false, true, false, true],
+            shape: Some(PartShape {
+                together: None,
+                width: 512,
+            }),
+        };
+        assert_eq!(arrange(&[Some(&a), None, Some(&b)], 4), expected);
+    }
+
+    #[test]
+    fn rows_that_share_a_context_stand_together() {
+        let (a, b) = (Context::new(40, 7), Context::new(0, 30));
+        let expected = Arrangement {
+            cu_q: vec![0, 2, 3, 3, 3, 3, 3],
+            cu_k: vec![40, 0, 0, 0, 0, 0, 0],
+            used_k: vec![7, 30, 1, 1, 1, 1],
+            gather: vec![1, 3, 2, 0, 4, 5],
+            scatter: vec![0, 0, 2, 1, 0, 0],
+            absent: vec![true, false, false, false, true, true],
+            shape: Some(PartShape {
+                together: Some(2),
+                width: 128,
+            }),
+        };
+        assert_eq!(arrange(&[None, Some(&a), Some(&b), Some(&a)], 6), expected);
+        assert_eq!(arrange(&[None, None], 3).shape, None);
+    }
+
+    /// Every row's output is its context's attention, whatever the company and the way it is read.
+    #[test]
+    fn parts_give_each_row_its_own_context() {
+        let (b, heads, kv_heads, d) = (6i64, 4i64, 2i64, 8i64);
+        let on = (Kind::Float, Device::Cpu);
+        tch::manual_seed(3);
+        let (k, v) = (
+            Tensor::randn([60, kv_heads, d], on),
+            Tensor::randn([60, kv_heads, d], on),
+        );
+        let q = Tensor::randn([b, heads, d], on);
+        let contexts = [
+            Context::new(20, 31),
+            Context::new(3, 9),
+            Context::new(55, 5),
+        ];
+        let [x, y, z] = &contexts;
+        let mut part = Part::new(8, Device::Cpu).unwrap();
+        for readers in [
+            [Some(x), Some(y), Some(x), None, Some(z), Some(x)],
+            [Some(x), None, Some(z), None, Some(y), None],
+            [None, None, Some(z), Some(z), None, None],
+        ] {
+            part.set(&readers, heads / kv_heads).unwrap();
+            let shape = part.shape().unwrap();
+            let partial = part.attend(on_the_cpu, shape, &q, (&k, &v)).unwrap();
+            for (row, context) in readers.iter().enumerate() {
+                let (out, log_sum) = (
+                    partial.out.get(row as i64),
+                    partial.log_sum.get(row as i64).view(-1),
+                );
+                let Some(context) = context else {
+                    assert!(bool::try_from(out.isfinite().all()).unwrap());
+                    assert!(bool::try_from(log_sum.eq(f64::NEG_INFINITY).all()).unwrap());
+                    continue;
+                };
+                for head in 0..heads {
+                    let of = |t: &Tensor| {
+                        t.narrow(0, context.start() as i64, context.len() as i64)
+                            .select(1, head / (heads / kv_heads))
+                    };
+                    let scores = of(&k).mv(&q.get(row as i64).get(head)) / (d as f64).sqrt();
+                    let expected = of(&v).transpose(0, 1).mv(&scores.softmax(0, Kind::Float));
+                    assert!(out.get(head).allclose(&expected, 1e-5, 1e-5, false));
+                    let sum = scores.logsumexp([0i64], false);
+                    assert!(log_sum.get(head).allclose(&sum, 1e-5, 1e-5, false));
+                }
+            }
+        }
+    }
+}
