@@ -24,6 +24,8 @@ SHAPES = {
     # A policy of the size that `gsm8k_tiny` trains.
     "tiny": dict(vocab_size=512, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
                  num_attention_heads=4, num_key_value_heads=2, head_dim=32),
+    "smoke": dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                  num_attention_heads=4, num_key_value_heads=2, head_dim=16),
     "0.6B": dict(vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
                  num_attention_heads=16, num_key_value_heads=8, head_dim=128),
     "1.7B": dict(vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28,
@@ -33,8 +35,10 @@ SHAPES = {
 CASES = {
     "41.6M": [(1, 64, 64, 1), (16, 64, 64, 1), (64, 64, 64, 1), (16, 512, 64, 8)],
     "tiny": [(256, 48, 100, 8)],
-    "0.6B": [(1, 64, 64, 1), (64, 64, 64, 1), (256, 64, 64, 1)],
-    "1.7B": [(1, 64, 64, 1), (64, 64, 64, 1), (256, 64, 64, 1)],
+    "0.6B": [(1, 64, 256, 1), (64, 64, 256, 1), (256, 64, 256, 1), (256, 512, 256, 8)],
+    "1.7B": [(1, 64, 256, 1), (64, 64, 256, 1), (256, 64, 256, 1), (256, 512, 256, 8)],
+    # Proves that the script runs.
+    "smoke": [(1, 8, 6, 1), (8, 8, 6, 4)],
 }
 
 
@@ -47,6 +51,7 @@ def main():
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--options", nargs="*", default=[], help="for our side: no-graphs, no-flash")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -56,7 +61,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         model.to(args.device)
-        ours = subprocess.Popen([args.program, folder, str(args.threads), args.device, args.dtype],
+        ours = subprocess.Popen([args.program, folder, str(args.threads), args.device, args.dtype,
+                                 *args.options],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert ours.stdout.readline() == "ready\n"
 
@@ -90,17 +96,18 @@ def main():
 
         print(f"{args.shape}, {args.dtype}, {args.device}, {args.threads} threads,"
               f" {'processor' if args.cpu_time else 'wall-clock'} seconds,"
-              f" medians of {args.repetitions} (load {os.getloadavg()[0]:.1f})\n")
-        print("| batch | prompt | new | per prompt | transformers s | ours s | ratio | ours tok/s | matrix products s |")
-        print("|---|---|---|---|---|---|---|---|---|")
+              f" medians of {args.repetitions} (load {os.getloadavg()[0]:.1f}) {' '.join(args.options)}\n")
+        print("| batch | prompt | new | per prompt | transformers s | ours s | ratio | ours tok/s | matrix products s | bandwidth s |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         for case in CASES[args.shape]:
             # The first of each is a warm-up.
-            times = [(transformers(case), ask("sample", case), ask("floor", case))
+            times = [(transformers(case), ask("sample", case), ask("floor", case),
+                      ask("bandwidth", case))
                      for _ in range(args.repetitions + 1)][1:]
-            theirs, mine, floor = (statistics.median(column) for column in zip(*times))
+            theirs, mine, floor, bandwidth = (statistics.median(column) for column in zip(*times))
             batch, prompt, new, group = case
             print(f"| {batch} | {prompt} | {new} | {group} | {theirs:.3f} | {mine:.3f} |"
-                  f" {theirs / mine:.2f} | {batch * new / mine:.0f} | {floor:.3f} |", flush=True)
+                  f" {theirs / mine:.2f} | {batch * new / mine:.0f} | {floor:.3f} | {bandwidth:.3f} |", flush=True)
         ours.stdin.close()
         ours.wait()
 

@@ -12,7 +12,11 @@ TRL 1.16.0 with its fused LM head, `loss.backward()`, `clip_grad_norm_` and `tor
 without activation checkpointing (on is its default). Both compute entropies.
 
 Memory is the largest resident set during the steps, less what the process held before the model was
-built (the libraries). Versions: torch 2.11.0, transformers 5.23.0, trl 1.16.0.
+built (the libraries). With --device cuda it is the GPU's memory as nvidia-smi gives it, less what was taken
+before the process began. Versions: torch 2.11.0, transformers 5.23.0, trl 1.16.0.
+
+With --dtype bfloat16 our parameters are bf16 with f32 master weights; TRL's are f32 and its matrix
+products bf16 (autocast), which is what `GRPOConfig(bf16=True)` does by default.
 """
 
 import argparse
@@ -20,11 +24,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
-MODEL = dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
-             num_attention_heads=8, num_key_value_heads=4, head_dim=64, tie_word_embeddings=True,
-             max_position_embeddings=40960)
+SHAPES = {
+    "41.6M": dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
+                  num_attention_heads=8, num_key_value_heads=4, head_dim=64),
+    "0.6B": dict(vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
+                 num_attention_heads=16, num_key_value_heads=8, head_dim=128),
+    "1.7B": dict(vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28,
+                 num_attention_heads=16, num_key_value_heads=8, head_dim=128),
+    # Proves that the script runs.
+    "smoke": dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                  num_attention_heads=4, num_key_value_heads=2, head_dim=16),
+}
+# Our program's names for these.
+NAMES = dict(vocab_size="vocab", hidden_size="hidden", intermediate_size="ffn", num_hidden_layers="layers",
+             num_attention_heads="heads", num_key_value_heads="kv_heads", head_dim="head_dim")
 
 
 def status(field):
@@ -48,14 +64,17 @@ def trl_side(args):
                                         eos_token="<eos>", pad_token="<pad>")
     held = status("VmRSS")
     torch.manual_seed(0)
-    model = Qwen3ForCausalLM(Qwen3Config(**MODEL))
+    model = Qwen3ForCausalLM(Qwen3Config(**SHAPES[args.shape], tie_word_embeddings=True,
+                                         max_position_embeddings=40960)).to(args.device)
+    on_gpu = args.device != "cpu"
+    bf16 = args.dtype == "bfloat16"
     parameters = sum(p.numel() for p in model.parameters())
     micro = args.micro_batch or args.rows
     accumulation = args.rows // micro
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(output_dir=folder, per_device_train_batch_size=micro,
                             gradient_accumulation_steps=accumulation, num_generations=args.rows,
-                            max_completion_length=args.completion, bf16=False, use_cpu=True, report_to=[])
+                            max_completion_length=args.completion, bf16=bf16, use_cpu=not on_gpu, report_to=[])
         trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions),
                               args=config, train_dataset=Dataset.from_dict({"prompt": ["a"] * args.rows}),
                               processing_class=tokenizer)
@@ -65,8 +84,9 @@ def trl_side(args):
     model.train()
     trainer.current_gradient_accumulation_steps = accumulation
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
-    ids = torch.randint(0, MODEL["vocab_size"], (args.rows, args.prompt + args.completion))
-    advantages = torch.tensor([1.0, -1.0] * (args.rows // 2))
+    ids = torch.randint(0, SHAPES[args.shape]["vocab_size"], (args.rows, args.prompt + args.completion))
+    ids = ids.to(args.device)
+    advantages = torch.tensor([1.0, -1.0] * (args.rows // 2), device=args.device)
     for step in range(args.steps):
         start = time.perf_counter()
         for rows in torch.arange(args.rows).split(micro):
@@ -74,20 +94,50 @@ def trl_side(args):
             inputs = {"prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt),
                       "completion_ids": completion, "completion_mask": torch.ones_like(completion),
                       "advantages": advantages[rows],
-                      "num_items_in_batch": torch.tensor(args.rows * args.completion)}
-            trainer._compute_loss(model, inputs).backward()
+                      "num_items_in_batch": torch.tensor(args.rows * args.completion, device=args.device)}
+            with trainer.compute_loss_context_manager():
+                loss = trainer._compute_loss(model, inputs)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         print(json.dumps({"step": step, "seconds": seconds, "peak_mib": status("VmHWM"), "held_mib": held,
                           "parameters": parameters,
                           "tokens_per_second": args.rows * (args.prompt + args.completion) / seconds}), flush=True)
 
 
-def run(command, env):
-    out = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True).stdout
-    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+def gpu_mib():
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
+    return int(subprocess.run(query, stdout=subprocess.PIPE, check=True, text=True).stdout)
+
+
+def run(command, env, on_gpu):
+    """The steps that a side reports; on a GPU with the memory that was taken there meanwhile."""
+    before = gpu_mib() if on_gpu else 0
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    peak = [before]
+
+    def watch():
+        while process.poll() is None:
+            peak.append(gpu_mib())
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    if on_gpu:
+        watcher.start()
+    out, _ = process.communicate()
+    if on_gpu:
+        watcher.join()
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    steps = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    if on_gpu:
+        for step in steps:
+            step.update(peak_mib=max(peak), held_mib=before)
+    return steps
 
 
 def main():
@@ -101,6 +151,9 @@ def main():
     parser.add_argument("--completion", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpointing", type=int, default=1)
+    parser.add_argument("--shape", default="41.6M", choices=SHAPES)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--micro-batch", type=int, default=0)
     parser.add_argument("--ours", nargs="*", default=["tokens=4096 checkpointing=1", "tokens=1024 checkpointing=0"])
     parser.add_argument("--theirs", nargs="*", default=["checkpointing=1", "checkpointing=0"])
@@ -110,22 +163,26 @@ def main():
     env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
     sizes = {"rows": args.rows, "prompt": args.prompt, "completion": args.completion, "steps": args.steps,
              "threads": args.threads}
+    shape = [f"{NAMES[key]}={value}" for key, value in SHAPES[args.shape].items()]
+    shape += [f"device={args.device}", f"bf16={int(args.dtype == 'bfloat16')}"]
     sides = {}
     for settings in args.ours:
-        command = [args.binary, *[f"{k}={v}" for k, v in sizes.items()], "entropy=1", *settings.split()]
+        command = [args.binary, *[f"{k}={v}" for k, v in sizes.items()], *shape, "entropy=1", *settings.split()]
         sides[f"g2rpo {settings}"] = command
     for settings in args.theirs:
-        command = [sys.executable, __file__, "--trl"]
+        command = [sys.executable, __file__, "--trl", "--shape", args.shape, "--device", args.device,
+                   "--dtype", args.dtype]
         for key, value in {**sizes, **dict(pair.split("=") for pair in settings.split())}.items():
             command += [f"--{key.replace('_', '-')}", str(value)]
         sides[f"TRL {settings}"] = command
     results = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, command in sides.items():
-            results[name].append(run(command, env))
+            results[name].append(run(command, env, args.device != "cpu"))
             last = results[name][-1][-1]
             print(f"{name}: {last['seconds']:.2f} s, {last['peak_mib'] - last['held_mib']} MiB", file=sys.stderr)
-    print(f"{args.rows} sequences of {args.prompt} + {args.completion} tokens, {args.threads} threads, "
+    print(f"{args.rows} sequences of {args.prompt} + {args.completion} tokens, {args.shape}, {args.dtype} on {args.device}, "
+          f"{args.threads} threads, "
           f"best of {args.rounds * (args.steps - 1)} steps")
     for name, runs in results.items():
         best = min(step["seconds"] for steps in runs for step in steps[1:])

@@ -1,7 +1,7 @@
 //! Times generation on a checkpoint, case by case, for `benches/generate.py`, which times
 //! transformers on the same checkpoint in turn.
 //!
-//!     generate MODEL_DIR THREADS [cpu|cuda] [float32|bfloat16]
+//!     generate MODEL_DIR THREADS [cpu|cuda] [float32|bfloat16] [no-graphs] [no-flash]
 //!
 //! Every line read from standard input is a case, `kind batch prompt new group`, and is answered
 //! with the seconds that it took:
@@ -9,20 +9,24 @@
 //! - `sample`: `batch` rollouts of `new` tokens behind prompts of `prompt` random ids, `group`
 //!   rollouts sharing each prompt;
 //! - `floor`: nothing but the matrix products of that, by libtorch: of the layers for every prompt
-//!   once, and of `new` decoding steps of `batch` rows.
+//!   once, and of `new` decoding steps of `batch` rows;
+//! - `bandwidth`: what it takes to read, at the speed of a large copy, the weights and the keys and
+//!   values of `new` decoding steps.
+//!
+//! What of a GPU could not be used goes to standard error.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use g2rpo_libtorch::{Decoder, TorchEngine, load_checkpoint};
+use g2rpo_libtorch::{Decoder, EngineConfig, TorchEngine, load_checkpoint};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
 use tch::{Device, Kind, Tensor};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
     let [_, dir, threads, options @ ..] = &args[..] else {
-        return Err("usage: generate MODEL_DIR THREADS [cpu|cuda] [float32|bfloat16]".into());
+        return Err("usage: generate MODEL_DIR THREADS [cpu|cuda] [float32|bfloat16] [no-graphs] [no-flash]".into());
     };
     tch::set_num_threads(threads.parse()?);
     let device = g2rpo_libtorch::device(options.first().map_or("cpu", String::as_str))?;
@@ -32,7 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let checkpoint = load_checkpoint(dir, Some(kind), device)?;
     let decoder = Decoder::new(&checkpoint.config, &checkpoint.parameters)?;
-    let mut engine = TorchEngine::new(&decoder);
+    let mut engine = TorchEngine::new(&decoder).with_config(EngineConfig {
+        cuda_graphs: !options.iter().any(|option| option == "no-graphs"),
+        flash_attention: !options.iter().any(|option| option == "no-flash"),
+        // Enough for the largest case, so that all rows run side by side.
+        max_cache_bytes: 64 << 30,
+        ..EngineConfig::default()
+    });
+    let mut told = 0;
     println!("ready");
     for (i, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line?;
@@ -45,10 +56,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         let seconds = match kind.as_str() {
             "sample" => sample(&mut engine, i as u64, batch, prompt, new, group)?,
             "floor" => floor(&decoder, batch, prompt, new, group)?,
+            "bandwidth" => bandwidth(&decoder, batch, prompt, new, group),
             _ => return Err(format!("no case is named `{kind}`").into()),
         };
         println!("{seconds}");
         std::io::stdout().flush()?;
+        for fallback in &engine.fallbacks()[told..] {
+            eprintln!("{fallback}");
+        }
+        told = engine.fallbacks().len();
     }
     Ok(())
 }
@@ -155,6 +171,54 @@ fn floor(
     }
     synchronize(device);
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// Bytes that decoding must read, by the speed at which the device copies.
+fn bandwidth(decoder: &Decoder, batch: usize, prompt: usize, steps: usize, group: usize) -> f64 {
+    let _no_grad = tch::no_grad_guard();
+    let (config, device) = (decoder.config(), decoder.device());
+    let bytes: i64 = if device == Device::Cpu {
+        1 << 28
+    } else {
+        1 << 31
+    };
+    let from = Tensor::zeros([bytes], (Kind::Uint8, device));
+    let mut to = from.zeros_like();
+    let mut copies = [0; 5].map(|_| {
+        synchronize(device);
+        let start = Instant::now();
+        to.copy_(&from);
+        synchronize(device);
+        start.elapsed().as_secs_f64()
+    });
+    copies.sort_by(f64::total_cmp);
+    // A copy reads and writes.
+    let bytes_per_second = 2.0 * bytes as f64 / copies[2];
+    let width = decoder.kind().elt_size_in_bytes();
+    let of_layers: usize = (decoder.layers().iter())
+        .map(|layer| {
+            let (attn, mlp) = (&layer.self_attn, &layer.mlp);
+            [
+                &attn.q_proj,
+                &attn.k_proj,
+                &attn.v_proj,
+                &attn.o_proj,
+                &mlp.gate_proj,
+                &mlp.up_proj,
+                &mlp.down_proj,
+            ]
+            .map(|linear| linear.weight.numel())
+            .iter()
+            .sum::<usize>()
+        })
+        .sum();
+    let weights = of_layers + decoder.lm_head().numel();
+    let per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
+    // A prompt once for its group, own positions once per row: (steps - 1) / 2 of them on average.
+    let positions =
+        prompt as f64 * batch.div_ceil(group) as f64 + batch as f64 * (steps as f64 - 1.0) / 2.0;
+    let read = (weights as f64 + positions * per_position as f64) * width as f64;
+    steps as f64 * read / bytes_per_second
 }
 
 fn synchronize(device: Device) {

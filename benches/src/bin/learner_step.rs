@@ -2,6 +2,7 @@
 //! `benches/learner.py`.
 //!
 //!     learner_step vocab=32000 hidden=512 layers=8 heads=8 kv_heads=4 rows=16 prompt=256 completion=256
+//!     learner_step vocab=151936 hidden=1024 ffn=3072 layers=28 heads=16 kv_heads=8 head_dim=128 bf16=1 device=cuda
 //!
 //! Each setting has the default that its line in `Settings` gives. One JSON object per step.
 
@@ -11,7 +12,7 @@ use g2rpo_core::{Learner, Ragged, Sequences, TokenGrads};
 use g2rpo_libtorch::{
     DecoderConfig, LearnerConfig, LoraConfig, TorchLearner, device, init_parameters,
 };
-use tch::Kind;
+use tch::{Device, Kind};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::collections::HashMap::new();
@@ -32,6 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         number("rows", 16),
         number("prompt", 256),
         number("completion", 256),
+    );
+    let (ffn, head_dim) = (
+        number("ffn", 3 * hidden),
+        number("head_dim", hidden / heads.max(1)),
     );
     let (steps, threads) = (number("steps", 3), number("threads", 2));
     let lora = number("lora", 0);
@@ -62,7 +67,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What libtorch itself takes, before there is a model.
     let held = status_mib("VmRSS:");
 
-    let model = DecoderConfig::tiny_qwen3(vocab, hidden, layers, heads, kv_heads);
+    let model = DecoderConfig {
+        intermediate_size: ffn,
+        head_dim,
+        ..DecoderConfig::tiny_qwen3(vocab, hidden, layers, heads, kv_heads)
+    };
     let mut learner = TorchLearner::new(&model, init_parameters(&model, 1, kind, device)?, config)?;
     let id = |r: usize, t: usize| ((r * 7919 + t * 104_729 + t * t * 31) % vocab) as u32;
     let tokens =
@@ -82,8 +91,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 entropy: None,
             })
         })?;
+        synchronize(device);
         let gradient = start.elapsed().as_secs_f64();
         learner.apply(1e-6)?;
+        synchronize(device);
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "{{\"step\": {step}, \"seconds\": {seconds:.4}, \"gradient_seconds\": {gradient:.4}, \
@@ -95,6 +106,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     Ok(())
+}
+
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
 }
 
 /// A line of the process's status that is given in KiB.

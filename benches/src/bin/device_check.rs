@@ -1,0 +1,397 @@
+//! Whether a device computes what the CPU does in f32, before anything on it is timed.
+//!
+//!     device_check cuda
+//!     device_check cpu
+//!
+//! Random Qwen3 models of a few shapes, one of them as wide as Qwen3-0.6B is. One line per comparison;
+//! the exit status is 1 if one failed. On the CPU the comparisons with f32 are trivial, and those with
+//! bf16 are real.
+
+use std::error::Error;
+
+use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads};
+use g2rpo_libtorch::{
+    Decoder, DecoderConfig, EngineConfig, Error as TorchError, LearnerConfig, LoraConfig,
+    Parameters, TorchEngine, TorchLearner, device, init_parameters,
+};
+use g2rpo_rollout::{Completion, Request, RolloutEngine, RolloutKey, SamplingParams};
+use tch::{Device, Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let name = std::env::args().nth(1).unwrap_or("auto".into());
+    let device = device(&name)?;
+    println!("device {device:?}, {} threads", tch::get_num_threads());
+    let mut report = Report::default();
+    for (name, config) in shapes() {
+        println!("{name}");
+        logits(&mut report, &config, device)?;
+        generation(&mut report, &config, device)?;
+        learning(&mut report, &config, device)?;
+    }
+    out_of_memory(&mut report, device)?;
+    if report.failed > 0 {
+        let all = report.failed + report.held;
+        return Err(format!("{} of {all} comparisons failed", report.failed).into());
+    }
+    println!("all {} comparisons hold", report.held);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Report {
+    held: usize,
+    failed: usize,
+}
+
+impl Report {
+    /// A number that must be at most `limit`; NaN is not.
+    fn at_most(&mut self, what: &str, got: f64, limit: f64) {
+        let holds = got <= limit;
+        *(if holds {
+            &mut self.held
+        } else {
+            &mut self.failed
+        }) += 1;
+        let word = if holds { "ok  " } else { "FAIL" };
+        println!("  {word} {what}: {got:.3e}, at most {limit:.0e}");
+    }
+}
+
+fn shapes() -> Vec<(&'static str, DecoderConfig)> {
+    // Far from uniform, so that greedy choices are not left to rounding.
+    let far = |initializer_range, config| DecoderConfig {
+        initializer_range,
+        ..config
+    };
+    vec![
+        (
+            "grouped heads",
+            far(0.2, DecoderConfig::tiny_qwen3(500, 64, 3, 8, 2)),
+        ),
+        (
+            "a head_dim of 128, two layers of the width of Qwen3-0.6B",
+            DecoderConfig {
+                head_dim: 128,
+                ..far(0.05, DecoderConfig::tiny_qwen3(2000, 1024, 2, 16, 8))
+            },
+        ),
+        (
+            "biases, no grouped heads",
+            DecoderConfig {
+                qkv_bias: true,
+                ..far(0.2, DecoderConfig::tiny_qwen3(300, 96, 2, 6, 6))
+            },
+        ),
+    ]
+}
+
+/// Random parameters on a device; the numbers are those of the CPU's in f32.
+fn parameters(
+    config: &DecoderConfig,
+    kind: Kind,
+    device: Device,
+) -> Result<Parameters, TorchError> {
+    init_parameters(config, 3, Kind::Float, Device::Cpu)?.to(kind, device)
+}
+
+fn largest(a: &Tensor, b: &Tensor) -> f64 {
+    let host = |t: &Tensor| t.to_device(Device::Cpu).to_kind(Kind::Double);
+    f64::try_from((host(a) - host(b)).abs().max()).unwrap_or(f64::NAN)
+}
+
+fn logits(report: &mut Report, config: &DecoderConfig, device: Device) -> Result<(), TorchError> {
+    let vocab = config.vocab_size as i64;
+    let ids = (Tensor::arange(3 * 40, (Kind::Int64, Device::Cpu)) * 7919 + 13).remainder(vocab);
+    let ids = ids.view([3, 40]);
+    let _no_grad = tch::no_grad_guard();
+    let of = |kind, device| -> Result<Tensor, TorchError> {
+        let parameters = parameters(config, kind, device)?;
+        let logits = Decoder::new(config, &parameters)?.logits_btv(&ids.to_device(device))?;
+        Ok(logits.to_kind(Kind::Float).log_softmax(-1, Kind::Float))
+    };
+    let expected = of(Kind::Float, Device::Cpu)?;
+    report.at_most(
+        "log-probabilities in f32, against the CPU's",
+        largest(&of(Kind::Float, device)?, &expected),
+        1e-4,
+    );
+    report.at_most(
+        "log-probabilities in bf16, against f32 on the CPU",
+        largest(&of(Kind::BFloat16, device)?, &expected),
+        0.5,
+    );
+    Ok(())
+}
+
+/// Groups of eight and single ones, some members guided, some alike; limits differ.
+fn requests(vocab: u32) -> Vec<Request> {
+    (0..44u32)
+        .map(|i| {
+            let (group, member) = if i < 40 { (i / 8, i % 8) } else { (i, 0) };
+            let guidance = match member {
+                0 | 1 => 3,
+                2 => 140,
+                _ => 0,
+            };
+            Request {
+                prompt: (0..[4, 30, 11, 150, 260, 77][group.min(5) as usize])
+                    .map(|t| (t * 5 + group * 31) % vocab)
+                    .collect(),
+                guidance: (0..guidance * u32::from(group != 1))
+                    .map(|t| (t * t + 7 * group + 3 * member.min(2) * t + 1) % vocab)
+                    .collect(),
+                key: RolloutKey {
+                    group,
+                    member,
+                    ..RolloutKey::default()
+                },
+                max_new_tokens: 20 + (i as usize * 5) % 37,
+            }
+        })
+        .collect()
+}
+
+/// How far log-probabilities of the same ids are apart (largest, mean), and the share of requests whose
+/// ids part somewhere.
+fn apart(a: &[Completion], b: &[Completion]) -> (f64, f64, f64) {
+    let (mut most, mut sum, mut n, mut parted) = (0f64, 0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b);
+        let same = same.count();
+        parted += f64::from(u8::from(same < a.tokens.len().max(b.tokens.len())));
+        for (a, b) in a.logps.iter().zip(&b.logps).take(same) {
+            let off = f64::from(a - b).abs();
+            // `max` would lose NaN.
+            most = if off > most || off.is_nan() {
+                off
+            } else {
+                most
+            };
+            sum += off;
+            n += 1.0;
+        }
+    }
+    (most, sum / n, parted / a.len() as f64)
+}
+
+fn generation(
+    report: &mut Report,
+    config: &DecoderConfig,
+    device: Device,
+) -> Result<(), TorchError> {
+    let requests = requests(config.vocab_size as u32);
+    let all = EngineConfig::default();
+    let few = EngineConfig {
+        max_rows: 11,
+        ..all.clone()
+    };
+    let on = |parameters: &Parameters| Decoder::new(config, parameters);
+    let reference = on(&parameters(config, Kind::Float, Device::Cpu)?)?;
+    let f32 = on(&parameters(config, Kind::Float, device)?)?;
+    let bf16 = on(&parameters(config, Kind::BFloat16, device)?)?;
+    let sampled = SamplingParams::default();
+    let generate = |decoder: &Decoder, limits: &EngineConfig, params: &SamplingParams| {
+        let mut engine = TorchEngine::new(decoder).with_config(limits.clone());
+        let completions = engine.generate(&requests, params)?;
+        Ok::<_, TorchError>((completions, engine.fallbacks().to_vec()))
+    };
+
+    let greedy = SamplingParams::greedy();
+    let (expected, _) = generate(&reference, &all, &greedy)?;
+    for (name, limits) in [("all rows", &all), ("11 rows", &few)] {
+        let (most, _, parted) = apart(&generate(&f32, limits, &greedy)?.0, &expected);
+        let what = format!("{name}: greedy rollouts in f32 that differ from the CPU's");
+        report.at_most(&what, parted, 0.0);
+        report.at_most("their log-probabilities", most, 1e-3);
+    }
+
+    let without_graphs = EngineConfig {
+        cuda_graphs: false,
+        ..all.clone()
+    };
+    let plain = EngineConfig {
+        flash_attention: false,
+        ..all.clone()
+    };
+    let (graphs, fallbacks) = generate(&bf16, &all, &sampled)?;
+    for fallback in &fallbacks {
+        println!("       {fallback}");
+    }
+    report.at_most(
+        "what could not be used of the GPU",
+        fallbacks.len() as f64,
+        0.0,
+    );
+    let (few, fallbacks) = generate(&bf16, &few, &sampled)?;
+    report.at_most("the same with 11 rows", fallbacks.len() as f64, 0.0);
+    let (steps, _) = generate(&bf16, &without_graphs, &sampled)?;
+    let (plain, _) = generate(&bf16, &plain, &sampled)?;
+    // Where sums are taken in another order, bf16 rounds otherwise, and most rollouts part sooner or
+    // later; until then they must agree. A record repeats the same sums.
+    for (what, other, most_allowed, mean_allowed, parted_allowed) in [
+        ("CUDA graphs on and off, bf16", &steps, 1e-2, 1e-3, 0.05),
+        ("flash attention on and off, bf16", &plain, 0.5, 0.02, 1.0),
+        ("44 rows and 11, bf16", &few, 0.5, 0.02, 1.0),
+    ] {
+        let (most, mean, parted) = apart(&graphs, other);
+        report.at_most(&format!("{what}: largest difference"), most, most_allowed);
+        report.at_most(&format!("{what}: mean difference"), mean, mean_allowed);
+        report.at_most(
+            &format!("{what}: rollouts that part"),
+            parted,
+            parted_allowed,
+        );
+    }
+
+    // What was sampled, seen by a model that computes whole sequences.
+    let (most, mean) = against_learner(config, device, &requests, &graphs)?;
+    report.at_most("sampling against the learner, bf16: largest", most, 1.0);
+    report.at_most("sampling against the learner, bf16: mean", mean, 0.05);
+    Ok(())
+}
+
+fn against_learner(
+    config: &DecoderConfig,
+    device: Device,
+    requests: &[Request],
+    completions: &[Completion],
+) -> Result<(f64, f64), TorchError> {
+    let parameters = parameters(config, Kind::BFloat16, device)?;
+    let mut learner = TorchLearner::new(config, parameters, LearnerConfig::default())?;
+    let rows = requests
+        .iter()
+        .zip(completions)
+        .map(|(request, completion)| {
+            let context = request.prompt.iter().chain(&request.guidance);
+            (context.chain(&completion.tokens).copied()).collect::<Vec<_>>()
+        });
+    let prompts = requests.iter().map(|r| r.prompt.len()).collect();
+    let sequences = Sequences::new(Ragged::from_rows(rows), prompts)?;
+    let all = learner.token_logps(&sequences, Policy::Current)?;
+    let (mut most, mut sum, mut n) = (0f64, 0.0, 0.0);
+    for ((request, completion), row) in requests.iter().zip(completions).zip(all.rows()) {
+        for (a, b) in completion.logps.iter().zip(&row[request.guidance.len()..]) {
+            let off = (f64::from(*a) - b).abs();
+            most = if off > most || off.is_nan() {
+                off
+            } else {
+                most
+            };
+            sum += off;
+            n += 1.0;
+        }
+    }
+    Ok((most, sum / n))
+}
+
+/// Log-probabilities, entropies, gradient and an update, all parameters and an adapter.
+fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Result<(), TorchError> {
+    let vocab = config.vocab_size as u32;
+    let rows = (0..6u32).map(|r| (0..30 + 9 * r).map(move |t| (t * t * 3 + r * 17 + t) % vocab));
+    let tokens = Ragged::from_rows(rows.map(|row| row.collect::<Vec<_>>()));
+    let sequences = Sequences::new(tokens, (0..6).map(|r| 5 + r).collect())?;
+    for lora in [false, true] {
+        let what = if lora { "adapter" } else { "all parameters" };
+        let step = |kind, device| -> Result<_, TorchError> {
+            let settings = LearnerConfig {
+                compute_entropy: true,
+                max_tokens_per_micro_batch: 200,
+                lora: lora.then(|| LoraConfig {
+                    r: 4,
+                    target_modules: vec!["all-linear".into()],
+                    ..LoraConfig::default()
+                }),
+                ..LearnerConfig::default()
+            };
+            let mut learner =
+                TorchLearner::new(config, parameters(config, kind, device)?, settings)?;
+            let mut seen = Vec::new();
+            learner.accumulate(&sequences, &mut |outputs| {
+                let entropy = outputs.entropy.as_ref();
+                seen.extend(outputs.logp.rows().flatten().copied());
+                seen.extend(entropy.iter().flat_map(|e| e.rows().flatten().copied()));
+                Ok(TokenGrads {
+                    logp: outputs.logp.map(|logp| -1e-2 * (1.0 + 0.1 * logp)),
+                    entropy: entropy.map(|e| e.map(|_| -1e-4)),
+                })
+            })?;
+            let norm = learner.apply(1e-3)?.grad_norm;
+            let after = learner.token_logps(&sequences, Policy::Current)?;
+            let after = after.rows().flatten().copied().collect::<Vec<f64>>();
+            Ok((Tensor::from_slice(&seen), norm, Tensor::from_slice(&after)))
+        };
+        let (expected, norm, after) = step(Kind::Float, Device::Cpu)?;
+        for (kind, outputs, norms, afters) in [
+            (Kind::Float, 1e-3, 1e-4, 1e-2),
+            (Kind::BFloat16, 0.5, 0.1, 1.0),
+        ] {
+            let (ours, our_norm, our_after) = step(kind, device)?;
+            let of =
+                |name: &str| format!("learner, {what}, {kind:?}, against f32 on the CPU: {name}");
+            report.at_most(
+                &of("log-probabilities and entropies"),
+                largest(&ours, &expected),
+                outputs,
+            );
+            report.at_most(
+                &of("norm of the gradient, relative"),
+                (our_norm / norm - 1.0).abs(),
+                norms,
+            );
+            report.at_most(
+                &of("log-probabilities after an update"),
+                largest(&our_after, &after),
+                afters,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether memory that does not suffice is an error that says what for.
+fn out_of_memory(report: &mut Report, device: Device) -> Result<(), TorchError> {
+    let config = DecoderConfig {
+        head_dim: 1024,
+        ..DecoderConfig::tiny_qwen3(100, 64, 2, 16, 16)
+    };
+    let parameters = parameters(&config, Kind::BFloat16, device)?;
+    let decoder = Decoder::new(&config, &parameters)?;
+    // 128 KiB a position, 4 TiB in all.
+    let requests: Vec<Request> = (0..4096)
+        .map(|member| Request {
+            prompt: vec![1],
+            guidance: Vec::new(),
+            key: RolloutKey {
+                member,
+                ..RolloutKey::default()
+            },
+            max_new_tokens: 8193,
+        })
+        .collect();
+    let mut engine = TorchEngine::new(&decoder).with_config(EngineConfig {
+        max_rows: 4096,
+        max_cache_bytes: usize::MAX,
+        ..EngineConfig::default()
+    });
+    let said = match engine.generate(&requests, &SamplingParams::default()) {
+        Err(TorchError::OutOfMemory { doing, .. }) => doing.starts_with("allocating a KV cache of"),
+        Err(other) => {
+            println!("       {other}");
+            false
+        }
+        Ok(_) => false,
+    };
+    report.at_most(
+        "a KV cache too large is named as such",
+        f64::from(u8::from(!said)),
+        0.0,
+    );
+    // The device is still usable.
+    let sum = f64::try_from(Tensor::ones([8], (Kind::Float, device)).sum(Kind::Float));
+    report.at_most(
+        "and the device goes on",
+        (sum.unwrap_or(f64::NAN) - 8.0).abs(),
+        0.0,
+    );
+    Ok(())
+}
