@@ -94,6 +94,7 @@ impl TorchEngine {
     #[must_use]
     pub fn with_config(mut self, config: EngineConfig) -> Self {
         self.config = config;
+        self.gpu = Gpu::default();
         self
     }
 
