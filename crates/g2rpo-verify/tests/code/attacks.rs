@@ -26,8 +26,8 @@ const FIRST_UID: u32 = 55_321;
 
 /// CPU and idle time for attacks that end by themselves, which get the time to succeed, and for those that
 /// do not.
-const PATIENT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
-const HASTY: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(400));
+const PATIENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const HASTY: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(400));
 
 #[derive(PartialEq)]
 enum Kind {
