@@ -79,6 +79,18 @@ fn answers() -> Vec<(&'static str, String)> {
             "many binomials",
             vec!["\\binom{12000}{6000}"; 100].join("+"),
         ),
+        (
+            "combinations",
+            "C(999999999,499999999)+999999999P499999999".into(),
+        ),
+        ("nested combinations", nested("C(", "9,4", ",2)", 90)),
+        ("calls of one argument", nested("C(", "x", ")", 90)),
+        ("prescripts", nested("{}_{", "9", "}C_2", 90)),
+        (
+            "many digits in a base",
+            format!("{}_{{16}}", "1A".repeat(1900)),
+        ),
+        ("letters without a base", "1A".repeat(1000)),
         ("gcds", vec!["\\gcd(2^{60000}-1,3^{40000}-1)"; 60].join("+")),
         ("logarithm", "\\log_{2} 2^{65000}".into()),
         ("logarithms", vec!["\\log_{1.0001} 10^{900}"; 80].join("+")),

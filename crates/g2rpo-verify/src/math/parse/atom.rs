@@ -11,8 +11,11 @@ impl<'a> Parser<'a, '_> {
             return self.prescript();
         }
         if !matches!(self.peek(), Some(Token::Number(_)))
-            && let Some(value) = self.lettered().or_else(|| self.chosen_from())
+            && let Some(value) = self.lettered()
         {
+            return Ok(value);
+        }
+        if let Some(value) = self.chosen_from()? {
             return Ok(value);
         }
         match self.peek().ok_or(Stop::Unreadable)? {

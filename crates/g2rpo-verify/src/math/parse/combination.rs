@@ -12,28 +12,24 @@ use super::Parser;
 
 impl Parser<'_, '_> {
     /// `C(n,k)`: a function of that name with two arguments is hardly anything else, unless they are numbers of
-    /// which no subset could be taken, as the coordinates of a point C are. Leaves the position alone otherwise.
-    pub(super) fn chosen_from(&mut self) -> Option<Expr> {
+    /// which no subset could be taken, as the coordinates of a point C are. `None` where no such call stands.
+    pub(super) fn chosen_from(&mut self) -> Result<Option<Expr>, Stop> {
         let is_call = self.peek() == Some(Token::Word("C"))
             && self.peek_at(1) == Some(&Token::Sign('('))
-            && self.gap_at(1) == Gap::None;
+            && self.gap_at(1) == Gap::None
+            && self.holds_separator(self.at + 1);
         if self.used > 0 || !is_call {
-            return None;
+            return Ok(None);
         }
-        let start = self.at;
         self.advance();
-        let pair = self.nested(Self::arguments).ok();
-        let pair: Option<[Expr; 2]> = pair.and_then(|pair| pair.try_into().ok());
-        let value = pair
-            .filter(|[n, k]| match (n.literal(), k.literal()) {
-                (Some(n), Some(k)) => n.is_int() && k.is_int() && *k >= RBig::ZERO && k <= n,
-                _ => true,
-            })
-            .map(|[n, k]| count('C', n, k));
-        if value.is_none() {
-            (self.at, self.used) = (start, 0);
+        let pair = self.nested(Self::arguments)?;
+        let [n, k]: [Expr; 2] = pair.try_into().map_err(|_| Stop::Unreadable)?;
+        match (n.literal(), k.literal()) {
+            (Some(n), Some(k)) if !(n.is_int() && k.is_int() && *k >= RBig::ZERO && k <= n) => {
+                Err(Stop::Unreadable)
+            }
+            _ => Ok(Some(count('C', n, k))),
         }
-        value
     }
 
     /// `10C3`, without blanks. Leaves the position alone where something else stands.
