@@ -380,10 +380,8 @@ impl Comparer<'_> {
     fn ratios(&mut self, a: &[Expr], b: &[Expr]) -> Same {
         when(a.len() == b.len())?;
         // A zero goes with a zero only: cross products alone would make 0:0 every ratio.
-        let zero = Expr::int(0);
         for (x, y) in a.iter().zip(b) {
-            let zeros = [x, y].map(|part| self.values(part, &zero).is_ok());
-            when(zeros[0] == zeros[1])?;
+            when(x == y || self.is_zero(x)? == self.is_zero(y)?)?;
         }
         for i in 0..a.len() {
             for j in i + 1..a.len() {
@@ -393,6 +391,14 @@ impl Comparer<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_zero(&mut self, part: &Expr) -> Result<bool, Incorrect> {
+        match self.values(part, &Expr::int(0)) {
+            Ok(()) => Ok(true),
+            Err(Incorrect::TooComplex) => Err(Incorrect::TooComplex),
+            Err(_) => Ok(false),
+        }
     }
 
     fn words(&mut self, gold: &Form, answer: &Form) -> Same {
