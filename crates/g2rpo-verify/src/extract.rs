@@ -217,6 +217,10 @@ fn last_box(text: &str) -> Option<Range<usize>> {
             break;
         }
         (command, start) = (before, range.start);
+        // Longer answers are refused anyway.
+        if last.end - start > 8192 {
+            break;
+        }
     }
     // The joined span keeps the inner commands; the reader of answers knows boxes.
     if start == last.start {
