@@ -294,6 +294,27 @@ fn nothing_is_left_for_the_next_test() {
     }
 }
 
+/// The first test leaves the compiled code for those after it, before the code runs.
+#[test]
+fn the_code_of_later_tests_cannot_be_replaced() {
+    let code = "import marshal, os\ndef f():\n    \
+        forged = marshal.dumps(compile('def f():\\n    return True', '<solution>', 'exec'))\n    \
+        for fd in range(4, 64):\n        \
+            for data in (forged, len(forged).to_bytes(4, 'little') + forged):\n            \
+                for attempt in (os.write, lambda fd, data: os.pwrite(fd, data, 0)):\n                \
+                    try:\n                    \
+                        attempt(fd, data)\n                \
+                    except OSError:\n                    \
+                        pass\n    \
+        return False";
+    for pool in crate::support::pools() {
+        let verifier = CodeVerifier::new(pool.clone());
+        let tests = r#"["assert f() is False", "assert f() is False", "assert f() is False"]"#;
+        let report = verifier.report(code, tests).unwrap();
+        assert_eq!(report.passed(), 3, "{:?}", pool.level());
+    }
+}
+
 /// Ids of the processes that run as a sandbox of this test does: by their user or, where that is a person who has
 /// other processes, by descent.
 fn processes_of_sandboxes() -> BTreeSet<u32> {
