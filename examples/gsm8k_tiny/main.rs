@@ -46,6 +46,9 @@ fn main() -> Result<()> {
     let start = warm_up::checkpoint(&options, &problems)?;
     let run =
         |schedule, seed, folder: &Path| train(&options, &problems, &start, schedule, seed, folder);
+    if options.imitate {
+        return warm_up::imitate(&options, &problems, &start);
+    }
     if options.compare {
         return report::compare(&options, &problems, run);
     }
@@ -82,11 +85,9 @@ fn train(
         false => Reference::None,
     };
     let settings = LearnerConfig {
-        gradient_checkpointing: false,
         compute_entropy: true,
-        max_tokens_per_micro_batch: 16_384,
         reference,
-        ..LearnerConfig::default()
+        ..warm_up::learner_config()
     };
     let mut learner = TorchLearner::new(&model.config, model.parameters, settings)?;
     let mut engine = TorchEngine::new(learner.policy());
@@ -134,6 +135,7 @@ fn train(
         loss: LossConfig {
             loss_type: LossType::Dapo,
             beta: options.beta,
+            guidance_token_loss: options.guidance_loss.token_loss(),
             ..LossConfig::default()
         },
         num_iterations: options.num_iterations,

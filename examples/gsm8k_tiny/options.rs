@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
-use g2rpo::core::Strata;
+use g2rpo::core::{GuidanceTokenLoss, Strata};
 use g2rpo::guidance::{
     Amount, AmountUnit, Fixed, LengthController, Ratio, RatioConfig, Schedule, Shape, StepStats,
     Target, TargetConfig,
@@ -30,7 +30,7 @@ pub struct Options {
     pub prompts: usize,
     /// Updates of plain GRPO; 0 only evaluates. Guided runs sample fewer tokens per update, so they get more
     /// updates: every run stops at the same number of sampled tokens.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 60)]
     pub updates: u64,
     /// μ: optimiser steps on each batch of rollouts.
     #[arg(long, default_value_t = 1)]
@@ -47,6 +47,9 @@ pub struct Options {
     /// Whom a member of a group is compared with.
     #[arg(long, value_enum, default_value_t = Baseline::Joint)]
     pub baseline: Baseline,
+    /// What the guidance tokens themselves contribute to the loss.
+    #[arg(long, value_enum, default_value_t = GuidanceLoss::Same)]
+    pub guidance_loss: GuidanceLoss,
     /// Seed of everything random in the RL phase.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -67,16 +70,19 @@ pub struct Options {
     #[arg(long)]
     pub from: Option<PathBuf>,
     /// Make a new warm-up checkpoint with this many supervised steps.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     pub warm_up: Option<u64>,
     /// Part of the warm-up problems that is as long as the target problems. Without any, a prefix
     /// of three lines is nothing the policy has ever seen and no schedule learns; with many there
     /// is nothing left for RL to do.
-    #[arg(long, default_value_t = 0.012)]
+    #[arg(long, default_value_t = 0.0105)]
     pub long_share: f64,
     /// Run every schedule from the same checkpoint with equal sampled tokens, and print a table.
     #[arg(long)]
     pub compare: bool,
+    /// Control: no RL, but supervised steps on the worked solutions, --updates of --prompts problems.
+    #[arg(long, conflicts_with = "compare")]
+    pub imitate: bool,
     /// Seeds per schedule of --compare, counted from --seed.
     #[arg(long, default_value_t = 5)]
     pub seeds: u64,
@@ -143,6 +149,28 @@ impl Baseline {
         match self {
             Self::Joint => Strata::Joint,
             Self::Split => Strata::Split,
+        }
+    }
+}
+
+/// What guidance tokens contribute to the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GuidanceLoss {
+    /// They are learned with the advantage of the rollout that they start (the paper).
+    Same,
+    /// The same where that advantage is positive, nothing elsewhere.
+    Positive,
+    /// Nothing: guidance is context only.
+    Masked,
+}
+
+impl GuidanceLoss {
+    /// The same in the words of the library.
+    pub fn token_loss(self) -> GuidanceTokenLoss {
+        match self {
+            Self::Same => GuidanceTokenLoss::SameAdvantage,
+            Self::Positive => GuidanceTokenLoss::PositiveOnly,
+            Self::Masked => GuidanceTokenLoss::Masked,
         }
     }
 }
@@ -276,8 +304,15 @@ mod tests {
             let error = options(arguments).check().unwrap_err().to_string();
             assert!(error.contains(named), "{arguments}: {error}");
         }
-        assert!(Options::try_parse_from(["gsm8k_tiny", "--train", "a.jsonl"]).is_err());
-        assert!(Options::try_parse_from(["gsm8k_tiny", "--schedule", "cubic"]).is_err());
+        for arguments in [
+            "--train a.jsonl",
+            "--schedule cubic",
+            "--imitate --compare",
+            "--from a --warm-up 3",
+        ] {
+            let arguments = std::iter::once("gsm8k_tiny").chain(arguments.split_whitespace());
+            assert!(Options::try_parse_from(arguments).is_err());
+        }
     }
 
     #[test]

@@ -82,24 +82,28 @@ impl Outcome {
     }
 }
 
-/// A step in one line of a terminal.
+/// A step in one line of a terminal; – where a quantity does not exist, like the reward of guided
+/// members when there are none.
 pub fn line(row: &MetricsRow) -> String {
-    let get = |name| row.get(name).unwrap_or(f64::NAN);
+    let show = |name: &str, digits: usize| {
+        let value = row.get(name).filter(|x| x.is_finite());
+        value.map_or_else(|| "–".to_owned(), |x| format!("{x:.digits$}"))
+    };
     let mut line = format!(
-        "step {:3}  reward {:.3} guided {:.3} unguided  ℓ {:.2}  |A| {:.2}  equal groups {:.2}  \
-         kl {:.4}  entropy {:.3}  {:.0} tokens/s",
+        "step {:3}  reward {} guided {} unguided  ℓ {}  |A| {}  equal groups {}  kl {}  \
+         entropy {}  {} tokens/s",
         row.step(),
-        get("guidance/reward_guided"),
-        get("guidance/reward_unguided"),
-        get("guidance/length"),
-        get("advantage_abs"),
-        get("frac_reward_zero_std"),
-        row.get("kl").unwrap_or(0.0),
-        get("entropy"),
-        get("tokens_per_second"),
+        show("guidance/reward_guided", 3),
+        show("guidance/reward_unguided", 3),
+        show("guidance/length", 2),
+        show("advantage_abs", 2),
+        show("frac_reward_zero_std", 2),
+        show("kl", 4),
+        show("entropy", 3),
+        show("tokens_per_second", 0),
     );
-    if let Some(accuracy) = row.get("eval/accuracy") {
-        line += &format!("  held-out {accuracy:.3}");
+    if row.get("eval/accuracy").is_some() {
+        line += &format!("  held-out {}", show("eval/accuracy", 3));
     }
     line
 }
@@ -264,4 +268,22 @@ fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String
         problems.chance()
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_what_there_is() {
+        let mut row = MetricsRow::new(4);
+        row.put("guidance/reward_unguided", 0.125);
+        row.put("kl", f64::NAN);
+        let text = line(&row);
+        assert!(text.contains("reward – guided 0.125 unguided"), "{text}");
+        assert!(text.contains("kl –"), "{text}");
+        assert!(!text.contains("held-out"), "{text}");
+        row.put("eval/accuracy", 0.5);
+        assert!(line(&row).ends_with("  held-out 0.500"));
+    }
 }

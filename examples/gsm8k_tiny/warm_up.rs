@@ -6,7 +6,7 @@ use g2rpo::libtorch::{
     DType, DecoderConfig, LearnerConfig, Parameters, Tokenizer, TokenizerConfig, TorchEngine,
     TorchLearner, init_parameters, load_checkpoint, save_checkpoint,
 };
-use g2rpo::rollout::{SamplingParams, TaskSampler, TokenId};
+use g2rpo::rollout::{SamplingParams, Task, TaskSampler, TokenId};
 use g2rpo::train::{EvalSet, evaluate, prepare, supervised_step};
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::{Device, Kind};
@@ -81,7 +81,6 @@ const LEARNING_RATE: f64 = 2e-3;
 fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Result<()> {
     ensure!(steps > 0, "--warm-up must be at least 1 step");
     let tasks = &problems.warm_up;
-    let max_len = options.max_completion_length();
     let texts = tasks
         .iter()
         .flat_map(|t| [t.question.as_str(), t.solution.as_str()]);
@@ -96,71 +95,154 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
         max_position_embeddings: 2048,
         ..DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 128, 3, 4, 2)
     };
-    let parameters = init_parameters(&config, 0, Kind::Float, Device::Cpu)?;
-    let settings = LearnerConfig {
-        gradient_checkpointing: false,
-        max_tokens_per_micro_batch: 16_384,
-        adam_beta2: 0.99,
-        ..LearnerConfig::default()
+    let model = Model {
+        parameters: init_parameters(&config, 0, Kind::Float, Device::Cpu)?,
+        config,
+        tokenizer,
+        eos,
     };
-    let mut learner = TorchLearner::new(&config, parameters, settings)?;
-    let examples: Vec<(Vec<TokenId>, Vec<TokenId>)> = prepare(tasks, &tokenizer, PROMPT)?
-        .into_iter()
-        .filter(|p| p.trace.len() < max_len)
-        .map(|p| (p.prompt, [p.trace.tokens(), &[eos]].concat()))
-        .collect();
-    ensure!(
-        !examples.is_empty(),
-        "no solution fits into --max-completion-length {max_len}"
-    );
+    let settings = LearnerConfig {
+        adam_beta2: 0.99,
+        ..learner_config()
+    };
     let schedule = LrSchedule {
         learning_rate: LEARNING_RATE,
         lr_scheduler_type: LrSchedulerType::Cosine,
         warmup_steps: 30.0,
         num_training_steps: steps,
     };
-    let sampler = TaskSampler::new(examples.len(), 0);
-    let bar = ProgressBar::new(steps).with_style(ProgressStyle::with_template(
-        "warm-up {wide_bar} {pos}/{len} steps, {eta} left  {msg}",
-    )?);
-    for step in 0..steps {
-        let chosen = sampler.batch(step, BATCH);
-        let pairs = chosen
-            .iter()
-            .map(|&i| (&examples[i].0[..], &examples[i].1[..]));
-        let (loss, _) = supervised_step(&mut learner, pairs, schedule.lr(step))?;
-        bar.inc(1);
-        bar.set_message(format!("loss {loss:.4}"));
-        if step % 100 == 99 {
-            bar.suspend(|| eprintln!("warm-up step {}: loss {loss:.4}", step + 1));
-        }
-    }
-    bar.finish_and_clear();
-    save(folder, &config, learner.updated(), &tokenizer)?;
+    let lesson = Lesson {
+        name: "warm-up",
+        tasks,
+        batch: BATCH,
+        seed: 0,
+    };
+    lesson.teach(options, problems, model, settings, &schedule, folder)
+}
 
-    let prompts: Vec<_> = prepare(&problems.held_out, &tokenizer, PROMPT)?
-        .into_iter()
-        .map(|p| p.prompt)
-        .collect();
-    let set = EvalSet {
-        tasks: &problems.held_out,
-        prompts: &prompts,
-        tokenizer: &tokenizer,
-        verifier: &problems.verifier(),
+/// The control of the comparison: no rollouts, but supervised steps on the worked solutions of the
+/// target problems, as many updates of as many problems as plain GRPO would make.
+pub fn imitate(options: &Options, problems: &Problems, start: &Path) -> Result<()> {
+    let schedule = LrSchedule {
+        learning_rate: options.learning_rate,
+        lr_scheduler_type: LrSchedulerType::Constant,
+        warmup_steps: 0.0,
+        num_training_steps: options.updates,
     };
-    let greedy = SamplingParams {
-        stop_token_ids: vec![eos],
-        ..SamplingParams::greedy()
+    let lesson = Lesson {
+        name: "imitation",
+        tasks: &problems.train,
+        batch: options.prompts,
+        seed: options.seed,
     };
-    let mut engine = TorchEngine::new(learner.policy());
-    let result = evaluate(&mut engine, &set, &greedy, max_len, 0)?;
-    eprintln!(
-        "warm-up: {} parameters, held-out accuracy {:.3}, in {}",
-        config.num_parameters(),
-        result.accuracy(),
-        folder.display()
-    );
-    Ok(())
+    let folder = options.out.join("checkpoint");
+    let settings = learner_config();
+    lesson.teach(
+        options,
+        problems,
+        load(start)?,
+        settings,
+        &schedule,
+        &folder,
+    )
+}
+
+/// What every learner of this example has in common.
+pub fn learner_config() -> LearnerConfig {
+    LearnerConfig {
+        gradient_checkpointing: false,
+        max_tokens_per_micro_batch: 16_384,
+        ..LearnerConfig::default()
+    }
+}
+
+/// Supervised learning of worked solutions.
+struct Lesson<'a> {
+    name: &'static str,
+    tasks: &'a [Task],
+    /// Problems per step.
+    batch: usize,
+    /// Draws the order of the problems.
+    seed: u64,
+}
+
+impl Lesson<'_> {
+    /// As many steps as the schedule is long, then a checkpoint, and what it solves.
+    fn teach(
+        &self,
+        options: &Options,
+        problems: &Problems,
+        model: Model,
+        settings: LearnerConfig,
+        schedule: &LrSchedule,
+        folder: &Path,
+    ) -> Result<()> {
+        let (tokenizer, eos) = (&model.tokenizer, model.eos);
+        let mut learner = TorchLearner::new(&model.config, model.parameters, settings)?;
+        let max_len = options.max_completion_length();
+        let examples: Vec<(Vec<TokenId>, Vec<TokenId>)> = prepare(self.tasks, tokenizer, PROMPT)?
+            .into_iter()
+            .filter(|p| p.trace.len() < max_len)
+            .map(|p| (p.prompt, [p.trace.tokens(), &[eos]].concat()))
+            .collect();
+        ensure!(
+            !examples.is_empty(),
+            "no solution fits into --max-completion-length {max_len}"
+        );
+        let sampler = TaskSampler::new(examples.len(), self.seed);
+        let steps = schedule.num_training_steps;
+        let bar = ProgressBar::new(steps).with_style(ProgressStyle::with_template(
+            "{prefix} {wide_bar} {pos}/{len} steps, {eta} left  {msg}",
+        )?);
+        bar.set_prefix(self.name);
+        for step in 0..steps {
+            let chosen = sampler.batch(step, self.batch);
+            let pairs = chosen
+                .iter()
+                .map(|&i| (&examples[i].0[..], &examples[i].1[..]));
+            let (loss, _) = supervised_step(&mut learner, pairs, schedule.lr(step))?;
+            bar.inc(1);
+            bar.set_message(format!("loss {loss:.4}"));
+            if step % 100 == 99 {
+                bar.suspend(|| eprintln!("{} step {}: loss {loss:.4}", self.name, step + 1));
+            }
+        }
+        bar.finish_and_clear();
+        save(folder, &model.config, learner.updated(), tokenizer)?;
+
+        let prompts: Vec<_> = prepare(&problems.held_out, tokenizer, PROMPT)?
+            .into_iter()
+            .map(|p| p.prompt)
+            .collect();
+        let set = EvalSet {
+            tasks: &problems.held_out,
+            prompts: &prompts,
+            tokenizer,
+            verifier: &problems.verifier(),
+        };
+        let sampling = SamplingParams {
+            stop_token_ids: vec![eos],
+            ..SamplingParams::default()
+        };
+        let greedy = SamplingParams {
+            temperature: 0.0,
+            ..sampling.clone()
+        };
+        let mut engine = TorchEngine::new(learner.policy());
+        let mut accuracy = |params: &SamplingParams| {
+            let found = evaluate(&mut engine, &set, params, max_len, self.seed)?;
+            anyhow::Ok(found.accuracy())
+        };
+        eprintln!(
+            "{}: {} parameters, held-out accuracy {:.3} greedy, {:.3} sampled, in {}",
+            self.name,
+            model.config.num_parameters(),
+            accuracy(&greedy)?,
+            accuracy(&sampling)?,
+            folder.display()
+        );
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ pub struct Panel {
     pub series: Vec<Series>,
 }
 
-/// Draws panels side by side as an SVG. Lines of a bundle are drawn thin, their mean thick.
+/// Draws panels side by side as an SVG. Lines of a bundle are drawn thin, their mean thick. A panel
+/// has a legend unless it has a single curve, or the same curves as the panel to its left.
 ///
 /// # Errors
 /// [`Error::Plot`] if the file cannot be drawn or written.
@@ -52,11 +53,8 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
     let root = SVGBackend::with_string(svg, size).into_drawing_area();
     let text = |e: &dyn std::fmt::Display| e.to_string();
     root.fill(&WHITE).map_err(|e| text(&e))?;
-    for (area, panel) in root
-        .split_evenly((1, panels.len().max(1)))
-        .iter()
-        .zip(panels)
-    {
+    let areas = root.split_evenly((1, panels.len().max(1)));
+    for (i, (area, panel)) in areas.iter().zip(panels).enumerate() {
         let points = || {
             let lines = panel.series.iter().flat_map(|s| &s.lines);
             lines
@@ -100,6 +98,9 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
                 .label(&series.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));
         }
+        if panel.series.len() < 2 || (i > 0 && names(panel).eq(names(&panels[i - 1]))) {
+            continue;
+        }
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
@@ -108,6 +109,10 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .map_err(|e| text(&e))?;
     }
     root.present().map_err(|e| text(&e))
+}
+
+fn names(panel: &Panel) -> impl Iterator<Item = &str> {
+    panel.series.iter().map(|s| s.name.as_str())
 }
 
 /// Pointwise mean of the lines as far as all of them reach; x is taken from the first.
@@ -168,7 +173,10 @@ mod tests {
         };
         draw_svg(&path, &[panel.clone(), panel]).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
-        assert!(svg.contains("ratio") && svg.contains("target") && svg.contains("polyline"));
+        for name in ["ratio", "target", "empty"] {
+            assert_eq!(svg.matches(&format!("\n{name}\n")).count(), 1, "{svg}");
+        }
+        assert!(svg.contains("polyline"));
     }
 
     #[test]
