@@ -19,7 +19,7 @@ pub use ratio::{Ratio, RatioConfig, ZeroReward};
 pub use schedule::{BinomialCosine, Random, Schedule, Shape, Staged};
 pub use target::{Target, TargetConfig};
 
-use crate::{Amount, Error, ExampleId, Result, Snapshot, StepFeedback};
+use crate::{Amount, Error, ExampleId, Result, Snapshot, StepFeedback, error::within};
 
 /// For whom an amount is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,6 +137,14 @@ impl LengthController for Fixed {
     }
 
     fn observe(&mut self, _: &StepFeedback) {}
+}
+
+/// Whether a controller may start at `initial` and move between `min` and `max`.
+fn check_lengths(initial: f64, min: f64, max: f64) -> Result<()> {
+    within("max", max, 0.0, f64::MAX, "[0, ∞)")?;
+    within("min", min, 0.0, max, "[0, max]")?;
+    within("initial", initial, min, max, "[min, max]")?;
+    Ok(())
 }
 
 #[cfg(test)]

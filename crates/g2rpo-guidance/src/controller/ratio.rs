@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{LengthController, Query};
+use super::{LengthController, Query, check_lengths};
 use crate::{
     Amount, AmountUnit, Result, Rounding, Signal, Smoothing, Snapshot, StepFeedback, error::within,
 };
@@ -141,15 +141,7 @@ impl Ratio {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: RatioConfig) -> Result<Self> {
-        within("max", config.max, 0.0, f64::MAX, "[0, ∞)")?;
-        within("min", config.min, 0.0, config.max, "[0, max]")?;
-        within(
-            "initial",
-            config.initial,
-            config.min,
-            config.max,
-            "[min, max]",
-        )?;
+        check_lengths(config.initial, config.min, config.max)?;
         within("window", config.window as f64, 1.0, f64::MAX, "[1, ∞)")?;
         within("every", config.every as f64, 1.0, f64::MAX, "[1, ∞)")?;
         within("gain", config.gain, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;

@@ -1,7 +1,7 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{LengthController, Query};
+use super::{LengthController, Query, check_lengths};
 use crate::{Amount, AmountUnit, Result, Signal, Smoothing, Snapshot, StepFeedback, error::within};
 
 /// Numbers of the set-point rule.
@@ -82,15 +82,7 @@ impl Target {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: TargetConfig) -> Result<Self> {
-        within("max", config.max, 0.0, f64::MAX, "[0, ∞)")?;
-        within("min", config.min, 0.0, config.max, "[0, max]")?;
-        within(
-            "initial",
-            config.initial,
-            config.min,
-            config.max,
-            "[min, max]",
-        )?;
+        check_lengths(config.initial, config.min, config.max)?;
         within("target", config.target, 0.0, 1.0, "[0, 1]")?;
         within("rate", config.rate, 0.0, 1.0, "[0, 1]")?;
         within("sharpness", config.sharpness, 0.0, f64::MAX, "[0, ∞)")?;
