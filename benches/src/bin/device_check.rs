@@ -153,24 +153,40 @@ fn requests(vocab: u32) -> Vec<Request> {
 /// How far log-probabilities of the same ids are apart (largest, mean), and the share of requests whose
 /// ids part somewhere.
 fn apart(a: &[Completion], b: &[Completion]) -> (f64, f64, f64) {
-    let (mut most, mut sum, mut n, mut parted) = (0f64, 0.0, 0.0, 0.0);
+    let (mut off, mut parted) = (Off::default(), 0.0);
     for (a, b) in a.iter().zip(b) {
         let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b);
         let same = same.count();
         parted += f64::from(u8::from(same < a.tokens.len().max(b.tokens.len())));
         for (a, b) in a.logps.iter().zip(&b.logps).take(same) {
-            let off = f64::from(a - b).abs();
-            // `max` would lose NaN.
-            most = if off > most || off.is_nan() {
-                off
-            } else {
-                most
-            };
-            sum += off;
-            n += 1.0;
+            off.add(f64::from(a - b));
         }
     }
-    (most, sum / n, parted / a.len() as f64)
+    (off.most, off.mean(), parted / a.len() as f64)
+}
+
+/// How far pairs of numbers are apart.
+#[derive(Default)]
+struct Off {
+    most: f64,
+    sum: f64,
+    n: f64,
+}
+
+impl Off {
+    fn add(&mut self, difference: f64) {
+        let off = difference.abs();
+        // `max` would lose NaN.
+        if off > self.most || off.is_nan() {
+            self.most = off;
+        }
+        self.sum += off;
+        self.n += 1.0;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.n
+    }
 }
 
 fn generation(
@@ -267,20 +283,13 @@ fn against_learner(
     let prompts = requests.iter().map(|r| r.prompt.len()).collect();
     let sequences = Sequences::new(Ragged::from_rows(rows), prompts)?;
     let all = learner.token_logps(&sequences, Policy::Current)?;
-    let (mut most, mut sum, mut n) = (0f64, 0.0, 0.0);
+    let mut off = Off::default();
     for ((request, completion), row) in requests.iter().zip(completions).zip(all.rows()) {
         for (a, b) in completion.logps.iter().zip(&row[request.guidance.len()..]) {
-            let off = (f64::from(*a) - b).abs();
-            most = if off > most || off.is_nan() {
-                off
-            } else {
-                most
-            };
-            sum += off;
-            n += 1.0;
+            off.add(f64::from(*a) - b);
         }
     }
-    Ok((most, sum / n))
+    Ok((off.most, off.mean()))
 }
 
 /// Log-probabilities, entropies, gradient and an update, all parameters and an adapter.
