@@ -47,6 +47,10 @@ pub struct Completion {
     /// filtered. `logps - log_kept` is the log-probability under the sampling distribution. Same
     /// length as `tokens`.
     pub log_kept: Vec<f32>,
+    /// Version of the weights that each sampled id was drawn under, counted in syncs from the
+    /// learner; same length as `tokens`. `None` from an engine that reads the learner's own weights,
+    /// and from one that cannot tell.
+    pub weight_versions: Option<Vec<u64>>,
     /// Why sampling ended.
     pub stop: Stop,
 }

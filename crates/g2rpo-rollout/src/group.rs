@@ -93,6 +93,13 @@ pub fn collect<E: RolloutEngine + ?Sized>(
             c.tokens.len(),
             c.log_kept.len(),
         )?;
+        if let Some(versions) = &c.weight_versions {
+            expect(
+                "weight versions of a completion",
+                c.tokens.len(),
+                versions.len(),
+            )?;
+        }
     }
     let mut completions = completions.into_iter();
     Ok(plans
@@ -178,6 +185,7 @@ mod tests {
                 tokens: vec![1, 2],
                 logps: vec![0.0],
                 log_kept: vec![0.0; 2],
+                weight_versions: None,
                 stop: Stop::Eos,
             };
             Ok(vec![completion; self.0])

@@ -105,6 +105,7 @@ mod tests {
                 tokens: tokens.to_vec(),
                 logps: vec![-0.5; tokens.len()],
                 log_kept: vec![-0.25; tokens.len()],
+                weight_versions: None,
                 stop,
             },
         };

@@ -59,6 +59,7 @@ impl<F: FnMut(&Request) -> Vec<TokenId>> RolloutEngine for ScriptedEngine<F> {
             Completion {
                 logps: vec![-std::f32::consts::LN_2; tokens.len()],
                 log_kept: vec![0.0; tokens.len()],
+                weight_versions: None,
                 tokens,
                 stop,
             }

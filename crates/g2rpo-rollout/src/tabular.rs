@@ -193,6 +193,7 @@ impl RolloutEngine for TabularPolicy {
             Ok(Completion {
                 tokens: tokens.split_off(start),
                 log_kept: vec![0.0; logps.len()],
+                weight_versions: None,
                 logps,
                 stop,
             })

@@ -412,6 +412,7 @@ fn nothing_yet(requests: &[Request]) -> Vec<Completion> {
         tokens: Vec::new(),
         logps: Vec::new(),
         log_kept: Vec::new(),
+        weight_versions: None,
         stop: Stop::Length,
     };
     requests.iter().map(empty).collect()
