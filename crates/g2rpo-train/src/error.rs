@@ -12,6 +12,16 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A line of a file cannot be used.
+    #[error("{path}, line {line}: {problem}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, counted from 1.
+        line: usize,
+        /// What is wrong with it, and what is expected.
+        problem: String,
+    },
     /// A setting is outside its domain.
     #[error("{name} = {value}: {problem}")]
     Config {

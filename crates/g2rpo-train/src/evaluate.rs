@@ -1,3 +1,11 @@
+//! Evaluation of a policy: completions, graded, and what they say.
+
+pub mod graded;
+pub mod interval;
+pub mod paired;
+pub mod statistics;
+pub mod summary;
+
 use g2rpo_rollout::{
     GroupPlan, RolloutEngine, SamplingParams, Stop, Task, TokenId, Tokenizer, collect,
 };

@@ -7,10 +7,11 @@
 #![deny(missing_docs)]
 
 mod error;
-mod evaluate;
+pub mod evaluate;
 mod metrics;
 mod plan;
 mod plot;
+pub mod run;
 mod score;
 mod state;
 mod step_metrics;
@@ -20,9 +21,10 @@ mod update;
 
 pub use error::{Error, Result};
 pub use evaluate::{EvalSet, Evaluation, evaluate};
-pub use metrics::{MetricsRow, MetricsWriter, write_atomically};
+pub use metrics::{MetricsRow, MetricsWriter};
 pub use plan::{Prepared, StepPlan, current_amount, plan_step, prepare};
 pub use plot::{Panel, Series, draw_svg};
+pub use run::files::write_atomically;
 pub use score::{Scores, score};
 pub use state::RunState;
 pub use step_metrics::step_row;

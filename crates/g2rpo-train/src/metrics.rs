@@ -1,10 +1,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
+use crate::run::files::write_atomically;
 use crate::{Error, Result};
 
 /// Named numbers of one step, in the order in which they were put in.
@@ -136,27 +137,6 @@ impl MetricsWriter {
     }
 }
 
-/// Writes a whole file so that a reader, or a run after a crash, sees the old one or the new one.
-///
-/// # Errors
-/// [`Error::Io`]; the old file is then still there.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|e| {
-        // The write failed already; a partial file that cannot be removed changes nothing.
-        let _ = std::fs::remove_file(&partial);
-        Error::io(path)(e)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,16 +167,5 @@ mod tests {
             std::fs::read_to_string(&path).unwrap(),
             "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n"
         );
-    }
-
-    #[test]
-    fn a_failed_write_keeps_the_old_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a");
-        write_atomically(&path, b"old").unwrap();
-        // A folder in the place of the temporary file makes the write fail.
-        std::fs::create_dir(dir.path().join("a.partial")).unwrap();
-        assert!(write_atomically(&path, b"new").is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
     }
 }

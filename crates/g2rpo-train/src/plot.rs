@@ -35,7 +35,7 @@ pub fn draw_svg(path: &Path, panels: &[Panel]) -> Result<()> {
         path: path.into(),
         problem,
     })?;
-    crate::metrics::write_atomically(path, svg.as_bytes())
+    crate::run::files::write_atomically(path, svg.as_bytes())
 }
 
 const PANEL: (u32, u32) = (460, 330);

@@ -1,0 +1,3 @@
+//! What a run leaves on the disk, and how it is found again.
+
+pub mod files;
