@@ -28,8 +28,13 @@ const RULES: &[Rule] = &[
         libtorch: false,
     },
     Rule {
+        package: "g2rpo-math",
+        ours: &[],
+        libtorch: false,
+    },
+    Rule {
         package: "g2rpo-verify",
-        ours: &["g2rpo-sandbox"],
+        ours: &["g2rpo-math", "g2rpo-sandbox"],
         libtorch: false,
     },
     Rule {

@@ -32,8 +32,9 @@ mod verifier;
 pub use choice::MultipleChoice;
 pub use compat::ReferenceCodeBugsPaidAndSwapped;
 pub use extract::{Anchor, Extraction, Reasoning};
+pub use g2rpo_math::Policy;
 pub use gsm8k::{CalculatorMarks, Gsm8k, Gsm8kExtraction};
-pub use math::{MathVerifier, Policy};
+pub use math::MathVerifier;
 pub use reward::{Accuracy, Reward, RewardError, RewardFn, Sample, WeightedReward};
 pub use shaping::{
     CosineScaled, Format, Length, ReasoningSteps, RepetitionPenalty, SoftOverlong, TagCount,

@@ -6,6 +6,7 @@
 //! - [`core`]: advantages, KL estimators, ratios, losses with gradients, aggregation, metrics;
 //! - [`guidance`]: where guidance comes from, how it is cut, who gets it, how much;
 //! - [`rollout`]: tasks, prompts, sampling parameters, the rollout engine trait, groups and packing;
+//! - [`math`]: whether two mathematical answers are the same;
 //! - [`verify`]: answer checking for rewards;
 //! - [`train`]: the loop over the traits, resume, evaluation, metrics and report;
 //! - [`libtorch`] (feature `libtorch`, on by default): models, checkpoints, generation and the learner.
@@ -19,6 +20,7 @@ pub use g2rpo_core as core;
 pub use g2rpo_guidance as guidance;
 #[cfg(feature = "libtorch")]
 pub use g2rpo_libtorch as libtorch;
+pub use g2rpo_math as math;
 pub use g2rpo_rollout as rollout;
 pub use g2rpo_train as train;
 pub use g2rpo_verify as verify;

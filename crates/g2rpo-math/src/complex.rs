@@ -1,0 +1,387 @@
+//! Complex numbers of a given precision, each with a bound on its error.
+
+use dashu::base::Sign;
+use dashu::float::round::mode::HalfEven;
+use dashu::float::{Context, FBig};
+use dashu::rational::RBig;
+
+use crate::fuel::{Fuel, Stop, known};
+
+type Real = FBig<HalfEven, 2>;
+
+/// A complex number that knows how wrong it may be.
+#[derive(Debug, Clone)]
+pub(crate) struct Complex {
+    pub(crate) re: Real,
+    pub(crate) im: Real,
+    /// Base-2 logarithm of a bound on the absolute error; −∞ for exact values.
+    pub(crate) error: f64,
+}
+
+/// Complex arithmetic of a given precision with error bounds that grow as errors do.
+///
+/// An operation answers `Ok(None)` where its value is undefined, out of range, or hidden by the
+/// error. Bounds are first-order with slack; what follows compares values only when the bound is
+/// far below the value.
+#[derive(Debug)]
+pub(crate) struct Arithmetic<'a> {
+    context: Context<HalfEven>,
+    bits: f64,
+    cost: u64,
+    fuel: &'a mut Fuel,
+}
+
+pub(crate) type Maybe<T> = Result<Option<T>, Stop>;
+
+/// Exponents of two beyond this make a result out of range.
+const MAX_EXPONENT: f64 = 65_536.0;
+
+/// The base-2 logarithm of a bound on |x|; −∞ for 0.
+fn magnitude(x: &Real) -> f64 {
+    if x.repr().significand().is_zero() {
+        f64::NEG_INFINITY
+    } else {
+        x.repr().exponent() as f64 + x.repr().digits() as f64
+    }
+}
+
+/// The base-2 logarithm of 2^a + 2^b.
+fn log_add(a: f64, b: f64) -> f64 {
+    let (high, low) = if a > b { (a, b) } else { (b, a) };
+    if low == f64::NEG_INFINITY {
+        high
+    } else {
+        high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2
+    }
+}
+
+fn is_zero(x: &Real) -> bool {
+    x.repr().significand().is_zero()
+}
+
+fn is_negative(x: &Real) -> bool {
+    x.repr().sign() == Sign::Negative && !is_zero(x)
+}
+
+impl Complex {
+    /// The base-2 logarithm of a bound on the absolute value.
+    pub(crate) fn magnitude(&self) -> f64 {
+        magnitude(&self.re).max(magnitude(&self.im)) + 0.5
+    }
+
+    /// Whether the value cannot be told from 0.
+    pub(crate) fn may_be_zero(&self) -> bool {
+        self.magnitude() <= self.error + 2.0
+    }
+
+    pub(crate) fn is_real(&self) -> bool {
+        is_zero(&self.im) || magnitude(&self.im) <= self.error + 1.0
+    }
+
+    pub(crate) fn is_negative_real(&self) -> bool {
+        self.is_real() && is_negative(&self.re)
+    }
+
+    /// A part that cannot be told from 0 is 0: whoever asks stands on a branch cut.
+    fn snapped(mut self) -> Self {
+        if magnitude(&self.im) <= self.error + 1.0 {
+            self.im = Real::ZERO;
+        }
+        self
+    }
+}
+
+impl<'a> Arithmetic<'a> {
+    pub(crate) fn new(bits: usize, fuel: &'a mut Fuel) -> Self {
+        Self {
+            context: Context::new(bits),
+            bits: bits as f64,
+            cost: 1 + bits as u64 / 128,
+            fuel,
+        }
+    }
+
+    pub(crate) const fn fuel(&mut self) -> &mut Fuel {
+        self.fuel
+    }
+
+    const fn spend(&mut self, operations: u64) -> Result<(), Stop> {
+        self.fuel.spend(operations * self.cost)
+    }
+
+    fn done(&self, re: Real, im: Real, error: f64) -> Option<Complex> {
+        let finite = re.repr().is_finite() && im.repr().is_finite();
+        let value = Complex { re, im, error };
+        (finite && value.magnitude() < MAX_EXPONENT && !error.is_nan()).then_some(value)
+    }
+
+    pub(crate) fn rational(&mut self, value: &RBig) -> Maybe<Complex> {
+        self.spend(1)?;
+        let re: Real = value.to_float(self.bits as usize).value();
+        let error = magnitude(&re) - self.bits;
+        Ok(self.done(re, Real::ZERO, error))
+    }
+
+    pub(crate) fn int(&mut self, value: i64) -> Maybe<Complex> {
+        self.rational(&RBig::from(value))
+    }
+
+    pub(crate) fn i(&mut self) -> Maybe<Complex> {
+        Ok(Some(Complex {
+            re: Real::ZERO,
+            im: Real::ONE.with_precision(self.bits as usize).value(),
+            error: f64::NEG_INFINITY,
+        }))
+    }
+
+    pub(crate) fn pi(&mut self) -> Maybe<Complex> {
+        self.spend(5)?;
+        let pi: Real = self.context.pi(None).value();
+        Ok(self.done(pi, Real::ZERO, 2.0 - self.bits))
+    }
+
+    pub(crate) fn neg(&self, a: Complex) -> Complex {
+        Complex {
+            re: -a.re,
+            im: -a.im,
+            error: a.error,
+        }
+    }
+
+    pub(crate) fn add(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
+        self.spend(1)?;
+        let re = known!(self.plus(&a.re, &b.re));
+        let im = known!(self.plus(&a.im, &b.im));
+        let rounding = magnitude(&re).max(magnitude(&im)) - self.bits + 1.0;
+        let error = log_add(log_add(a.error, b.error), rounding);
+        Ok(self.done(re, im, error))
+    }
+
+    pub(crate) fn sub(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
+        let b = self.neg(b.clone());
+        self.add(a, &b)
+    }
+
+    pub(crate) fn mul(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
+        self.spend(1)?;
+        let (re, im) = if is_zero(&a.im) && is_zero(&b.im) {
+            (known!(self.times(&a.re, &b.re)), Real::ZERO)
+        } else {
+            let (ac, bd) = (
+                known!(self.times(&a.re, &b.re)),
+                known!(self.times(&a.im, &b.im)),
+            );
+            let (ad, bc) = (
+                known!(self.times(&a.re, &b.im)),
+                known!(self.times(&a.im, &b.re)),
+            );
+            (known!(self.plus(&ac, &-bd)), known!(self.plus(&ad, &bc)))
+        };
+        let (ma, mb) = (a.magnitude(), b.magnitude());
+        let inherited = log_add(log_add(ma + b.error, mb + a.error), a.error + b.error);
+        let error = log_add(inherited, ma + mb - self.bits + 2.0);
+        Ok(self.done(re, im, error))
+    }
+
+    pub(crate) fn invert(&mut self, a: &Complex) -> Maybe<Complex> {
+        self.spend(2)?;
+        if a.may_be_zero() {
+            return Ok(None);
+        }
+        let (re, im) = if is_zero(&a.im) {
+            let one = Real::ONE;
+            (known!(self.over(&one, &a.re)), Real::ZERO)
+        } else {
+            let (x, y) = (
+                known!(self.times(&a.re, &a.re)),
+                known!(self.times(&a.im, &a.im)),
+            );
+            let norm = known!(self.plus(&x, &y));
+            (
+                known!(self.over(&a.re, &norm)),
+                known!(self.over(&-a.im.clone(), &norm)),
+            )
+        };
+        let m = a.magnitude();
+        let error = log_add(a.error - 2.0 * m + 5.0, -m - self.bits + 5.0);
+        Ok(self.done(re, im, error))
+    }
+
+    pub(crate) fn div(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
+        let inverse = known!(self.invert(b)?);
+        self.mul(a, &inverse)
+    }
+
+    /// Integer power by repeated squaring.
+    pub(crate) fn powi(&mut self, a: &Complex, n: i64) -> Maybe<Complex> {
+        let mut base = if n < 0 {
+            known!(self.invert(a)?)
+        } else {
+            a.clone()
+        };
+        let mut result = known!(self.int(1)?);
+        let mut n = n.unsigned_abs();
+        while n > 0 {
+            if n & 1 == 1 {
+                result = known!(self.mul(&result, &base)?);
+            }
+            n >>= 1;
+            if n > 0 {
+                base = known!(self.mul(&base, &base)?);
+            }
+        }
+        Ok(Some(result))
+    }
+
+    pub(crate) fn sqrt(&mut self, a: &Complex) -> Maybe<Complex> {
+        self.spend(4)?;
+        if a.may_be_zero() {
+            let exact = a.magnitude() == f64::NEG_INFINITY && a.error == f64::NEG_INFINITY;
+            return Ok(exact.then(|| a.clone()));
+        }
+        let a = a.clone().snapped();
+        let m = a.magnitude();
+        let error = log_add(a.error - m / 2.0 + 2.0, m / 2.0 - self.bits + 3.0);
+        if is_zero(&a.im) {
+            let negative = is_negative(&a.re);
+            let size = if negative { -a.re } else { a.re };
+            let Ok(root) = self.context.sqrt(size.repr()) else {
+                return Ok(None);
+            };
+            let root = root.value();
+            return Ok(if negative {
+                self.done(Real::ZERO, root, error)
+            } else {
+                self.done(root, Real::ZERO, error)
+            });
+        }
+        // sqrt(z) = exp(ln z / 2) keeps one branch rule for all roots.
+        let ln = known!(self.ln(&a)?);
+        let half = known!(self.rational(&RBig::from_parts(1.into(), 2u8.into()))?);
+        let exponent = known!(self.mul(&ln, &half)?);
+        self.exp(&exponent)
+    }
+
+    /// The principal logarithm, with its cut along the negative reals.
+    pub(crate) fn ln(&mut self, a: &Complex) -> Maybe<Complex> {
+        self.spend(120)?;
+        if a.may_be_zero() {
+            return Ok(None);
+        }
+        let a = a.clone().snapped();
+        let inherited = a.error - a.magnitude() + 3.0;
+        let (re, im) = if is_zero(&a.im) && !is_negative(&a.re) {
+            let Ok(ln) = self.context.ln(a.re.repr(), None) else {
+                return Ok(None);
+            };
+            (ln.value(), Real::ZERO)
+        } else {
+            let (x, y) = (
+                known!(self.times(&a.re, &a.re)),
+                known!(self.times(&a.im, &a.im)),
+            );
+            let norm = known!(self.plus(&x, &y));
+            let (Ok(ln), Ok(angle)) = (
+                self.context.ln(norm.repr(), None),
+                self.context.atan2(a.im.repr(), a.re.repr(), None),
+            ) else {
+                return Ok(None);
+            };
+            (ln.value() >> 1, angle.value())
+        };
+        let rounding = magnitude(&re).max(2.0) - self.bits + 3.0;
+        Ok(self.done(re, im, log_add(inherited, rounding)))
+    }
+
+    pub(crate) fn exp(&mut self, a: &Complex) -> Maybe<Complex> {
+        self.spend(120)?;
+        if a.magnitude() > 15.0 {
+            return Ok(None);
+        }
+        let Ok(size) = self.context.exp(a.re.repr(), None) else {
+            return Ok(None);
+        };
+        let size = size.value();
+        let (re, im) = if is_zero(&a.im) {
+            (size, Real::ZERO)
+        } else {
+            let (Ok(sin), Ok(cos)) = self.context.sin_cos(a.im.repr(), None) else {
+                return Ok(None);
+            };
+            (
+                known!(self.times(&size, &cos.value())),
+                known!(self.times(&size, &sin.value())),
+            )
+        };
+        let m = magnitude(&re).max(magnitude(&im));
+        let error = m + log_add(a.error, a.magnitude().max(0.0) - self.bits) + 3.0;
+        Ok(self.done(re, im, error))
+    }
+
+    /// Sine and cosine.
+    pub(crate) fn sin_cos(&mut self, a: &Complex) -> Maybe<(Complex, Complex)> {
+        self.spend(120)?;
+        if a.magnitude() > 40.0 {
+            return Ok(None);
+        }
+        if is_zero(&a.im) {
+            let (Ok(sin), Ok(cos)) = self.context.sin_cos(a.re.repr(), None) else {
+                return Ok(None);
+            };
+            let error = log_add(a.error, 2.0 - self.bits);
+            let sin = known!(self.done(sin.value(), Real::ZERO, error));
+            let cos = known!(self.done(cos.value(), Real::ZERO, error));
+            return Ok(Some((sin, cos)));
+        }
+        let i = known!(self.i()?);
+        let ia = known!(self.mul(&i, a)?);
+        let up = known!(self.exp(&ia)?);
+        let down = known!(self.invert(&up)?);
+        let two = known!(self.int(2)?);
+        let sum = known!(self.add(&up, &down)?);
+        let difference = known!(self.sub(&up, &down)?);
+        let two_i = known!(self.mul(&two, &i)?);
+        let sin = known!(self.div(&difference, &two_i)?);
+        let cos = known!(self.div(&sum, &two)?);
+        Ok(Some((sin, cos)))
+    }
+
+    /// |a| as a real number.
+    pub(crate) fn abs(&mut self, a: &Complex) -> Maybe<Complex> {
+        self.spend(2)?;
+        let re = if is_zero(&a.im) {
+            if is_negative(&a.re) {
+                -a.re.clone()
+            } else {
+                a.re.clone()
+            }
+        } else {
+            let (x, y) = (
+                known!(self.times(&a.re, &a.re)),
+                known!(self.times(&a.im, &a.im)),
+            );
+            let norm = known!(self.plus(&x, &y));
+            match self.context.sqrt(norm.repr()) {
+                Ok(root) => root.value(),
+                Err(_) => return Ok(None),
+            }
+        };
+        let error = log_add(a.error + 1.0, a.magnitude() - self.bits + 3.0);
+        Ok(self.done(re, Real::ZERO, error))
+    }
+
+    fn plus(&self, a: &Real, b: &Real) -> Option<Real> {
+        Some(self.context.add(a.repr(), b.repr()).ok()?.value())
+    }
+
+    fn times(&self, a: &Real, b: &Real) -> Option<Real> {
+        Some(self.context.mul(a.repr(), b.repr()).ok()?.value())
+    }
+
+    fn over(&self, a: &Real, b: &Real) -> Option<Real> {
+        if is_zero(b) {
+            return None;
+        }
+        Some(self.context.div(a.repr(), b.repr()).ok()?.value())
+    }
+}

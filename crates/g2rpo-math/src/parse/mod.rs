@@ -1,0 +1,268 @@
+//! Reads an answer. Recursive descent that must consume every token; what it cannot read is
+//! unreadable, never guessed.
+
+mod atom;
+mod based;
+mod combination;
+mod form;
+mod number;
+mod scalar;
+mod suffix;
+
+use crate::fold::{fold, text_key, unwrap, without_delimiters};
+use crate::form::Form;
+use crate::fuel::{Fuel, Stop};
+use crate::lex::{Gap, Token, lex};
+
+/// Longer answers are refused: the longest gold of MATH has 400 bytes.
+pub(crate) const MAX_BYTES: usize = 4096;
+const MAX_TOKENS: usize = 2000;
+const MAX_DEPTH: usize = 200;
+
+/// How commas between digits are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Commas {
+    /// `1,234` is one number.
+    #[default]
+    Thousands,
+    /// `1,234` is two numbers.
+    Separate,
+    /// `1,5` is 3/2.
+    Decimal,
+}
+
+/// Reads `text` as an answer.
+pub(crate) fn parse(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
+    if text.len() > MAX_BYTES {
+        return Err(Stop::TooComplex);
+    }
+    fuel.spend(1 + text.len() as u64 / 64)?;
+    let folded = fold(text);
+    let bare = without_delimiters(unwrap(&folded));
+    let bare = unwrap_text(unwrap(&bare)).replace(".m.", "m");
+    let bare = bare.trim();
+    match read(bare, commas, fuel) {
+        Err(Stop::Unreadable) if is_prose(bare) => Ok(Form::Text(text_key(bare))),
+        other => other,
+    }
+}
+
+fn read(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
+    let tokens = lex(text)?;
+    if tokens.len() > MAX_TOKENS {
+        return Err(Stop::TooComplex);
+    }
+    let mut parser = Parser::new(tokens, commas, fuel)?;
+    let form = parser.whole()?;
+    if parser.at == parser.tokens.len() {
+        Ok(form)
+    } else {
+        Err(Stop::Unreadable)
+    }
+}
+
+/// Takes `\text{…}` off when it wraps everything and holds more than words.
+fn unwrap_text(text: &str) -> &str {
+    for open in ["\\text{", "\\textbf{", "\\mathrm{", "\\mbox{"] {
+        if let Some(inner) = text.strip_prefix(open).and_then(|t| t.strip_suffix('}'))
+            && !inner.contains(['{', '}'])
+            && inner.contains(|c: char| c.is_ascii_digit())
+        {
+            return inner;
+        }
+    }
+    text
+}
+
+/// Words, and numbers among words of three letters or more, as in `June 20`.
+fn is_prose(text: &str) -> bool {
+    let (mut letters, mut run, mut longest, mut digits) = (0, 0, 0, false);
+    for c in text.chars() {
+        run = if c.is_alphabetic() { run + 1 } else { 0 };
+        longest = longest.max(run);
+        match c {
+            c if c.is_alphabetic() => letters += 1,
+            '0'..='9' => digits = true,
+            ' ' | '-' | '\'' | '.' | '"' => {}
+            _ => return false,
+        }
+    }
+    letters >= 2 && (!digits || longest >= 3)
+}
+
+pub(super) struct Parser<'a, 'f> {
+    tokens: Vec<(Token<'a>, Gap)>,
+    /// For every opening bracket, the index of its closing one.
+    closes: Vec<Option<usize>>,
+    at: usize,
+    /// Bytes of the current number or word that are already used: `\frac12` reads one digit each.
+    used: usize,
+    depth: usize,
+    /// Depth of brackets in which a comma separates items.
+    brackets: usize,
+    commas: Commas,
+    /// What `±` means now, and whether one was met.
+    upper_sign: bool,
+    saw_double_sign: bool,
+    fuel: &'f mut Fuel,
+}
+
+impl<'a, 'f> Parser<'a, 'f> {
+    fn new(
+        tokens: Vec<(Token<'a>, Gap)>,
+        commas: Commas,
+        fuel: &'f mut Fuel,
+    ) -> Result<Self, Stop> {
+        Ok(Self {
+            closes: match_brackets(&tokens)?,
+            tokens,
+            at: 0,
+            used: 0,
+            depth: 0,
+            brackets: 0,
+            commas,
+            upper_sign: true,
+            saw_double_sign: false,
+            fuel,
+        })
+    }
+
+    /// The current token, less what is used of it.
+    fn peek(&self) -> Option<Token<'a>> {
+        let token = &self.tokens.get(self.at)?.0;
+        Some(match token {
+            Token::Number(text) => Token::Number(&text[self.used..]),
+            Token::Word(text) => Token::Word(&text[self.used..]),
+            other => other.clone(),
+        })
+    }
+
+    fn peek_at(&self, offset: usize) -> Option<&Token<'a>> {
+        self.tokens.get(self.at + offset).map(|t| &t.0)
+    }
+
+    fn gap(&self) -> Gap {
+        match self.tokens.get(self.at) {
+            Some((_, gap)) if self.used == 0 => *gap,
+            _ => Gap::None,
+        }
+    }
+
+    fn gap_at(&self, offset: usize) -> Gap {
+        self.tokens.get(self.at + offset).map_or(Gap::None, |t| t.1)
+    }
+
+    fn advance(&mut self) {
+        self.at += 1;
+        self.used = 0;
+    }
+
+    /// Uses `bytes` of the current number or word.
+    fn advance_within(&mut self, bytes: usize) {
+        self.used += bytes;
+        let length = match &self.tokens[self.at].0 {
+            Token::Number(text) | Token::Word(text) => text.len(),
+            _ => 0,
+        };
+        if self.used >= length {
+            self.advance();
+        }
+    }
+
+    fn is_sign(&self, c: char) -> bool {
+        self.peek() == Some(Token::Sign(c))
+    }
+
+    fn is_command(&self, name: &str) -> bool {
+        matches!(self.peek(), Some(Token::Command(n)) if n == name)
+    }
+
+    fn eat_sign(&mut self, c: char) -> bool {
+        let found = self.is_sign(c);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn eat_command(&mut self, name: &str) -> bool {
+        let found = self.is_command(name);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn expect_sign(&mut self, c: char) -> Result<(), Stop> {
+        if self.eat_sign(c) {
+            Ok(())
+        } else {
+            Err(Stop::Unreadable)
+        }
+    }
+
+    /// Runs `read` one level deeper.
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Stop> {
+        self.fuel.spend(1)?;
+        if self.depth >= MAX_DEPTH {
+            return Err(Stop::TooComplex);
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Whether a comma or semicolon stands directly between the bracket at `open` and its partner.
+    fn holds_separator(&self, open: usize) -> bool {
+        let Some(close) = self.closes[open] else {
+            return false;
+        };
+        let mut i = open + 1;
+        while i < close {
+            match (&self.tokens[i].0, self.closes[i]) {
+                (Token::Sign(',' | ';'), _) => return true,
+                (_, Some(inner)) => i = inner,
+                _ => {}
+            }
+            i += 1;
+        }
+        false
+    }
+}
+
+/// Pairs brackets; `[` may close with `)` and `(` with `]`, as half-open intervals do.
+fn match_brackets(tokens: &[(Token<'_>, Gap)]) -> Result<Vec<Option<usize>>, Stop> {
+    let mut closes = vec![None; tokens.len()];
+    let mut open: Vec<(usize, u8)> = Vec::new();
+    for (i, (token, _)) in tokens.iter().enumerate() {
+        let (kind, opens) = match token {
+            Token::Sign('(' | '[') => (0, true),
+            Token::Sign(')' | ']') => (0, false),
+            Token::Sign('{') => (1, true),
+            Token::Sign('}') => (1, false),
+            Token::Command("{") => (2, true),
+            Token::Command("}") => (2, false),
+            Token::Command("langle") => (3, true),
+            Token::Command("rangle") => (3, false),
+            Token::Command("lfloor") => (4, true),
+            Token::Command("rfloor") => (4, false),
+            Token::Command("lceil") => (5, true),
+            Token::Command("rceil") => (5, false),
+            _ => continue,
+        };
+        if opens {
+            open.push((i, kind));
+            continue;
+        }
+        match open.pop() {
+            Some((start, k)) if k == kind => closes[start] = Some(i),
+            _ => return Err(Stop::Unreadable),
+        }
+    }
+    if open.is_empty() {
+        Ok(closes)
+    } else {
+        Err(Stop::Unreadable)
+    }
+}
