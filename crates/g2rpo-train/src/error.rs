@@ -22,6 +22,22 @@ pub enum Error {
         /// What is wrong with it, and what is expected.
         problem: String,
     },
+    /// The folder of a run cannot be used.
+    #[error("{path}: {problem}")]
+    RunFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not, and what to do.
+        problem: String,
+    },
+    /// A checkpoint cannot be written; the ones before are there still.
+    #[error("{path}: the checkpoint cannot be written: {source}")]
+    Checkpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// What the writing failed with.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A setting is outside its domain.
     #[error("{name} = {value}: {problem}")]
     Config {

@@ -21,10 +21,11 @@ mod update;
 
 pub use error::{Error, Result};
 pub use evaluate::{EvalSet, Evaluation, evaluate};
-pub use metrics::{MetricsRow, MetricsWriter};
+pub use metrics::MetricsRow;
 pub use plan::{Prepared, StepPlan, current_amount, plan_step, prepare};
 pub use plot::{Panel, Series, draw_svg};
 pub use run::files::write_atomically;
+pub use run::step_log::StepLog as MetricsWriter;
 pub use score::{Scores, score};
 pub use state::RunState;
 pub use step_metrics::step_row;

@@ -1,12 +1,10 @@
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+//! Named numbers of one step.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
-
-use crate::run::files::write_atomically;
-use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Named numbers of one step, in the order in which they were put in.
 ///
@@ -76,64 +74,38 @@ impl Serialize for MetricsRow {
     }
 }
 
-/// Appends rows to a `metrics.jsonl`, one JSON object a line, each on disk before the next step.
-#[derive(Debug)]
-pub struct MetricsWriter {
-    file: File,
-    path: PathBuf,
-}
+impl<'de> Deserialize<'de> for MetricsRow {
+    /// Reads what was written: `null` is a number that was not finite. Fields that are no numbers are
+    /// passed over.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Row;
 
-impl MetricsWriter {
-    /// Starts a new file.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the file cannot be created.
-    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        let file = File::create(&path).map_err(Error::io(&path))?;
-        Ok(Self { file, path })
-    }
+        impl<'de> Visitor<'de> for Row {
+            type Value = MetricsRow;
 
-    /// Goes on with the file of an interrupted run that is resumed at `step`: rows from that step
-    /// on, and a half-written last line, are dropped, since the resumed run writes them again.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn resume(path: impl Into<PathBuf>, step: u64) -> Result<Self> {
-        let path = path.into();
-        let mut kept = Vec::new();
-        match File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io(&path)(e)),
-            Ok(file) => {
-                for line in BufReader::new(file).split(b'\n') {
-                    let line = line.map_err(Error::io(&path))?;
-                    match serde_json::from_slice::<serde_json::Value>(&line) {
-                        Ok(row) if row["step"].as_u64().is_some_and(|s| s < step) => {
-                            kept.extend_from_slice(&line);
-                            kept.push(b'\n');
-                        }
-                        _ => break,
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of numbers with a step")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<MetricsRow, M::Error> {
+                let mut row = MetricsRow::new(0);
+                let mut step = None;
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "step" {
+                        step = Some(map.next_value()?);
+                        continue;
+                    }
+                    match map.next_value::<serde_json::Value>()? {
+                        serde_json::Value::Null => row.values.push((name, f64::NAN)),
+                        value => row.values.extend(value.as_f64().map(|v| (name, v))),
                     }
                 }
+                row.step = step.ok_or_else(|| M::Error::missing_field("step"))?;
+                Ok(row)
             }
         }
-        write_atomically(&path, &kept)?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
-        Ok(Self { file, path })
-    }
 
-    /// Writes one row.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn write(&mut self, row: &MetricsRow) -> Result<()> {
-        let mut line = serde_json::to_vec(row).map_err(|e| Error::io(&self.path)(e.into()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(Error::io(&self.path))
+        deserializer.deserialize_map(Row)
     }
 }
 
@@ -152,20 +124,15 @@ mod tests {
     }
 
     #[test]
-    fn resuming_drops_what_will_be_written_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metrics.jsonl");
-        let mut writer = MetricsWriter::create(&path).unwrap();
-        for step in 0..4 {
-            writer.write(&MetricsRow::new(step)).unwrap();
-        }
-        writer.file.write_all(b"{\"step\":").unwrap();
-        drop(writer);
-        let mut writer = MetricsWriter::resume(&path, 2).unwrap();
-        writer.write(&MetricsRow::new(2)).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n"
-        );
+    fn what_is_written_is_read_and_other_fields_are_passed_over() {
+        let mut row = MetricsRow::new(7);
+        row.extend([("b", 1.5), ("a", -2.0)]);
+        let text = serde_json::to_string(&row).unwrap();
+        assert_eq!(serde_json::from_str::<MetricsRow>(&text).unwrap(), row);
+        let text = r#"{"a": null, "note": "x", "step": 1}"#;
+        let row: MetricsRow = serde_json::from_str(text).unwrap();
+        assert!(row.get("a").unwrap().is_nan() && row.get("note").is_none());
+        let error = serde_json::from_str::<MetricsRow>("{}").unwrap_err();
+        assert!(error.to_string().starts_with("missing field `step`"));
     }
 }

@@ -1,0 +1,255 @@
+//! The folder of a run: who may write to it, and where things are in it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// What to do about a folder that holds a run already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// A new run; a folder that holds one is refused.
+    New,
+    /// A new run; what an earlier one left is removed.
+    Overwrite,
+    /// The run that is there goes on.
+    Resume,
+}
+
+/// The folder of a run, locked for as long as this value lives.
+///
+/// The lock belongs to the process: the system takes it back when the process ends in whatever way,
+/// so a run that was killed leaves nothing behind that has to be removed by hand.
+///
+/// ```
+/// use g2rpo_train::run::folder::{RunFolder, Start};
+/// let dir = tempfile::tempdir()?;
+/// let run = RunFolder::open(dir.path().join("first"), Start::New)?;
+/// let second = RunFolder::open(dir.path().join("first"), Start::Resume);
+/// assert!(second.unwrap_err().to_string().contains("is in use by process"));
+/// assert!(run.metrics().ends_with("first/metrics.jsonl"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+const LOCK: &str = "run.lock";
+/// Files and folders of a run; nothing else in the folder is ever removed.
+const PARTS: [&str; 7] = [
+    "recipe.toml",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "checkpoints",
+    "evaluations",
+    "tensorboard",
+    "report.html",
+];
+
+impl RunFolder {
+    /// Makes the folder if need be, locks it and looks at what is in it.
+    ///
+    /// # Errors
+    /// [`Error::RunFolder`] if another process works in it, if there is a run where none should be
+    /// or none where one should be; [`Error::Io`].
+    pub fn open(path: impl Into<PathBuf>, start: Start) -> Result<Self> {
+        let path = path.into();
+        let refuse = |problem: String| Error::RunFolder {
+            path: path.clone(),
+            problem,
+        };
+        if start == Start::Resume && !path.is_dir() {
+            return Err(refuse("there is no such run to resume".into()));
+        }
+        fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        let lock = lock(&path)?;
+        let used = PARTS.iter().find(|part| path.join(part).exists());
+        match (start, used) {
+            (Start::New, Some(part)) => {
+                let problem = format!(
+                    "it holds a run already ({part} is there): resume it, overwrite it, or choose another folder"
+                );
+                return Err(refuse(problem));
+            }
+            (Start::Resume, None) => {
+                let problem = "no run was started in it, so there is nothing to resume";
+                return Err(refuse(problem.into()));
+            }
+            (Start::Overwrite, Some(_)) => {
+                for part in PARTS {
+                    remove(&path.join(part))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The recipe that the run follows, with all that was left to defaults.
+    pub fn recipe(&self) -> PathBuf {
+        self.path.join("recipe.toml")
+    }
+
+    /// One row of numbers for each step.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// Completions of some steps.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples.jsonl")
+    }
+
+    /// Folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Folder of TensorBoard's event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// Every completion of the evaluation of a set at a step; its folder is made.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn evaluation(&self, set: &str, step: u64) -> Result<PathBuf> {
+        let folder = self.path.join("evaluations");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        Ok(folder.join(format!("{set}_step_{step:06}.jsonl")))
+    }
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = path.join(LOCK);
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&file)
+        .map_err(Error::io(&file))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // The number is for the message only; the lock itself is not in the file's text.
+            let _ = lock.read_to_string(&mut owner);
+            return Err(Error::RunFolder {
+                path: path.into(),
+                problem: format!(
+                    "it is in use by process {}: end that one first, or choose another folder",
+                    owner.trim()
+                ),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(Error::io(&file)(error)),
+    }
+    let write = |lock: &mut File| {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())
+    };
+    write(&mut lock).map_err(Error::io(&file))?;
+    Ok(lock)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn message(path: &Path, start: Start) -> String {
+        RunFolder::open(path, start).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_used_folder_wants_a_decision() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        assert!(message(&path, Start::Resume).contains("no such run"));
+        let run = RunFolder::open(&path, Start::New).unwrap();
+        drop(run);
+        assert!(message(&path, Start::Resume).contains("nothing to resume"));
+        fs::write(path.join("metrics.jsonl"), "x").unwrap();
+        fs::write(path.join("mine.txt"), "x").unwrap();
+        fs::create_dir(path.join("checkpoints")).unwrap();
+        let error = message(&path, Start::New);
+        assert!(
+            error.contains("holds a run already (metrics.jsonl"),
+            "{error}"
+        );
+        drop(RunFolder::open(&path, Start::Resume).unwrap());
+        assert!(path.join("metrics.jsonl").exists());
+        drop(RunFolder::open(&path, Start::Overwrite).unwrap());
+        assert!(!path.join("metrics.jsonl").exists() && !path.join("checkpoints").exists());
+        assert!(path.join("mine.txt").exists());
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_folder_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        fs::write(&path, "").unwrap();
+        assert!(message(&path, Start::New).contains("run"));
+    }
+
+    /// Not a test: what the next one starts as a process of its own.
+    #[test]
+    fn hold_a_folder() {
+        let Some(path) = std::env::var_os("G2RPO_TEST_HOLD_FOLDER") else {
+            return;
+        };
+        let _run = RunFolder::open(PathBuf::from(path), Start::New).unwrap();
+        println!("held");
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_living_process_keeps_its_folder_and_a_killed_one_does_not() {
+        use std::io::BufRead;
+
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "--nocapture",
+                "run::folder::tests::hold_a_folder",
+            ])
+            .env("G2RPO_TEST_HOLD_FOLDER", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        let held = (stdout.lines()).any(|line| line.unwrap().contains("held"));
+        assert!(held);
+        let error = message(dir.path(), Start::New);
+        let expected = format!("in use by process {}", child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(error.contains(&expected), "{error}");
+        assert!(dir.path().join(LOCK).exists());
+        RunFolder::open(dir.path(), Start::New).unwrap();
+    }
+}
