@@ -65,6 +65,7 @@ fn main() -> Result<()> {
             &batch,
             &advantages,
             &UpdateConfig::default(),
+            &params.scoring(false),
             5.0,
         )?;
         if step % 20 == 19 {

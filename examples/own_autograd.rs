@@ -11,8 +11,8 @@
 
 use candle_core::{DType, Device, Error, Result, Tensor, Var};
 use g2rpo_core::{
-    AdvantageEstimator, BatchTotals, Learner, LossConfig, LossMetrics, Policy, Ragged, Role,
-    Sequences, TokenGrads, TokenOutputs, TokenStreams, UpdateStats, policy_loss,
+    AdvantageEstimator, BatchTotals, Learner, LossConfig, LossMetrics, Ragged, Role, Scoring,
+    Sequences, TokenGrads, TokenOutputs, TokenStreams, UpdateStats, WhichPolicy, policy_loss,
 };
 use rand::SeedableRng;
 use rand::distr::{Distribution, weighted::WeightedIndex};
@@ -31,11 +31,15 @@ struct Bandit {
 
 impl Bandit {
     /// Log-probability of each row's single completion token, with gradient.
-    fn logp(&self, sequences: &Sequences, rows: &[usize]) -> Result<Tensor> {
+    fn logp(&self, sequences: &Sequences, scoring: &Scoring, rows: &[usize]) -> Result<Tensor> {
+        if scoring.entropy {
+            return Err(Error::Msg("the bandit gives no entropies".into()));
+        }
         let prompts: Vec<u32> = rows.iter().map(|&i| sequences.tokens().row(i)[0]).collect();
         let arms: Vec<u32> = rows.iter().map(|&i| sequences.completion(i)[0]).collect();
         let device = self.logits.device();
         let logits = (self.logits).index_select(&Tensor::new(prompts, device)?, 0)?;
+        let logits = (logits / scoring.temperature)?;
         let logp = logits.broadcast_sub(&logits.log_sum_exp(1)?.unsqueeze(1)?)?;
         let arms = Tensor::new(arms, device)?.unsqueeze(1)?;
         logp.gather(&arms, 1)?.squeeze(1)
@@ -50,19 +54,32 @@ fn one_token_rows(logp: &Tensor) -> Result<Ragged<f64>> {
 impl Learner for Bandit {
     type Error = Error;
 
-    fn token_logps(&mut self, sequences: &Sequences, _: Policy) -> Result<Ragged<f64>> {
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs> {
+        if policy == WhichPolicy::Reference {
+            return Err(Error::Msg("the bandit keeps no reference policy".into()));
+        }
         let rows: Vec<usize> = (0..sequences.n_rows()).collect();
-        one_token_rows(&self.logp(sequences, &rows)?)
+        Ok(TokenOutputs {
+            logp: one_token_rows(&self.logp(sequences, scoring, &rows)?)?,
+            rows,
+            entropy: None,
+        })
     }
 
     fn accumulate(
         &mut self,
         sequences: &Sequences,
+        scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
     ) -> Result<()> {
         let all: Vec<usize> = (0..sequences.n_rows()).collect();
         for rows in all.chunks(MICRO_BATCH) {
-            let logp = self.logp(sequences, rows)?;
+            let logp = self.logp(sequences, scoring, rows)?;
             let outputs = TokenOutputs {
                 rows: rows.to_vec(),
                 logp: one_token_rows(&logp)?,
@@ -101,6 +118,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let logits = Var::zeros(shape, DType::F64, &Device::Cpu)?;
     let mut bandit = Bandit { logits, grad: None };
     let (mut rng, config) = (StdRng::seed_from_u64(0), LossConfig::default());
+    let scoring = Scoring::default();
     for step in 0..=60 {
         let table = bandit.logits.to_vec2::<f64>()?;
         let (mut tokens, mut groups, mut rewards) = (Vec::new(), Vec::new(), Vec::new());
@@ -117,13 +135,14 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let advantages = AdvantageEstimator::default().advantages(&rewards, &groups, &[], None)?;
         let sequences = Sequences::new(Ragged::from_rows(tokens), vec![1; n])?;
         let roles = Ragged::from_rows(vec![[Role::Own]; n]);
-        let logp_old = bandit.token_logps(&sequences, Policy::Current)?;
+        let scored = bandit.token_logps(&sequences, WhichPolicy::Current, &scoring)?;
+        let logp_old = scored.logp;
         let batch = TokenStreams::new(roles, logp_old.clone(), advantages.advantages.clone())?
             .with_logp_old(logp_old)?;
         let totals = BatchTotals::of(&batch.roles, None, &config)?;
         let mut metrics = LossMetrics::default();
         for _ in 0..2 {
-            bandit.accumulate(&sequences, &mut |outputs| {
+            bandit.accumulate(&sequences, &scoring, &mut |outputs| {
                 let loss = policy_loss(&batch.with_outputs(outputs)?, &config, &totals)?;
                 metrics.merge(&loss.metrics);
                 Ok(loss.into_grads())

@@ -85,7 +85,6 @@ fn train(
         false => Reference::None,
     };
     let settings = LearnerConfig {
-        compute_entropy: true,
         reference,
         ..warm_up::learner_config()
     };
@@ -204,7 +203,14 @@ fn train(
         let advantages =
             estimator.advantages(&scores.rewards, &batch.groups, &batch.guided, None)?;
         let lr = options.learning_rate;
-        let done = update(&mut learner, &batch, &advantages.advantages, &config, lr)?;
+        let done = update(
+            &mut learner,
+            &batch,
+            &advantages.advantages,
+            &config,
+            &sampling.scoring(true),
+            lr,
+        )?;
 
         // The length of the next step follows from what this one earned.
         let feedback = plan.feedback(&problems.train, &scores, step);

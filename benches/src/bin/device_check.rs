@@ -8,7 +8,7 @@
 
 use std::error::Error;
 
-use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads};
+use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads, WhichPolicy};
 use g2rpo_libtorch::{
     Decoder, DecoderConfig, EngineConfig, Error as TorchError, LearnerConfig, LoraConfig,
     Parameters, TorchEngine, TorchLearner, device, init_parameters,
@@ -282,7 +282,8 @@ fn against_learner(
         });
     let prompts = requests.iter().map(|r| r.prompt.len()).collect();
     let sequences = Sequences::new(Ragged::from_rows(rows), prompts)?;
-    let all = learner.token_logps(&sequences, Policy::Current)?;
+    let scoring = SamplingParams::default().scoring(false);
+    let all = (learner.token_logps(&sequences, WhichPolicy::Current, &scoring))?.logp;
     let mut off = Off::default();
     for ((request, completion), row) in requests.iter().zip(completions).zip(all.rows()) {
         for (a, b) in completion.logps.iter().zip(&row[request.guidance.len()..]) {
@@ -298,11 +299,14 @@ fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Resu
     let rows = (0..6u32).map(|r| (0..30 + 9 * r).map(move |t| (t * t * 3 + r * 17 + t) % vocab));
     let tokens = Ragged::from_rows(rows.map(|row| row.collect::<Vec<_>>()));
     let sequences = Sequences::new(tokens, (0..6).map(|r| 5 + r).collect())?;
+    let with_entropy = Scoring {
+        entropy: true,
+        ..Scoring::default()
+    };
     for lora in [false, true] {
         let what = if lora { "adapter" } else { "all parameters" };
         let step = |kind, device| -> Result<_, TorchError> {
             let settings = LearnerConfig {
-                compute_entropy: true,
                 max_tokens_per_micro_batch: 200,
                 lora: lora.then(|| LoraConfig {
                     r: 4,
@@ -314,7 +318,7 @@ fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Resu
             let mut learner =
                 TorchLearner::new(config, parameters(config, kind, device)?, settings)?;
             let mut seen = Vec::new();
-            learner.accumulate(&sequences, &mut |outputs| {
+            learner.accumulate(&sequences, &with_entropy, &mut |outputs| {
                 let entropy = outputs.entropy.as_ref();
                 seen.extend(outputs.logp.rows().flatten().copied());
                 seen.extend(entropy.iter().flat_map(|e| e.rows().flatten().copied()));
@@ -324,7 +328,8 @@ fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Resu
                 })
             })?;
             let norm = learner.apply(1e-3)?.grad_norm;
-            let after = learner.token_logps(&sequences, Policy::Current)?;
+            let scoring = Scoring::default();
+            let after = (learner.token_logps(&sequences, WhichPolicy::Current, &scoring))?.logp;
             let after = after.rows().flatten().copied().collect::<Vec<f64>>();
             Ok((Tensor::from_slice(&seen), norm, Tensor::from_slice(&after)))
         };

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use g2rpo_core::{Learner, Ragged, Sequences, TokenGrads};
+use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads};
 use g2rpo_libtorch::{
     DecoderConfig, LearnerConfig, LoraConfig, TorchLearner, device, init_parameters,
 };
@@ -40,6 +40,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let (steps, threads) = (number("steps", 3), number("threads", 2));
     let lora = number("lora", 0);
+    let scoring = Scoring {
+        entropy: number("entropy", 0) == 1,
+        ..Scoring::default()
+    };
     let config = LearnerConfig {
         gradient_checkpointing: number("checkpointing", 1) == 1,
         max_tokens_per_micro_batch: number(
@@ -47,7 +51,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             LearnerConfig::default().max_tokens_per_micro_batch,
         ),
         max_logits_mib: number("logits_mib", LearnerConfig::default().max_logits_mib),
-        compute_entropy: number("entropy", 0) == 1,
         lora: (lora > 0).then(|| LoraConfig {
             r: lora,
             target_modules: vec!["all-linear".into()],
@@ -81,7 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for step in 0..steps {
         let start = Instant::now();
         // The gradient of the plain GRPO loss on policy is −A / (number of completion tokens).
-        learner.accumulate(&sequences, &mut |outputs| {
+        learner.accumulate(&sequences, &scoring, &mut |outputs| {
             let grads = (outputs.rows.iter().zip(outputs.logp.lengths())).map(|(&row, len)| {
                 let advantage = if row % 2 == 0 { 1.0 } else { -1.0 };
                 vec![-advantage / (rows * completion) as f64; len]

@@ -1,4 +1,9 @@
-use crate::{Ragged, Sequences};
+//! The trait that joins a model under any autograd to the losses of this crate.
+
+use crate::config::domain;
+use crate::error::Result;
+use crate::ragged::Ragged;
+use crate::sequences::Sequences;
 
 /// Bring your own autograd: a model that can score sequences and be updated.
 ///
@@ -9,18 +14,22 @@ pub trait Learner {
     /// What can go wrong in the backend.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Log-probability of every completion token, without gradient.
+    /// Log-probability of every completion token, and its entropy when that is asked for, without
+    /// gradient.
     ///
-    /// Shape: one row per sequence, one entry per completion token. Used for `logp_old`
-    /// ([`Policy::Current`]) and `logp_ref` ([`Policy::Reference`]).
+    /// [`TokenOutputs::rows`] is `0..n`: one row per sequence, one entry per completion token.
+    /// Used for `logp_old` ([`WhichPolicy::Current`]), `logp_ref` ([`WhichPolicy::Reference`]),
+    /// and the entropies of [`crate::BatchTotals::with_entropies`].
     ///
     /// # Errors
-    /// The backend's, among them that it holds no reference policy.
+    /// The backend's. What a learner cannot do (a temperature, an entropy, a reference policy) it
+    /// refuses; it never leaves a wish of `scoring` aside.
     fn token_logps(
         &mut self,
         sequences: &Sequences,
-        policy: Policy,
-    ) -> Result<Ragged<f64>, Self::Error>;
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs, Self::Error>;
 
     /// Adds to the gradient: scores the sequences, in micro-batches of the learner's own choice,
     /// and for each asks `loss` for the derivative with respect to every log-probability.
@@ -29,12 +38,13 @@ pub trait Learner {
     /// that it was shown, in the same shape.
     ///
     /// # Errors
-    /// The backend's, or an error of `loss`, wrapped. The accumulated gradient is then cleared, so
+    /// The backend's, as for [`token_logps`](Self::token_logps), or an error of `loss`, wrapped. The accumulated gradient is then cleared, so
     /// that a later `apply` cannot use half of it.
     fn accumulate(
         &mut self,
         sequences: &Sequences,
-        loss: &mut dyn FnMut(&TokenOutputs) -> crate::Result<TokenGrads>,
+        scoring: &Scoring,
+        loss: &mut dyn FnMut(&TokenOutputs) -> Result<TokenGrads>,
     ) -> Result<(), Self::Error>;
 
     /// Updates the parameters from the accumulated gradient and clears it.
@@ -46,11 +56,49 @@ pub trait Learner {
 
 /// Whose log-probabilities are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Policy {
+pub enum WhichPolicy {
     /// The parameters as they are now.
     Current,
     /// The frozen reference of the KL term.
     Reference,
+}
+
+/// What a forward pass is to compute.
+///
+/// ```
+/// use g2rpo_core::Scoring;
+/// assert_eq!(Scoring::default(), Scoring { temperature: 1.0, entropy: false });
+/// assert!(Scoring { temperature: 0.0, entropy: false }.check().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scoring {
+    /// Log-probabilities and entropies are those of `softmax(logits / temperature)`: the
+    /// temperature that the completions were sampled at, above 0. Default 1.
+    pub temperature: f64,
+    /// Whether the entropy of every token's distribution is wanted. Default `false`.
+    pub entropy: bool,
+}
+
+impl Default for Scoring {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            entropy: false,
+        }
+    }
+}
+
+impl Scoring {
+    /// Checks the temperature; every learner does this first.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] unless the temperature is finite and above 0.
+    pub fn check(&self) -> Result<()> {
+        if self.temperature.is_finite() && self.temperature > 0.0 {
+            return Ok(());
+        }
+        domain("temperature", self.temperature, "(0, inf)")
+    }
 }
 
 /// What a forward pass says about some rows of a batch.
@@ -60,8 +108,8 @@ pub struct TokenOutputs {
     pub rows: Vec<usize>,
     /// Log-probability of every completion token.
     pub logp: Ragged<f64>,
-    /// Entropy in nats of the distribution each completion token was drawn from; absent when the
-    /// learner was not asked to compute it.
+    /// Entropy in nats of the distribution each completion token was drawn from; absent when
+    /// [`Scoring::entropy`] did not ask for it.
     pub entropy: Option<Ragged<f64>>,
 }
 
@@ -89,17 +137,19 @@ impl<L: Learner + ?Sized> Learner for &mut L {
     fn token_logps(
         &mut self,
         sequences: &Sequences,
-        policy: Policy,
-    ) -> Result<Ragged<f64>, Self::Error> {
-        (**self).token_logps(sequences, policy)
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs, Self::Error> {
+        (**self).token_logps(sequences, policy, scoring)
     }
 
     fn accumulate(
         &mut self,
         sequences: &Sequences,
-        loss: &mut dyn FnMut(&TokenOutputs) -> crate::Result<TokenGrads>,
+        scoring: &Scoring,
+        loss: &mut dyn FnMut(&TokenOutputs) -> Result<TokenGrads>,
     ) -> Result<(), Self::Error> {
-        (**self).accumulate(sequences, loss)
+        (**self).accumulate(sequences, scoring, loss)
     }
 
     fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
@@ -113,17 +163,19 @@ impl<L: Learner + ?Sized> Learner for Box<L> {
     fn token_logps(
         &mut self,
         sequences: &Sequences,
-        policy: Policy,
-    ) -> Result<Ragged<f64>, Self::Error> {
-        (**self).token_logps(sequences, policy)
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs, Self::Error> {
+        (**self).token_logps(sequences, policy, scoring)
     }
 
     fn accumulate(
         &mut self,
         sequences: &Sequences,
-        loss: &mut dyn FnMut(&TokenOutputs) -> crate::Result<TokenGrads>,
+        scoring: &Scoring,
+        loss: &mut dyn FnMut(&TokenOutputs) -> Result<TokenGrads>,
     ) -> Result<(), Self::Error> {
-        (**self).accumulate(sequences, loss)
+        (**self).accumulate(sequences, scoring, loss)
     }
 
     fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {

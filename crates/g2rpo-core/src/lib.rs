@@ -36,7 +36,7 @@ pub use config::{
 pub use error::{Error, Result};
 pub use guidance::GuidanceTokenLoss;
 pub use kl::{KlEstimator, KlGradient, KlPlacement, kl_penalties};
-pub use learner::{Learner, Policy, TokenGrads, TokenOutputs, UpdateStats};
+pub use learner::{Learner, Scoring, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy};
 pub use loss::{PolicyLoss, policy_loss};
 pub use metrics::{LossMetrics, Mean, Summary};
 pub use preset::Preset;

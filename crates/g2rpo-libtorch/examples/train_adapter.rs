@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads};
+use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads, WhichPolicy};
 use g2rpo_libtorch::{
     DType, LearnerConfig, LoraConfig, TorchLearner, device, load_checkpoint, save_checkpoint,
 };
@@ -38,9 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect::<Vec<_>>()
     };
     let sequences = Sequences::new(Ragged::from_rows((0..4).map(row)), vec![2; 4])?;
+    let scoring = Scoring::default();
     for _ in 0..5 {
         // Maximum likelihood: every completion token's log-probability is to rise.
-        learner.accumulate(&sequences, &mut |outputs| {
+        learner.accumulate(&sequences, &scoring, &mut |outputs| {
             Ok(TokenGrads {
                 logp: outputs.logp.map(|_| -1.0 / 32.0),
                 entropy: None,
@@ -59,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         DType::F32,
         None,
     )?;
-    let logps = learner.token_logps(&sequences, Policy::Current)?;
+    let logps = (learner.token_logps(&sequences, WhichPolicy::Current, &scoring))?.logp;
     let report = serde_json::json!({
         "rows": sequences.tokens().rows().collect::<Vec<_>>(),
         "prompt_lens": sequences.prompt_lens(),

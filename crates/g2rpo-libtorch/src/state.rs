@@ -326,7 +326,7 @@ fn kind(dtype: Dtype) -> Result<Kind> {
 mod tests {
     use super::*;
     use crate::{DecoderConfig, LearnerConfig, Reference, init_parameters};
-    use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads};
+    use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads, WhichPolicy};
     use tch::Device;
 
     fn learner(kind: Kind, seed: u64) -> TorchLearner {
@@ -345,7 +345,7 @@ mod tests {
             Ragged::from_rows((0..4u32).map(|r| (0..6 + r).map(move |t| (t * r + i) % 13)));
         let sequences = Sequences::new(tokens, vec![2; 4]).unwrap();
         learner
-            .accumulate(&sequences, &mut |o| {
+            .accumulate(&sequences, &Scoring::default(), &mut |o| {
                 Ok(TokenGrads {
                     logp: o.logp.map(|l| -0.1 * l.exp()),
                     entropy: None,
@@ -436,13 +436,16 @@ mod tests {
                 entropy: None,
             })
         };
-        learner.accumulate(&sequences, &mut loss).unwrap();
+        learner
+            .accumulate(&sequences, &Scoring::default(), &mut loss)
+            .unwrap();
         let path = folder.path().join("learner.safetensors");
         assert!(learner.save_state(&path, &HashMap::new()).is_err());
         learner.clear_gradient().unwrap();
         learner.save_state(&path, &HashMap::new()).unwrap();
         let nowhere = path.join("a file is no folder");
         assert!(learner.save_state(nowhere, &HashMap::new()).is_err());
-        assert!(learner.token_logps(&sequences, Policy::Reference).is_ok());
+        let scored = learner.token_logps(&sequences, WhichPolicy::Reference, &Scoring::default());
+        assert!(scored.is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The log-probabilities that the engine reports while it samples are those that the learner
 //! computes for the same tokens: on both the code for host memory and the one for any device.
 
-use g2rpo_core::{Learner, Policy, Ragged, Sequences};
+use g2rpo_core::{Learner, Ragged, Sequences, WhichPolicy};
 use g2rpo_libtorch::{
     DecoderConfig, LearnerConfig, LoraConfig, TorchEngine, TorchLearner, init_parameters,
 };
@@ -45,6 +45,7 @@ fn requests(vocab: u32) -> Vec<Request> {
 fn recomputed(
     learner: &mut TorchLearner,
     requests: &[Request],
+    params: &SamplingParams,
     completions: &[Completion],
 ) -> Ragged<f64> {
     let rows = (requests.iter().zip(completions)).map(|(request, completion)| {
@@ -57,7 +58,10 @@ fn recomputed(
     let tokens = Ragged::from_rows(rows);
     let prompts = requests.iter().map(|request| request.prompt.len());
     let sequences = Sequences::new(tokens, prompts.collect()).unwrap();
-    let all = learner.token_logps(&sequences, Policy::Current).unwrap();
+    let scoring = params.scoring(false);
+    let all = (learner.token_logps(&sequences, WhichPolicy::Current, &scoring))
+        .unwrap()
+        .logp;
     let own = requests.iter().zip(all.rows());
     Ragged::from_rows(own.map(|(request, logps)| logps[request.guidance.len()..].to_vec()))
 }
@@ -72,7 +76,6 @@ fn check(kind: Kind, temperature: f64, lora: bool, threads: i32) {
     };
     let parameters = init_parameters(&model, 9, kind, Device::Cpu).unwrap();
     let config = LearnerConfig {
-        temperature,
         lora: lora.then(|| LoraConfig {
             r: 3,
             target_modules: vec!["q_proj".into(), "down_proj".into(), "up_proj".into()],
@@ -98,7 +101,7 @@ fn check(kind: Kind, temperature: f64, lora: bool, threads: i32) {
     };
     let mut engine = TorchEngine::new(learner.policy());
     let completions = engine.generate(&requests, &params).unwrap();
-    let again = recomputed(&mut learner, &requests, &completions);
+    let again = recomputed(&mut learner, &requests, &params, &completions);
     let tolerance = match kind {
         Kind::Double => TOLERANCE_F64,
         Kind::BFloat16 => TOLERANCE_BF16,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use g2rpo_core::{Learner, Policy, Ragged, Sequences};
+use g2rpo_core::{Learner, Ragged, Scoring, Sequences, WhichPolicy};
 use g2rpo_libtorch::{
     Adapter, Checkpoint, LearnerConfig, Reference, TorchLearner, load_checkpoint,
 };
@@ -39,8 +39,16 @@ fn adapters_of_peft_give_its_log_probabilities() {
     let rows: Vec<Vec<u32>> = serde_json::from_value(expected["rows"].clone()).unwrap();
     let prompt_lens = serde_json::from_value(expected["prompt_lens"].clone()).unwrap();
     let sequences = Sequences::new(Ragged::from_rows(rows), prompt_lens).unwrap();
-    let config = LearnerConfig {
+    let scoring = Scoring {
         temperature: expected["temperature"].as_f64().unwrap(),
+        entropy: false,
+    };
+    let logps = |learner: &mut TorchLearner, policy| {
+        (learner.token_logps(&sequences, policy, &scoring))
+            .unwrap()
+            .logp
+    };
+    let config = LearnerConfig {
         reference: Reference::AdapterDisabled,
         ..LearnerConfig::default()
     };
@@ -53,16 +61,16 @@ fn adapters_of_peft_give_its_log_probabilities() {
         let adapter = Adapter::load(folder().join(name), &model, Kind::Float, Device::Cpu).unwrap();
         let mut learner =
             TorchLearner::with_adapter(&model, parameters, Some(adapter), config.clone()).unwrap();
-        let with = learner.token_logps(&sequences, Policy::Current).unwrap();
+        let with = logps(&mut learner, WhichPolicy::Current);
         assert_close(&with, &expected[name], name);
-        let without = learner.token_logps(&sequences, Policy::Reference).unwrap();
+        let without = logps(&mut learner, WhichPolicy::Reference);
         assert_close(&without, &expected["base"], "base");
         let plain = LearnerConfig {
             reference: Reference::None,
             ..config.clone()
         };
         let mut merged = TorchLearner::new(&model, learner.merged().unwrap(), plain).unwrap();
-        let merged = merged.token_logps(&sequences, Policy::Current).unwrap();
+        let merged = logps(&mut merged, WhichPolicy::Current);
         assert_close(&merged, &expected[name], "merged");
     }
 }

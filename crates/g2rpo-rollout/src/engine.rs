@@ -1,4 +1,4 @@
-use g2rpo_core::TokenId;
+use g2rpo_core::{Scoring, TokenId};
 
 use crate::RolloutKey;
 
@@ -103,6 +103,28 @@ impl SamplingParams {
         Self {
             temperature: 0.0,
             ..Self::default()
+        }
+    }
+
+    /// How a learner scores what was sampled so: at the same temperature, so that it can reproduce
+    /// [`Completion::logps`]. Greedy completions are scored at temperature 1, as engines report
+    /// them.
+    ///
+    /// ```
+    /// use g2rpo_rollout::SamplingParams;
+    /// let params = SamplingParams { temperature: 0.6, ..Default::default() };
+    /// assert_eq!(params.scoring(false).temperature, 0.6);
+    /// assert_eq!(SamplingParams::greedy().scoring(false).temperature, 1.0);
+    /// ```
+    pub fn scoring(&self, entropy: bool) -> Scoring {
+        let temperature = if self.temperature == 0.0 {
+            1.0
+        } else {
+            self.temperature
+        };
+        Scoring {
+            temperature,
+            entropy,
         }
     }
 }

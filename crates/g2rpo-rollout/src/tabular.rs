@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use g2rpo_core::{
-    Learner, Policy, Ragged, Result as CoreResult, Sequences, TokenGrads, TokenId, TokenOutputs,
-    UpdateStats,
+    Learner, Ragged, Result as CoreResult, Scoring, Sequences, TokenGrads, TokenId, TokenOutputs,
+    UpdateStats, WhichPolicy,
 };
 
 use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
@@ -15,18 +15,21 @@ use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
 /// enough, of [`RolloutEngine`].
 ///
 /// ```
-/// use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads};
+/// use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads, WhichPolicy};
 /// use g2rpo_rollout::TabularPolicy;
 /// let mut policy = TabularPolicy::new(4, 1);
 /// let sequences = Sequences::new(Ragged::from_rows([vec![0, 2]]), vec![1])?;
-/// let before = policy.token_logps(&sequences, Policy::Current)?;
-/// assert_eq!(before.values(), [-(4f64.ln())]);
+/// let scoring = Scoring { entropy: true, ..Scoring::default() };
+/// let before = policy.token_logps(&sequences, WhichPolicy::Current, &scoring)?;
+/// assert_eq!(before.logp.values(), [-(4f64.ln())]);
+/// assert_eq!(before.entropy.unwrap().values(), [4f64.ln()]);
 /// // Gradient −1 on the only log-probability: one step of supervised learning.
-/// policy.accumulate(&sequences, &mut |outputs| {
+/// policy.accumulate(&sequences, &Scoring::default(), &mut |outputs| {
 ///     Ok(TokenGrads { logp: outputs.logp.map(|_| -1.0), entropy: None })
 /// })?;
 /// policy.apply(1.0)?;
-/// assert!(policy.token_logps(&sequences, Policy::Current)?.values() > before.values());
+/// let after = policy.token_logps(&sequences, WhichPolicy::Current, &scoring)?;
+/// assert!(after.logp.values() > before.logp.values());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -91,45 +94,70 @@ fn softmax(mut logits: Vec<f64>, temperature: f64) -> Vec<f64> {
     logits
 }
 
+/// Entropy in nats.
+fn entropy(probabilities: &[f64]) -> f64 {
+    (probabilities.iter().filter(|&&p| p > 0.0))
+        .map(|p| -p * p.ln())
+        .sum()
+}
+
 impl Learner for TabularPolicy {
     type Error = Error;
 
-    fn token_logps(&mut self, sequences: &Sequences, policy: Policy) -> Result<Ragged<f64>, Error> {
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs, Error> {
+        scoring.check()?;
         let table = match policy {
-            Policy::Current => &self.rows,
-            Policy::Reference => &self.reference,
+            WhichPolicy::Current => &self.rows,
+            WhichPolicy::Reference => &self.reference,
         };
-        let mut logps = Ragged::default();
+        let (mut logp, mut entropies) = (Ragged::default(), Ragged::default());
         for (tokens, &prompt) in sequences.tokens().rows().zip(sequences.prompt_lens()) {
             self.check(tokens)?;
-            logps.push_row((prompt..tokens.len()).map(|t| {
-                let p = softmax(self.logits(table, self.key(&tokens[..t])), 1.0);
-                p[tokens[t] as usize].ln()
-            }));
+            let at = |t: usize| {
+                let logits = self.logits(table, self.key(&tokens[..t]));
+                softmax(logits, scoring.temperature)
+            };
+            logp.push_row((prompt..tokens.len()).map(|t| at(t)[tokens[t] as usize].ln()));
+            if scoring.entropy {
+                entropies.push_row((prompt..tokens.len()).map(|t| entropy(&at(t))));
+            }
         }
-        Ok(logps)
+        Ok(TokenOutputs {
+            rows: (0..sequences.n_rows()).collect(),
+            logp,
+            entropy: scoring.entropy.then_some(entropies),
+        })
     }
 
     fn accumulate(
         &mut self,
         sequences: &Sequences,
+        scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> CoreResult<TokenGrads>,
     ) -> Result<(), Error> {
-        let outputs = TokenOutputs {
-            rows: (0..sequences.n_rows()).collect(),
-            logp: self.token_logps(sequences, Policy::Current)?,
-            entropy: None,
-        };
+        let outputs = (self.token_logps(sequences, WhichPolicy::Current, scoring))
+            .inspect_err(|_| self.gradient.clear())?;
         let grads = loss(&outputs).inspect_err(|_| self.gradient.clear())?;
         for (row, tokens) in sequences.tokens().rows().enumerate() {
             let prompt = sequences.prompt_lens()[row];
-            for (t, &grad) in (prompt..tokens.len()).zip(grads.logp.row(row)) {
+            for (place, t) in (prompt..tokens.len()).enumerate() {
                 let key = self.key(&tokens[..t]);
-                let p = softmax(self.logits(&self.rows, key), 1.0);
+                let p = softmax(self.logits(&self.rows, key), scoring.temperature);
+                let of_logp = grads.logp.row(row)[place];
+                let of_entropy = grads.entropy.as_ref().map_or(0.0, |g| g.row(row)[place]);
+                let h = entropy(&p);
                 let zeros = || vec![0.0; self.vocab];
                 let sum = self.gradient.entry(key.to_vec()).or_insert_with(zeros);
                 for (id, (sum, p)) in sum.iter_mut().zip(p).enumerate() {
-                    *sum += grad * (f64::from(u8::from(id == tokens[t] as usize)) - p);
+                    // ∂logp_y/∂z = (onehot(y) − p)/T, ∂H/∂z = −p·(ln p + H)/T.
+                    let drawn = f64::from(u8::from(id == tokens[t] as usize));
+                    let spread = if p > 0.0 { -p * (p.ln() + h) } else { 0.0 };
+                    *sum += (of_logp * (drawn - p) + of_entropy * spread) / scoring.temperature;
                 }
             }
         }
@@ -216,19 +244,28 @@ mod tests {
         let mut policy = TabularPolicy::new(3, 1);
         policy.rows.insert(vec![0], vec![0.3, -0.2, 0.5]);
         policy.rows.insert(vec![1], vec![-0.4, 0.1, 0.0]);
-        let weights = [[0.7, -1.3], [0.4, 0.0]];
+        let weights = [0.7, -1.3, 0.4];
+        let scoring = Scoring {
+            temperature: 0.7,
+            entropy: true,
+        };
         let value = |policy: &mut TabularPolicy| {
-            let logps = policy.token_logps(&sequences(), Policy::Current).unwrap();
-            let rows = logps.rows().zip(weights);
-            rows.flat_map(|(r, w)| r.iter().zip(w).map(|(l, w)| l * w).collect::<Vec<_>>())
+            let outputs = policy
+                .token_logps(&sequences(), WhichPolicy::Current, &scoring)
+                .unwrap();
+            let entropy = outputs.entropy.unwrap();
+            let terms = outputs.logp.values().iter().zip(entropy.values());
+            (terms.zip(weights))
+                .map(|((l, h), w)| w * l + w * w * h)
                 .sum::<f64>()
         };
         policy
-            .accumulate(&sequences(), &mut |o| {
-                let rows = o.logp.lengths().zip(weights).map(|(n, w)| w[..n].to_vec());
+            .accumulate(&sequences(), &scoring, &mut |o| {
+                let lengths: Vec<_> = o.logp.lengths().collect();
+                let squares = weights.iter().map(|w| w * w).collect();
                 Ok(TokenGrads {
-                    logp: Ragged::from_rows(rows),
-                    entropy: None,
+                    logp: Ragged::from_parts(weights.to_vec(), &lengths)?,
+                    entropy: Some(Ragged::from_parts(squares, &lengths)?),
                 })
             })
             .unwrap();
@@ -263,18 +300,22 @@ mod tests {
             max_new_tokens: 6,
         };
         let requests: Vec<_> = (0..8).map(request).collect();
-        let all = policy
-            .generate(&requests, &SamplingParams::default())
-            .unwrap();
+        let params = SamplingParams {
+            temperature: 1.3,
+            ..SamplingParams::default()
+        };
+        let all = policy.generate(&requests, &params).unwrap();
         for (request, completion) in requests.iter().zip(&all) {
             let alone = policy
-                .generate(std::slice::from_ref(request), &SamplingParams::default())
+                .generate(std::slice::from_ref(request), &params)
                 .unwrap();
             assert_eq!(&alone[0], completion, "a rollout depends on its company");
             let ids = [&[3, 1][..], &completion.tokens].concat();
             let sequences = Sequences::new(Ragged::from_rows([ids]), vec![2]).unwrap();
-            let logps = policy.token_logps(&sequences, Policy::Current).unwrap();
-            for (a, b) in logps.values().iter().zip(&completion.logps) {
+            let outputs = policy
+                .token_logps(&sequences, WhichPolicy::Current, &params.scoring(false))
+                .unwrap();
+            for (a, b) in outputs.logp.values().iter().zip(&completion.logps) {
                 assert!((*a as f32 - b).abs() < 1e-6);
             }
         }
@@ -285,7 +326,7 @@ mod tests {
     fn ids_beyond_the_vocabulary_are_refused() {
         let mut policy = TabularPolicy::new(2, 1);
         let err = policy
-            .token_logps(&sequences(), Policy::Current)
+            .token_logps(&sequences(), WhichPolicy::Current, &Scoring::default())
             .unwrap_err();
         assert_eq!(
             err.to_string(),

@@ -1,4 +1,4 @@
-use g2rpo_core::{Learner, Role, UpdateStats, count_roles, supervised_loss};
+use g2rpo_core::{Learner, Role, Scoring, UpdateStats, count_roles, supervised_loss};
 use g2rpo_rollout::{TokenId, pack_supervised};
 
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ pub fn supervised_step<'a, L: Learner + ?Sized>(
     let n_tokens = count_roles(&roles, &TRAINED);
     let mut loss = 0.0;
     learner
-        .accumulate(&sequences, &mut |outputs| {
+        .accumulate(&sequences, &Scoring::default(), &mut |outputs| {
             let roles = roles.select(&outputs.rows);
             let part = supervised_loss(&roles, &outputs.logp, &TRAINED, n_tokens)?;
             loss += part.loss;

@@ -1,5 +1,6 @@
 use g2rpo_core::{
-    BatchTotals, Learner, LossConfig, LossMetrics, Policy, TokenStreams, UpdateStats, policy_loss,
+    BatchTotals, Learner, LossConfig, LossMetrics, Scoring, TokenStreams, UpdateStats, WhichPolicy,
+    policy_loss,
 };
 use g2rpo_rollout::Batch;
 
@@ -46,6 +47,8 @@ pub struct Update {
 /// saved, as in TRL. Rows whose advantage is zero
 /// are not even scored when nothing but the advantage could give them a gradient: the loss and
 /// its gradient are the same without them, the metrics then speak of the rows that were scored.
+/// `scoring` says at which temperature the batch was sampled and whether entropies are wanted for
+/// the metrics; those that the loss needs are computed anyway.
 ///
 /// # Errors
 /// [`Error::Learner`], [`Error::Core`], and [`Error::Config`] for a count of zero.
@@ -54,8 +57,13 @@ pub fn update<L: Learner + ?Sized>(
     batch: &Batch,
     advantages: &[f64],
     config: &UpdateConfig,
+    scoring: &Scoring,
     lr: f64,
 ) -> Result<Update> {
+    let scoring = &Scoring {
+        entropy: scoring.entropy || config.loss.needs_entropy(),
+        ..*scoring
+    };
     for (name, value) in [
         ("num_iterations", config.num_iterations),
         ("steps_per_generation", config.steps_per_generation),
@@ -68,7 +76,12 @@ pub fn update<L: Learner + ?Sized>(
             });
         }
     }
-    let streams = streams(learner, batch, advantages, config)?;
+    let step = Step {
+        batch,
+        streams: streams(learner, batch, advantages, config, scoring)?,
+        config,
+        scoring,
+    };
     let n_groups = batch.groups.iter().max().map_or(0, |g| g + 1);
     let n_parts = config.steps_per_generation.min(n_groups.max(1));
     let mut result = Update {
@@ -80,7 +93,7 @@ pub fn update<L: Learner + ?Sized>(
         for part in 0..n_parts {
             let in_part = |row: &usize| batch.groups[*row] * n_parts / n_groups.max(1) == part;
             let rows: Vec<usize> = (0..batch.groups.len()).filter(in_part).collect();
-            step(learner, batch, &streams, &rows, config, lr, &mut result)?;
+            step.run(learner, &rows, lr, &mut result)?;
         }
     }
     result.loss /= (config.num_iterations * n_parts) as f64;
@@ -93,6 +106,7 @@ fn streams<L: Learner + ?Sized>(
     batch: &Batch,
     advantages: &[f64],
     config: &UpdateConfig,
+    scoring: &Scoring,
 ) -> Result<TokenStreams> {
     let mut streams = TokenStreams::new(
         batch.roles.clone(),
@@ -100,17 +114,21 @@ fn streams<L: Learner + ?Sized>(
         advantages.to_vec(),
     )?
     .with_truncated(batch.truncated.clone())?;
+    let scoring = Scoring {
+        entropy: false,
+        ..*scoring
+    };
     let mut score = |policy| {
-        learner
-            .token_logps(&batch.sequences, policy)
+        (learner.token_logps(&batch.sequences, policy, &scoring))
+            .map(|outputs| outputs.logp)
             .map_err(Error::learner)
     };
     let corrects_mismatch = config.loss.importance_sampling_correction.is_some();
     if config.num_iterations * config.steps_per_generation > 1 || corrects_mismatch {
-        streams = streams.with_logp_old(score(Policy::Current)?)?;
+        streams = streams.with_logp_old(score(WhichPolicy::Current)?)?;
     }
     if config.loss.needs_reference() {
-        streams = streams.with_logp_ref(score(Policy::Reference)?)?;
+        streams = streams.with_logp_ref(score(WhichPolicy::Reference)?)?;
     }
     if corrects_mismatch || config.loss.off_policy_mask_threshold.is_some() {
         streams = streams
@@ -120,34 +138,44 @@ fn streams<L: Learner + ?Sized>(
     Ok(streams)
 }
 
-/// One optimiser step on the given rows.
-fn step<L: Learner + ?Sized>(
-    learner: &mut L,
-    batch: &Batch,
-    streams: &TokenStreams,
-    rows: &[usize],
-    config: &UpdateConfig,
-    lr: f64,
-    result: &mut Update,
-) -> Result<()> {
-    let of_step = streams.select(rows);
-    let totals = BatchTotals::of(&of_step.roles, of_step.truncated.as_deref(), &config.loss)?;
-    let only_advantage = !config.loss.needs_reference() && !config.loss.needs_entropy();
-    let scored: Vec<usize> = (rows.iter().copied())
-        .filter(|&row| streams.advantages[row] != 0.0 || !only_advantage)
-        .collect();
-    if scored.is_empty() {
-        return Ok(());
+/// What the optimiser steps on one generation batch have in common.
+struct Step<'a> {
+    batch: &'a Batch,
+    streams: TokenStreams,
+    config: &'a UpdateConfig,
+    scoring: &'a Scoring,
+}
+
+impl Step<'_> {
+    /// One optimiser step on the given rows.
+    fn run<L: Learner + ?Sized>(
+        &self,
+        learner: &mut L,
+        rows: &[usize],
+        lr: f64,
+        result: &mut Update,
+    ) -> Result<()> {
+        let loss = &self.config.loss;
+        let of_step = self.streams.select(rows);
+        let totals = BatchTotals::of(&of_step.roles, of_step.truncated.as_deref(), loss)?;
+        let only_advantage = !loss.needs_reference() && !loss.needs_entropy();
+        let scored: Vec<usize> = (rows.iter().copied())
+            .filter(|&row| self.streams.advantages[row] != 0.0 || !only_advantage)
+            .collect();
+        if scored.is_empty() {
+            return Ok(());
+        }
+        let of_step = self.streams.select(&scored);
+        let sequences = self.batch.sequences.select(&scored);
+        learner
+            .accumulate(&sequences, self.scoring, &mut |outputs| {
+                let part = policy_loss(&of_step.with_outputs(outputs)?, loss, &totals)?;
+                result.loss += part.loss;
+                result.metrics.merge(&part.metrics);
+                Ok(part.into_grads())
+            })
+            .map_err(Error::learner)?;
+        result.stats = Some(learner.apply(lr).map_err(Error::learner)?);
+        Ok(())
     }
-    let of_step = streams.select(&scored);
-    learner
-        .accumulate(&batch.sequences.select(&scored), &mut |outputs| {
-            let loss = policy_loss(&of_step.with_outputs(outputs)?, &config.loss, &totals)?;
-            result.loss += loss.loss;
-            result.metrics.merge(&loss.metrics);
-            Ok(loss.into_grads())
-        })
-        .map_err(Error::learner)?;
-    result.stats = Some(learner.apply(lr).map_err(Error::learner)?);
-    Ok(())
 }

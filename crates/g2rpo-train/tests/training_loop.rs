@@ -119,6 +119,7 @@ impl<'a> Run<'a> {
                 &batch,
                 &advantages.advantages,
                 &config,
+                &params.scoring(false),
                 20.0,
             )
             .unwrap();

@@ -61,10 +61,7 @@ impl<'a> Run<'a> {
         selector: &'a dyn Selector,
     ) -> Self {
         let parameters = init_parameters(&setting.config, 1, Kind::Float, Device::Cpu).unwrap();
-        let settings = LearnerConfig {
-            compute_entropy: true,
-            ..LearnerConfig::default()
-        };
+        let settings = LearnerConfig::default();
         let learner = TorchLearner::new(&setting.config, parameters, settings).unwrap();
         Self {
             setting,
@@ -125,6 +122,7 @@ impl<'a> Run<'a> {
                 &batch,
                 &advantages.advantages,
                 &config,
+                &sampling.scoring(true),
                 1e-3,
             )
             .unwrap();

@@ -21,9 +21,6 @@ pub struct LearnerConfig {
     /// Largest Euclidean norm of the gradient; a longer one is scaled down. 0 switches clipping
     /// off. Transformers' default is 1.
     pub max_grad_norm: f64,
-    /// Logits are divided by it: the temperature that completions are sampled with. It applies to
-    /// the current policy and to the reference.
-    pub temperature: f64,
     /// Most positions, padding included, that one micro-batch may have; a longer sequence has one
     /// to itself. Loss and gradient do not depend on it beyond rounding, memory does.
     pub max_tokens_per_micro_batch: usize,
@@ -38,12 +35,9 @@ pub struct LearnerConfig {
     /// its weight in f32 for the length of a micro-batch. Otherwise its products are rounded to
     /// bf16 before log-probabilities are computed in f32. TRL's default is false.
     pub cast_lm_head_to_fp32: bool,
-    /// Whether the entropy of every token's distribution is computed. Needed for an entropy
-    /// bonus, and for the `entropy` metric.
-    pub compute_entropy: bool,
     /// Train low-rank adapters instead of all parameters.
     pub lora: Option<LoraConfig>,
-    /// What [`Policy::Reference`](g2rpo_core::Policy::Reference) is.
+    /// What [`WhichPolicy::Reference`](g2rpo_core::WhichPolicy::Reference) is.
     pub reference: Reference,
     /// Whether the reference follows the policy. Only for [`Reference::FrozenCopy`].
     pub sync_ref_model: bool,
@@ -68,12 +62,10 @@ impl Default for LearnerConfig {
             adam_beta2,
             adam_epsilon,
             max_grad_norm: 1.0,
-            temperature: 1.0,
             max_tokens_per_micro_batch: 4096,
             gradient_checkpointing: true,
             max_logits_mib: 64,
             cast_lm_head_to_fp32: false,
-            compute_entropy: false,
             lora: None,
             reference: Reference::None,
             sync_ref_model: false,
@@ -113,14 +105,7 @@ impl LearnerConfig {
     /// not fit the others.
     pub fn validate(&self) -> Result<()> {
         let alpha = self.ref_model_mixup_alpha;
-        let positive = |x: f64| x > 0.0 && x.is_finite();
         for (name, value, ok, domain) in [
-            (
-                "temperature",
-                self.temperature,
-                positive(self.temperature),
-                "(0, ∞)",
-            ),
             (
                 "max_grad_norm",
                 self.max_grad_norm,
@@ -182,10 +167,6 @@ mod tests {
             config.validate().unwrap_err().to_string()
         };
         assert!(LearnerConfig::default().validate().is_ok());
-        assert_eq!(
-            message(&|c| c.temperature = 0.0),
-            "temperature = 0 is outside its domain (0, ∞)"
-        );
         assert!(message(&|c| c.max_grad_norm = f64::NAN).starts_with("max_grad_norm"));
         assert!(message(&|c| c.ref_model_sync_steps = 0).starts_with("ref_model_sync_steps"));
         assert!(message(&|c| c.reference = Reference::AdapterDisabled).starts_with("reference"));

@@ -9,7 +9,7 @@ mod trunk;
 pub use config::{LearnerConfig, Reference};
 pub(crate) use head::float_kind;
 
-use g2rpo_core::{Learner, Policy, Ragged, Sequences, TokenGrads, TokenOutputs, UpdateStats};
+use g2rpo_core::{Learner, Scoring, Sequences, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy};
 use tch::Tensor;
 
 use crate::error::Doing;
@@ -249,11 +249,17 @@ impl TorchLearner {
 impl Learner for TorchLearner {
     type Error = Error;
 
-    fn token_logps(&mut self, sequences: &Sequences, policy: Policy) -> Result<Ragged<f64>> {
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs> {
+        scoring.check()?;
         let decoder = match (policy, &self.reference) {
-            (Policy::Current, _) => &self.policy,
-            (Policy::Reference, Some(reference)) => &reference.decoder,
-            (Policy::Reference, None) => {
+            (WhichPolicy::Current, _) => &self.policy,
+            (WhichPolicy::Reference, Some(reference)) => &reference.decoder,
+            (WhichPolicy::Reference, None) => {
                 return Err(Error::invalid(
                     "reference",
                     "the learner was made without a reference policy",
@@ -265,6 +271,7 @@ impl Learner for TorchLearner {
             decoder,
             trained: &self.trained,
             config: &self.config,
+            scoring: *scoring,
         };
         scorer.token_logps(sequences)
     }
@@ -272,6 +279,7 @@ impl Learner for TorchLearner {
     fn accumulate(
         &mut self,
         sequences: &Sequences,
+        scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
     ) -> Result<()> {
         self.accumulated = true;
@@ -279,8 +287,10 @@ impl Learner for TorchLearner {
             decoder: &self.policy,
             trained: &self.trained,
             config: &self.config,
+            scoring: *scoring,
         };
-        let outcome = (self.check_parameters())
+        let outcome = (scoring.check().map_err(Error::Core))
+            .and_then(|()| self.check_parameters())
             .and_then(|()| scorer.accumulate(sequences, loss, &mut self.gradients));
         outcome.or_else(|error| {
             self.clear_gradient()?;

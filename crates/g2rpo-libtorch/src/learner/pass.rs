@@ -1,4 +1,4 @@
-use g2rpo_core::{Ragged, Sequences, TokenGrads, TokenOutputs};
+use g2rpo_core::{Ragged, Scoring, Sequences, TokenGrads, TokenOutputs};
 use tch::{Kind, Tensor};
 
 use super::LearnerConfig;
@@ -15,17 +15,16 @@ pub(super) struct Scorer<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) trained: &'a Trained,
     pub(super) config: &'a LearnerConfig,
+    pub(super) scoring: Scoring,
 }
 
 impl Scorer<'_> {
-    /// Log-probabilities of all completion tokens.
-    pub(super) fn token_logps(&self, sequences: &Sequences) -> Result<Ragged<f64>> {
-        let mut rows = vec![Vec::new(); sequences.n_rows()];
+    /// Log-probabilities of all completion tokens, and their entropies if they are wanted.
+    pub(super) fn token_logps(&self, sequences: &Sequences) -> Result<TokenOutputs> {
+        let mut logps = vec![Vec::new(); sequences.n_rows()];
+        let mut entropies = logps.clone();
         let weight_vh = self.head_weight()?;
-        let head = TokenHead {
-            entropy: false,
-            ..self.head(&weight_vh)
-        };
+        let head = self.head(&weight_vh);
         for batch in self.plan(sequences) {
             if batch.width == 0 {
                 continue;
@@ -34,13 +33,23 @@ impl Scorer<'_> {
             let hidden_nh = self.trunk().infer(&inputs.ids_bt, &inputs.position_n)?;
             let hidden_nh = hidden_nh.f_to_kind(weight_vh.kind())?;
             let output = head.forward(&hidden_nh, &inputs.target_n, false)?;
-            let logp = split(&output.logp_n, &batch, sequences)?;
-            check_finite("log-probability", &logp, &batch)?;
-            for (&row, values) in batch.rows.iter().zip(logp.rows()) {
-                rows[row] = values.to_vec();
+            for (what, values_n, rows) in [
+                ("log-probability", Some(&output.logp_n), &mut logps),
+                ("entropy", output.entropy_n.as_ref(), &mut entropies),
+            ] {
+                let Some(values_n) = values_n else { continue };
+                let values = split(values_n, &batch, sequences)?;
+                check_finite(what, &values, &batch)?;
+                for (&row, values) in batch.rows.iter().zip(values.rows()) {
+                    rows[row] = values.to_vec();
+                }
             }
         }
-        Ok(Ragged::from_rows(rows))
+        Ok(TokenOutputs {
+            rows: (0..sequences.n_rows()).collect(),
+            logp: Ragged::from_rows(logps),
+            entropy: self.scoring.entropy.then(|| Ragged::from_rows(entropies)),
+        })
     }
 
     /// Adds to the gradients. On an error they hold a part of the sum.
@@ -55,7 +64,7 @@ impl Scorer<'_> {
                 let none = Ragged::from_rows(batch.rows.iter().map(|_| []));
                 let outputs = TokenOutputs {
                     rows: batch.rows.clone(),
-                    entropy: self.config.compute_entropy.then(|| none.clone()),
+                    entropy: self.scoring.entropy.then(|| none.clone()),
                     logp: none,
                 };
                 check_grads(&loss(&outputs)?, &outputs, &batch)?;
@@ -153,8 +162,8 @@ impl Scorer<'_> {
         let row = vocab * float_kind(self.decoder.kind()).elt_size_in_bytes();
         TokenHead {
             weight_vh,
-            temperature: self.config.temperature,
-            entropy: self.config.compute_entropy,
+            temperature: self.scoring.temperature,
+            entropy: self.scoring.entropy,
             chunk: ((self.config.max_logits_mib << 20) / row.max(1)).max(1) as i64,
         }
     }
@@ -204,7 +213,7 @@ fn check_grads(grads: &TokenGrads, outputs: &TokenOutputs, batch: &MicroBatch) -
             check_finite("gradient of the entropy", grad, batch)
         }
         (Some(_), None) => Err(Error::invalid(
-            "compute_entropy",
+            "Scoring::entropy",
             "the loss has an entropy term, but the learner was not asked for entropies",
         )),
     }

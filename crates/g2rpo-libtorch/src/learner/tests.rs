@@ -1,5 +1,6 @@
 use super::*;
 use crate::init_parameters;
+use g2rpo_core::Ragged;
 use tch::{Device, Kind};
 
 /// A Qwen3 with grouped heads, 2 layers, 11 ids.
@@ -53,12 +54,15 @@ fn linear_loss(outputs: &TokenOutputs, with_entropy: bool) -> TokenGrads {
 }
 
 /// The gradient by plain autograd through the whole decoder, row by row, without padding.
-fn plain_gradient(learner: &TorchLearner, with_entropy: bool) -> (Vec<f64>, Ragged<f64>) {
+fn plain_gradient(learner: &TorchLearner, scoring: &Scoring) -> (Vec<f64>, TokenOutputs) {
     let sequences = sequences();
-    let temperature = learner.config().temperature;
+    let Scoring {
+        temperature,
+        entropy: with_entropy,
+    } = *scoring;
     let (kind, decoder) = (learner.base().kind(), learner.policy());
     let mut total = Tensor::zeros([], (kind, Device::Cpu));
-    let mut logps = Vec::new();
+    let (mut logps, mut entropies) = (Vec::new(), Vec::new());
     for row in 0..sequences.n_rows() {
         let ids: Vec<i64> = sequences
             .tokens()
@@ -73,18 +77,20 @@ fn plain_gradient(learner: &TorchLearner, with_entropy: bool) -> (Vec<f64>, Ragg
         let all = (logits / temperature).log_softmax(-1, None);
         let entropy = -(all.exp() * &all).sum_dim_intlist(&[-1i64][..], false, None);
         let prompt = sequences.prompt_lens()[row];
-        let mut values = Vec::new();
+        let (mut values, mut spreads) = (Vec::new(), Vec::new());
         for (t, &id) in sequences.completion(row).iter().enumerate() {
             let at = (prompt + t - 1) as i64;
             let (a, b) = coefficients(row, t);
             let logp = all.get(at).get(id.into());
             values.push(logp.double_value(&[]));
+            spreads.push(entropy.double_value(&[at]));
             total += logp * a;
             if with_entropy {
                 total += entropy.get(at) * b;
             }
         }
         logps.push(values);
+        entropies.push(spreads);
     }
     let tensors = learner.updated().tensors();
     let grads = Tensor::run_backward(&[total], tensors, false, false);
@@ -99,7 +105,12 @@ fn plain_gradient(learner: &TorchLearner, with_entropy: bool) -> (Vec<f64>, Ragg
     {
         view.copy_(&grad);
     }
-    (flat_values(&flat), Ragged::from_rows(logps))
+    let outputs = TokenOutputs {
+        rows: (0..sequences.n_rows()).collect(),
+        logp: Ragged::from_rows(logps),
+        entropy: with_entropy.then(|| Ragged::from_rows(entropies)),
+    };
+    (flat_values(&flat), outputs)
 }
 
 fn flat_values(flat: &Tensor) -> Vec<f64> {
@@ -116,10 +127,17 @@ fn assert_close(a: &[f64], b: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-fn accumulate(learner: &mut TorchLearner, with_entropy: bool) {
+fn logps(learner: &mut TorchLearner, policy: WhichPolicy) -> Ragged<f64> {
+    let scoring = Scoring::default();
+    (learner.token_logps(&sequences(), policy, &scoring))
+        .unwrap()
+        .logp
+}
+
+fn accumulate(learner: &mut TorchLearner, scoring: &Scoring) {
     learner
-        .accumulate(&sequences(), &mut |outputs| {
-            Ok(linear_loss(outputs, with_entropy))
+        .accumulate(&sequences(), scoring, &mut |outputs| {
+            Ok(linear_loss(outputs, scoring.entropy))
         })
         .unwrap();
 }
@@ -138,13 +156,15 @@ fn chunked_and_checkpointed_gradients_equal_plain_ones() {
                 gradient_checkpointing: checkpointing,
                 max_tokens_per_micro_batch: budget,
                 max_logits_mib: mib,
-                compute_entropy: with_entropy,
-                temperature: 0.8,
                 ..LearnerConfig::default()
             };
+            let scoring = Scoring {
+                temperature: 0.8,
+                entropy: with_entropy,
+            };
             let mut learner = learner(tied, kind, config);
-            let (expected, logps) = plain_gradient(&learner, with_entropy);
-            accumulate(&mut learner, with_entropy);
+            let (expected, outputs) = plain_gradient(&learner, &scoring);
+            accumulate(&mut learner, &scoring);
             let what = format!("{kind:?}, budget {budget}");
             assert_close(
                 &flat_values(learner.gradient()),
@@ -152,11 +172,16 @@ fn chunked_and_checkpointed_gradients_equal_plain_ones() {
                 tolerance,
                 &what,
             );
-            let got = learner.token_logps(&sequences(), Policy::Current).unwrap();
-            got.check_shape("logps", &logps).unwrap();
-            assert_close(got.values(), logps.values(), tolerance, &what);
+            let got = (learner.token_logps(&sequences(), WhichPolicy::Current, &scoring)).unwrap();
+            assert_eq!(got.rows, outputs.rows);
+            assert_eq!(got.entropy.is_some(), with_entropy);
+            let entropies = got.entropy.iter().zip(&outputs.entropy);
+            for (got, plain) in std::iter::once((&got.logp, &outputs.logp)).chain(entropies) {
+                got.check_shape("outputs", plain).unwrap();
+                assert_close(got.values(), plain.values(), tolerance, &what);
+            }
             // A second call adds.
-            accumulate(&mut learner, with_entropy);
+            accumulate(&mut learner, &scoring);
             let twice: Vec<f64> = expected.iter().map(|g| 2.0 * g).collect();
             assert_close(&flat_values(learner.gradient()), &twice, tolerance, &what);
         }
@@ -167,15 +192,18 @@ fn chunked_and_checkpointed_gradients_equal_plain_ones() {
 fn every_row_is_shown_once_with_its_own_numbers() {
     let config = LearnerConfig {
         max_tokens_per_micro_batch: 10,
-        compute_entropy: true,
         ..LearnerConfig::default()
     };
     let mut learner = learner(true, Kind::Float, config);
-    let logps = learner.token_logps(&sequences(), Policy::Current).unwrap();
+    let logps = logps(&mut learner, WhichPolicy::Current);
     let mut seen = Vec::new();
     let mut calls = 0;
+    let scoring = Scoring {
+        entropy: true,
+        ..Scoring::default()
+    };
     learner
-        .accumulate(&sequences(), &mut |outputs| {
+        .accumulate(&sequences(), &scoring, &mut |outputs| {
             calls += 1;
             seen.extend(outputs.rows.clone());
             let expected = logps.select(&outputs.rows);
@@ -195,17 +223,12 @@ fn every_row_is_shown_once_with_its_own_numbers() {
 #[test]
 fn training_raises_the_likelihood() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
-    let sum = |l: &mut TorchLearner| -> f64 {
-        l.token_logps(&sequences(), Policy::Current)
-            .unwrap()
-            .values()
-            .iter()
-            .sum()
-    };
+    let sum =
+        |l: &mut TorchLearner| -> f64 { logps(l, WhichPolicy::Current).values().iter().sum() };
     let before = sum(&mut learner);
     for step in 0..30 {
         learner
-            .accumulate(&sequences(), &mut |outputs| {
+            .accumulate(&sequences(), &Scoring::default(), &mut |outputs| {
                 Ok(TokenGrads {
                     logp: outputs.logp.map(|_| -1.0 / 16.0),
                     entropy: None,
@@ -223,7 +246,7 @@ fn training_raises_the_likelihood() {
 #[test]
 fn a_gradient_that_is_not_finite_touches_nothing() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
-    accumulate(&mut learner, false);
+    accumulate(&mut learner, &Scoring::default());
     let before = learner.base().flat().copy();
     let name = "model.layers.1.mlp.up_proj.weight";
     let i = (learner.base().specs().iter())
@@ -238,7 +261,7 @@ fn a_gradient_that_is_not_finite_touches_nothing() {
     assert_eq!(learner.base().flat(), &before);
     assert_eq!(learner.steps(), 0);
     // The bad gradient is gone; the next step is an ordinary one.
-    accumulate(&mut learner, false);
+    accumulate(&mut learner, &Scoring::default());
     assert!(learner.apply(1e-3).unwrap().grad_norm.is_finite());
     assert!(learner.apply(f64::NAN).is_err());
 }
@@ -251,11 +274,13 @@ fn a_weight_that_is_not_finite_is_named_and_stops_the_step() {
     learner.base.copy_from(name, &bad).unwrap();
     let expected = format!("parameter `{name}` holds a value that is not finite");
     let err = learner
-        .token_logps(&sequences(), Policy::Current)
+        .token_logps(&sequences(), WhichPolicy::Current, &Scoring::default())
         .unwrap_err();
     assert_eq!(err.to_string(), expected);
     let err = learner
-        .accumulate(&sequences(), &mut |o| Ok(linear_loss(o, false)))
+        .accumulate(&sequences(), &Scoring::default(), &mut |o| {
+            Ok(linear_loss(o, false))
+        })
         .unwrap_err();
     assert_eq!(err.to_string(), expected);
     assert!(!learner.has_gradient());
@@ -264,7 +289,7 @@ fn a_weight_that_is_not_finite_is_named_and_stops_the_step() {
 #[test]
 fn log_probs_that_overflow_stop_the_step() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
-    accumulate(&mut learner, false);
+    accumulate(&mut learner, &Scoring::default());
     // Every weight is finite, their products are not.
     let name = "model.norm.weight";
     let huge = learner.base().get(name).unwrap().full_like(1e38);
@@ -274,7 +299,9 @@ fn log_probs_that_overflow_stop_the_step() {
     learner.base.copy_from(embedding, &huge).unwrap();
     let before = learner.base().flat().copy();
     let err = learner
-        .accumulate(&sequences(), &mut |o| Ok(linear_loss(o, false)))
+        .accumulate(&sequences(), &Scoring::default(), &mut |o| {
+            Ok(linear_loss(o, false))
+        })
         .unwrap_err();
     assert!(matches!(err, Error::NotFinite { .. }), "{err}");
     assert!(
@@ -289,7 +316,7 @@ fn log_probs_that_overflow_stop_the_step() {
 #[test]
 fn mistakes_of_the_loss_clear_the_gradient() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
-    accumulate(&mut learner, false);
+    accumulate(&mut learner, &Scoring::default());
     for (grads, message) in [
         (
             Box::new(|_: &TokenOutputs| TokenGrads {
@@ -300,7 +327,7 @@ fn mistakes_of_the_loss_clear_the_gradient() {
         ),
         (
             Box::new(|o| linear_loss(o, true)),
-            "compute_entropy: the loss has an entropy term",
+            "Scoring::entropy: the loss has an entropy term",
         ),
         (
             Box::new(|o| TokenGrads {
@@ -311,7 +338,7 @@ fn mistakes_of_the_loss_clear_the_gradient() {
         ),
     ] {
         let err = learner
-            .accumulate(&sequences(), &mut |o| Ok(grads(o)))
+            .accumulate(&sequences(), &Scoring::default(), &mut |o| Ok(grads(o)))
             .unwrap_err();
         assert!(err.to_string().starts_with(message), "{err}");
         assert!(!learner.has_gradient());
@@ -329,22 +356,12 @@ fn the_reference_stays_until_it_is_synced() {
     };
     let mut learner = learner(true, Kind::Float, config);
     let start = learner.base().flat().copy();
-    let before = learner
-        .token_logps(&sequences(), Policy::Reference)
-        .unwrap();
-    accumulate(&mut learner, false);
+    let before = logps(&mut learner, WhichPolicy::Reference);
+    accumulate(&mut learner, &Scoring::default());
     learner.apply(1e-2).unwrap();
-    assert_eq!(
-        learner
-            .token_logps(&sequences(), Policy::Reference)
-            .unwrap(),
-        before
-    );
-    assert_ne!(
-        learner.token_logps(&sequences(), Policy::Current).unwrap(),
-        before
-    );
-    accumulate(&mut learner, false);
+    assert_eq!(logps(&mut learner, WhichPolicy::Reference), before);
+    assert_ne!(logps(&mut learner, WhichPolicy::Current), before);
+    accumulate(&mut learner, &Scoring::default());
     learner.apply(1e-2).unwrap();
     // TRL's rule: 0.4 of the old reference and 0.6 of the policy.
     let mixed = &start * 0.4 + learner.base().flat() * 0.6;
@@ -361,7 +378,7 @@ fn the_reference_stays_until_it_is_synced() {
 fn without_a_reference_asking_for_one_is_an_error() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
     let err = learner
-        .token_logps(&sequences(), Policy::Reference)
+        .token_logps(&sequences(), WhichPolicy::Reference, &Scoring::default())
         .unwrap_err();
     assert_eq!(
         err.to_string(),
@@ -374,17 +391,12 @@ fn without_a_reference_asking_for_one_is_an_error() {
 fn bf16_models_learn_through_their_master_weights() {
     let mut learner = learner(true, Kind::BFloat16, LearnerConfig::default());
     assert_eq!(learner.gradient().kind(), Kind::Float);
-    let sum = |l: &mut TorchLearner| -> f64 {
-        l.token_logps(&sequences(), Policy::Current)
-            .unwrap()
-            .values()
-            .iter()
-            .sum()
-    };
+    let sum =
+        |l: &mut TorchLearner| -> f64 { logps(l, WhichPolicy::Current).values().iter().sum() };
     let before = sum(&mut learner);
     for _ in 0..100 {
         learner
-            .accumulate(&sequences(), &mut |outputs| {
+            .accumulate(&sequences(), &Scoring::default(), &mut |outputs| {
                 Ok(TokenGrads {
                     logp: outputs.logp.map(|_| -1.0 / 16.0),
                     entropy: None,
@@ -416,8 +428,11 @@ fn lora_gradients_equal_finite_differences() {
     for checkpointing in [true, false] {
         let config = LearnerConfig {
             gradient_checkpointing: checkpointing,
-            compute_entropy: true,
             ..lora_config(Reference::None)
+        };
+        let scoring = Scoring {
+            entropy: true,
+            ..Scoring::default()
         };
         let mut learner = learner(true, Kind::Double, config);
         // With B = 0 the gradient of A would be zero, which proves little.
@@ -428,13 +443,13 @@ fn lora_gradients_equal_finite_differences() {
             view.shallow_clone()
                 .copy_(&noise.narrow(0, 0, n).view_as(&view));
         }
-        accumulate(&mut learner, true);
+        accumulate(&mut learner, &scoring);
         let gradient = learner.gradient().copy();
         learner.clear_gradient().unwrap();
         let mut objective = || {
             let mut total = 0.0;
             learner
-                .accumulate(&sequences(), &mut |o| {
+                .accumulate(&sequences(), &scoring, &mut |o| {
                     let entropy = o.entropy.as_ref().unwrap();
                     for ((&row, logp), entropy) in
                         o.rows.iter().zip(o.logp.rows()).zip(entropy.rows())
@@ -475,24 +490,17 @@ fn lora_gradients_equal_finite_differences() {
 fn lora_trains_the_adapter_and_nothing_else() {
     let mut learner = learner(false, Kind::Float, lora_config(Reference::AdapterDisabled));
     let base = learner.base().flat().copy();
-    let before = learner.token_logps(&sequences(), Policy::Current).unwrap();
+    let before = logps(&mut learner, WhichPolicy::Current);
     // Fresh adapters add nothing, and the reference is the model without them.
-    let reference = learner
-        .token_logps(&sequences(), Policy::Reference)
-        .unwrap();
+    let reference = logps(&mut learner, WhichPolicy::Reference);
     assert_eq!(before, reference);
     for _ in 0..5 {
-        accumulate(&mut learner, false);
+        accumulate(&mut learner, &Scoring::default());
         learner.apply(1e-2).unwrap();
     }
     assert_eq!(learner.base().flat(), &base);
-    assert_eq!(
-        learner
-            .token_logps(&sequences(), Policy::Reference)
-            .unwrap(),
-        reference
-    );
-    let after = learner.token_logps(&sequences(), Policy::Current).unwrap();
+    assert_eq!(logps(&mut learner, WhichPolicy::Reference), reference);
+    let after = logps(&mut learner, WhichPolicy::Current);
     assert_ne!(after, before);
     // Merging gives a plain model with the same log-probabilities.
     let plain = TorchLearner::new(
@@ -500,10 +508,7 @@ fn lora_trains_the_adapter_and_nothing_else() {
         learner.merged().unwrap(),
         LearnerConfig::default(),
     );
-    let merged = plain
-        .unwrap()
-        .token_logps(&sequences(), Policy::Current)
-        .unwrap();
+    let merged = logps(&mut plain.unwrap(), WhichPolicy::Current);
     assert_close(merged.values(), after.values(), 1e-5, "merged");
     assert!(learner.sync_reference(1.0).is_err());
 }
@@ -511,9 +516,9 @@ fn lora_trains_the_adapter_and_nothing_else() {
 #[test]
 fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
     let mut first = learner(true, Kind::Float, lora_config(Reference::None));
-    accumulate(&mut first, false);
+    accumulate(&mut first, &Scoring::default());
     first.apply(1e-1).unwrap();
-    let trained = first.token_logps(&sequences(), Policy::Current).unwrap();
+    let trained = logps(&mut first, WhichPolicy::Current);
     let dir = tempfile::tempdir().unwrap();
     first.adapter().unwrap().save(dir.path(), None).unwrap();
 
@@ -525,23 +530,17 @@ fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
     let base = first.base().to(Kind::Float, Device::Cpu).unwrap();
     let mut second = TorchLearner::with_adapter(&model(true), base, Some(adapter), config).unwrap();
     assert_eq!(second.config().lora, first.config().lora);
-    accumulate(&mut second, false);
+    accumulate(&mut second, &Scoring::default());
     second.apply(1e-1).unwrap();
-    assert_eq!(
-        second.token_logps(&sequences(), Policy::Reference).unwrap(),
-        trained
-    );
-    assert_ne!(
-        second.token_logps(&sequences(), Policy::Current).unwrap(),
-        trained
-    );
+    assert_eq!(logps(&mut second, WhichPolicy::Reference), trained);
+    assert_ne!(logps(&mut second, WhichPolicy::Current), trained);
 }
 
 #[test]
 fn a_projection_in_f32_is_that_of_the_rounded_weights() {
     // A bf16 model, and an f32 model with the same (rounded) weights: the projection in f32 comes
     // closer to the latter than the one in bf16 does.
-    let logps = |kind: Kind, cast_lm_head_to_fp32: bool| {
+    let scored = |kind: Kind, cast_lm_head_to_fp32: bool| {
         let config = LearnerConfig {
             cast_lm_head_to_fp32,
             ..LearnerConfig::default()
@@ -549,14 +548,14 @@ fn a_projection_in_f32_is_that_of_the_rounded_weights() {
         let rounded = learner(true, Kind::BFloat16, LearnerConfig::default());
         let parameters = rounded.base().to(kind, Device::Cpu).unwrap();
         let mut learner = TorchLearner::new(&model(true), parameters, config).unwrap();
-        accumulate(&mut learner, false);
+        accumulate(&mut learner, &Scoring::default());
         assert!(grad_norm(learner.gradient()).unwrap() > 0.0);
-        learner.token_logps(&sequences(), Policy::Current).unwrap()
+        logps(&mut learner, WhichPolicy::Current)
     };
-    let truth = logps(Kind::Float, false);
+    let truth = scored(Kind::Float, false);
     let error = |got: Ragged<f64>| {
         let squares = (got.values().iter().zip(truth.values())).map(|(a, b)| (a - b).powi(2));
         squares.sum::<f64>()
     };
-    assert!(error(logps(Kind::BFloat16, true)) < error(logps(Kind::BFloat16, false)));
+    assert!(error(scored(Kind::BFloat16, true)) < error(scored(Kind::BFloat16, false)));
 }
