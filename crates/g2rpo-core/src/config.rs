@@ -1,4 +1,9 @@
-use crate::{Error, GuidanceTokenLoss, KlEstimator, KlGradient, KlPlacement, Result};
+//! Everything that turns log-probabilities and advantages into a loss, by field and by name.
+
+use crate::error::{Error, Result, domain};
+use crate::exp::EXP_MAX;
+use crate::guidance::GuidanceTokenLoss;
+use crate::kl::{KlEstimator, KlGradient, KlPlacement};
 
 /// Everything that turns log-probabilities and advantages into a loss.
 ///
@@ -515,6 +520,16 @@ impl LossConfig {
                 "both add the score-function term; choose one",
             );
         }
+        if self.beta != 0.0
+            && self.kl_placement == KlPlacement::Reward
+            && self.kl_gradient != KlGradient::Value
+        {
+            return conflict(
+                "kl_placement = reward",
+                "a kl_gradient other than value",
+                "KL in the reward sends no gradient of its own; remove kl_gradient or put KL into the loss",
+            );
+        }
         if self.loss_type == LossType::Dppo && !token_level {
             return conflict(
                 "loss_type = dppo",
@@ -541,15 +556,4 @@ impl LossConfig {
         }
         Ok(())
     }
-}
-
-/// Largest argument whose exponential is finite in f64, rounded down.
-pub(crate) const EXP_MAX: f64 = 709.0;
-
-pub(crate) fn domain(name: &'static str, value: f64, domain: &'static str) -> Result<()> {
-    Err(Error::Config {
-        name,
-        value,
-        domain,
-    })
 }

@@ -1,3 +1,5 @@
+//! What can be wrong with the numbers handed to this crate.
+
 /// What can be wrong with the numbers handed to this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -78,6 +80,18 @@ pub enum Error {
         /// The value found.
         value: f64,
     },
+    /// A weight that must not be negative is.
+    #[error("{what}: row {row}, token {position} is {value}, expected a number of at least 0")]
+    Negative {
+        /// The stream.
+        what: &'static str,
+        /// Index of the row.
+        row: usize,
+        /// Index of the token within the row.
+        position: usize,
+        /// The value found.
+        value: f64,
+    },
     /// An exponential would be infinite.
     #[error(
         "{what}: row {row}, token {position} is {value}, whose exponential overflows (limit 709); \
@@ -123,3 +137,24 @@ pub enum Error {
 
 /// [`std::result::Result`] with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The error of a setting outside its domain.
+pub(crate) fn domain(name: &'static str, value: f64, domain: &'static str) -> Result<()> {
+    Err(Error::Config {
+        name,
+        value,
+        domain,
+    })
+}
+
+/// Refuses a length other than the expected one.
+pub(crate) fn check_len(what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Length {
+        what,
+        expected,
+        got,
+    })
+}

@@ -1,5 +1,8 @@
 //! Arithmetic that compiles to vector instructions: the losses spend their time in `exp` and sums.
 
+/// Largest argument whose exponential is finite in f64, rounded down.
+pub(crate) const EXP_MAX: f64 = 709.0;
+
 /// `eˣ` to within 2 units in the last place on [−708, 709]; arguments outside are moved to the
 /// nearer end, so callers refuse overflow beforehand, and NaN. `exp(0) == 1` exactly.
 ///
@@ -100,6 +103,13 @@ pub(crate) fn sum_of(values: &[f64], f: impl Fn(f64) -> f64) -> f64 {
         }
     }
     lanes.iter().sum::<f64>() + rest
+}
+
+/// Multiplies by factors; an empty slice stands for ones.
+pub(crate) fn scale_by(values: &mut [f64], factors: &[f64]) {
+    for (value, factor) in values.iter_mut().zip(factors) {
+        *value *= factor;
+    }
 }
 
 /// Sum of products, in the order of [`sum`].

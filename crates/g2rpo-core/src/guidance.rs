@@ -1,5 +1,8 @@
-use crate::config::domain;
-use crate::{Result, Role};
+//! What guidance tokens contribute to the loss.
+
+use crate::error::Result;
+use crate::error::domain;
+use crate::sequences::Role;
 
 /// What guidance tokens contribute to the loss. Nobody sampled them, so no choice is an importance
 /// weight towards the expert; `docs/algorithm.md` discusses what each does to the gradient.

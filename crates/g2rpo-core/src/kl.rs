@@ -1,6 +1,11 @@
-use crate::config::EXP_MAX;
+//! Estimators of the divergence from the reference policy, and the penalty of a row.
+
+use crate::config::LossConfig;
+use crate::error::{Error, Result};
+use crate::exp::EXP_MAX;
 use crate::exp::{max, min};
-use crate::{Error, LossConfig, Ragged, Result, Role};
+use crate::ragged::Ragged;
+use crate::sequences::Role;
 
 /// Per-token estimate of `KL(π ‖ π_ref)` from one sampled token, with `d = logp_ref − logp`.
 /// Names are Schulman's ("Approximating KL Divergence", 2020).
@@ -49,8 +54,8 @@ pub enum KlGradient {
 pub enum KlPlacement {
     /// `+ beta · kl` per token of the loss.
     Loss,
-    /// Subtracted from the reward before advantages are formed, see [`kl_penalties`]; the loss only
-    /// reports it.
+    /// Subtracted from the reward before advantages are formed, see [`kl_penalties`]; the loss needs
+    /// no reference and only reports KL if it is given one.
     Reward,
 }
 
@@ -96,10 +101,12 @@ impl KlEstimator {
 }
 
 /// KL of every sequence to the reference for [`KlPlacement::Reward`]: the sum of the estimator over
-/// its own tokens, to be subtracted (times `beta`) from its reward before advantages are formed.
+/// its own tokens. `beta` times it is to be subtracted from the sequence's reward before advantages
+/// are formed, as in verl's `apply_kl_penalty`; [`crate::policy_loss`] then adds no KL.
 ///
-/// `logp` is the policy that sampled (usually `logp_old`). Guidance tokens and holes do not count:
-/// the policy did not choose them. The clamps of the configuration apply.
+/// `logp` is the policy that sampled (usually `logp_old`), so there is no importance ratio, and
+/// [`LossConfig::use_bias_correction_kl`] has nothing to correct. Guidance tokens and holes do not
+/// count: the policy did not choose them. The clamps of the configuration apply.
 ///
 /// # Errors
 /// [`Error::Length`] or [`Error::Row`] if the streams do not align; [`Error::NotFinite`] or

@@ -1,7 +1,7 @@
 //! The trait that joins a model under any autograd to the losses of this crate.
 
-use crate::config::domain;
 use crate::error::Result;
+use crate::error::domain;
 use crate::ragged::Ragged;
 use crate::sequences::Sequences;
 

@@ -1,3 +1,5 @@
+//! Statistics of a loss that merge exactly over micro-batches and workers.
+
 /// Sufficient statistics of a loss, to be merged over micro-batches and workers into exact values
 /// of the whole step.
 ///

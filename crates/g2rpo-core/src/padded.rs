@@ -2,8 +2,9 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::streams::check_len;
-use crate::{Error, Ragged, Result};
+use crate::error::check_len;
+use crate::error::{Error, Result};
+use crate::ragged::Ragged;
 
 impl<T: Clone> Ragged<T> {
     /// Rows from a right-padded matrix and the length of each row.

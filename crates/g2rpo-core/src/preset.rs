@@ -1,8 +1,12 @@
-use crate::{
-    AdvantageEstimator, Aggregation, CispoClip, GuidanceTokenLoss, ImportanceSamplingLevel,
-    KlGradient, LossConfig, LossType, MismatchCorrection, MismatchLevel, OutOfRange, Scale,
-    Singleton,
+//! Frameworks' and papers' settings by name.
+
+use crate::advantage::{AdvantageEstimator, Scale, Singleton};
+use crate::config::{
+    Aggregation, CispoClip, ImportanceSamplingLevel, LossConfig, LossType, MismatchCorrection,
+    MismatchLevel, OutOfRange,
 };
+use crate::guidance::GuidanceTokenLoss;
+use crate::kl::KlGradient;
 
 /// A framework's or paper's arithmetic by name: the same word means different numbers elsewhere.
 ///

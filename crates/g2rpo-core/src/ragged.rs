@@ -1,6 +1,8 @@
+//! Rows of unequal length in one flat buffer.
+
 use std::ops::Range;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Rows of unequal length in one flat buffer: row `i` is `values[offsets[i]..offsets[i + 1]]`.
 ///

@@ -1,4 +1,8 @@
-use crate::{Error, Ragged, Result, TokenId};
+//! Token sequences to be scored, and who put each token there.
+
+use crate::TokenId;
+use crate::error::{Error, Result};
+use crate::ragged::Ragged;
 
 /// Who put a token into a sequence. Masks, counts and denominators derive from roles, never from
 /// pad or end-of-sequence ids.

@@ -1,4 +1,10 @@
-use crate::{Error, LossConfig, Ragged, Result, Role, TokenOutputs};
+//! The per-token streams of some completions, aligned.
+
+use crate::config::LossConfig;
+use crate::error::{Error, Result, check_len};
+use crate::learner::TokenOutputs;
+use crate::ragged::Ragged;
+use crate::sequences::Role;
 
 /// Per-token streams of some completions, aligned: one row per completion (guidance and own
 /// tokens, see [`crate::Sequences`]).
@@ -27,6 +33,14 @@ pub struct TokenStreams {
     pub logp: Ragged<f64>,
     /// Advantage of each row.
     pub advantages: Vec<f64>,
+    /// Advantage of every token, in place of the row's. Sequences as a whole are still judged by the
+    /// row's: [`LossConfig::off_policy_mask_threshold`] asks for its sign. Refused by losses with
+    /// one value per sequence: `vespo`, `gmpo`, and ratios at level `sequence`.
+    pub token_advantages: Option<Ragged<f64>>,
+    /// Factor, at least 0, on each token's share of the policy term, after the mismatch correction
+    /// and before the sum over tokens. Denominators and the KL term do not know of it. Refused by
+    /// `gmpo`.
+    pub token_weights: Option<Ragged<f64>>,
     /// Log-probability under the policy at generation time, as the trainer computes it. `None`:
     /// on policy, `logp` itself without gradient, so that every ratio is 1 (TRL).
     pub logp_old: Option<Ragged<f64>>,
@@ -55,6 +69,8 @@ impl TokenStreams {
             roles,
             logp,
             advantages,
+            token_advantages: None,
+            token_weights: None,
             logp_old: None,
             logp_ref: None,
             logp_sampling: None,
@@ -64,6 +80,26 @@ impl TokenStreams {
         };
         streams.check()?;
         Ok(streams)
+    }
+
+    /// Sets [`Self::token_advantages`].
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Row`] if it does not align.
+    pub fn with_token_advantages(mut self, token_advantages: Ragged<f64>) -> Result<Self> {
+        token_advantages.check_shape("token_advantages", &self.roles)?;
+        self.token_advantages = Some(token_advantages);
+        Ok(self)
+    }
+
+    /// Sets [`Self::token_weights`].
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Row`] if it does not align.
+    pub fn with_token_weights(mut self, token_weights: Ragged<f64>) -> Result<Self> {
+        token_weights.check_shape("token_weights", &self.roles)?;
+        self.token_weights = Some(token_weights);
+        Ok(self)
     }
 
     /// Sets [`Self::logp_old`].
@@ -159,6 +195,8 @@ impl TokenStreams {
             roles: self.roles.select(&outputs.rows),
             logp: outputs.logp.clone(),
             advantages: outputs.rows.iter().map(|&i| self.advantages[i]).collect(),
+            token_advantages: pick(&self.token_advantages),
+            token_weights: pick(&self.token_weights),
             logp_old: pick(&self.logp_old),
             logp_ref: pick(&self.logp_ref),
             logp_sampling: pick(&self.logp_sampling),
@@ -182,6 +220,8 @@ impl TokenStreams {
             roles: self.roles.select(rows),
             logp: self.logp.select(rows),
             advantages: rows.iter().map(|&i| self.advantages[i]).collect(),
+            token_advantages: pick(&self.token_advantages),
+            token_weights: pick(&self.token_weights),
             logp_old: pick(&self.logp_old),
             logp_ref: pick(&self.logp_ref),
             logp_sampling: pick(&self.logp_sampling),
@@ -205,6 +245,8 @@ impl TokenStreams {
         self.logp.check_shape("logp", &self.roles)?;
         check_len("advantages", self.advantages.len(), self.n_rows())?;
         for (what, stream) in [
+            ("token_advantages", &self.token_advantages),
+            ("token_weights", &self.token_weights),
             ("logp_old", &self.logp_old),
             ("logp_ref", &self.logp_ref),
             ("logp_sampling", &self.logp_sampling),
@@ -225,15 +267,4 @@ impl TokenStreams {
     pub(crate) fn is_masked_row(&self, i: usize, config: &LossConfig) -> bool {
         config.mask_truncated_completions && self.truncated.as_ref().is_some_and(|flags| flags[i])
     }
-}
-
-pub(crate) fn check_len(what: &'static str, got: usize, expected: usize) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::Length {
-        what,
-        expected,
-        got,
-    })
 }

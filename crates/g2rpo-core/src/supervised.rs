@@ -1,4 +1,9 @@
-use crate::{Error, Ragged, Result, Role, TokenGrads};
+//! The supervised loss of warm-up.
+
+use crate::error::{Error, Result};
+use crate::learner::TokenGrads;
+use crate::ragged::Ragged;
+use crate::sequences::Role;
 
 /// What [`supervised_loss`] returns.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,12 @@
+//! Counts over a whole optimiser step, the denominators of the loss.
+
 use std::ops::AddAssign;
 
-use crate::streams::check_len;
-use crate::{Aggregation, Error, LengthNormalizer, LossConfig, Ragged, Result, Role};
+use crate::config::{Aggregation, LengthNormalizer, LossConfig};
+use crate::error::check_len;
+use crate::error::{Error, Result};
+use crate::ragged::Ragged;
+use crate::sequences::Role;
 
 /// Counts over a whole optimiser step, the denominators of the loss.
 ///

@@ -45,7 +45,9 @@ fn misaligned_streams_are_named() {
         ]
     };
     type Field = fn(&mut TokenStreams) -> &mut Option<Ragged<f64>>;
-    let fields: [(&str, Field); 5] = [
+    let fields: [(&str, Field); 7] = [
+        ("token_advantages", |s| &mut s.token_advantages),
+        ("token_weights", |s| &mut s.token_weights),
         ("logp_old", |s| &mut s.logp_old),
         ("logp_ref", |s| &mut s.logp_ref),
         ("logp_sampling", |s| &mut s.logp_sampling),
@@ -68,6 +70,103 @@ fn misaligned_streams_are_named() {
     streams.truncated = Some(vec![true]);
     let expected = "truncated: expected length 2, got 1";
     assert_eq!(message(&streams, &LossConfig::default()), expected);
+}
+
+#[test]
+fn advantages_and_weights_of_tokens_are_checked_where_they_are_read() {
+    type Field = fn(&mut TokenStreams) -> &mut Option<Ragged<f64>>;
+    let fields: [(&str, Field, f64, &str); 4] = [
+        (
+            "token_advantages",
+            |s| &mut s.token_advantages,
+            f64::NAN,
+            "NaN, expected a finite number",
+        ),
+        (
+            "token_advantages",
+            |s| &mut s.token_advantages,
+            f64::INFINITY,
+            "inf, expected a finite number",
+        ),
+        (
+            "token_weights",
+            |s| &mut s.token_weights,
+            f64::NAN,
+            "NaN, expected a finite number",
+        ),
+        (
+            "token_weights",
+            |s| &mut s.token_weights,
+            -0.5,
+            "-0.5, expected a number of at least 0",
+        ),
+    ];
+    for (what, field, bad, expected) in fields {
+        for (guidance_token_loss, is_read) in [
+            (GuidanceTokenLoss::Masked, false),
+            (GuidanceTokenLoss::Supervised { coef: 0.1 }, false),
+            (GuidanceTokenLoss::SameAdvantage, true),
+            (GuidanceTokenLoss::PositiveOnly, true),
+            (GuidanceTokenLoss::Shaped { gamma: 0.1 }, true),
+        ] {
+            let config = LossConfig {
+                guidance_token_loss,
+                ..LossConfig::default()
+            };
+            // Token 0 is guidance, 1 own, 2 a hole.
+            for (position, is_read) in [(0, is_read), (1, true), (2, false)] {
+                let mut streams = streams();
+                let mut stream = streams.roles.map(|_| 1.0);
+                stream.row_mut(0)[position] = bad;
+                *field(&mut streams) = Some(stream);
+                let got = policy_loss(&streams, &config, &totals()).map_err(|e| e.to_string());
+                let message = format!("{what}: row 0, token {position} is {expected}");
+                assert_eq!(got.is_err(), is_read, "{config:?} {position}");
+                assert!(got.is_ok() || got == Err(message));
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_with_one_value_per_sequence_refuse_what_belongs_to_tokens() {
+    let mut advantages = streams();
+    advantages.token_advantages = Some(advantages.roles.map(|_| 1.0));
+    let mut weights = streams();
+    weights.token_weights = Some(weights.roles.map(|_| 1.0));
+    let of = |loss_type, importance_sampling_level| LossConfig {
+        loss_type,
+        importance_sampling_level,
+        ..LossConfig::default()
+    };
+    let (token, sequence) = (
+        ImportanceSamplingLevel::Token,
+        ImportanceSamplingLevel::Sequence,
+    );
+    for (streams, config, expected) in [
+        (
+            &advantages,
+            of(LossType::Vespo, token),
+            "token_advantages and loss_type = vespo exclude each other: the sign of one advantage chooses the weight of the whole sequence; use another loss",
+        ),
+        (
+            &advantages,
+            of(LossType::Gmpo, token),
+            "token_advantages and loss_type = gmpo exclude each other: the loss has one value per sequence; use another loss",
+        ),
+        (
+            &advantages,
+            of(LossType::Grpo, sequence),
+            "token_advantages and importance_sampling_level = sequence exclude each other: one clipped ratio cannot follow several advantages; use sequence_token",
+        ),
+        (
+            &weights,
+            of(LossType::Gmpo, token),
+            "token_weights and loss_type = gmpo exclude each other: the loss has one value per sequence; use another loss",
+        ),
+    ] {
+        assert_eq!(message(streams, &config), expected);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use common::{ESTIMATORS, LEVELS, LOSS_TYPES, TREATMENTS, totals};
 use g2rpo_core::{
-    BatchTotals, CispoClip, DppoDivergence, GuidanceTokenLoss, ImportanceSamplingLevel,
+    BatchTotals, CispoClip, DppoDivergence, Error, GuidanceTokenLoss, ImportanceSamplingLevel,
     KlEstimator, KlGradient, LossConfig, LossType, MismatchCorrection, MismatchLevel, OutOfRange,
     Ragged, Role, TokenStreams, policy_loss,
 };
@@ -131,6 +131,88 @@ fn every_loss_level_and_bound() {
             }
         }
     }
+}
+
+/// GSPO-token moves token `t` as if the sequence's ratio were its own: the token-level loss where
+/// every token has that ratio. (Its value moves with all tokens, so differences of it say nothing.)
+fn check_against_token_level(streams: &TokenStreams, config: &LossConfig) {
+    let totals = totals(streams, config);
+    for row in 0..streams.n_rows() {
+        let mut row = streams.select(&[row]);
+        let got = policy_loss(&row, config, &totals).unwrap();
+        let ratio = got.metrics.ratio.mean().unwrap();
+        row.logp_old = Some(row.logp.map(|logp| logp - ratio.ln()));
+        let by_token = LossConfig {
+            importance_sampling_level: ImportanceSamplingLevel::Token,
+            ..config.clone()
+        };
+        let want = policy_loss(&row, &by_token, &totals).unwrap();
+        let grads = got.grad_logp.values().iter().zip(want.grad_logp.values());
+        for (got, want) in grads {
+            assert!((got - want).abs() < 1e-14, "{config:?}: {got} {want}");
+        }
+    }
+}
+
+/// Advantages of both signs and zero, weights 0 and above, of single tokens.
+#[test]
+fn every_loss_with_advantages_and_weights_of_tokens() {
+    let mut n_checked = 0;
+    for loss_type in LOSS_TYPES {
+        for importance_sampling_level in LEVELS {
+            for guidance_token_loss in TREATMENTS {
+                for (with_advantages, with_weights) in [(true, false), (false, true), (true, true)]
+                {
+                    let config = LossConfig {
+                        loss_type,
+                        importance_sampling_level,
+                        guidance_token_loss,
+                        dual_clip: (loss_type == LossType::Grpo).then_some(3.0),
+                        beta: 0.3,
+                        use_bias_correction_kl: !detaches_the_ratio(loss_type),
+                        top_entropy_quantile: 0.7,
+                        ..LossConfig::default()
+                    };
+                    if config.check().is_err() {
+                        continue;
+                    }
+                    let mut streams = grid(1.0);
+                    let place = |t: usize| [1.3, -0.9, 0.0, -1.7, 0.4][t % 5];
+                    let hole = |value, t: usize| {
+                        let is_hole = streams.roles.values()[t] == Role::Prompt;
+                        if is_hole { f64::NAN } else { value }
+                    };
+                    let flat = |f: &dyn Fn(usize) -> f64| {
+                        let n = streams.roles.values().len();
+                        let lengths: Vec<_> = streams.roles.lengths().collect();
+                        let values = (0..n).map(|t| hole(f(t), t)).collect();
+                        Ragged::from_parts(values, &lengths).unwrap()
+                    };
+                    let advantages = flat(&place);
+                    let weights = flat(&|t| [1.0, 0.25, 0.0, 2.5][t % 4]);
+                    streams.token_advantages = with_advantages.then_some(advantages);
+                    streams.token_weights = with_weights.then_some(weights);
+                    match policy_loss(&streams, &config, &totals(&streams, &config)) {
+                        Ok(_) => {
+                            match importance_sampling_level {
+                                ImportanceSamplingLevel::SequenceToken => {
+                                    check_against_token_level(&streams, &config);
+                                }
+                                _ => check(&streams, &config),
+                            }
+                            n_checked += 1;
+                        }
+                        Err(error) => {
+                            assert!(matches!(error, Error::Conflict { .. }), "{error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // Eight losses take both at two levels and weights at the third, vespo weights at three, dppo both
+    // at one, gmpo none.
+    assert_eq!(n_checked, TREATMENTS.len() * (8 * 7 + 3 + 3));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Draw, LEVELS, LOSS_TYPES, TREATMENTS, config, streams, totals};
+use common::{Draw, LEVELS, LOSS_TYPES, TREATMENTS, add_token_streams, config, streams, totals};
 use g2rpo_core::{
     AdvantageEstimator, Baseline, BatchTotals, CispoClip, Error, GuidanceTokenLoss, LossConfig,
     LossMetrics, LossType, Ragged, Role, Scale, Strata, TokenOutputs, TokenStreams, policy_loss,
@@ -38,7 +38,8 @@ proptest! {
     #[test]
     fn any_partition_adds_up(seed: u64) {
         let draw = &mut Draw(seed);
-        let (streams, config) = (streams(draw), config(draw));
+        let (mut streams, config) = (streams(draw), config(draw));
+        add_token_streams(draw, &mut streams, &config);
         let totals = totals(&streams, &config);
         prop_assume!(has_loss(&streams, &config, &totals));
         let whole = policy_loss(&streams, &config, &totals).unwrap();
@@ -74,7 +75,8 @@ proptest! {
     #[test]
     fn tokens_outside_the_loss_are_not_read(seed: u64) {
         let draw = &mut Draw(seed);
-        let (streams, config) = (streams(draw), config(draw));
+        let (mut streams, config) = (streams(draw), config(draw));
+        add_token_streams(draw, &mut streams, &config);
         let totals = totals(&streams, &config);
         prop_assume!(has_loss(&streams, &config, &totals));
         let clean = policy_loss(&streams, &config, &totals).unwrap();
@@ -89,7 +91,7 @@ proptest! {
                     prop_assert_eq!(clean.grad_logp.values()[flat], 0.0);
                     let poison = draw.one_of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
                     poisoned.logp.values_mut()[flat] = poison;
-                    for stream in [&mut poisoned.logp_old, &mut poisoned.logp_ref, &mut poisoned.logp_sampling, &mut poisoned.log_kept, &mut poisoned.entropy].into_iter().flatten() {
+                    for stream in [&mut poisoned.token_advantages, &mut poisoned.token_weights, &mut poisoned.logp_old, &mut poisoned.logp_ref, &mut poisoned.logp_sampling, &mut poisoned.log_kept, &mut poisoned.entropy].into_iter().flatten() {
                         stream.values_mut()[flat] = poison;
                     }
                 }
@@ -105,7 +107,8 @@ proptest! {
     #[test]
     fn holes_behind_a_row_change_nothing(seed: u64) {
         let draw = &mut Draw(seed);
-        let (streams, config) = (streams(draw), config(draw));
+        let (mut streams, config) = (streams(draw), config(draw));
+        add_token_streams(draw, &mut streams, &config);
         let totals = totals(&streams, &config);
         prop_assume!(has_loss(&streams, &config, &totals));
         let clean = policy_loss(&streams, &config, &totals).unwrap();
@@ -118,6 +121,8 @@ proptest! {
             row.iter().copied().chain(std::iter::repeat_n(Role::Prompt, n_extra)).collect::<Vec<_>>()
         }));
         padded.logp = pad(&streams.logp);
+        padded.token_advantages = streams.token_advantages.as_ref().map(pad);
+        padded.token_weights = streams.token_weights.as_ref().map(pad);
         padded.logp_old = streams.logp_old.as_ref().map(pad);
         padded.logp_ref = streams.logp_ref.as_ref().map(pad);
         padded.logp_sampling = streams.logp_sampling.as_ref().map(pad);
@@ -134,6 +139,32 @@ proptest! {
             prop_assert!(got.grad_logp.row(row)[n..].iter().all(|&g| g == 0.0));
         }
         assert_metrics_close(&got.metrics, &clean.metrics);
+    }
+
+    #[test]
+    fn equal_tokens_are_the_rows_own(seed: u64) {
+        let draw = &mut Draw(seed);
+        let (mut streams, config) = (streams(draw), config(draw));
+        let totals = totals(&streams, &config);
+        prop_assume!(has_loss(&streams, &config, &totals));
+        let plain = policy_loss(&streams, &config, &totals).unwrap();
+        // Ones change nothing, to the bit.
+        streams.token_weights = Some(streams.roles.map(|_| 1.0));
+        match policy_loss(&streams, &config, &totals) {
+            Ok(got) => prop_assert_eq!(&got, &plain),
+            Err(error) => prop_assert!(config.loss_type == LossType::Gmpo, "{}", error),
+        }
+        streams.token_weights = None;
+        // The row's advantage for every token is another order of the same products.
+        let rows = streams.roles.rows().zip(&streams.advantages);
+        let rows: Vec<Vec<f64>> = rows.map(|(r, &a)| vec![a; r.len()]).collect();
+        streams.token_advantages = Some(Ragged::from_rows(rows));
+        let Ok(got) = policy_loss(&streams, &config, &totals) else { return Ok(()) };
+        prop_assert!(close(got.loss, plain.loss));
+        for (a, b) in got.grad_logp.values().iter().zip(plain.grad_logp.values()) {
+            prop_assert!(close(*a, *b), "{a} {b}");
+        }
+        assert_metrics_close(&got.metrics, &plain.metrics);
     }
 
     #[test]
@@ -172,7 +203,8 @@ proptest! {
     #[test]
     fn a_forward_pass_selects_its_rows(seed: u64) {
         let draw = &mut Draw(seed);
-        let streams = streams(draw);
+        let mut streams = streams(draw);
+        add_token_streams(draw, &mut streams, &LossConfig::default());
         let rows: Vec<usize> = (0..draw.below(8)).map(|_| draw.below(streams.n_rows())).collect();
         let expected = streams.select(&rows);
         let outputs = TokenOutputs { rows, logp: expected.logp.clone(), entropy: expected.entropy.clone() };

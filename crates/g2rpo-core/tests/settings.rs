@@ -2,8 +2,9 @@
 //! before anything is computed.
 
 use g2rpo_core::{
-    BatchTotals, CispoClip, GuidanceTokenLoss, ImportanceSamplingLevel, KlGradient, LossConfig,
-    LossType, MismatchCorrection, MismatchLevel, Ragged, Role, TokenStreams, policy_loss,
+    BatchTotals, CispoClip, GuidanceTokenLoss, ImportanceSamplingLevel, KlGradient, KlPlacement,
+    LossConfig, LossType, MismatchCorrection, MismatchLevel, Ragged, Role, TokenStreams,
+    policy_loss,
 };
 
 #[test]
@@ -197,6 +198,15 @@ fn settings_outside_their_domain_are_named() {
                 ..default()
             },
             "use_bias_correction_kl = true and kl_gradient = score_function exclude each other: both add the score-function term; choose one",
+        ),
+        (
+            LossConfig {
+                beta: 0.1,
+                kl_placement: KlPlacement::Reward,
+                kl_gradient: KlGradient::K2,
+                ..default()
+            },
+            "kl_placement = reward and a kl_gradient other than value exclude each other: KL in the reward sends no gradient of its own; remove kl_gradient or put KL into the loss",
         ),
         (
             LossConfig {

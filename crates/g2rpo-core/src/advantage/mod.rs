@@ -6,9 +6,9 @@ mod report;
 
 use std::collections::HashMap;
 
-use crate::config::domain;
-use crate::streams::check_len;
-use crate::{Error, Result};
+use crate::error::check_len;
+use crate::error::domain;
+use crate::error::{Error, Result};
 use baseline::{is_constant, mean, std};
 
 pub use multi::{MultiObjectiveAggregation, weighted_rewards};

@@ -1,8 +1,8 @@
 //! Several reward functions: weighted sums, and GDPO's normalise-then-sum.
 
 use super::{AdvantageEstimator, Advantages, check_finite};
-use crate::streams::check_len;
-use crate::{Error, Result};
+use crate::error::check_len;
+use crate::error::{Error, Result};
 
 /// In which order several rewards are combined and normalised (TRL's
 /// `multi_objective_aggregation`).

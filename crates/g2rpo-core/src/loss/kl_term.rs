@@ -1,10 +1,11 @@
 //! The KL term of one row, added to the token losses that the surrogate left.
 
-use super::{Ratio, RowPass, Scratch};
-use crate::config::EXP_MAX;
-use crate::exp::{dot, exp, sum};
-use crate::kl::clamped;
-use crate::{KlEstimator, KlGradient, KlPlacement, LossMetrics, Result};
+use super::ratio::Ratio;
+use super::row::{RowPass, Scratch};
+use crate::error::Result;
+use crate::exp::{EXP_MAX, dot, exp, sum};
+use crate::kl::{KlEstimator, KlGradient, KlPlacement, clamped};
+use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
     pub(super) fn kl_term(

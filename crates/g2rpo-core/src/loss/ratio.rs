@@ -1,9 +1,10 @@
 //! Importance ratios of one row, per token or per sequence.
 
-use super::{RowPass, Scratch};
-use crate::config::EXP_MAX;
-use crate::exp::{exp, extremes, map_into, sum};
-use crate::{Error, ImportanceSamplingLevel, LossMetrics, LossType, Result, Summary};
+use super::row::{RowPass, Scratch};
+use crate::config::{ImportanceSamplingLevel, LossType};
+use crate::error::{Error, Result};
+use crate::exp::{EXP_MAX, exp, extremes, map_into, sum};
+use crate::metrics::{LossMetrics, Summary};
 
 /// The importance ratio of a row.
 #[derive(Debug, Clone, Copy)]
@@ -124,15 +125,6 @@ impl RowPass<'_> {
             }
         }
         self.overflow("logp - logp_old", 0, f64::NAN)
-    }
-
-    pub(super) fn overflow(&self, what: &'static str, position: usize, value: f64) -> Error {
-        Error::Overflow {
-            what,
-            row: self.row,
-            position,
-            value,
-        }
     }
 
     pub(super) fn ratio_metrics(

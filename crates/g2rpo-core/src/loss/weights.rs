@@ -1,11 +1,11 @@
-//! Detached weights of the policy term: off-policy mask, top-entropy mask, mismatch correction.
+//! Detached weights of the policy term: off-policy mask, top-entropy mask, mismatch correction, and
+//! the weights of single tokens.
 
-use super::surrogate::VESPO_FLOOR;
-use super::{RowPass, Scratch};
-use crate::config::EXP_MAX;
-use crate::{
-    Error, LossMetrics, LossType, MismatchCorrection, MismatchLevel, OutOfRange, Result, Role,
-};
+use super::row::{RowPass, Scratch};
+use crate::config::{LossType, MismatchCorrection, MismatchLevel, OutOfRange};
+use crate::error::{Error, Result};
+use crate::exp::EXP_MAX;
+use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
     /// Fills [`Scratch::weight`] and returns the row's own factor.
@@ -18,6 +18,7 @@ impl RowPass<'_> {
         weight.clear();
         let mut row_weight = 1.0;
         if let Some(threshold) = self.config.off_policy_mask_threshold {
+            // The mask is of sequences, so it asks for the sign of the sequence's advantage.
             let kept = self.advantage >= 0.0 || self.mean_drift()? <= threshold;
             row_weight *= f64::from(u8::from(kept));
             if self.in_loss().next().is_some() {
@@ -26,8 +27,27 @@ impl RowPass<'_> {
         }
         self.entropy_weights(mask, weight, metrics);
         self.difference_metrics(metrics);
+        row_weight *= self.mismatch_weights(mask, weight, metrics)?;
+        if let Some(factors) = &self.streams.token_weights {
+            weight.resize(mask.len(), 1.0);
+            let factors = factors.row(self.row);
+            for ((weight, &factor), &m) in weight.iter_mut().zip(factors).zip(mask.iter()) {
+                *weight *= if m > 0.0 { factor } else { 1.0 };
+            }
+        }
+        Ok(row_weight)
+    }
+
+    /// Multiplies the weights of tokens by a token-level mismatch correction, or returns that of the
+    /// row.
+    fn mismatch_weights(
+        &self,
+        mask: &[f64],
+        weight: &mut Vec<f64>,
+        metrics: &mut LossMetrics,
+    ) -> Result<f64> {
         let Some(correction) = self.config.importance_sampling_correction else {
-            return Ok(row_weight);
+            return Ok(1.0);
         };
         let in_policy_term = self.config.loss_type != LossType::Vespo;
         match correction.level {
@@ -42,39 +62,18 @@ impl RowPass<'_> {
                         weight[t] *= ratio;
                     }
                 }
+                Ok(1.0)
             }
             MismatchLevel::SequenceSum | MismatchLevel::SequenceMean => {
                 let ratio = self.sequence_mismatch(correction)?;
                 metrics.importance_sampling_ratio.push(ratio);
-                if in_policy_term {
-                    row_weight *= ratio;
-                }
-            }
-        }
-        Ok(row_weight)
-    }
-
-    /// Logarithm of the mismatch correction as VESPO takes it into its sequence ratio. Errors were
-    /// raised when the weights were filled.
-    pub(super) fn vespo_mismatch(&self) -> f64 {
-        let Some(correction) = self.config.importance_sampling_correction else {
-            return 0.0;
-        };
-        let log = |ratio: Result<f64>| ratio.unwrap_or(1.0).ln().clamp(VESPO_FLOOR, 20.0);
-        match correction.level {
-            MismatchLevel::Token => (self.in_loss())
-                .map(|t| {
-                    let difference = self.sampling_difference(t);
-                    log(difference.and_then(|d| self.limited(correction, d, t)))
-                })
-                .sum(),
-            MismatchLevel::SequenceSum | MismatchLevel::SequenceMean => {
-                log(self.sequence_mismatch(correction))
+                Ok(if in_policy_term { ratio } else { 1.0 })
             }
         }
     }
 
-    fn sequence_mismatch(&self, correction: MismatchCorrection) -> Result<f64> {
+    /// The weight of a whole sequence.
+    pub(super) fn sequence_mismatch(&self, correction: MismatchCorrection) -> Result<f64> {
         let (mut total, mut n) = (0.0, 0.0);
         for t in self.in_loss() {
             total += self.sampling_difference(t)?;
@@ -87,7 +86,7 @@ impl RowPass<'_> {
     }
 
     /// `exp(difference)`, truncated or masked.
-    fn limited(
+    pub(super) fn limited(
         &self,
         correction: MismatchCorrection,
         difference: f64,
@@ -106,14 +105,8 @@ impl RowPass<'_> {
         })
     }
 
-    /// Own tokens of a row that is in the loss.
-    fn in_loss(&self) -> impl Iterator<Item = usize> + '_ {
-        let len = if self.is_masked { 0 } else { self.roles.len() };
-        (0..len).filter(|&t| self.roles[t] == Role::Own)
-    }
-
     /// `logp_old − logp_sampling` with the sampler's kept mass added back; 0 where not reported.
-    fn sampling_difference(&self, t: usize) -> Result<f64> {
+    pub(super) fn sampling_difference(&self, t: usize) -> Result<f64> {
         let sampling = self.sampling_logp(t)?;
         if sampling.is_nan() {
             return Ok(0.0);

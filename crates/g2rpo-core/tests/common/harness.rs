@@ -18,8 +18,9 @@ use g2rpo_core::{
 /// Any loss of any streams is an error or finite, zero outside the loss, and the sum of its rows.
 pub fn policy_loss(bytes: &[u8]) {
     let bytes = &mut Bytes(bytes);
-    let streams = bytes.streams();
+    let mut streams = bytes.streams();
     let config = bytes.config();
+    bytes.fill_token_streams(&mut streams);
     let truncated = streams.truncated.as_deref();
     let Ok(mut totals) = BatchTotals::of(&streams.roles, truncated, &config) else {
         assert!(config.check().is_err() || streams.check().is_err());
@@ -186,6 +187,8 @@ pub fn other(bytes: &[u8]) {
 fn is_moderate(streams: &TokenStreams) -> bool {
     let small = |stream: &Ragged<f64>| stream.values().iter().all(|x| x.abs() < 1e100);
     let optional = [
+        &streams.token_advantages,
+        &streams.token_weights,
         &streams.logp_old,
         &streams.logp_ref,
         &streams.logp_sampling,
@@ -261,6 +264,8 @@ impl Bytes<'_> {
             roles,
             logp,
             advantages,
+            token_advantages: None,
+            token_weights: None,
             logp_old: None,
             logp_ref: None,
             logp_sampling: None,
@@ -286,6 +291,14 @@ impl Bytes<'_> {
             .flag()
             .then(|| (0..n_rows).map(|_| self.flag()).collect());
         streams
+    }
+
+    /// Read last, so that inputs kept from earlier mean what they meant.
+    fn fill_token_streams(&mut self, streams: &mut TokenStreams) {
+        let roles = streams.roles.clone();
+        for stream in [&mut streams.token_advantages, &mut streams.token_weights] {
+            *stream = (self.below(4) == 3).then(|| roles.map(|_| self.float()));
+        }
     }
 
     fn config(&mut self) -> LossConfig {

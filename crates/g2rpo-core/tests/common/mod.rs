@@ -126,6 +126,19 @@ pub fn streams(draw: &mut Draw) -> TokenStreams {
     streams
 }
 
+/// Advantages and weights of single tokens, where the loss takes them.
+pub fn add_token_streams(draw: &mut Draw, streams: &mut TokenStreams, config: &LossConfig) {
+    let by_row = matches!(config.loss_type, LossType::Vespo | LossType::Gmpo)
+        || config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
+    if !by_row && draw.flag() {
+        streams.token_advantages = Some(streams.roles.map(|_| draw.uniform(-2.0, 2.0)));
+    }
+    if config.loss_type != LossType::Gmpo && draw.flag() {
+        let any = |draw: &mut Draw| draw.one_of(&[0.0, 0.5, 1.0, 1.7]);
+        streams.token_weights = Some(streams.roles.map(|_| any(draw)));
+    }
+}
+
 /// Any valid settings.
 pub fn config(draw: &mut Draw) -> LossConfig {
     let config = LossConfig {
