@@ -22,6 +22,9 @@ pub enum Error {
         /// What is wrong with it, and what is expected.
         problem: String,
     },
+    /// A recipe has mistakes, each with its place and what is expected.
+    #[error("{}", .0.join("\n"))]
+    Recipe(Vec<String>),
     /// The folder of a run cannot be used.
     #[error("{path}: {problem}")]
     RunFolder {

@@ -11,6 +11,7 @@ pub mod evaluate;
 mod metrics;
 mod plan;
 mod plot;
+pub mod recipe;
 pub mod run;
 mod score;
 mod state;

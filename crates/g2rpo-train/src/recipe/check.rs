@@ -1,0 +1,343 @@
+//! Whether the settings of a recipe make sense, each by itself and together.
+
+use super::settings::{Recipe, SchedulerName};
+
+/// Reward functions that a recipe can name, beside the verdict.
+pub const REWARD_FUNCS: [&str; 7] = [
+    "format_reward",
+    "think_format_reward",
+    "tag_count_reward",
+    "reasoning_steps_reward",
+    "cosine_scaled_reward",
+    "repetition_penalty_reward",
+    "soft_overlong_punishment_reward",
+];
+
+/// What a column of a data set can be mapped to.
+pub const COLUMNS: [&str; 6] = [
+    "question",
+    "reference",
+    "solution",
+    "hints",
+    "difficulty",
+    "level",
+];
+
+/// Keys and what is wrong with them; `given` says which keys somebody wrote.
+pub fn check(recipe: &Recipe, given: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+    let mut problems = Problems(Vec::new());
+    needed(recipe, &mut problems);
+    numbers(recipe, &mut problems);
+    evaluation(recipe, &mut problems);
+    texts(recipe, &mut problems);
+    without_effect(recipe, given, &mut problems);
+    problems.0
+}
+
+struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    fn add(&mut self, key: &str, problem: impl Into<String>) {
+        self.0.push((key.to_owned(), problem.into()));
+    }
+
+    fn unless(&mut self, fine: bool, key: &str, problem: impl Into<String>) {
+        if !fine {
+            self.add(key, problem);
+        }
+    }
+}
+
+fn needed(recipe: &Recipe, problems: &mut Problems) {
+    let model = &recipe.model.model_name_or_path;
+    problems.unless(
+        !model.is_empty(),
+        "model_name_or_path",
+        "is missing: the folder of a checkpoint, or its id on the Hugging Face hub",
+    );
+    let data = recipe.data.dataset_name.as_os_str();
+    problems.unless(
+        !data.is_empty(),
+        "dataset_name",
+        "is missing: the file with the training problems",
+    );
+    let output = recipe.save.output_dir.as_os_str();
+    problems.unless(
+        !output.is_empty(),
+        "output_dir",
+        "is missing: the folder that the run is written to",
+    );
+}
+
+fn numbers(recipe: &Recipe, problems: &mut Problems) {
+    let (model, generate, optim, train) = (
+        &recipe.model,
+        &recipe.generate,
+        &recipe.optim,
+        &recipe.train,
+    );
+    let unit = |x: f64| (0.0..=1.0).contains(&x);
+    let not_negative = |x: f64| x >= 0.0 && x.is_finite();
+    let positive = |x: f64| x > 0.0 && x.is_finite();
+    for (key, fine, domain) in [
+        (
+            "temperature",
+            positive(generate.temperature),
+            "above 0: greedy completions of a problem are all the same",
+        ),
+        (
+            "top_p",
+            generate.top_p > 0.0 && generate.top_p <= 1.0,
+            "in (0, 1]",
+        ),
+        ("min_p", generate.min_p.is_none_or(unit), "in [0, 1]"),
+        (
+            "repetition_penalty",
+            positive(generate.repetition_penalty),
+            "above 0",
+        ),
+        (
+            "learning_rate",
+            not_negative(optim.learning_rate),
+            "0 or more",
+        ),
+        ("min_lr_rate", unit(optim.min_lr_rate), "in [0, 1]"),
+        (
+            "warmup_steps",
+            not_negative(optim.warmup_steps),
+            "0 or more",
+        ),
+        (
+            "weight_decay",
+            not_negative(optim.weight_decay),
+            "0 or more",
+        ),
+        (
+            "adam_beta1",
+            (0.0..1.0).contains(&optim.adam_beta1),
+            "in [0, 1)",
+        ),
+        (
+            "adam_beta2",
+            (0.0..1.0).contains(&optim.adam_beta2),
+            "in [0, 1)",
+        ),
+        ("adam_epsilon", positive(optim.adam_epsilon), "above 0"),
+        (
+            "max_grad_norm",
+            not_negative(optim.max_grad_norm),
+            "0 or more",
+        ),
+        (
+            "ref_model_mixup_alpha",
+            unit(optim.ref_model_mixup_alpha),
+            "in [0, 1]",
+        ),
+        ("lora_alpha", positive(model.lora_alpha), "above 0"),
+        (
+            "num_train_epochs",
+            positive(train.num_train_epochs),
+            "above 0",
+        ),
+        (
+            "eval_temperature",
+            not_negative(recipe.evaluate.eval_temperature),
+            "0 or more",
+        ),
+    ] {
+        problems.unless(fine, key, format!("must be {domain}"));
+    }
+    for (key, value) in [
+        ("lora_r", model.lora_r),
+        (
+            "max_tokens_per_micro_batch",
+            model.max_tokens_per_micro_batch,
+        ),
+        ("max_logits_mib", model.max_logits_mib),
+        ("max_rows", generate.max_rows),
+        ("max_cache_mib", generate.max_cache_mib),
+        ("prompts_per_step", train.prompts_per_step),
+        ("num_iterations", train.num_iterations),
+        ("steps_per_generation", train.steps_per_generation),
+        ("num_generations_eval", recipe.evaluate.num_generations_eval),
+        ("ref_model_sync_steps", optim.ref_model_sync_steps as usize),
+        ("save_steps", recipe.save.save_steps as usize),
+        ("logging_steps", recipe.log.logging_steps as usize),
+        ("max_steps", train.max_steps.map_or(1, |n| n as usize)),
+        (
+            "eval_steps",
+            recipe.evaluate.eval_steps.map_or(1, |n| n as usize),
+        ),
+        (
+            "early_stopping_patience",
+            train.early_stopping_patience.map_or(1, |n| n as usize),
+        ),
+        (
+            "save_total_limit",
+            recipe.save.save_total_limit.unwrap_or(1),
+        ),
+        ("verify_threads", recipe.verify.verify_threads.unwrap_or(1)),
+        (
+            "max_train_samples",
+            recipe.data.max_train_samples.unwrap_or(1),
+        ),
+        (
+            "max_eval_samples",
+            recipe.data.max_eval_samples.unwrap_or(1),
+        ),
+        (
+            "max_prompt_length",
+            recipe.data.max_prompt_length.unwrap_or(1),
+        ),
+    ] {
+        problems.unless(value >= 1, key, "must be at least 1");
+    }
+    problems.unless(
+        train.steps_per_generation <= train.prompts_per_step,
+        "steps_per_generation",
+        format!(
+            "is more than prompts_per_step = {}: a group is never split over optimiser steps",
+            train.prompts_per_step
+        ),
+    );
+}
+
+fn evaluation(recipe: &Recipe, problems: &mut Problems) {
+    let (sets, evaluate) = (&recipe.data.eval_datasets, &recipe.evaluate);
+    let asked = [
+        ("eval_steps", evaluate.eval_steps.is_some()),
+        ("eval_on_start", evaluate.eval_on_start),
+        ("load_best_model_at_end", evaluate.load_best_model_at_end),
+    ];
+    for (key, _) in asked.iter().filter(|(_, asked)| *asked && sets.is_empty()) {
+        problems.add(key, "there is nothing to evaluate on: give eval_datasets");
+    }
+    if let Some(metric) = &evaluate.metric_for_best_model
+        && !sets.contains_key(metric)
+    {
+        let names: Vec<&str> = sets.keys().map(String::as_str).collect();
+        let problem = format!("must name one of eval_datasets: {}", names.join(", "));
+        problems.add("metric_for_best_model", problem);
+    }
+    problems.unless(
+        evaluate.num_generations_eval <= 1 || evaluate.eval_temperature > 0.0,
+        "num_generations_eval",
+        "greedy completions of a problem are all the same: set eval_temperature above 0",
+    );
+    problems.unless(
+        recipe.train.early_stopping_patience.is_none() || evaluate.eval_steps.is_some(),
+        "early_stopping_patience",
+        "counts evaluations, and there are none during the run: set eval_steps",
+    );
+}
+
+fn texts(recipe: &Recipe, problems: &mut Problems) {
+    let data = &recipe.data;
+    problems.unless(
+        data.prompt_template.contains("{question}"),
+        "prompt_template",
+        "must contain {question}",
+    );
+    for column in data.columns.keys() {
+        problems.unless(
+            COLUMNS.contains(&column.as_str()),
+            "columns",
+            format!("{column} is none of {}", COLUMNS.join(", ")),
+        );
+    }
+    let device = recipe.model.device.as_str();
+    let gpu = device.strip_prefix("cuda:").map(str::parse::<u32>);
+    problems.unless(
+        matches!(device, "auto" | "cpu" | "cuda") || matches!(gpu, Some(Ok(_))),
+        "device",
+        "expected auto, cpu, cuda, or a GPU such as cuda:1",
+    );
+    let rewards = &recipe.verify.reward_funcs;
+    for name in rewards
+        .iter()
+        .filter(|n| !REWARD_FUNCS.contains(&n.as_str()))
+    {
+        let problem = format!("{name} is none of {}", REWARD_FUNCS.join(", "));
+        problems.add("reward_funcs", problem);
+    }
+    if let Some(weights) = &recipe.verify.reward_weights {
+        problems.unless(
+            weights.len() == rewards.len(),
+            "reward_weights",
+            format!(
+                "{} weights for {} reward_funcs",
+                weights.len(),
+                rewards.len()
+            ),
+        );
+    }
+}
+
+/// Keys that nothing reads as the other settings are, and what they need to have an effect.
+pub(crate) fn idle_keys(recipe: &Recipe) -> Vec<(&'static str, &'static str)> {
+    let (model, optim, data) = (&recipe.model, &recipe.optim, &recipe.data);
+    let scheduler = optim.lr_scheduler_type;
+    [
+        (
+            &["lora_r", "lora_alpha", "lora_target_modules", "use_rslora"][..],
+            model.use_peft,
+            "use_peft = true",
+        ),
+        (
+            &["min_lr_rate"],
+            scheduler == SchedulerName::CosineWithMinLr,
+            "lr_scheduler_type = \"cosine_with_min_lr\"",
+        ),
+        (
+            &["warmup_steps"],
+            scheduler != SchedulerName::Constant,
+            "lr_scheduler_type = \"constant_with_warmup\"",
+        ),
+        (
+            &["ref_model_mixup_alpha", "ref_model_sync_steps"],
+            optim.sync_ref_model,
+            "sync_ref_model = true",
+        ),
+        (
+            &["system_prompt", "chat_template_kwargs"],
+            data.use_chat_template != Some(false),
+            "use_chat_template = true",
+        ),
+        (
+            &["num_completions_to_print"],
+            recipe.log.log_completions_steps > 0,
+            "log_completions_steps above 0",
+        ),
+        (
+            &[
+                "num_generations_eval",
+                "eval_temperature",
+                "max_eval_samples",
+            ],
+            !data.eval_datasets.is_empty(),
+            "eval_datasets",
+        ),
+        (
+            &["num_train_epochs"],
+            recipe.train.max_steps.is_none(),
+            "max_steps left out, which decides alone",
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, has_effect, _)| !has_effect)
+    .flat_map(|(keys, _, needs)| keys.iter().map(move |&key| (key, needs)))
+    .collect()
+}
+
+/// Settings that somebody wrote and nothing would read, and pairs that exclude each other.
+fn without_effect(recipe: &Recipe, given: &dyn Fn(&str) -> bool, problems: &mut Problems) {
+    for (key, needs) in idle_keys(recipe) {
+        problems.unless(!given(key), key, format!("has no effect without {needs}"));
+    }
+    problems.unless(
+        !(recipe.optim.sync_ref_model && recipe.model.use_peft),
+        "sync_ref_model",
+        "the reference of low-rank adapters is the model without them, which does not move: \
+         set use_peft = false, or leave it out",
+    );
+}

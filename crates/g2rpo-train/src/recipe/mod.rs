@@ -1,0 +1,12 @@
+//! A run as data: what a recipe can say, how it is read, checked, written and compared.
+
+pub mod check;
+pub mod keys;
+pub(crate) mod method;
+pub mod read;
+pub mod settings;
+pub mod trl;
+pub mod trl_keys;
+pub mod write;
+#[cfg(feature = "yaml")]
+pub mod yaml;

@@ -1,0 +1,402 @@
+//! Reads the configuration of `trl grpo --config` as settings of a recipe.
+
+use serde_json::{Map, Value};
+
+use super::read::Setting;
+use super::trl_keys::{Fate, fate};
+
+/// What a file of TRL amounts to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrlConfig {
+    /// The settings of the recipe.
+    pub settings: Vec<Setting>,
+    /// Keys that were passed over or mean something slightly different, each with the reason.
+    pub notes: Vec<String>,
+}
+
+/// Translates the flat keys of a TRL config; `origin` gives the place of a key for messages.
+///
+/// What TRL leaves to its defaults is set to what TRL takes, where a recipe's default is another.
+///
+/// # Errors
+/// Every key that TRL does not have, and every value that asks for what is not done here.
+pub fn from_trl(
+    config: &Map<String, Value>,
+    origin: &dyn Fn(&str) -> String,
+) -> Result<TrlConfig, Vec<String>> {
+    let mut translation = Translation {
+        config,
+        origin,
+        settings: Vec::new(),
+        notes: Vec::new(),
+        problems: Vec::new(),
+    };
+    for (name, value) in config {
+        translation.key(name, value);
+    }
+    translation.batches();
+    translation.defaults();
+    if translation.problems.is_empty() {
+        Ok(TrlConfig {
+            settings: translation.settings,
+            notes: translation.notes,
+        })
+    } else {
+        Err(translation.problems)
+    }
+}
+
+struct Translation<'a> {
+    config: &'a Map<String, Value>,
+    origin: &'a dyn Fn(&str) -> String,
+    settings: Vec<Setting>,
+    notes: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Translation<'_> {
+    fn key(&mut self, name: &str, value: &Value) {
+        match fate(name) {
+            None => {
+                let names = super::trl_keys::TABLE.iter().map(|row| row.0);
+                let meant = super::keys::nearest(name, names);
+                let meant = meant.map_or(String::new(), |m| format!("; did you mean {m}?"));
+                self.problem(name, format!("is no key of TRL 1.16{meant}"));
+            }
+            Some(Fate::Taken) if value.is_null() => {}
+            Some(Fate::Taken) => self.set(name, typed(name, value)),
+            Some(Fate::Translated(how)) => self.translate(name, value, how),
+            Some(Fate::Refused(why)) if !is_off(value) => {
+                self.problem(name, format!("cannot be done: {why}"));
+            }
+            Some(Fate::Refused(_)) => {}
+            Some(Fate::Meaningless(why)) => self.note(name, why),
+        }
+    }
+
+    /// Keys that say something otherwise; those of batches are translated together.
+    fn translate(&mut self, name: &str, value: &Value, how: &str) {
+        let text = value.as_str().unwrap_or_default();
+        let fine = match name {
+            _ if value.is_null() => true,
+            "lr_scheduler_kwargs" => {
+                let kwargs = value.as_object();
+                if let Some(rate) = kwargs.and_then(|k| k.get("min_lr_rate")) {
+                    self.set("min_lr_rate", rate.clone());
+                }
+                kwargs.is_some_and(|k| k.keys().all(|key| key == "min_lr_rate"))
+            }
+            "optim" => matches!(text, "adamw_torch" | "adamw_torch_fused"),
+            "bf16" => {
+                if truth(value) == Some(true) {
+                    self.set("dtype", "bfloat16".into());
+                }
+                truth(value).is_some()
+            }
+            "activation_checkpointing" => {
+                self.set("gradient_checkpointing", typed(name, value));
+                truth(value).is_some()
+            }
+            "logging_steps" | "save_steps" => match whole(value) {
+                Some(n) if n >= 1 => {
+                    self.set(name, n.into());
+                    true
+                }
+                _ => false,
+            },
+            "report_to" => match value {
+                Value::Array(items) => items.iter().all(|item| self.report_to(item)),
+                one => self.report_to(one),
+            },
+            "eval_strategy" => {
+                if text == "steps" && !self.config.contains_key("eval_steps") {
+                    let logging = self.config.get("logging_steps").and_then(whole);
+                    self.set("eval_steps", logging.unwrap_or(10).into());
+                }
+                text == "steps" || is_off(value)
+            }
+            "save_strategy" => matches!(text, "steps" | "best"),
+            "metric_for_best_model" => {
+                self.note(name, how);
+                true
+            }
+            "use_cpu" => {
+                if truth(value) == Some(true) {
+                    self.set("device", "cpu".into());
+                }
+                truth(value).is_some()
+            }
+            "train_sampling_strategy" => text == "random",
+            "shuffle_dataset" => {
+                if truth(value) == Some(false) {
+                    self.set("curriculum", "given".into());
+                }
+                truth(value).is_some()
+            }
+            "multi_objective_aggregation" => text == "sum_then_normalize",
+            "log_completions" => {
+                let logging = self.config.get("logging_steps").and_then(whole);
+                let steps = if truth(value) == Some(true) {
+                    logging.unwrap_or(10)
+                } else {
+                    0
+                };
+                self.set("log_completions_steps", steps.into());
+                truth(value).is_some()
+            }
+            "model_revision" => text == "main",
+            "lora_dropout" => {
+                if number(value) != Some(0.0) {
+                    self.note(name, how);
+                }
+                number(value).is_some()
+            }
+            "dataset_train_split" | "dataset_test_split" => {
+                self.note(name, how);
+                true
+            }
+            "reward_funcs" => self.reward_funcs(value),
+            // Of batches, below.
+            "per_device_train_batch_size"
+            | "gradient_accumulation_steps"
+            | "generation_batch_size"
+            | "steps_per_generation"
+            | "max_steps" => whole(value).is_some(),
+            _ => false,
+        };
+        if !fine {
+            self.problem(name, how.to_owned());
+        }
+    }
+
+    fn report_to(&mut self, target: &Value) -> bool {
+        match target.as_str() {
+            Some("none") => true,
+            Some("tensorboard" | "all") => {
+                self.set("report_to", "tensorboard".into());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn reward_funcs(&mut self, value: &Value) -> bool {
+        let single = [value.clone()];
+        let names = value.as_array().map_or(&single[..], Vec::as_slice);
+        let mut functions = Vec::new();
+        let mut places = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let name = name.as_str().unwrap_or_default();
+            let name = name.rsplit('.').next().unwrap_or_default();
+            let here = match name {
+                "accuracy_reward" | "reasoning_accuracy_reward" => continue,
+                "get_soft_overlong_punishment" => "soft_overlong_punishment_reward",
+                "get_cosine_scaled_reward" => "cosine_scaled_reward",
+                "get_repetition_penalty_reward" => "repetition_penalty_reward",
+                name if super::check::REWARD_FUNCS.contains(&name) => name,
+                _ => return false,
+            };
+            functions.push(Value::from(here));
+            places.push(i);
+        }
+        let verdict = functions.len() < names.len();
+        if !verdict {
+            self.note(
+                "reward_funcs",
+                "the verdict of the verifier pays 1 beside them",
+            );
+        }
+        if let Some(weights) = self.config.get("reward_weights").and_then(Value::as_array) {
+            let paid = |i: &usize| !places.contains(i);
+            let others = (0..names.len()).filter(paid);
+            if others
+                .into_iter()
+                .any(|i| weights.get(i).and_then(number) != Some(1.0))
+            {
+                let problem =
+                    "the weight of the verdict is 1: scale the others and the learning rate";
+                self.problem("reward_weights", problem.to_owned());
+            }
+            self.settings.retain(|s| s.key != "reward_weights");
+            let kept = places.iter().filter_map(|&i| weights.get(i).cloned());
+            let kept: Vec<Value> = kept.collect();
+            if !kept.is_empty() {
+                self.set("reward_weights", Value::Array(kept));
+            }
+        }
+        self.set("reward_funcs", Value::Array(functions));
+        true
+    }
+
+    /// TRL counts completions and micro-batches, a recipe counts problems and optimiser steps.
+    fn batches(&mut self) {
+        let count = |name: &str| self.config.get(name).filter(|v| !v.is_null());
+        let or = |name, default| count(name).and_then(whole).unwrap_or(default);
+        let rows = or("per_device_train_batch_size", 8);
+        let accumulated = or("gradient_accumulation_steps", 1);
+        let generations = or("num_generations", 8);
+        let micro_batches = match count("generation_batch_size").and_then(whole) {
+            Some(batch) if rows > 0 && batch % rows == 0 => batch / rows,
+            Some(_) => {
+                let problem = format!("is no multiple of per_device_train_batch_size = {rows}");
+                return self.problem("generation_batch_size", problem);
+            }
+            None => or("steps_per_generation", accumulated),
+        };
+        let (completions, max_steps) = (rows * micro_batches, or("max_steps", -1));
+        if accumulated < 1 || micro_batches < 1 || micro_batches % accumulated != 0 {
+            let problem = format!(
+                "{micro_batches} micro-batches of a generation are no whole number of optimiser steps of {accumulated}"
+            );
+            return self.problem("gradient_accumulation_steps", problem);
+        }
+        if generations < 1 || completions < 1 || completions % generations != 0 {
+            let problem = format!("{completions} completions are no whole number of groups of it");
+            return self.problem("num_generations", problem);
+        }
+        let updates = micro_batches / accumulated;
+        let per_step = updates * or("num_iterations", 1);
+        self.set_from(
+            "per_device_train_batch_size",
+            "prompts_per_step",
+            completions / generations,
+        );
+        self.set_from("steps_per_generation", "steps_per_generation", updates);
+        if max_steps > 0 {
+            if max_steps % per_step != 0 {
+                let note = format!(
+                    "{max_steps} optimiser steps are rounded up to whole steps of {per_step}"
+                );
+                self.note("max_steps", &note);
+            }
+            let steps = (max_steps + per_step - 1) / per_step;
+            self.set_from("max_steps", "max_steps", steps);
+            self.settings.retain(|s| s.key != "num_train_epochs");
+        }
+        if per_step > 1 {
+            for key in [
+                "eval_steps",
+                "save_steps",
+                "logging_steps",
+                "log_completions_steps",
+            ] {
+                self.settings
+                    .iter_mut()
+                    .filter(|s| s.key == key)
+                    .for_each(|s| {
+                        let steps = whole(&s.value).unwrap_or(0);
+                        s.value = ((steps + per_step - 1) / per_step).into();
+                    });
+            }
+        }
+    }
+
+    /// What TRL does when nothing is said and a recipe would not.
+    fn defaults(&mut self) {
+        for (key, value) in [
+            ("method", Value::from("grpo")),
+            ("num_generations", 8.into()),
+            ("max_completion_length", 512.into()),
+            ("save_steps", 500.into()),
+            ("logging_steps", 10.into()),
+            ("log_completions_steps", 0.into()),
+        ] {
+            if !self.settings.iter().any(|s| s.key == key) {
+                self.settings.push(Setting {
+                    section: None,
+                    key: key.to_owned(),
+                    value,
+                    origin: "default of TRL".into(),
+                });
+            }
+        }
+    }
+
+    fn set(&mut self, key: &str, value: Value) {
+        let origin = (self.origin)(key);
+        self.settings.push(Setting {
+            section: None,
+            key: key.to_owned(),
+            value,
+            origin,
+        });
+    }
+
+    fn set_from(&mut self, theirs: &str, key: &str, value: i64) {
+        let origin = (self.origin)(theirs);
+        self.settings.push(Setting {
+            section: None,
+            key: key.to_owned(),
+            value: value.into(),
+            origin,
+        });
+    }
+
+    fn note(&mut self, name: &str, why: &str) {
+        self.notes
+            .push(format!("{}: {name}: {why}", (self.origin)(name)));
+    }
+
+    fn problem(&mut self, name: &str, problem: String) {
+        let value = self.config.get(name).map(|v| format!(" = {v}"));
+        let value = value.unwrap_or_default();
+        self.problems
+            .push(format!("{}: {name}{value}: {problem}", (self.origin)(name)));
+    }
+}
+
+/// Values that do not ask for anything.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(n) => n.as_f64() == Some(0.0),
+        Value::String(text) => matches!(text.as_str(), "" | "no" | "none" | "off" | "false"),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+    }
+}
+
+/// The value that TRL's parser makes of one: YAML leaves `1e-6` and, in places, `yes` as texts.
+fn typed(name: &str, value: &Value) -> Value {
+    let Value::String(text) = value else {
+        return match name {
+            // Names of a single module or function may stand without a list.
+            "scale_rewards" if value == &Value::Bool(true) => "group".into(),
+            "scale_rewards" if value == &Value::Bool(false) => "none".into(),
+            _ => value.clone(),
+        };
+    };
+    let default = super::keys::key(name).map(|key| &key.default);
+    match default {
+        Some(Value::Number(_)) | None => text
+            .parse()
+            .ok()
+            .and_then(serde_json::Number::from_f64)
+            .map_or(value.clone(), Value::Number),
+        Some(Value::Bool(_)) => truth(value).map_or(value.clone(), Value::Bool),
+        Some(Value::Array(_)) => Value::Array(vec![value.clone()]),
+        _ => value.clone(),
+    }
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(on) => Some(*on),
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "yes" | "true" | "on" | "1" => Some(true),
+            "no" | "false" | "off" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    let number = number(value)?;
+    (number.fract() == 0.0).then_some(number as i64)
+}

@@ -1,0 +1,282 @@
+//! Recipes: merging, every kind of mistake with its message, and what is written is read.
+
+use std::fs;
+
+use g2rpo_train::Error;
+use g2rpo_train::recipe::read::{merge, parse_set, parse_toml, read_recipe};
+use g2rpo_train::recipe::settings::{BrokenRows, DataFormat, Recipe, SchedulerName};
+use g2rpo_train::recipe::trl_keys;
+use g2rpo_train::recipe::write::{differences, to_toml};
+
+const GOOD: &str = r#"
+model_name_or_path = "model"
+[data]
+dataset_name = "train.jsonl"
+dataset_format = "gsm8k"
+columns = { question = "problem" }
+eval_datasets = { test = "test.jsonl" }
+[method]
+method = "grpo"
+[optim]
+learning_rate = 3e-6
+[save]
+output_dir = "run"
+"#;
+
+fn read(texts: &[&str], sets: &[&str]) -> Result<Recipe, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<_> = (texts.iter().enumerate())
+        .map(|(i, text)| {
+            let path = dir.path().join(format!("{i}.toml"));
+            fs::write(&path, text).unwrap();
+            path
+        })
+        .collect();
+    read_recipe(&files, sets)
+}
+
+#[test]
+fn files_and_settings_are_merged_from_left_to_right() {
+    let second =
+        "learning_rate = 5e-6\n[data.columns]\nreference = \"final\"\n[train]\nmax_steps = 7";
+    let sets = [
+        "max_steps=9",
+        "optim.lr_scheduler_type=cosine",
+        "data.broken_rows = skip",
+        "seed=0x10",
+    ];
+    let recipe = read(&[GOOD, second], &sets).unwrap();
+    assert_eq!(recipe.model.model_name_or_path, "model");
+    assert_eq!(recipe.optim.learning_rate, 5e-6);
+    assert_eq!(recipe.optim.lr_scheduler_type, SchedulerName::Cosine);
+    assert_eq!(recipe.data.columns["question"], "problem");
+    assert_eq!(recipe.data.columns["reference"], "final");
+    assert_eq!(recipe.data.dataset_format, DataFormat::Gsm8k);
+    assert_eq!(recipe.data.broken_rows, BrokenRows::Skip);
+    assert_eq!((recipe.train.max_steps, recipe.train.seed), (Some(9), 16));
+    // An empty value takes back what a file says.
+    let recipe = read(&[GOOD, second], &["max_steps="]).unwrap();
+    assert_eq!(recipe.train.max_steps, None);
+}
+
+#[test]
+fn a_recipe_that_is_written_is_read() {
+    let mut recipe = read(&[GOOD], &["max_steps=3", "system_prompt=say \"so\""]).unwrap();
+    recipe
+        .data
+        .chat_template_kwargs
+        .insert("enable_thinking".into(), false.into());
+    recipe
+        .data
+        .chat_template_kwargs
+        .insert("depth".into(), 1.5.into());
+    for comments in [false, true] {
+        let text = to_toml(&recipe, comments);
+        let again = merge(parse_toml(&text, "written").unwrap(), Vec::new()).unwrap();
+        assert_eq!(again, recipe);
+    }
+    let other = read(&[GOOD], &["seed=1"]).unwrap();
+    let found = differences(&recipe, &other);
+    let keys: Vec<&str> = found.iter().map(|d| d.0.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["system_prompt", "chat_template_kwargs", "max_steps", "seed"]
+    );
+    assert_eq!(found[2], ("max_steps".into(), "3".into(), "none".into()));
+}
+
+/// One mistake in a recipe that is right otherwise, and what is said about it.
+#[test]
+fn every_kind_of_mistake_is_told_with_its_place() {
+    for (wrong, message) in [
+        (
+            "seed = ",
+            "1.toml, line 1: string values must be quoted, expected literal string",
+        ),
+        (
+            "[optim]\nlearing_rate = 1.0",
+            "1.toml, line 2: unknown key learing_rate: did you mean learning_rate?",
+        ),
+        (
+            "[optimizer]\nseed = 1",
+            "1.toml, line 2: [optimizer] is no section: did you mean optim?",
+        ),
+        (
+            "[model]\nseed = 1",
+            "1.toml, line 2: seed belongs to [train], not to [model]",
+        ),
+        (
+            "seed = 1.5",
+            "1.toml, line 1: seed = 1.5: expected a whole number, 0 or more",
+        ),
+        (
+            "max_steps = -1",
+            "1.toml, line 1: max_steps = -1: expected a whole number, 0 or more",
+        ),
+        (
+            "max_steps = 0",
+            "1.toml, line 1: max_steps = 0: must be at least 1",
+        ),
+        (
+            "learning_rate = \"fast\"",
+            "1.toml, line 1: learning_rate = \"fast\": expected a number",
+        ),
+        (
+            "learning_rate = inf",
+            "1.toml, line 1: learning_rate: inf is not a finite number",
+        ),
+        (
+            "learning_rate = -1e-6",
+            "1.toml, line 1: learning_rate = -1e-6: must be 0 or more",
+        ),
+        (
+            "use_peft = \"yes\"",
+            "1.toml, line 1: use_peft = \"yes\": expected true or false",
+        ),
+        (
+            "lr_scheduler_type = \"cosin\"",
+            "lr_scheduler_type = \"cosin\": expected one of constant, constant_with_warmup, linear, cosine, cosine_with_min_lr; did you mean cosine?",
+        ),
+        (
+            "dataset_format = \"gsm\"",
+            "dataset_format = \"gsm\": expected one of auto, gsm8k, math, humaneval, mbpp, apps, livecodebench, prompt; did you mean gsm8k?",
+        ),
+        (
+            "columns = { anser = \"x\" }",
+            "anser is none of question, reference, solution, hints, difficulty, level",
+        ),
+        (
+            "columns = 3",
+            "columns = 3: expected a table such as { question = \"problem\" }",
+        ),
+        ("stop = \"x\"", "stop = \"x\": expected a list in brackets"),
+        (
+            "temperature = 0",
+            "temperature = 0: must be above 0: greedy completions of a problem are all the same",
+        ),
+        ("top_p = 1.5", "top_p = 1.5: must be in (0, 1]"),
+        (
+            "seed = 1979-05-27",
+            "1.toml, line 1: seed: 1979-05-27: no setting is a date",
+        ),
+        (
+            "per_device_train_batch_size = 4",
+            "per_device_train_batch_size is a key of TRL that recipes do not have: batches are counted in problems: prompts_per_step",
+        ),
+        (
+            "deepspeed = \"zero3.json\"",
+            "deepspeed is a key of TRL that recipes do not have: one process trains on one device",
+        ),
+        (
+            "lora_r = 8",
+            "lora_r = 8: has no effect without use_peft = true",
+        ),
+        (
+            "min_lr_rate = 0.1",
+            "min_lr_rate = 0.1: has no effect without lr_scheduler_type = \"cosine_with_min_lr\"",
+        ),
+        (
+            "sync_ref_model = true\nuse_peft = true",
+            "sync_ref_model = true: the reference of low-rank adapters is the model without them",
+        ),
+        (
+            "num_generations_eval = 4",
+            "num_generations_eval = 4: greedy completions of a problem are all the same: set eval_temperature above 0",
+        ),
+        (
+            "metric_for_best_model = \"dev\"",
+            "metric_for_best_model = \"dev\": must name one of eval_datasets: test",
+        ),
+        (
+            "early_stopping_patience = 2",
+            "early_stopping_patience = 2: counts evaluations, and there are none during the run: set eval_steps",
+        ),
+        (
+            "prompt_template = \"Q:\"",
+            "prompt_template = \"Q:\": must contain {question}",
+        ),
+        (
+            "device = \"gpu\"",
+            "device = \"gpu\": expected auto, cpu, cuda, or a GPU such as cuda:1",
+        ),
+        (
+            "reward_funcs = [\"format\"]",
+            "format is none of format_reward, think_format_reward",
+        ),
+        (
+            "reward_weights = [1.0]",
+            "reward_weights = [1.0]: 1 weights for 0 reward_funcs",
+        ),
+        (
+            "steps_per_generation = 9",
+            "is more than prompts_per_step = 8: a group is never split over optimiser steps",
+        ),
+        ("method = \"grpa\"", "method = \"grpa\": "),
+        (
+            "use_chat_template = false\nsystem_prompt = \"x\"",
+            "1.toml, line 2: system_prompt = \"x\": has no effect without use_chat_template = true",
+        ),
+    ] {
+        let told = read(&[GOOD, wrong], &[]).unwrap_err().to_string();
+        assert!(told.contains(message), "{wrong}\n{told}");
+        assert!(
+            matches!(read(&[GOOD, wrong], &[]), Err(Error::Recipe(p)) if p.len() == 1),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_and_all_mistakes_are_told_at_once() {
+    let Err(Error::Recipe(problems)) = read(&["[optim]\nlerning_rate = 1"], &["seed", "seed=x"])
+    else {
+        panic!("three mistakes and three omissions");
+    };
+    let expected = [
+        "--set seed: expected key=value, such as learning_rate=1e-6",
+        "unknown key lerning_rate",
+        "--set: seed = \"x\": expected a whole number, 0 or more",
+        "model_name_or_path: is missing",
+        "dataset_name: is missing",
+        "output_dir: is missing",
+    ];
+    for expected in expected {
+        assert!(
+            problems.iter().any(|p| p.contains(expected)),
+            "{expected}: {problems:#?}"
+        );
+    }
+    let nothing = read(
+        &[GOOD.replace("eval_datasets", "#").as_str()],
+        &["eval_steps=5"],
+    );
+    let told = nothing.unwrap_err().to_string();
+    assert!(
+        told.contains("--set: eval_steps = 5: there is nothing to evaluate on: give eval_datasets")
+    );
+    let told = parse_set("=1").map(|s| s.key);
+    assert_eq!(told, Ok(String::new()));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let none: [&str; 0] = [];
+    let told = read_recipe(&["no/such.toml"], &none)
+        .unwrap_err()
+        .to_string();
+    assert!(told.starts_with("no/such.toml: "), "{told}");
+}
+
+#[test]
+fn the_table_of_trls_keys_is_the_documented_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/trl_keys.md");
+    let text = fs::read_to_string(path).unwrap();
+    let table = text
+        .split_once("\n| key")
+        .map(|(_, table)| format!("| key{table}"));
+    assert_eq!(
+        table.as_deref(),
+        Some(trl_keys::markdown().as_str()),
+        "paste the table into {path}"
+    );
+}

@@ -1,0 +1,122 @@
+//! TRL's config files as recipes.
+#![cfg(feature = "yaml")]
+
+use g2rpo_train::recipe::read::merge;
+use g2rpo_train::recipe::settings::{DtypeName, Recipe, ReportTo};
+use g2rpo_train::recipe::yaml::parse_trl;
+
+fn recipe(text: &str) -> (Recipe, Vec<String>) {
+    let config = parse_trl(text, "x.yaml").unwrap_or_else(|e| panic!("{e:#?}"));
+    let recipe = merge(config.settings, Vec::new()).unwrap_or_else(|e| panic!("{e}"));
+    (recipe, config.notes)
+}
+
+fn problems(text: &str) -> Vec<String> {
+    parse_trl(text, "x.yaml").unwrap_err()
+}
+
+#[test]
+fn the_example_on_mathematics_is_read() {
+    let (recipe, notes) = recipe(include_str!("../../../testdata/train/trl_math.yaml"));
+    assert_eq!(recipe.model.dtype, DtypeName::Bfloat16);
+    assert!(recipe.model.use_peft && recipe.model.gradient_checkpointing);
+    assert_eq!(recipe.model.lora_target_modules, ["q_proj", "v_proj"]);
+    assert_eq!(recipe.optim.learning_rate, 1e-5);
+    assert_eq!(recipe.optim.warmup_steps, 0.1);
+    // 8 micro-batches of 8 completions are 4 groups of 16 and one optimiser step.
+    assert_eq!(recipe.train.prompts_per_step, 4);
+    assert_eq!(
+        (recipe.train.steps_per_generation, recipe.train.max_steps),
+        (1, Some(100))
+    );
+    assert_eq!(recipe.verify.reward_funcs, ["think_format_reward"]);
+    assert_eq!(recipe.method.method, "grpo");
+    let method = &recipe.method.overrides;
+    assert_eq!(method["num_generations"], 16);
+    assert_eq!(method["epsilon_high"], 0.28);
+    assert_eq!(method["scale_rewards"], "none");
+    assert_eq!(method["loss_type"], "dr_grpo");
+    assert_eq!(
+        (recipe.log.logging_steps, recipe.log.log_completions_steps),
+        (5, 5)
+    );
+    assert_eq!(recipe.log.report_to, ReportTo::Tensorboard);
+    let attention = "x.yaml, line 5: attn_implementation: ";
+    assert!(notes.iter().any(|n| n.starts_with(attention)), "{notes:#?}");
+}
+
+#[test]
+fn several_updates_on_a_batch_are_counted_as_steps_of_rollouts() {
+    let (recipe, _) = recipe(include_str!("../../../testdata/train/trl_code.yaml"));
+    // 32 completions are 8 micro-batches of 4, 4 optimiser steps of 2, done twice.
+    assert_eq!(recipe.train.prompts_per_step, 4);
+    assert_eq!(
+        (
+            recipe.train.steps_per_generation,
+            recipe.train.num_iterations
+        ),
+        (4, 2)
+    );
+    assert_eq!(recipe.train.max_steps, Some(2));
+    assert_eq!(recipe.save.save_steps, 1);
+    assert_eq!(recipe.method.overrides["curriculum"], "given");
+    assert_eq!(recipe.method.overrides["num_generations"], 8);
+    assert!(recipe.verify.reward_funcs.is_empty());
+}
+
+#[test]
+fn what_is_not_done_is_refused_by_name() {
+    for (text, message) in [
+        (
+            "use_vllm: true",
+            "x.yaml, line 1: use_vllm = true: cannot be done: completions are generated in this process",
+        ),
+        (
+            "seed: 1\nfp16: true",
+            "x.yaml, line 2: fp16 = true: cannot be done: float16",
+        ),
+        (
+            "deepspeed: zero3.json",
+            "deepspeed = \"zero3.json\": cannot be done",
+        ),
+        (
+            "lerning_rate: 1e-6",
+            "is no key of TRL 1.16; did you mean learning_rate?",
+        ),
+        ("optim: lion_32bit", "optim = \"lion_32bit\": AdamW it is"),
+        (
+            "report_to: wandb",
+            "report_to = \"wandb\": none or tensorboard",
+        ),
+        (
+            "model_revision: v2",
+            "model_revision = \"v2\": main is the only one",
+        ),
+        (
+            "reward_funcs: [mine.reward]",
+            "reward_funcs = [\"mine.reward\"]: accuracy_reward is the verdict",
+        ),
+        (
+            "num_generations: 7",
+            "num_generations = 7: 8 completions are no whole number of groups of it",
+        ),
+        (
+            "generation_batch_size: 12",
+            "is no multiple of per_device_train_batch_size = 8",
+        ),
+        ("seed: [", "x.yaml: "),
+        ("seed: 1\nseed: 2", "x.yaml: "),
+    ] {
+        let told = problems(text);
+        assert!(
+            told.len() == 1 && told[0].contains(message),
+            "{text}: {told:#?}"
+        );
+    }
+    // What does not ask for anything is no mistake.
+    parse_trl(
+        "use_vllm: false\nfp16: no\ndeepspeed: null\nlabel_smoothing_factor: 0.0",
+        "x",
+    )
+    .unwrap();
+}
