@@ -87,7 +87,7 @@ EXTRACTION = {
             "The answer is (B) A pretty girl", "The answer is (A) or (C).", "The answer is A or C.", "Answer: C, D", "Answer: (C)(D)", "The answer is (C) 5, (D) 6.", "The answer is C) 5 or D) 6.", "\\boxed{C \\text{ or } D}", "Answer: (C) 12 or D", "Answer: C and D", "Answer: C/D", "The answer is either C or D.", "Answer: CD",
             "The answer is D because C is wrong.", "The answer is d.", "We know \\boxed{C \\text{ or } D}.", "Answer: C\n\nNo: \\boxed{D}", "\\boxed{x = C}", "Answer: Cats", "The answer is a cat.", "Answer: not C", "Answer: C, or maybe D", "Answer: k", "Answer: C or D because a car moves.", "Answer: C & D", "The answer is (C) and (D).", "Answer: A, B, C",
         ]),
-        ("math", "\\text{(C)}", ["Answer: (C) A pretty girl", "\\boxed{\\text{(C) I and II only}}", "The answer is C because a car moves."], ["Answer: (B) A pretty girl", "Answer: (C) or (D)", "\\boxed{c}"]),
+        ("math", "\\text{(C)}", ["Answer: (C) A pretty girl", "\\boxed{\\text{(C) I and II only}}", "The answer is C because a car moves."], ["Answer: (B) A pretty girl", "Answer: (C) or (D)"]),
     ],
     "17 tags and tails": [
         ("gsm8k", "9", ["#### 9\nI hope this helps!", "#### 9<|im_end|>", "#### 9</s>", "#### 9<|endoftext|>", "#### 9<|eot_id|>\n", "#### 9\n\nLet me know if you have questions.", "#### 9\n<|im_end|>", "#### 9 <end_of_turn>", "#### 9\n```", "#### **9**", "**#### 9**", "#### 9\nSo the answer is 9.", "#### $9<｜end▁of▁sentence｜>", "#### 9.<eos>",

@@ -1,4 +1,8 @@
-use crate::{Extraction, Incorrect, Unverifiable, Verdict, Verifier};
+//! Multiple-choice answers: the letter of an option.
+
+use crate::extract::Extraction;
+use crate::verdict::{Incorrect, Unverifiable, Verdict};
+use crate::verifier::Verifier;
 
 /// Multiple-choice answers: a letter from A to J, `B`, `(B)`, `\text{(B)}`, `(B) the text`.
 ///
@@ -22,20 +26,34 @@ impl Verifier for MultipleChoice {
         if let Err(why) = self.check_reference(reference) {
             return why.into();
         }
-        let span = match self.extraction.find(response) {
-            Ok(span) => span,
+        let mut candidates = match self.extraction.candidates(response) {
+            Ok(candidates) => candidates.filter(|found| !found.span.is_empty()),
             Err(why) => return why.into(),
         };
-        let verdict = match letter_of_answer(&response[span.clone()]) {
+        let Some(first) = candidates.next() else {
+            return Incorrect::NoAnswer.into();
+        };
+        // A box may hold a formula of the reasoning; what is announced behind it is the choice.
+        let mut letter = any_case(&first.answer);
+        let mut span = first.span;
+        if letter.is_none()
+            && let Some((found, behind)) =
+                candidates.find_map(|f| Some((any_case(&f.answer)?, f.span)))
+        {
+            (letter, span) = (Some(found), behind);
+        }
+        let verdict = match letter {
             None => Verdict::incorrect(Incorrect::Unreadable),
-            found if found == letter_of_gold(reference) => Verdict::correct(),
+            found if found == bare(reference).and_then(|bare| alone(&upper(&bare))) => {
+                Verdict::correct()
+            }
             Some(_) => Verdict::incorrect(Incorrect::Different),
         };
         verdict.at(span)
     }
 
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
-        match letter_of_gold(reference) {
+        match bare(reference).and_then(|bare| alone(&upper(&bare))) {
             Some(_) => Ok(()),
             None if reference.trim().is_empty() => Err(Unverifiable::EmptyReference),
             None => Err(Unverifiable::UnreadableReference),
@@ -43,24 +61,47 @@ impl Verifier for MultipleChoice {
     }
 }
 
+/// The letter that an answer chooses, also as `b`, `(b)`, `b) the text`.
+fn any_case(text: &str) -> Option<char> {
+    letter_of_answer(text).or_else(|| letter_of_answer(&upper(&bare(text)?)))
+}
+
+/// The text with its first letter in upper case, if that letter stands alone and is set off as a label.
+fn upper(bare: &str) -> String {
+    let at = usize::from(bare.starts_with('('));
+    match bare.as_bytes().get(at..) {
+        Some([b @ b'a'..=b'j']) => char::from(b.to_ascii_uppercase()).to_string(),
+        Some([b @ b'a'..=b'j', b')' | b'.' | b':', ..]) => {
+            format!(
+                "{}{}{}",
+                &bare[..at],
+                char::from(b.to_ascii_uppercase()),
+                &bare[at + 1..]
+            )
+        }
+        _ => bare.to_owned(),
+    }
+}
+
 /// The letter of a multiple-choice reference: `B`, `(B)`, `\text{(B)}`, `B.`
 pub(crate) fn letter_of_gold(text: &str) -> Option<char> {
-    let bare = bare(text)?;
+    alone(&bare(text)?)
+}
+
+/// A letter that stands by itself, but for brackets and a final sign.
+fn alone(bare: &str) -> Option<char> {
     let letter = bare
         .strip_prefix('(')
         .and_then(|b| b.strip_suffix(')'))
-        .unwrap_or(&bare)
+        .unwrap_or(bare)
         .trim_end_matches(['.', ')', ':'])
         .trim();
     single(letter)
 }
 
-/// The letter that an answer chooses: a letter alone, or one that a bracket, period or colon sets
-/// off from what the option says. An answer that names two options chooses none.
+/// The letter that an answer chooses: a letter alone, or one that a sign sets off from what the option says. An
+/// answer that names a second option beside it chooses none.
 pub(crate) fn letter_of_answer(text: &str) -> Option<char> {
-    if let Some(letter) = letter_of_gold(text) {
-        return Some(letter);
-    }
     let mut bare = bare(text)?;
     for word in ["option ", "choice ", "answer "] {
         if let Some(rest) = bare
@@ -70,21 +111,29 @@ pub(crate) fn letter_of_answer(text: &str) -> Option<char> {
             bare = bare[rest.len()..].to_owned();
         }
     }
-    if let Some(letter) = single(bare.trim()) {
+    if let Some(letter) = alone(&bare) {
         return Some(letter);
     }
     let (letter, rest) = match bare.strip_prefix('(') {
         Some(inner) => inner.split_once(')')?,
         None => {
-            let end = bare.find([')', '.', ':'])?;
+            let end = bare.find([')', '.', ':', ',', ' '])?;
+            let is_set_off = !bare[end..].starts_with([',', ' '])
+                || bare[end..].starts_with(" - ")
+                || bare[end..].starts_with(" – ");
+            if !is_set_off {
+                return None;
+            }
             (&bare[..end], &bare[end + 1..])
         }
     };
-    if !rest.is_empty() && !rest.starts_with([' ', '~', '$', '\\', '}', '*', ':', '.']) {
+    if !rest.is_empty()
+        && !rest.starts_with([' ', '~', '$', '\\', '}', '*', ':', '.', ',', '-', '–'])
+    {
         return None;
     }
     let letter = single(letter.trim())?;
-    (!mentions_option(rest)).then_some(letter)
+    (!names_another(rest)).then_some(letter)
 }
 
 /// Letters A to J stand for options.
@@ -107,14 +156,57 @@ fn bare(text: &str) -> Option<String> {
     ] {
         out = out.replace(noise, "");
     }
-    let out = out.replace(['{', '}'], "").replace("\\ ", " ");
+    let out = out
+        .replace(['{', '}'], "")
+        .replace("\\ ", " ")
+        .replace('~', " ");
     Some(out.trim().trim_end_matches('.').trim().to_owned())
 }
 
-/// Whether another option is named: `(C)`, or a lone capital between A and J.
-fn mentions_option(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric())
-        .any(|word| single(word).is_some())
+/// Whether what stands behind a chosen letter offers another option: `(D)`, `or D`, `, D`. Capitals that belong to
+/// the option's text do not: "Vitamin C", "I and II only", "Both A and B", "A pretty girl".
+fn names_another(text: &str) -> bool {
+    let mut words: Vec<(usize, &str)> = Vec::new();
+    let mut at = 0;
+    for word in text.split(|c: char| !c.is_alphanumeric()) {
+        if !word.is_empty() {
+            words.push((at, word));
+        }
+        at += word.len()
+            + text[at + word.len()..]
+                .chars()
+                .next()
+                .map_or(0, char::len_utf8);
+    }
+    for (i, &(at, word)) in words.iter().enumerate() {
+        if single(word).is_none() {
+            continue;
+        }
+        let (before, behind) = (text[..at].trim_end(), &text[at + word.len()..]);
+        let previous = i.checked_sub(1).map(|i| words[i].1);
+        // A lone `I` is a Roman numeral or a pronoun; nine options are rare.
+        let is_numeral = word == "I";
+        let is_labelled = behind.starts_with(')')
+            && (before.ends_with('(')
+                || text[..at].ends_with(char::is_whitespace)
+                || before.is_empty())
+            || behind.starts_with(':');
+        let is_last = behind.trim_start_matches([')', ' ']).is_empty();
+        let is_joined = match previous {
+            Some("or" | "OR") => true,
+            Some("and") => !words[..i - 1]
+                .last()
+                .is_some_and(|(_, w)| single(w).is_some()),
+            None => before.is_empty() && is_last || before.ends_with([',', '/', '&', ';']),
+            Some(word) => {
+                before.ends_with([',', '/', '&', ';']) && single(word).is_none() && is_last
+            }
+        };
+        if is_labelled || is_joined && !is_numeral {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]

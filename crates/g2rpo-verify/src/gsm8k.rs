@@ -1,13 +1,19 @@
+//! Grade-school answers: one number behind `####`.
+
 use std::ops::Range;
 
+use crate::calculator;
+use crate::extract::{Anchor, Extraction, Found, Reasoning};
 use crate::numeral::Numeral;
-use crate::{Incorrect, Unverifiable, Verdict, Verifier, calculator};
+use crate::verdict::{Incorrect, Unverifiable, Verdict};
+use crate::verifier::Verifier;
 
 /// Grade-school answers: the number behind `####` (Cobbe et al. 2021, arXiv 2110.14168).
 ///
 /// The reference is a GSM8K answer (solution and `#### 72`), or the bare number. Numbers are
 /// compared as exact decimals: `5.0` is 5, `1,234` is 1234, `$18` is 18, a final period is dropped.
-/// Units, fractions and percent signs are not read.
+/// Units, fractions and percent signs are not read. Lines behind the answer do not count, unless they
+/// announce another one.
 ///
 /// ```
 /// use g2rpo_verify::{Gsm8k, Verifier};
@@ -27,11 +33,11 @@ pub struct Gsm8k {
 /// Where [`Gsm8k`] looks for the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Gsm8kExtraction {
-    /// Everything behind the last `####` must be one number. What TRL and verl users call strict,
-    /// without the hole that a number with a tail (`5/6`, `5 or 6`) counts as its first part.
+    /// What the line behind the last `####` states must be one number. What TRL and verl users call
+    /// strict, without the hole that a number with a tail (`5/6`, `5 or 6`) counts as its first part.
     #[default]
     Strict,
-    /// Behind the last `####` there must be exactly one number, among any words; without a `####`
+    /// The line behind the last `####` must hold exactly one number, among any words; without a `####`
     /// the last number of the response counts. For models that were not taught the format:
     /// a response that ends in the right number by accident passes.
     Flexible,
@@ -60,11 +66,12 @@ impl Verifier for Gsm8k {
             Err(why) => return why.into(),
         };
         let verdict = match self.find(response) {
-            Ok(span) => match Numeral::read(&response[span.clone()]) {
-                Some(number) if number == gold => self.check_marks(response).at(span),
-                Some(_) => Verdict::incorrect(Incorrect::Different).at(span),
-                None => Verdict::incorrect(Incorrect::Unreadable).at(span),
-            },
+            Ok(found) => match Numeral::read(&found.answer) {
+                Some(number) if number == gold => self.check_marks(response),
+                Some(_) => Incorrect::Different.into(),
+                None => Incorrect::Unreadable.into(),
+            }
+            .at(found.span),
             Err(why) => why.into(),
         };
         debug_assert!(
@@ -82,31 +89,32 @@ impl Verifier for Gsm8k {
 }
 
 impl Gsm8k {
-    fn find(&self, response: &str) -> Result<Range<usize>, Incorrect> {
-        let tail = response.rfind("####").map(|at| at + 4);
-        match (self.extraction, tail) {
-            (Gsm8kExtraction::Strict, None) => Err(Incorrect::NoAnswer),
-            (Gsm8kExtraction::Strict, Some(start)) => {
-                let text = &response[start..];
-                let answer = text.trim();
-                if answer.is_empty() {
-                    return Err(Incorrect::NoAnswer);
-                }
-                let start = start + (text.len() - text.trim_start().len());
-                Ok(start..start + answer.len())
-            }
-            (Gsm8kExtraction::Flexible, Some(start)) => {
-                let mut numbers = numbers(&response[start..]);
-                let found = numbers.next().ok_or(Incorrect::NoAnswer)?;
-                if numbers.next().is_some() {
-                    return Err(Incorrect::SeveralAnswers);
-                }
-                Ok(start + found.start..start + found.end)
-            }
-            (Gsm8kExtraction::Flexible, None) => {
-                numbers(response).last().ok_or(Incorrect::NoAnswer)
-            }
+    fn find<'r>(&self, response: &'r str) -> Result<Found<'r>, Incorrect> {
+        let is_flexible = self.extraction == Gsm8kExtraction::Flexible;
+        let Some(found) = tail(response) else {
+            let last = numbers(response).last().filter(|_| is_flexible);
+            return last
+                .map(|span| Found::at(response, span))
+                .ok_or(Incorrect::NoAnswer);
+        };
+        if found.span.is_empty() {
+            return Err(Incorrect::NoAnswer);
         }
+        let found = if is_flexible {
+            let mut numbers = numbers(&response[found.span.clone()]);
+            let only = numbers.next().ok_or(Incorrect::NoAnswer)?;
+            if numbers.next().is_some() {
+                return Err(Incorrect::SeveralAnswers);
+            }
+            let start = found.span.start;
+            Found::at(response, start + only.start..start + only.end)
+        } else {
+            found
+        };
+        if is_contradicted(&found, &response[found.span.end..]) {
+            return Err(Incorrect::SeveralAnswers);
+        }
+        Ok(found)
     }
 
     fn check_marks(&self, response: &str) -> Verdict {
@@ -125,6 +133,29 @@ impl Gsm8k {
         }
         Verdict::correct()
     }
+}
+
+/// What stands behind the last `####`.
+fn tail(response: &str) -> Option<Found<'_>> {
+    let policy = Extraction {
+        reasoning: Reasoning::Ignore,
+        anchors: vec![Anchor::Hashes],
+    };
+    policy.candidates(response).ok()?.next()
+}
+
+/// Whether a later line announces another number.
+fn is_contradicted(found: &Found<'_>, behind: &str) -> bool {
+    let policy = Extraction {
+        reasoning: Reasoning::Ignore,
+        anchors: vec![Anchor::Boxed, Anchor::Phrase],
+    };
+    let Ok(later) = policy.answer(behind) else {
+        return false;
+    };
+    let mut values = numbers(&later.answer).map(|span| Numeral::read(&later.answer[span]));
+    let same = values.next().flatten() == Numeral::read(&found.answer);
+    !same || values.next().is_some()
 }
 
 fn read_reference(reference: &str) -> Result<Numeral<'_>, Unverifiable> {

@@ -31,7 +31,7 @@ mod verifier;
 
 pub use choice::MultipleChoice;
 pub use compat::ReferenceCodeBugsPaidAndSwapped;
-pub use extract::{Anchor, Extraction, Reasoning};
+pub use extract::{Anchor, Extraction, Reasoning, first_announcement};
 pub use g2rpo_math::Policy;
 pub use gsm8k::{CalculatorMarks, Gsm8k, Gsm8kExtraction};
 pub use math::MathVerifier;

@@ -126,8 +126,8 @@ impl From<ReferenceError> for Unverifiable {
 impl Verifier for MathVerifier {
     fn verify(&self, response: &str, reference: &str) -> Verdict {
         let reference = Self::gold(reference);
-        let span = match self.extraction.find(response) {
-            Ok(span) => span,
+        let found = match self.extraction.answer(response) {
+            Ok(found) => found,
             Err(why) => {
                 return match check_reference(reference, self.fuel) {
                     Err(none @ ReferenceError::Empty) => Unverifiable::from(none).into(),
@@ -135,12 +135,22 @@ impl Verifier for MathVerifier {
                 };
             }
         };
-        let verdict = match self.comparison(reference, &response[span.clone()]) {
+        let mut comparison = self.comparison(reference, &found.answer);
+        // "The answer is 5!" is 5, said loudly, or a factorial: prose does not tell.
+        if comparison == Comparison::Unequal(Mismatch::Different)
+            && found.ends_in_exclamation(response)
+        {
+            let factorial = self.comparison(reference, &format!("{}!", found.answer));
+            if factorial.is_equal() {
+                comparison = factorial;
+            }
+        }
+        let verdict = match comparison {
             Comparison::Equal => Verdict::correct(),
             Comparison::Unequal(why) => Incorrect::from(why).into(),
             Comparison::NoReference(why) => Unverifiable::from(why).into(),
         };
-        verdict.at(span)
+        verdict.at(found.span)
     }
 
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {

@@ -245,7 +245,8 @@ fn read_unit(text: &str) -> Option<Unit> {
                 }
                 "and" | "or" | "not" | "but" | "half" | "third" | "thirds" | "quarter"
                 | "quarters" | "to" | "than" | "more" | "less" | "plus" | "minus" | "times"
-                | "maybe" | "about" | "nor" => return None,
+                | "maybe" | "about" | "nor" | "if" | "unless" | "otherwise" | "either"
+                | "neither" | "perhaps" | "possibly" | "except" | "when" => return None,
                 "square" | "sq" | "squared" => {
                     next_power = 2;
                     continue;

@@ -1,6 +1,17 @@
+//! Where in a response the answer stands.
+
+mod announce;
+mod boxed;
+mod marks;
+mod statement;
+mod words;
+
+use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::Incorrect;
+use self::boxed::last_box;
+use self::statement::stated;
+use crate::verdict::Incorrect;
 
 /// Where in a response the answer is looked for.
 ///
@@ -45,9 +56,11 @@ pub enum Anchor {
     Boxed,
     /// The contents of the last `<answer>…</answer>`.
     AnswerTag,
-    /// The rest of the line behind the last `####`.
+    /// What the line behind the last `####` states. Where the line is a heading without a number, the
+    /// phrase behind it counts.
     Hashes,
-    /// What follows the last "answer is", "answer:" or "answer =", to the end of the sentence.
+    /// What follows the last "answer is", "answer:", a heading "Final answer" and the like: to the end of
+    /// the sentence, or to a clause that only explains it.
     Phrase,
     /// The last formula between `$…$`, `\(…\)` or `\[…\]`.
     LastFormula,
@@ -90,32 +103,77 @@ impl Extraction {
         all
     }
 
-    /// The bytes of the answer, without blanks around it.
+    /// The bytes of the answer, without blanks and emphasis around it.
     ///
     /// # Errors
     /// [`Incorrect::NoAnswer`] or [`Incorrect::UnclosedReasoning`].
     pub fn find(&self, response: &str) -> Result<Range<usize>, Incorrect> {
-        let start = self.region(response)?;
-        let text = &response[start..];
-        for anchor in &self.anchors {
-            let found = match anchor {
-                Anchor::Boxed => last_box(text),
-                Anchor::AnswerTag => last_tag(text),
-                Anchor::Hashes => last_hashes(text),
-                Anchor::Phrase => last_phrase(text),
-                Anchor::LastFormula => last_formula(text),
-                Anchor::LastNumber => last_number(text),
-            };
-            if let Some(range) = found {
-                let range = trimmed(text, range);
-                return if range.is_empty() {
-                    Err(Incorrect::NoAnswer)
-                } else {
-                    Ok(start + range.start..start + range.end)
-                };
+        self.answer(response).map(|found| found.span)
+    }
+
+    /// The answer.
+    pub(crate) fn answer<'r>(&self, response: &'r str) -> Result<Found<'r>, Incorrect> {
+        let found = self.candidates(response)?.next();
+        found
+            .filter(|f| !f.span.is_empty())
+            .ok_or(Incorrect::NoAnswer)
+    }
+
+    /// What each kind of anchor finds, in their order, as far as it stands behind what the kinds
+    /// before found: the first is the answer, others are for those who cannot use it.
+    pub(crate) fn candidates<'r>(
+        &self,
+        response: &'r str,
+    ) -> Result<impl Iterator<Item = Found<'r>>, Incorrect> {
+        let from = self.region(response)?;
+        let text = &response[from..];
+        let mut end = 0;
+        Ok(self.anchors.iter().filter_map(move |anchor| {
+            let found = self.found(text, *anchor)?;
+            let is_behind = found.span.start >= end;
+            end = end.max(found.span.end);
+            let span = from + found.span.start..from + found.span.end;
+            is_behind.then_some(Found { span, ..found })
+        }))
+    }
+
+    fn found<'r>(&self, text: &'r str, anchor: Anchor) -> Option<Found<'r>> {
+        let mut is_stated = false;
+        let range = match anchor {
+            Anchor::Boxed => return last_box(text).map(|range| boxed(text, range)),
+            Anchor::AnswerTag => last_tag(text)?,
+            Anchor::Hashes => {
+                let hashes = last_hashes(text)?;
+                let phrase = self
+                    .anchors
+                    .contains(&Anchor::Phrase)
+                    .then(|| last_phrase(text))
+                    .flatten();
+                if is_heading(text, &hashes, phrase.as_ref()) {
+                    return None;
+                }
+                is_stated = true;
+                hashes
             }
-        }
-        Err(Incorrect::NoAnswer)
+            Anchor::Phrase => {
+                is_stated = true;
+                last_phrase(text)?
+            }
+            Anchor::LastFormula => return last_formula(text).map(|range| bare(text, range)),
+            Anchor::LastNumber => return last_number(text).map(|range| bare(text, range)),
+        };
+        let answer = match marks::plain(&text[range.clone()]) {
+            Cow::Borrowed(plain) => Cow::Borrowed(&plain[marks::trimmed(plain, 0..plain.len())]),
+            Cow::Owned(plain) => {
+                Cow::Owned(plain[marks::trimmed(&plain, 0..plain.len())].to_owned())
+            }
+        };
+        let span = marks::trimmed(text, range);
+        Some(Found {
+            span,
+            answer,
+            is_stated,
+        })
     }
 
     fn region(&self, response: &str) -> Result<usize, Incorrect> {
@@ -137,115 +195,78 @@ impl Extraction {
     }
 }
 
-fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
+/// A span without blanks around it, graded as it stands.
+fn bare(text: &str, range: Range<usize>) -> Found<'_> {
     let part = &text[range.clone()];
     let start = range.start + (part.len() - part.trim_start().len());
-    start..start + part.trim().len()
+    Found::at(text, start..start + part.trim().len())
 }
 
-/// Every complete box as (start of the command, contents), in the order of their starts.
-fn boxes(text: &str) -> Vec<(usize, Range<usize>)> {
-    let bytes = text.as_bytes();
-    let mut found = Vec::new();
-    // One pass with a stack of open braces, so that a thousand open boxes cost a thousand steps.
-    let mut open: Vec<Option<usize>> = Vec::new();
-    let mut starts: Vec<(usize, usize)> = Vec::new();
-    let mut pending: Option<usize> = None;
-    let mut i = 0;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'\\' => {
-                let rest = &text[i..];
-                let command = ["\\boxed", "\\fbox"].iter().find(|c| rest.starts_with(**c));
-                if let Some(command) = command {
-                    let after = &rest[command.len()..];
-                    if !after.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                        pending = Some(i);
-                        i += command.len();
-                        continue;
-                    }
-                }
-                pending = None;
-                i += 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
-                continue;
-            }
-            b'{' => {
-                open.push(pending.take());
-                starts.push((i, 0));
-            }
-            b'}' => {
-                pending = None;
-                if let (Some(command), Some((brace, _))) = (open.pop(), starts.pop())
-                    && let Some(command) = command
-                {
-                    found.push((command, brace + 1..i));
-                }
-            }
-            b' ' | b'\t' | b'\n' | b'\r' => {}
-            b if pending.is_some() => {
-                // `\boxed 5$`: without braces the box holds what is up to a blank or a dollar.
-                let command = pending.take().unwrap_or(i);
-                if b.is_ascii_digit() || b == b'-' {
-                    let rest = &text[i..];
-                    let end = rest
-                        .find(|c: char| c.is_whitespace() || c == '$' || c == '\\')
-                        .unwrap_or(rest.len());
-                    found.push((command, i..i + end));
-                }
-            }
-            _ => {}
-        }
-        i += 1;
+/// The contents of a box. A percent sign may stand behind the brace: `\boxed{5}\%`.
+fn boxed(text: &str, range: Range<usize>) -> Found<'_> {
+    let behind = text[range.end..].strip_prefix('}').unwrap_or_default();
+    let behind = behind
+        .strip_prefix('$')
+        .unwrap_or(behind)
+        .trim_start_matches("\\,")
+        .trim_start_matches("\\ ");
+    let mut found = bare(text, range);
+    if behind.starts_with(['%']) || behind.starts_with("\\%") {
+        found.answer = Cow::Owned(format!("{}\\%", found.answer));
     }
-    found.sort_unstable_by_key(|(command, _)| *command);
     found
 }
 
-fn last_box(text: &str) -> Option<Range<usize>> {
-    let all = boxes(text);
-    // A box inside the last outer box is a part of it.
-    let mut outer: Vec<(usize, Range<usize>)> = Vec::new();
-    for (command, range) in all {
-        if outer.last().is_none_or(|(_, last)| command >= last.end) {
-            outer.push((command, range));
+/// What an anchor found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found<'r> {
+    /// Bytes of the response, without blanks around them.
+    pub(crate) span: Range<usize>,
+    /// What is graded: the span without emphasis, with a percent sign that stands behind its box.
+    pub(crate) answer: Cow<'r, str>,
+    /// Whether prose states it, and not a box or a tag.
+    pub(crate) is_stated: bool,
+}
+
+impl<'r> Found<'r> {
+    /// A span that is graded as it stands.
+    pub(crate) fn at(response: &'r str, span: Range<usize>) -> Self {
+        Self {
+            answer: Cow::Borrowed(&response[span.clone()]),
+            span,
+            is_stated: false,
         }
     }
-    let (mut command, last) = outer.pop()?;
-    let mut start = last.start;
-    while let Some((before, range)) = outer.pop() {
-        if !is_joint(&text[range.end..command]) {
-            break;
-        }
-        (command, start) = (before, range.start);
-        // Longer answers are refused anyway.
-        if last.end - start > 8192 {
-            break;
-        }
-    }
-    // The joined span keeps the inner commands; the reader of answers knows boxes.
-    if start == last.start {
-        Some(last)
-    } else {
-        Some(command..last.end + usize::from(text[last.end..].starts_with('}')))
+
+    /// Whether an exclamation mark directly behind a stated answer might be a factorial.
+    pub(crate) fn ends_in_exclamation(&self, response: &str) -> bool {
+        self.is_stated
+            && response[self.span.end..].starts_with('!')
+            && self
+                .answer
+                .ends_with(|c: char| c.is_alphanumeric() || c == ')')
     }
 }
 
-/// Whether the text between two boxes only joins them. It begins with the brace of the first.
-fn is_joint(between: &str) -> bool {
-    if between.len() > 40 {
-        return false;
-    }
-    let mut rest = between.trim_start_matches('}').to_owned();
-    for noise in [
-        "$", "\\text", "\\(", "\\)", "\\quad", "\\,", "\\;", "{", "}", "~", "**",
-    ] {
-        rest = rest.replace(noise, " ");
-    }
-    let words: Vec<&str> = rest.split_whitespace().collect();
-    matches!(
-        words.as_slice(),
-        [","] | ["and"] | ["or"] | [",", "and"] | [",", "or"] | [";"] | ["&"]
-    )
+/// The first announcement of an answer that any verifier knows, as a byte offset: `####`, `\boxed`,
+/// `\fbox`, `</think>`, `<answer>`, or a phrase such as "the answer is" or a heading "Final answer".
+/// What is shown of a solution without its answer ends here.
+///
+/// ```
+/// use g2rpo_verify::first_announcement;
+///
+/// assert_eq!(first_announcement("48 + 24 = 72 #### 72"), Some(13));
+/// assert_eq!(first_announcement("So the answer (in dollars) is 72."), Some(7));
+/// assert_eq!(first_announcement("48 + 24 = 72"), None);
+/// ```
+#[must_use]
+pub fn first_announcement(text: &str) -> Option<usize> {
+    let marks = ["####", "\\boxed", "\\fbox", "</think>", "<answer>"];
+    let mark = marks.iter().filter_map(|mark| text.find(mark)).min();
+    let before = &text[..mark.unwrap_or(text.len())];
+    // A heading may be announced by the line that the mark begins.
+    let phrase = announce::first(text, 0).map(|phrase| phrase.start);
+    phrase.filter(|start| *start < before.len()).or(mark)
 }
 
 fn last_tag(text: &str) -> Option<Range<usize>> {
@@ -261,105 +282,19 @@ fn last_tag(text: &str) -> Option<Range<usize>> {
 
 fn last_hashes(text: &str) -> Option<Range<usize>> {
     let start = text.rfind("####")? + 4;
-    let rest = &text[start..];
     // The number may stand on the next line.
-    let lead = rest.len() - rest.trim_start().len();
-    let end = rest[lead..].find('\n').map_or(rest.len(), |n| lead + n);
-    Some(start..start + end)
+    let lead = text[start..].len() - text[start..].trim_start().len();
+    stated(text, start + lead).or(Some(start..start))
+}
+
+/// Whether what stands behind `####` is a heading and no answer: words, and a phrase behind them.
+fn is_heading(text: &str, hashes: &Range<usize>, phrase: Option<&Range<usize>>) -> bool {
+    !text[hashes.clone()].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
+        && phrase.is_some_and(|phrase| phrase.start > hashes.start)
 }
 
 fn last_phrase(text: &str) -> Option<Range<usize>> {
-    let bytes = text.as_bytes();
-    let at = (0..bytes.len().saturating_sub(5))
-        .rev()
-        .find(|&i| bytes[i..i + 6].eq_ignore_ascii_case(b"answer") && introduces(&text[i + 6..]))?;
-    let mut start = at + 6;
-    loop {
-        let rest = &text[start..];
-        let lead = rest.len()
-            - rest
-                .trim_start_matches([' ', '\t', '*', ':', '=', '_'])
-                .len();
-        start += lead;
-        let rest = &text[start..];
-        let word = ["is", "are", "would be", "will be", "was", "should be"]
-            .iter()
-            .find(|w| {
-                rest.get(..w.len())
-                    .is_some_and(|r| r.eq_ignore_ascii_case(w))
-                    && !rest[w.len()..].starts_with(|c: char| c.is_alphanumeric())
-            });
-        match word {
-            Some(word) => start += word.len(),
-            None if lead == 0 => break,
-            None => {}
-        }
-    }
-    // "The answer is:\n\n$$5$$"
-    let rest = &text[start..];
-    start += rest.len() - rest.trim_start().len();
-    let rest = &text[start..];
-    Some(start..start + sentence_end(rest))
-}
-
-/// Whether what follows the word "answer" presents it.
-fn introduces(rest: &str) -> bool {
-    let rest = rest.trim_start_matches([' ', '*', '_']);
-    rest.starts_with([':', '='])
-        || ["is", "are", "was", "would be", "will be", "should be"]
-            .iter()
-            .any(|w| {
-                rest.get(..w.len())
-                    .is_some_and(|r| r.eq_ignore_ascii_case(w))
-                    && !rest[w.len()..].starts_with(|c: char| c.is_alphanumeric())
-            })
-}
-
-/// The end of the sentence or line; periods inside numbers and formulas do not end it.
-fn sentence_end(text: &str) -> usize {
-    // Longer answers are refused anyway.
-    let mut limit = text.len().min(8192);
-    while !text.is_char_boundary(limit) {
-        limit -= 1;
-    }
-    let text = &text[..limit];
-    let mut delimiters = vec![("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")];
-    let mut formula: Option<&str> = None;
-    let mut i = 0;
-    while i < text.len() {
-        let rest = &text[i..];
-        if let Some(close) = formula {
-            if rest.starts_with(close) {
-                formula = None;
-                i += close.len();
-                continue;
-            }
-        } else {
-            if let Some(at) = delimiters
-                .iter()
-                .position(|(open, _)| rest.starts_with(open))
-            {
-                let (open, close) = delimiters[at];
-                if rest[open.len()..].contains(close) {
-                    formula = Some(close);
-                } else {
-                    // What is not closed here is not closed later: look for it only once.
-                    delimiters.remove(at);
-                }
-                i += open.len();
-                continue;
-            }
-            let c = rest.as_bytes()[0];
-            let next = rest.as_bytes().get(1);
-            if c == b'\n'
-                || (c == b'.' && next.is_none_or(|b| b.is_ascii_whitespace() || *b == b'*'))
-            {
-                return i;
-            }
-        }
-        i += rest.chars().next().map_or(1, char::len_utf8);
-    }
-    limit
+    announce::backwards(text).find_map(|phrase| stated(text, phrase.content))
 }
 
 fn last_formula(text: &str) -> Option<Range<usize>> {

@@ -1,0 +1,345 @@
+//! Words that explain, doubt or lead to a stated answer.
+
+/// What an answer in prose begins with, which decides what may be cut off behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A number, a formula, a letter, yes or no.
+    Value,
+    /// A number with a currency sign before it.
+    Price,
+    /// Words, in which a comma may belong to the answer: "red, blue".
+    Words,
+}
+
+impl Head {
+    /// `text` begins with the answer.
+    pub(super) fn of(text: &str) -> Self {
+        if text.starts_with(['$', '€', '£', '¥', '₹']) || text.starts_with("\\$") {
+            return Self::Price;
+        }
+        let word = word_at(text);
+        let is_closed = ["yes", "no", "true", "false"]
+            .iter()
+            .any(|w| w.eq_ignore_ascii_case(word));
+        if word.chars().count() < 2 || is_value_word(word) || is_closed {
+            Self::Value
+        } else {
+            Self::Words
+        }
+    }
+}
+
+/// The letters that `text` begins with.
+pub(super) fn word_at(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphabetic());
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn among(word: &str, list: &[&str]) -> bool {
+    list.iter().any(|w| w.eq_ignore_ascii_case(word))
+}
+
+/// Words that lead to an answer and are no part of it. `next` is the word behind.
+pub(super) fn is_lead_in(word: &str, next: &str) -> bool {
+    match second_lead_in(word) {
+        Some(second) => next.eq_ignore_ascii_case(second),
+        None => among(
+            word,
+            &[
+                "therefore",
+                "thus",
+                "hence",
+                "then",
+                "so",
+                "simply",
+                "just",
+                "exactly",
+                "approximately",
+                "about",
+                "roughly",
+                "around",
+                "now",
+                "also",
+                "clearly",
+                "indeed",
+                "again",
+                "actually",
+                "still",
+                "precisely",
+                "obviously",
+                "finally",
+                "be",
+                "option",
+                "choice",
+                "letter",
+                "follows",
+                "equals",
+                "to",
+            ],
+        ),
+    }
+}
+
+/// The word without which a lead-in of two words is none: "equal to", "given by".
+pub(super) fn second_lead_in(word: &str) -> Option<&'static str> {
+    [
+        ("equal", "to"),
+        ("given", "by"),
+        ("found", "to"),
+        ("calculated", "to"),
+        ("as", "follows"),
+        ("in", "fact"),
+        ("of", "course"),
+        ("determined", "to"),
+        ("computed", "to"),
+        ("rounded", "to"),
+    ]
+    .into_iter()
+    .find(|(first, _)| first.eq_ignore_ascii_case(word))
+    .map(|(_, second)| second)
+}
+
+/// Words that say something about an answer instead of stating it: "the answer is correct".
+pub(super) fn is_participle(word: &str) -> bool {
+    is_affirmation(word)
+        || among(
+            word,
+            &[
+                "obtained",
+                "found",
+                "calculated",
+                "computed",
+                "derived",
+                "given",
+                "helpful",
+                "clear",
+                "verified",
+                "confirmed",
+                "reasonable",
+                "consistent",
+                "valid",
+                "based",
+                "expressed",
+                "rounded",
+                "written",
+                "determined",
+            ],
+        )
+}
+
+pub(super) fn is_affirmation(word: &str) -> bool {
+    among(word, &["right", "correct"])
+}
+
+/// Words that begin a clause which explains, without a comma before it.
+pub(super) fn is_explaining(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "because",
+            "since",
+            "as",
+            "which",
+            "where",
+            "who",
+            "so",
+            "hence",
+            "thus",
+            "therefore",
+            "while",
+            "whereas",
+            "that",
+            "given",
+            "making",
+            "giving",
+            "meaning",
+            "implying",
+            "due",
+        ],
+    )
+}
+
+/// "in total", "altogether".
+pub(super) fn is_adverbial(word: &str, next: &str) -> bool {
+    among(word, &["altogether", "overall", "total", "combined"])
+        || among(word, &["in"]) && among(next, &["total", "all", "fact"])
+}
+
+/// Words that tie a circumstance to an answer: "for the whole day".
+pub(super) fn is_preposition(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "for", "on", "at", "from", "by", "during", "before", "after", "with",
+        ],
+    )
+}
+
+/// Words that say for what a price is paid.
+pub(super) fn is_rate(word: &str) -> bool {
+    among(word, &["per", "each", "every", "a", "an"])
+}
+
+/// Words that begin a reason.
+pub(super) fn is_reason(word: &str) -> bool {
+    among(
+        word,
+        &["because", "since", "as", "so", "hence", "thus", "therefore"],
+    )
+}
+
+pub(super) fn is_pronoun(word: &str) -> bool {
+    among(
+        word,
+        &["it", "this", "these", "they", "he", "she", "we", "there"],
+    )
+}
+
+/// Words that may offer another answer.
+pub(super) fn is_doubt(word: &str) -> bool {
+    is_strong_doubt(word)
+        || among(
+            word,
+            &["maybe", "perhaps", "possibly", "probably", "instead"],
+        )
+        || matches!(word, "may" | "might" | "could")
+}
+
+/// Words that hardly do anything else, if an explanation begins with them.
+pub(super) fn is_strong_doubt(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "or",
+            "either",
+            "otherwise",
+            "alternatively",
+            "but",
+            "however",
+        ],
+    ) || matches!(word, "may" | "might" | "could")
+}
+
+pub(super) fn is_condition(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "if",
+            "unless",
+            "when",
+            "provided",
+            "assuming",
+            "except",
+            "depending",
+        ],
+    )
+}
+
+pub(super) fn is_denial(word: &str) -> bool {
+    among(word, &["wrong", "incorrect", "mistaken", "mistake"])
+}
+
+/// "5, plus 4" is no 5.
+pub(super) fn is_arithmetic(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "plus",
+            "minus",
+            "times",
+            "divided",
+            "multiplied",
+            "over",
+            "less",
+            "more",
+            "percent",
+            "mod",
+            "modulo",
+            "to",
+        ],
+    ) || is_part(word)
+        || is_condition(word)
+}
+
+/// Parts that are added to a number: "5 and a half".
+pub(super) fn is_part(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "a", "an", "half", "third", "thirds", "quarter", "quarters", "fourth", "fifths",
+            "tenths", "halves",
+        ],
+    )
+}
+
+/// Words that are values, or parts of formulas, themselves.
+pub(super) fn is_value_word(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+            "thirty",
+            "forty",
+            "fifty",
+            "sixty",
+            "seventy",
+            "eighty",
+            "ninety",
+            "hundred",
+            "thousand",
+            "million",
+            "none",
+            "both",
+            "pi",
+            "infinity",
+            "inf",
+            "oo",
+            "sqrt",
+            "sin",
+            "cos",
+            "tan",
+            "log",
+            "ln",
+            "exp",
+            "abs",
+            "USD",
+            "EUR",
+            "US",
+        ],
+    )
+}
+
+/// "Dr." never ends a sentence.
+pub(super) fn is_title(word: &str) -> bool {
+    among(word, &["dr", "mr", "mrs", "ms", "prof", "approx"])
+}
+
+/// Abbreviations that end in a period.
+pub(super) fn is_abbreviation(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "ft", "sq", "in", "yd", "lb", "oz", "hr", "min", "sec", "cu", "no", "vs", "st",
+        ],
+    )
+}
