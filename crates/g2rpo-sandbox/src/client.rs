@@ -1,17 +1,20 @@
+//! The caller's side: starts a helper process, sends requests and reads replies.
+
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::level::remedy;
-use crate::locate::locate;
+use crate::error::SandboxError;
+use crate::isolation::{IsolationLevel, remedy};
+use crate::locate::{Helper, locate};
+use crate::spec::Spec;
 use crate::wire::{self, ReplyKind, SetupFailure};
-use crate::{Helper, Level, SandboxError, Spec};
 
 /// One helper process and the confined process that it looks after.
 ///
 /// Dropping it kills everything inside and waits until it is gone.
 #[derive(Debug)]
 pub struct Sandbox {
-    level: Option<Level>,
+    level: Option<IsolationLevel>,
     helper: Child,
     // Present until the drop, whose first step is to close it.
     requests: Option<ChildStdin>,
@@ -86,7 +89,7 @@ impl Sandbox {
 
     /// The isolation level; `None` without isolation.
     #[must_use]
-    pub const fn level(&self) -> Option<Level> {
+    pub const fn level(&self) -> Option<IsolationLevel> {
         self.level
     }
 

@@ -1,7 +1,9 @@
+//! Why a sandbox cannot be started or does not answer.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Level;
+use crate::isolation::IsolationLevel;
 
 /// Why a sandbox could not be started, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,7 @@ pub enum SandboxError {
     #[error("isolation {} failed at {stage}: {detail}. {remedy}", level_name(*level))]
     Setup {
         /// The level that was tried; absent without isolation.
-        level: Option<Level>,
+        level: Option<IsolationLevel>,
         /// Which step failed.
         stage: String,
         /// What the system said.
@@ -53,6 +55,6 @@ pub enum SandboxError {
     Protocol(String),
 }
 
-fn level_name(level: Option<Level>) -> &'static str {
-    level.map_or("none", Level::name)
+fn level_name(level: Option<IsolationLevel>) -> &'static str {
+    level.map_or("none", IsolationLevel::name)
 }

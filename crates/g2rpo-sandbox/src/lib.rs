@@ -6,7 +6,7 @@
 //! The calling process is never forked: a trainer that holds a GPU context and many threads only
 //! spawns (`posix_spawn`) a program.
 //!
-//! * [`Level`] and [`Isolation`]: which kernel mechanisms hold the process, and what is accepted.
+//! * [`IsolationLevel`] and [`Isolation`]: which kernel mechanisms hold the process, and what is accepted.
 //! * [`Spec`] and [`ProcessLimits`]: what is run, what it may read, what it may use.
 //! * [`Sandbox`]: one helper with one confined process; requests in, replies out.
 //! * [`main_if_requested`]: lets any program be its own helper, with one line in `main`.
@@ -18,7 +18,7 @@
 
 mod client;
 mod error;
-mod level;
+mod isolation;
 mod locate;
 mod spec;
 mod wire;
@@ -30,7 +30,7 @@ mod seccomp;
 
 pub use client::Sandbox;
 pub use error::SandboxError;
-pub use level::{Isolation, Level};
+pub use isolation::{Isolation, IsolationLevel};
 pub use locate::{HELPER_ARGUMENT, HELPER_ENV, Helper, main_if_requested};
 pub use spec::{ProcessLimits, Spec};
 

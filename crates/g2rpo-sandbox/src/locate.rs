@@ -1,8 +1,10 @@
+//! Which program is started as the helper, and where it is looked for.
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::SandboxError;
+use crate::error::SandboxError;
 
 /// The only argument of a program that is asked to be its own helper.
 pub const HELPER_ARGUMENT: &str = "--g2rpo-sandbox-helper";

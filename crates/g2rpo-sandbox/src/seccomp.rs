@@ -15,7 +15,7 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
-use crate::SandboxError;
+use crate::error::SandboxError;
 use calls::{ALLOWED, DENIED};
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;

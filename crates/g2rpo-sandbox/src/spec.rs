@@ -1,14 +1,16 @@
+//! What the helper runs, and the limits that the kernel keeps for it.
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Level;
+use crate::isolation::IsolationLevel;
 
 /// What the helper runs, and inside what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The isolation level; `None` only under [`Isolation::UnsafeNone`](crate::Isolation).
-    pub level: Option<Level>,
+    pub level: Option<IsolationLevel>,
     /// Absolute path of the interpreter, with symbolic links resolved.
     pub program: PathBuf,
     /// Its arguments.

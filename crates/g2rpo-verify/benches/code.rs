@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use g2rpo_verify::code::{
-    CodeVerifier, Isolation, Level, PoolConfig, SandboxPool, main_if_requested,
+    CodeVerifier, Isolation, IsolationLevel, PoolConfig, SandboxPool, main_if_requested,
 };
 use g2rpo_verify::{Accuracy, RewardFn, Sample};
 
@@ -43,7 +43,7 @@ fn main() {
     println!(
         "{COMPLETIONS} completions x {TESTS} tests; CPU seconds of all processes, start included"
     );
-    for level in Level::STRONGEST_FIRST {
+    for level in IsolationLevel::STRONGEST_FIRST {
         let config = PoolConfig {
             isolation: Isolation::Require(level),
             ..PoolConfig::default()

@@ -75,6 +75,9 @@ pub enum Incorrect {
     Crashed {
         /// The test that was running; absent when loading the code failed.
         index: Option<usize>,
+        /// The exception's class and text on one line of at most a few hundred characters, or the exit status
+        /// or signal. Written by the code under test: for people to read, not to decide by.
+        error: String,
     },
     /// The code ran out of time.
     Timeout {
@@ -255,7 +258,10 @@ impl fmt::Display for Incorrect {
             Self::NoCalculatorMark => write!(f, "no calculator mark"),
             Self::FailedTest { index } => write!(f, "test {index} failed"),
             Self::MissingFunction => write!(f, "the tested function is not defined"),
-            Self::Crashed { index } => during(f, "crashed", index),
+            Self::Crashed { index, error } => {
+                during(f, "crashed", index)?;
+                write!(f, ": {error}")
+            }
             Self::Timeout { index } => during(f, "out of time", index),
             Self::MemoryLimit { index } => during(f, "out of memory", index),
             Self::OutputLimit { index } => during(f, "too much output", index),

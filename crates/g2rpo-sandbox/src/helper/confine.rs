@@ -1,22 +1,23 @@
+//! The forked child: gives up every right and becomes the interpreter.
+
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::start::{Ends, Entry, INNER_ID, failure};
-use super::{files, root, seccomp_failure, sys};
+use super::entry::{ABOVE, Ends, Entry, INNER_ID, failure};
+use super::{files, root, sys};
+use crate::isolation::IsolationLevel;
+use crate::seccomp;
+use crate::spec::Spec;
 use crate::wire::SetupFailure;
-use crate::{Spec, seccomp};
 
 /// Numbers of the descriptors that the interpreter gets, besides 0 and 1 (`/dev/null`) and 2
 /// (standard error, read by the helper).
 const ANSWERS: i32 = 3;
 const MESSAGES: i32 = 4;
-/// Descriptors that this process still needs are moved up to here first.
-const ABOVE: i32 = 16;
-
 /// In the forked child: gives up every right, and becomes the interpreter. Never returns; a failure
 /// is written to the pipe that the helper reads.
 pub(super) fn enter(spec: &Spec, entry: Entry, ends: Ends) -> ! {
@@ -35,20 +36,6 @@ pub(super) fn enter(spec: &Spec, entry: Entry, ends: Ends) -> ! {
     sys::exit_now(1)
 }
 
-impl Ends {
-    /// The same pipes out of the way of the numbers that are given out below.
-    fn moved_up(self) -> io::Result<Self> {
-        let up = |fd: OwnedFd| sys::duplicate_above(fd.as_fd(), ABOVE);
-        Ok(Self {
-            messages: up(self.messages)?,
-            answers: up(self.answers)?,
-            errors: up(self.errors)?,
-            failure: up(self.failure)?,
-            go: up(self.go)?,
-        })
-    }
-}
-
 /// The order matters. Namespaces and mounts need the rights that are dropped next; Landlock and
 /// seccomp come last because they would forbid the steps before them.
 fn become_interpreter(spec: &Spec, entry: Entry, ends: &Ends) -> Result<Infallible, SetupFailure> {
@@ -64,14 +51,14 @@ fn become_interpreter(spec: &Spec, entry: Entry, ends: &Ends) -> Result<Infallib
     sys::set_umask(0o077);
     set_limits(spec).map_err(at("limits"))?;
     drop_rights(spec, entry).map_err(at("rights"))?;
-    if spec.level.is_some_and(crate::Level::has_landlock) {
+    if spec.level.is_some_and(IsolationLevel::has_landlock) {
         files::restrict(spec).map_err(at("landlock"))?;
     }
     if spec.level.is_some() {
         seccomp::confine_interpreter().map_err(|error| SetupFailure {
             stage: "seccomp".to_owned(),
             errno: 0,
-            detail: seccomp_failure(&error),
+            detail: error.to_string(),
         })?;
     }
     let error = Command::new(&spec.program)

@@ -1,3 +1,5 @@
+//! One message to the confined process and its answer, in bounded time.
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;

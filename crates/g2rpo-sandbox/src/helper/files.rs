@@ -1,3 +1,5 @@
+//! The file system as Landlock restricts it.
+
 use std::io;
 
 use landlock::{
@@ -6,7 +8,7 @@ use landlock::{
 };
 
 use super::sys;
-use crate::Spec;
+use crate::spec::Spec;
 
 /// Devices that programs expect, and what may be done with them.
 pub(super) const READABLE_DEVICES: [&str; 3] = ["/dev/zero", "/dev/urandom", "/dev/random"];

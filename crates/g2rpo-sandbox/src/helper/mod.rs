@@ -5,8 +5,10 @@
 //! parses nothing that comes out of the sandbox except a length.
 
 mod confine;
+mod entry;
 mod exchange;
 mod files;
+mod kill;
 mod root;
 mod start;
 mod sys;
@@ -14,10 +16,10 @@ mod sys;
 use std::fs::File;
 use std::io::{self, stdin, stdout};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::spec::Spec;
 use crate::wire::{self, ReplyKind};
-use crate::{SandboxError, Spec};
 use exchange::Exchange;
 use start::Confined;
 
@@ -51,11 +53,11 @@ fn serve() -> io::Result<()> {
         let patience = Duration::from_millis(patience_ms.into());
         let (kind, body) = answer(&mut confined, &spec, &message, patience, &requests);
         if kind != ReplyKind::Answer {
-            kill_everything(&mut confined);
+            kill_confined(&mut confined);
         }
         wire::write_reply(&mut replies, kind, &body)?;
     }
-    kill_everything(&mut confined);
+    kill_confined(&mut confined);
     Ok(())
 }
 
@@ -97,43 +99,8 @@ fn answer(
     }
 }
 
-/// Kills the confined process and whatever descends from it, and waits until all are gone.
-fn kill_everything(confined: &mut Option<Confined>) {
-    let Some(process) = confined.take() else {
-        return;
-    };
-    // The group first: its members cannot leave it, and with a process namespace the death of its
-    // first process takes all others along.
-    sys::kill(-process.pid);
-    sys::kill(process.pid);
-    let patience = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < patience {
-        match sys::reap() {
-            Err(_) => return,
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                // Orphans become our children; without isolation they may have left the group.
-                for child in children() {
-                    sys::kill(child);
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
+fn kill_confined(confined: &mut Option<Confined>) {
+    if let Some(process) = confined.take() {
+        kill::everything(process.pid);
     }
-}
-
-fn children() -> Vec<libc::pid_t> {
-    let path = format!("/proc/self/task/{}/children", std::process::id());
-    std::fs::read_to_string(path)
-        .map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect()
-        })
-        .unwrap_or_default()
-}
-
-/// A seccomp error in the words of [`SandboxError`], for the set-up's failure report.
-fn seccomp_failure(error: &SandboxError) -> String {
-    error.to_string()
 }

@@ -1,3 +1,5 @@
+//! The private root of a mount namespace: read-only views of what the interpreter needs.
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -6,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{NULL, READABLE_DEVICES};
 use super::sys;
-use crate::Spec;
+use crate::spec::Spec;
 
 const RDONLY: u64 = 0x1;
 const NOSUID: u64 = 0x2;

@@ -1,19 +1,19 @@
+//! Starts the interpreter inside its namespaces and waits for its first answer.
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::entry::{Ends, Entry, INNER_ID, failure};
 use super::exchange::{Exchange, exchange};
-use super::{confine, sys};
-use crate::Spec;
+use super::{confine, kill, sys};
+use crate::spec::Spec;
 use crate::wire::SetupFailure;
 
 /// How long the interpreter may take from its start to its first answer. Generous: a loaded machine
 /// with a cold disk needs seconds, and nothing untrusted runs before.
 const START: Duration = Duration::from_secs(30);
-/// The user id that a confined process has inside its user namespace.
-pub(super) const INNER_ID: u32 = 1000;
-
 /// The running interpreter, seen from outside.
 #[derive(Debug)]
 pub(super) struct Confined {
@@ -44,27 +44,6 @@ impl Confined {
     }
 }
 
-/// The ends of the pipes that the confined process gets, and the way its failure is told.
-#[derive(Debug)]
-pub(super) struct Ends {
-    pub(super) messages: OwnedFd,
-    pub(super) answers: OwnedFd,
-    pub(super) errors: OwnedFd,
-    pub(super) failure: OwnedFd,
-    pub(super) go: OwnedFd,
-}
-
-/// How namespaces are entered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// The level has none.
-    Stay,
-    /// Root with the right to do so makes them directly.
-    Direct,
-    /// Through a user namespace.
-    UserNamespace,
-}
-
 /// Starts the interpreter inside the isolation and exchanges the greeting with it.
 pub(super) fn start(spec: &Spec, caller: &File) -> Result<Confined, SetupFailure> {
     let entry = match spec.level {
@@ -86,7 +65,7 @@ pub(super) fn start(spec: &Spec, caller: &File) -> Result<Confined, SetupFailure
         Exchange::Deadline => format!("no sign of life within {START:?}"),
         _ => format!("the interpreter ended: {}", confined.last_words()),
     };
-    super::kill_everything(&mut Some(confined));
+    kill::everything(confined.pid);
     Err(SetupFailure {
         stage: "interpreter".to_owned(),
         errno: 0,
@@ -143,7 +122,7 @@ fn spawn(spec: &Spec, entry: Entry) -> Result<Confined, SetupFailure> {
     match outcome {
         Ok(()) => Ok(confined),
         Err(failure) => {
-            super::kill_everything(&mut Some(confined));
+            kill::everything(confined.pid);
             Err(failure)
         }
     }
@@ -157,14 +136,6 @@ fn read_failure(mut failed: File) -> Result<(), SetupFailure> {
         Ok(_) => Err(serde_json::from_slice(&report)
             .unwrap_or_else(|error| failure("start", &io::Error::other(error)))),
         Err(error) => Err(failure("start", &error)),
-    }
-}
-
-pub(super) fn failure(stage: &str, error: &io::Error) -> SetupFailure {
-    SetupFailure {
-        stage: stage.to_owned(),
-        errno: error.raw_os_error().unwrap_or(0),
-        detail: error.to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use g2rpo_sandbox::Level;
+use g2rpo_sandbox::IsolationLevel;
 
 use super::job::{Limits, Observation, Request};
 use super::value::Value;
@@ -45,7 +45,7 @@ def canary(path):
 
 /// # Errors
 /// What does not work, in words.
-pub(super) fn check(worker: &mut Worker, level: Option<Level>) -> Result<(), String> {
+pub(super) fn check(worker: &mut Worker, level: Option<IsolationLevel>) -> Result<(), String> {
     let file = CanaryFile::new().map_err(|error| format!("cannot write the canary: {error}"))?;
     let request = Request::Call {
         function: "canary".to_owned(),
@@ -65,7 +65,7 @@ pub(super) fn check(worker: &mut Worker, level: Option<Level>) -> Result<(), Str
         .and_then(|()| worker.run(&request));
     worker.solution.replace_limits(limits);
     let observed = observed.map_err(|error| error.to_string())?;
-    let name = level.map_or("none", Level::name);
+    let name = level.map_or("none", IsolationLevel::name);
     match observed {
         Observation::Returned(Value::List(breaches)) if breaches.is_empty() => Ok(()),
         Observation::Returned(breaches) => Err(format!(

@@ -78,6 +78,7 @@ impl Value {
                 !items.is_empty()
             }
             Self::Dict(pairs) => !pairs.is_empty(),
+            Self::Typed(..) => true,
         }
     }
 
@@ -108,6 +109,7 @@ impl Value {
             Self::List(items) | Self::Tuple(items) | Self::Set(items) | Self::FrozenSet(items) => {
                 items.iter().any(Self::has_nan)
             }
+            Self::Typed(_, parts) => parts.iter().any(Self::has_nan),
             Self::Dict(pairs) => pairs.iter().any(|(k, v)| k.has_nan() || v.has_nan()),
             _ => false,
         }
@@ -142,7 +144,7 @@ impl Value {
                 let joined = pairs.map(|(key, value)| [key, value.canonical()].concat());
                 collection(b'm', joined.collect())
             }
-            Self::None | Self::Str(_) | Self::Bytes(_) => self.encode(),
+            Self::None | Self::Str(_) | Self::Bytes(_) | Self::Typed(..) => self.encode(),
         }
     }
 }

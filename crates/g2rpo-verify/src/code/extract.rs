@@ -1,6 +1,8 @@
+//! Where in a response the code is.
+
 use std::ops::Range;
 
-use crate::Incorrect;
+use crate::verdict::Incorrect;
 
 /// Where in a response the code is.
 #[derive(Debug, Clone, PartialEq, Eq)]

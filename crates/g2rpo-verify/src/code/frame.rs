@@ -1,3 +1,5 @@
+//! Result frames: what a test process writes, read as untrusted bytes.
+
 use super::value::{Value, ValueError};
 
 /// What a test process wrote: exactly one of these, then the end of the pipe.
@@ -8,8 +10,9 @@ use super::value::{Value, ValueError};
 pub enum Frame {
     /// The called function returned this.
     Value(Value),
-    /// The called function raised.
-    Raised(Exception),
+    /// The called function raised. With it come the exception's classes, arguments and attributes, for tests that
+    /// catch it.
+    Raised(Exception, Value),
     /// The code raised, or did not compile, before the function could be called.
     LoadRaised(Exception),
     /// The code does not define the function.
@@ -18,13 +21,10 @@ pub enum Frame {
     Unsupported(String),
     /// The code is loaded and waits for calls.
     Ready,
-    /// The tests call a function of the solution.
-    Query {
-        /// The function's name.
-        function: String,
-        /// The encoded pair of positional and keyword arguments.
-        arguments: Vec<u8>,
-    },
+    /// The tests ask something of the solution: an operation and its operands.
+    Query(Value),
+    /// The solution calls a function of the tests: its number and the arguments.
+    CallBack(Value),
     /// The tests ran through.
     Passed,
     /// An assertion of the tests failed.
@@ -44,6 +44,27 @@ pub struct Exception {
     pub kind: String,
     /// Its text, at most a few hundred characters of it.
     pub message: String,
+}
+
+impl Exception {
+    /// Longest class name and text in [`line`](Self::line), in characters: a forged frame may hold more.
+    const LONGEST: (usize, usize) = (100, 300);
+
+    /// Class and text as Python ends its report with them, on one line: `KeyError: 'a'`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let part = |text: &str, longest| -> String {
+            let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+            visible.take(longest).collect()
+        };
+        let kind = part(&self.kind, Self::LONGEST.0);
+        let message = part(&self.message, Self::LONGEST.1);
+        if message.is_empty() {
+            kind
+        } else {
+            format!("{kind}: {message}")
+        }
+    }
 }
 
 /// Why bytes are not a frame.
@@ -110,35 +131,29 @@ impl Frame {
             }
         };
         let exception = || match value()? {
-            Value::Tuple(pair) => match <[Value; 2]>::try_from(pair) {
-                Ok([Value::Str(kind), Value::Str(message)]) => Ok(Exception { kind, message }),
+            Value::Tuple(items) => match <[Value; 3]>::try_from(items) {
+                Ok([Value::Str(kind), Value::Str(message), details]) => {
+                    Ok((Exception { kind, message }, details))
+                }
                 _ => Err(FrameError::Content(kind)),
             },
             _ => Err(FrameError::Content(kind)),
         };
         match kind {
             b'V' => Ok(Self::Value(value()?)),
-            b'E' => exception().map(Self::Raised),
-            b'L' => exception().map(Self::LoadRaised),
+            b'E' => exception().map(|(error, details)| Self::Raised(error, details)),
+            b'L' => exception().map(|(error, _)| Self::LoadRaised(error)),
             b'N' => empty(Self::NoFunction),
             b'U' => match value()? {
                 Value::Str(name) => Ok(Self::Unsupported(name)),
                 _ => Err(FrameError::Content(kind)),
             },
             b'R' => empty(Self::Ready),
-            b'Q' => match value()? {
-                Value::Tuple(pair) => match <[Value; 2]>::try_from(pair) {
-                    Ok([Value::Str(function), Value::Bytes(arguments)]) => Ok(Self::Query {
-                        function,
-                        arguments,
-                    }),
-                    _ => Err(FrameError::Content(kind)),
-                },
-                _ => Err(FrameError::Content(kind)),
-            },
+            b'Q' => value().map(Self::Query).map_err(FrameError::from),
+            b'C' => value().map(Self::CallBack).map_err(FrameError::from),
             b'P' => empty(Self::Passed),
             b'A' => empty(Self::AssertionFailed),
-            b'J' => exception().map(Self::TestsRaised),
+            b'J' => exception().map(|(error, _)| Self::TestsRaised(error)),
             b'B' => value().map(|_| Self::BadTests).map_err(FrameError::from),
             b'T' => Ok(Self::Table(value()?)),
             _ => Err(FrameError::Content(kind)),
@@ -168,7 +183,7 @@ mod tests {
             Ok(Frame::Value(five))
         );
         assert_eq!(Frame::decode(&frame(b'N', b"")), Ok(Frame::NoFunction));
-        let error = Value::Tuple(vec!["KeyError".into(), "'a'".into()]);
+        let error = Value::Tuple(vec!["KeyError".into(), "'a'".into(), Value::None]);
         assert!(matches!(
             Frame::decode(&frame(b'L', &error.encode())),
             Ok(Frame::LoadRaised(Exception { kind, .. })) if kind == "KeyError"

@@ -1,3 +1,5 @@
+//! What is asked of the code under test, what it may use, and what was observed.
+
 use std::time::Duration;
 
 use g2rpo_sandbox::ProcessLimits;

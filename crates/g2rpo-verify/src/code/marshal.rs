@@ -33,6 +33,14 @@ fn write(value: &Value, out: &mut Vec<u8>) {
         Value::Tuple(items) => write_items(b'(', items, out),
         Value::Set(items) => write_items(b'<', items, out),
         Value::FrozenSet(items) => write_items(b'>', items, out),
+        // An Ellipsis, which no value holds, says that the tuple stands for something else.
+        Value::Typed(name, parts) => {
+            out.push(b'(');
+            write_count(parts.len() + 2, out);
+            out.push(b'.');
+            write_sized(b'u', name.as_bytes(), out);
+            parts.iter().for_each(|part| write(part, out));
+        }
         Value::Dict(pairs) => {
             out.push(b'{');
             for (key, value) in pairs {

@@ -42,4 +42,6 @@ pub use suite::{Expectation, TestCase, TestSuite, Tests};
 pub use value::{Int, Value, ValueError};
 pub use verifier::{CodeReport, CodeVerifier, PassRate};
 
-pub use g2rpo_sandbox::{Helper, Isolation, Level, ProcessLimits, SandboxError, main_if_requested};
+pub use g2rpo_sandbox::{
+    Helper, Isolation, IsolationLevel, ProcessLimits, SandboxError, main_if_requested,
+};

@@ -1,7 +1,9 @@
+//! The pool of sandboxes: as many workers as completions may run at a time.
+
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use g2rpo_sandbox::{Helper, Isolation, Level, SandboxError, Spec, test_filter};
+use g2rpo_sandbox::{Helper, Isolation, IsolationLevel, SandboxError, Spec, test_filter};
 
 use super::canary;
 use super::job::Limits;
@@ -73,7 +75,7 @@ pub struct SandboxPool {
 
 #[derive(Debug)]
 struct Shared {
-    level: Option<Level>,
+    level: Option<IsolationLevel>,
     limits: Limits,
     python: PathBuf,
     idle: Mutex<Vec<Worker>>,
@@ -117,7 +119,7 @@ impl SandboxPool {
 
     fn start(
         config: &PoolConfig,
-        level: Option<Level>,
+        level: Option<IsolationLevel>,
         interpreter: &Interpreter,
         workers: usize,
     ) -> Result<Self, String> {
@@ -155,7 +157,7 @@ impl SandboxPool {
 
     /// The isolation in use; `None` only under [`Isolation::UnsafeNone`].
     #[must_use]
-    pub fn level(&self) -> Option<Level> {
+    pub fn level(&self) -> Option<IsolationLevel> {
         self.shared.level
     }
 
@@ -231,7 +233,7 @@ impl Drop for Lease<'_> {
 
 fn specification(
     config: &PoolConfig,
-    level: Option<Level>,
+    level: Option<IsolationLevel>,
     interpreter: &Interpreter,
     uid: u32,
 ) -> Result<Spec, SandboxError> {

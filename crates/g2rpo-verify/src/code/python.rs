@@ -1,3 +1,5 @@
+//! The interpreter: which one, what it reads, and the driver that it runs.
+
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,11 @@ pub(super) const DRIVER: &str = concat!(
     "import sys\nsys.path[:] = [p for p in sys.path if p]\n",
     include_str!("py/values.py"),
     include_str!("py/process.py"),
+    include_str!("py/typed.py"),
     include_str!("py/solution.py"),
-    include_str!("py/tests.py"),
+    include_str!("py/session.py"),
+    include_str!("py/judge.py"),
+    include_str!("py/convert.py"),
     include_str!("py/zygote.py"),
 );
 

@@ -1,3 +1,5 @@
+//! Code that runs elsewhere: the executor's contract and a test double.
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 

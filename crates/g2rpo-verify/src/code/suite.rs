@@ -1,8 +1,10 @@
+//! Tests of one problem, read from the rows of the known data sets.
+
 use serde_json::Value as Json;
 
 use super::job::Request;
 use super::value::Value;
-use crate::Unverifiable;
+use crate::verdict::Unverifiable;
 
 /// The tests of one problem.
 #[derive(Debug, Clone, PartialEq)]

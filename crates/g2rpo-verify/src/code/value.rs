@@ -1,3 +1,5 @@
+//! Python values as they cross the pipe from the sandbox.
+
 use std::fmt;
 
 /// A value of Python's built-in types, as it crosses the pipe to and from the sandbox.
@@ -37,6 +39,9 @@ pub enum Value {
     FrozenSet(Vec<Self>),
     /// A dictionary, in its order of insertion.
     Dict(Vec<(Self, Self)>),
+    /// A value of another type by its name and parts, such as `Decimal` and its digits, or an object that stays
+    /// where it is, by its number. Only between tests that are programs and the code that they test.
+    Typed(String, Vec<Self>),
 }
 
 /// A whole number of any size: lower-case hexadecimal digits without leading zeros, after a minus
@@ -71,7 +76,7 @@ pub enum ValueError {
     /// The content of an integer or a string is malformed.
     #[error("malformed {what} before byte {at}")]
     Malformed {
-        /// `integer` or `string`.
+        /// `integer`, `string` or `name`.
         what: &'static str,
         /// Where it ends.
         at: usize,
@@ -127,6 +132,11 @@ impl Value {
             Self::Tuple(tuple) => items(out, b'u', tuple),
             Self::Set(set) => items(out, b'S', set),
             Self::FrozenSet(set) => items(out, b'F', set),
+            Self::Typed(name, parts) => {
+                sized(out, b'x', name.as_bytes());
+                write_count(out, parts.len());
+                parts.iter().for_each(|part| part.write(out));
+            }
             Self::Dict(pairs) => {
                 out.push(b'm');
                 write_count(out, pairs.len());
@@ -231,6 +241,11 @@ impl<'a> Reader<'a> {
             b'u' => Value::Tuple(self.items(depth)?),
             b'S' => Value::Set(self.items(depth)?),
             b'F' => Value::FrozenSet(self.items(depth)?),
+            b'x' => {
+                let name = str::from_utf8(self.sized()?);
+                let name = name.map_err(|_| self.malformed("name"))?.to_owned();
+                Value::Typed(name, self.items(depth)?)
+            }
             b'm' => {
                 let count = self.count()?;
                 (0..count)
@@ -368,6 +383,12 @@ impl From<&str> for Value {
     }
 }
 
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Str(text)
+    }
+}
+
 impl From<&serde_json::Value> for Value {
     /// Arrays become lists and objects dictionaries with string keys.
     fn from(json: &serde_json::Value) -> Self {
@@ -414,6 +435,7 @@ mod tests {
                 many.clone().prop_map(Value::List),
                 many.clone().prop_map(Value::Tuple),
                 many.clone().prop_map(Value::Set),
+                (".{0,4}", many.clone()).prop_map(|(name, parts)| Value::Typed(name, parts)),
                 many.prop_map(Value::FrozenSet),
                 prop::collection::vec((inner.clone(), inner), 0..4).prop_map(Value::Dict),
             ]

@@ -1,3 +1,5 @@
+//! The verifier for code: extraction, tests, comparison, verdict.
+
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::{ControlFlow, Range};
@@ -10,7 +12,9 @@ use super::pool::SandboxPool;
 use super::remote::RemoteExecutor;
 use super::suite::{Expectation, TestCase, TestSuite, Tests};
 use super::worker::Converted;
-use crate::{Fault, Incorrect, RewardFn, Sample, Unverifiable, Verdict, Verifier, verify_parallel};
+use crate::reward::{RewardFn, Sample};
+use crate::verdict::{Fault, Incorrect, Outcome, Unverifiable, Verdict};
+use crate::verifier::{Verifier, verify_parallel};
 
 /// Judges Python code by running tests; the reference is a [`TestSuite`] as JSON.
 ///
@@ -295,7 +299,7 @@ impl Verifier for CodeVerifier {
         match self.prepare(reference) {
             Ok(_) => Ok(()),
             Err(verdict) => match verdict.outcome {
-                crate::Outcome::Unverifiable(why) => Err(why),
+                Outcome::Unverifiable(why) => Err(why),
                 // The machine's trouble says nothing about the reference.
                 _ => Ok(()),
             },
@@ -392,10 +396,22 @@ fn reason(failure: Failure, index: usize) -> Incorrect {
         Failure::Raised(error) if error.kind == "MemoryError" => {
             Incorrect::MemoryLimit { index: at }
         }
-        Failure::LoadRaised(_) => Incorrect::Crashed { index: None },
-        Failure::Raised(_) | Failure::Exited(_) | Failure::Killed(_) => {
-            Incorrect::Crashed { index: at }
-        }
+        Failure::LoadRaised(error) => Incorrect::Crashed {
+            index: None,
+            error: error.line(),
+        },
+        Failure::Raised(error) => Incorrect::Crashed {
+            index: at,
+            error: error.line(),
+        },
+        Failure::Exited(status) => Incorrect::Crashed {
+            index: at,
+            error: format!("it ended with status {status} and without a result"),
+        },
+        Failure::Killed(signal) => Incorrect::Crashed {
+            index: at,
+            error: format!("signal {signal} ended it"),
+        },
         Failure::NoFunction => Incorrect::MissingFunction,
         Failure::Unsupported(_) => Incorrect::FailedTest { index },
         Failure::OutOfTime => Incorrect::Timeout { index: at },
@@ -425,7 +441,7 @@ mod tests {
         assert!(verdict(Ok(vec![returned(3), returned(7)])).is_correct());
         assert_eq!(
             verdict(Ok(vec![returned(3), returned(8)])).outcome,
-            crate::Outcome::Incorrect(Incorrect::FailedTest { index: 1 })
+            Outcome::Incorrect(Incorrect::FailedTest { index: 1 })
         );
     }
 
@@ -437,10 +453,7 @@ mod tests {
             vec![returned(3), returned(7), returned(7)],
         ] {
             let verdict = verdict(Ok(results));
-            assert!(matches!(
-                verdict.outcome,
-                crate::Outcome::Fault(Fault::Remote(_))
-            ));
+            assert!(matches!(verdict.outcome, Outcome::Fault(Fault::Remote(_))));
         }
         assert_eq!(verdict(Err("down".into())).reward(), None);
     }
@@ -458,6 +471,6 @@ mod tests {
         let executor = Arc::new(ScriptedExecutor::default());
         let verifier = CodeVerifier::remote(executor, Limits::default());
         let verdict = verifier.verify("def f(): return 1", r#"["assert f() == 1"]"#);
-        assert!(matches!(verdict.outcome, crate::Outcome::Unverifiable(_)));
+        assert!(matches!(verdict.outcome, Outcome::Unverifiable(_)));
     }
 }

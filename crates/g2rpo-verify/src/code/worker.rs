@@ -68,47 +68,42 @@ impl Worker {
     }
 
     fn converse(&mut self, program: &JudgeProgram) -> Result<Observation, SandboxError> {
+        let failed = |failure| Ok(Observation::Failed(failure));
         let mut report = self.judge.judge(program)?;
-        let mut serving = false;
+        // Once the tests have an answer, whatever becomes of them may be the solution's doing.
+        let mut answered = false;
         loop {
-            let (function, arguments) = match report.into_frame() {
-                Ok(Frame::Query {
-                    function,
-                    arguments,
-                }) => (function, arguments),
+            let request = match report.into_frame() {
+                Ok(Frame::Query(request)) => request,
                 Ok(Frame::Passed) => return Ok(Observation::Judged(true)),
                 Ok(Frame::AssertionFailed) => return Ok(Observation::Judged(false)),
-                Ok(Frame::TestsRaised(error)) => {
-                    return Ok(Observation::Failed(Failure::Raised(error)));
-                }
-                Err(Failure::OutOfTime) => return Ok(Observation::Failed(Failure::OutOfTime)),
-                // Whatever else trusted tests do, they cannot be used.
+                Ok(Frame::TestsRaised(error)) => return failed(Failure::Raised(error)),
+                Err(Failure::OutOfTime) => return failed(Failure::OutOfTime),
+                _ if answered => return Ok(Observation::Judged(false)),
+                // Trusted tests that end otherwise cannot be used.
                 _ => return Ok(Observation::BadTests),
             };
-            if !serving {
+            if !answered {
                 match self.solution.serve()?.into_frame() {
-                    Ok(Frame::Ready) => serving = true,
-                    Ok(Frame::LoadRaised(error)) => {
-                        return Ok(Observation::Failed(Failure::LoadRaised(error)));
-                    }
-                    Ok(_) => return Ok(Observation::Failed(Failure::Malformed)),
-                    Err(failure) => return Ok(Observation::Failed(failure)),
+                    Ok(Frame::Ready) => {}
+                    Ok(Frame::LoadRaised(error)) => return failed(Failure::LoadRaised(error)),
+                    Ok(_) => return failed(Failure::Malformed),
+                    Err(failure) => return failed(failure),
                 }
             }
-            let Ok(arguments) = Value::decode(&arguments) else {
-                return Ok(Observation::BadTests);
-            };
-            let call = vec![Value::Str(function), Value::Bytes(marshal(&arguments))];
-            let answer = match returned(self.solution.say(marshal(&Value::Tuple(call)))?) {
-                // What reaches the tests is a value, whatever was written.
-                Ok(value) => vec!["value".into(), value],
-                Err(Failure::Raised(error)) => {
-                    let pair = vec![Value::Str(error.kind), Value::Str(error.message)];
-                    vec!["error".into(), Value::Tuple(pair)]
+            // What reaches the tests is a value, whatever was written.
+            let answer = match self.solution.say(marshal(&request))?.into_frame() {
+                Ok(Frame::Value(value)) => ("value", value),
+                Ok(Frame::CallBack(call)) => ("callback", call),
+                Ok(Frame::Raised(error, details)) => {
+                    let parts = vec![error.kind.into(), error.message.into(), details];
+                    ("error", Value::Tuple(parts))
                 }
-                Err(failure) => return Ok(Observation::Failed(failure)),
+                frame => return failed(frame.map_or_else(|failure| failure, unanswered)),
             };
-            report = self.judge.say(marshal(&Value::Tuple(answer)))?;
+            answered = true;
+            let answer = Value::Tuple(vec![answer.0.into(), answer.1]);
+            report = self.judge.say(marshal(&answer))?;
         }
     }
 
@@ -142,22 +137,33 @@ fn arguments(args: &[Value], kwargs: &[(String, Value)]) -> Vec<u8> {
     ]))
 }
 
-/// What a call of the solution gave. A frame that only tests write is as malformed as any other.
+/// What a call of the solution gave.
 fn returned(report: Report) -> Result<Value, Failure> {
     match report.into_frame()? {
         Frame::Value(value) => Ok(value),
-        Frame::Raised(error) => Err(Failure::Raised(error)),
-        Frame::LoadRaised(error) => Err(Failure::LoadRaised(error)),
-        Frame::NoFunction => Err(Failure::NoFunction),
-        Frame::Unsupported(kind) => Err(Failure::Unsupported(kind)),
-        _ => Err(Failure::Malformed),
+        frame => Err(unanswered(frame)),
+    }
+}
+
+/// Why there is no value. A frame that only tests write is as malformed as any other.
+fn unanswered(frame: Frame) -> Failure {
+    match frame {
+        Frame::Raised(error, _) => Failure::Raised(error),
+        Frame::LoadRaised(error) => Failure::LoadRaised(error),
+        Frame::NoFunction => Failure::NoFunction,
+        Frame::Unsupported(kind) => Failure::Unsupported(kind),
+        _ => Failure::Malformed,
     }
 }
 
 fn printed(report: Report) -> Observation {
     match report.how {
         How::Exit(0) => Observation::Printed(report.data),
-        How::Exit(status) => Observation::Failed(Failure::Exited(status)),
+        // A program that raised has left word of it.
+        How::Exit(status) => Observation::Failed(match Frame::decode(&report.data) {
+            Ok(Frame::Raised(error, _)) => Failure::Raised(error),
+            _ => Failure::Exited(status),
+        }),
         _ => match report.into_frame() {
             Err(failure) => Observation::Failed(failure),
             Ok(_) => Observation::Failed(Failure::Malformed),

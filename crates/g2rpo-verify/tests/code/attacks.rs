@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use g2rpo_verify::code::{
-    CodeVerifier, Isolation, Level, Limits, PoolConfig, ProcessLimits, SandboxPool,
+    CodeVerifier, Isolation, IsolationLevel, Limits, PoolConfig, ProcessLimits, SandboxPool,
 };
 use g2rpo_verify::{Incorrect, Outcome, Verifier};
 
@@ -140,7 +140,7 @@ fn attacked(isolation: Isolation, cpu: Duration, wall: Duration) -> PoolConfig {
     }
 }
 
-fn run_all(level: Level, place: &Place) {
+fn run_all(level: IsolationLevel, place: &Place) {
     for (hangs, cpu, wall) in [(false, PATIENT.0, PATIENT.1), (true, HASTY.0, HASTY.1)] {
         let config = PoolConfig {
             first_uid: Some(FIRST_UID),
@@ -189,7 +189,7 @@ fn attack_every_level() {
     }
     let place = Place::new("attack");
     let before = (place.state(), open_descriptors(), temporary_files());
-    for level in Level::STRONGEST_FIRST {
+    for level in IsolationLevel::STRONGEST_FIRST {
         run_all(level, &place);
     }
     let after = (place.state(), open_descriptors(), temporary_files());

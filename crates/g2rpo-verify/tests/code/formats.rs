@@ -1,3 +1,5 @@
+//! Every format of tests, right and wrong solutions, and the reasons in the verdicts.
+
 use g2rpo_verify::code::{CodeVerifier, PassRate};
 use g2rpo_verify::{Incorrect, Outcome, RewardFn, Sample, Unverifiable, Verdict, Verifier};
 
@@ -6,6 +8,13 @@ use crate::support::{pools, verifier};
 fn outcome(code: &str, reference: &str) -> Outcome {
     let response = format!("Here it is.\n```python\n{code}\n```\n");
     verifier().verify(&response, reference).outcome
+}
+
+fn crashed(index: Option<usize>, error: &str) -> Incorrect {
+    Incorrect::Crashed {
+        index,
+        error: error.to_owned(),
+    }
 }
 
 const ADD: &str = r#"["assert add(2, 3) == 5", "assert add(-1, 1) == 0"]"#;
@@ -41,12 +50,12 @@ fn the_reason_says_what_happened() {
         ("def plus(a, b): return a + b", Incorrect::MissingFunction),
         (
             "def add(a, b) return a + b",
-            Incorrect::Crashed { index: None },
+            crashed(None, "SyntaxError: expected ':' (<solution>, line 1)"),
         ),
-        ("raise ValueError('no')", Incorrect::Crashed { index: None }),
+        ("raise ValueError('no')", crashed(None, "ValueError: no")),
         (
             "def add(a, b): return a / 0",
-            Incorrect::Crashed { index: Some(0) },
+            crashed(Some(0), "ZeroDivisionError: division by zero"),
         ),
         (
             "def add(a, b): return 'x' * (1 << 21)",
@@ -73,9 +82,12 @@ fn programs_are_judged_by_what_they_print() {
         ("print(6)\nprint(6)", Incorrect::FailedTest { index: 0 }),
         (
             "print('6', end='')\nraise SystemExit(1)",
-            Incorrect::Crashed { index: Some(0) },
+            crashed(Some(0), "it ended with status 1 and without a result"),
         ),
-        ("print(6)\n1 / 0", Incorrect::Crashed { index: Some(0) }),
+        (
+            "print(6)\n1 / 0",
+            crashed(Some(0), "ZeroDivisionError: division by zero"),
+        ),
         (
             "while True: print('6' * 10000)",
             Incorrect::OutputLimit { index: Some(0) },

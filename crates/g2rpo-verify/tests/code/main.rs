@@ -4,6 +4,7 @@
 
 mod attacks;
 mod formats;
+mod fresh;
 mod honest;
 mod human_eval;
 mod support;

@@ -1,8 +1,10 @@
+//! Pools and verifiers that the tests share.
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use g2rpo_verify::code::{
-    CodeVerifier, Helper, Isolation, Level, PoolConfig, SandboxPool, SandboxUnavailable,
+    CodeVerifier, Helper, Isolation, IsolationLevel, PoolConfig, SandboxPool, SandboxUnavailable,
 };
 
 /// The helper that cargo built beside the tests.
@@ -19,7 +21,7 @@ pub(crate) fn config(isolation: Isolation) -> PoolConfig {
 pub(crate) fn pools() -> &'static [SandboxPool] {
     static POOLS: OnceLock<Vec<SandboxPool>> = OnceLock::new();
     POOLS.get_or_init(|| {
-        let found: Vec<_> = Level::STRONGEST_FIRST
+        let found: Vec<_> = IsolationLevel::STRONGEST_FIRST
             .into_iter()
             .filter_map(
                 |level| match SandboxPool::new(&config(Isolation::Require(level))) {

@@ -70,16 +70,18 @@ def confine(places, parent, cpu_limit, filter):
     The runner ends the process when its CPU clock reaches its budget. The kernel's own limit `cpu_limit`,
     which counts in ticks and so may run ahead of that clock, stands behind it.
 
-    `places` says which descriptor becomes 0, 1, and so on; None is closed. In the parent 0 and 1 are
-    /dev/null and 3 and 4 are its own pipes, so what is given a place never has the number of another.
+    `places` says which descriptor becomes which number; None is closed, and standard error goes nowhere. In the
+    parent 0 and 1 are /dev/null and 3 and 4 are its own pipes, so what is given a place never has the number of
+    another.
     """
+    # First, as 0 may become something else.
     os.dup2(0, 2)
-    for number, fd in enumerate(places):
+    for number, fd in places.items():
         if fd is None:
             os.close(number)
         elif fd != number:
             os.dup2(fd, number)
-    os.closerange(len(places), 1024)
+    os.closerange(REQUESTS + 1, 1024)
     die_with(parent)
     resource.setrlimit(resource.RLIMIT_CPU, cpu_limit)
     if filter is not None and _prctl(22, 2, filter.address, 0, 0) != 0:

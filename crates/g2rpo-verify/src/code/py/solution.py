@@ -9,20 +9,41 @@ import marshal
 import os
 import sys
 import threading
-import traceback
 import types
 
 
-class _LoadFailed(Exception):
+class LoadFailed(Exception):
     pass
 
 
-def _describe(error):
+def describe(error):
+    """Name and text, and for tests that catch it: its classes, arguments and attributes, as far as they are plain."""
     try:
-        text = str(error)[:300]
+        text = str(error)[:300].encode("utf-8", "replace").decode()
     except BaseException:
         text = ""
-    return encode((type(error).__name__, text.encode("utf-8", "replace").decode()), 1 << 16)
+    kind = type(error)
+    lineage = [(str(base.__module__)[:100], base.__qualname__[:100]) for base in kind.__mro__[:-2]][:32]
+    details = [lineage, [], []]
+    try:
+        attributes = [(k, v) for k, v in vars(error).items() if type(k) is str and _is_plain(v)]
+        if kind is SystemExit or kind is StopIteration:
+            attributes.append(("code" if kind is SystemExit else "value", error.args[0] if error.args else None))
+        details[1:] = [v if _is_plain(v) else repr(v)[:300] for v in error.args][:16], attributes[:16]
+    except BaseException:
+        pass
+    try:
+        return encode((kind.__name__[:100], text, details), 1 << 16)
+    except Unsupported:
+        return encode((kind.__name__[:100], text, [lineage, [], []]), 1 << 16)
+
+
+def _is_plain(value):
+    try:
+        encode(value, 1 << 12)
+    except Unsupported:
+        return False
+    return True
 
 
 def code_of(source, compiled, keep):
@@ -54,11 +75,11 @@ def load(code):
     return module
 
 
-def _load(source, compiled, keep):
+def load_solution(source, compiled, keep):
     try:
         return load(code_of(source, compiled, keep))
     except BaseException as error:
-        raise _LoadFailed from error
+        raise LoadFailed from error
 
 
 def find(module, name):
@@ -81,34 +102,18 @@ def call(module, name, arguments, limit):
     except Unsupported as error:
         return write_frame(b"U", encode(str(error)[:300], 1 << 16))
     except BaseException as error:
-        return write_frame(b"E", _describe(error))
+        return write_frame(b"E", describe(error))
     write_frame(b"V", data)
 
 
 def run_call(source, compiled, name, arguments, limit):
     try:
-        module = _load(source, compiled, compiled is None)
-    except _LoadFailed as error:
-        write_frame(b"L", _describe(error.__cause__))
+        module = load_solution(source, compiled, compiled is None)
+    except LoadFailed as error:
+        write_frame(b"L", describe(error.__cause__))
     else:
         call(module, name, arguments, limit)
     os._exit(0)
-
-
-def serve_calls(source, compiled, limit):
-    """Loads once and answers calls until the pipe ends."""
-    try:
-        module = _load(source, compiled, False)
-    except _LoadFailed as error:
-        write_frame(b"L", _describe(error.__cause__))
-        os._exit(0)
-    write_frame(b"R")
-    while True:
-        message = read_message(REQUESTS)
-        if message is None:
-            os._exit(0)
-        name, arguments = marshal.loads(message)
-        call(module, name, arguments, limit)
 
 
 def run_program(source, compiled):
@@ -122,8 +127,9 @@ def run_program(source, compiled):
         exec(code_of(source, compiled, compiled is None), module.__dict__)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        # Its place is a file that the runner looks into when the status says so.
+        write_frame(b"E", describe(error))
         status = 1
     try:
         threading._shutdown()

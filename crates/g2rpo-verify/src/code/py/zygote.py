@@ -8,11 +8,13 @@ for good and runs the code.
 
 import builtins
 import collections.abc
+import functools
 import gc
 import marshal
 import math
 import os
 import random
+import resource
 import select
 import sys
 import threading
@@ -26,9 +28,9 @@ def runner(next_request, answer, filter):
     # What the first test to load the source left.
     compiled = None
 
-    def start(main, *arguments, stdin=0, stdout=False, last=None):
-        output, inner = os.pipe()
-        places = (stdin, inner, 0, None, last) if stdout else (0, 1, 0, inner, last)
+    def start(main, *arguments, places=None, output=RESULTS, last=None):
+        reader, inner = os.pipe()
+        places = {0: 0, 1: 1, RESULTS: 1, REQUESTS: last, **(places or {}), output: inner}
         pid = os.fork()
         if pid == 0:
             try:
@@ -37,8 +39,8 @@ def runner(next_request, answer, filter):
             finally:
                 os._exit(98)
         os.close(inner)
-        limit = output_bytes if stdout else result_bytes + 64
-        return Watched(pid, output, cpu_seconds, wall_seconds, stretch, limit)
+        limit = output_bytes if output == 1 else result_bytes + 64
+        return Watched(pid, reader, cpu_seconds, wall_seconds, stretch, limit)
 
     def run(main, *arguments, **options):
         """A process that loads the source and runs one test."""
@@ -89,11 +91,14 @@ def runner(next_request, answer, filter):
         elif name == "call":
             report = run(run_call, request[1], request[2], result_bytes)
         elif name == "program":
-            stdin = os.memfd_create("stdin")
+            stdin, raised = os.memfd_create("stdin"), os.memfd_create("raised")
             write_all(stdin, request[1])
             os.lseek(stdin, 0, os.SEEK_SET)
-            report = run(run_program, stdin=stdin, stdout=True)
+            report = run(run_program, places={0: stdin, RESULTS: raised}, output=1)
+            if report[0] == b"exit" and report[1] != 0:
+                report = (*report[:3], os.pread(raised, 1 << 16, 0))
             os.close(stdin)
+            os.close(raised)
         elif name == "serve":
             report = begin_session(serve_calls, source, compiled, result_bytes)
         elif name == "judge":
@@ -233,6 +238,17 @@ def _warm_up(filter):
     random.seed(0)
 
 
+def _set_limit(set_limit, kind, limits):
+    """`resource.setrlimit`, except that more stack than there may be means as much as there may be.
+
+    Solutions ask for it so that they can recurse deeply, and would end with an error.
+    """
+    if kind == resource.RLIMIT_STACK:
+        hard = resource.getrlimit(kind)[1]
+        limits = [hard if not 0 <= limit <= hard else limit for limit in limits]
+    return set_limit(kind, limits)
+
+
 def zygote():
     os.environ.clear()
     if hasattr(sys, "set_int_max_str_digits"):
@@ -240,6 +256,7 @@ def zygote():
         sys.set_int_max_str_digits(0)
     # Site, which is switched off, would define these.
     builtins.exit = builtins.quit = sys.exit
+    resource.setrlimit = functools.partial(_set_limit, resource.setrlimit)
     program, preload, path = marshal.loads(read_message(REQUESTS))
     filter = Filter(program) if program is not None else None
     sys.path.extend(path)

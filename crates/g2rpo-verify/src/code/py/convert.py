@@ -1,74 +1,20 @@
-"""Tests of a data set: trusted code, which still runs confined, and apart from what it tests.
-
-`convert` turns asserts into data. `judge` runs the rest, with a stand-in for the tested function
-whose arguments and results cross two pipes as plain values.
-"""
+"""Turns asserts into data: the calls whose results are literals, and the program that is left."""
 
 import ast
 import builtins
-import marshal
 import os
-
-
-class _Stand:
-    """Calls the function of the same name in the other process."""
-
-    calls = 0
-
-    def __init__(self, name):
-        self.__name__ = name
-
-    def __call__(self, *args, **kwargs):
-        _Stand.calls += 1
-        try:
-            arguments = encode((args, kwargs), 1 << 24)
-        except Unsupported as error:
-            write_frame(b"B", encode("argument of type %s" % error, 1 << 16))
-            os._exit(0)
-        write_frame(b"Q", encode((self.__name__, arguments), 1 << 25))
-        reply = read_message(REQUESTS)
-        if reply is None:
-            os._exit(0)
-        kind, content = marshal.loads(reply)
-        if kind == "value":
-            return content
-        name, text = content
-        error = getattr(builtins, name, None)
-        if not (isinstance(error, type) and issubclass(error, Exception)):
-            error = RuntimeError
-        raise error(text)
-
-
-def judge(setup, tests, names, check):
-    """Runs the tests and writes one frame: P passed, A assertion failed, J raised, B bad tests."""
-    namespace = {"__name__": "tests"}
-    stands = {name: _Stand(name) for name in names}
-    try:
-        exec(compile(setup, "<setup>", "exec"), namespace)
-        namespace.update(stands)
-        exec(compile(tests, "<tests>", "exec"), namespace)
-        if check is not None:
-            namespace["check"](stands[check])
-    except AssertionError:
-        write_frame(b"A")
-    except BaseException as error:
-        # Before the first call it cannot be the solution's doing.
-        write_frame(b"J" if _Stand.calls else b"B", _describe(error))
-    else:
-        if _Stand.calls:
-            write_frame(b"P")
-        else:
-            write_frame(b"B", encode("no call", 1 << 16))
-    os._exit(0)
 
 
 def convert(setup, tests, entry):
     """Writes one T frame: the calls, and the program for what is not a call with a known result."""
     try:
         table = _table(setup, tests, entry)
+        calls, program, names, check = table
+        if program:
+            dry_run(setup, program, names, check)
         write_frame(b"T", encode(table, 1 << 25))
     except BaseException as error:
-        write_frame(b"B", _describe(error))
+        write_frame(b"B", describe(error))
     os._exit(0)
 
 
@@ -79,21 +25,48 @@ def _table(setup, tests, entry):
     )
     if entry is not None and check is not None and len(check.args.args) == 1:
         names = {check.args.args[0].arg: entry, entry: entry}
-        calls, check.body = _split(check.body, names)
-        remaining = check.body
-        check.body = check.body or [ast.Pass()]
-        # The trusted file may call `check` itself; the judge does that once.
-        module.body = [n for n in module.body if not _calls_check(n)]
+        names.update((name, name) for name in _classes(setup))
+        body = check.body
+        # The tests may call `check` themselves; the judge does that once.
+        left_out = [n for n in module.body if _calls_check(n)]
         uses_check = entry
     else:
         names = {name: name for name in _free_names(setup, module)}
-        calls, module.body = _split(module.body, names)
-        remaining = module.body
-        uses_check = None
+        body, left_out, uses_check = module.body, [], None
+    calls, converted = _split(body, names)
+    if _has_state(calls, body, names):
+        calls, converted = [], []
     # Statements that do not mention the solution, such as `assert True`, test nothing.
-    rest = any(_mentions(s, names) for s in remaining)
-    program = ast.unparse(module) if rest else ""
+    rest = any(_mentions(s, names) for s in body if s not in converted)
+    program = _without(tests, converted + left_out) if rest else ""
     return (calls, program, sorted(set(names.values())), uses_check)
+
+
+def _without(source, statements):
+    """The source with `pass` in the place of each of the statements."""
+    lines = source.encode().splitlines(keepends=True)
+    for node in sorted(statements, key=lambda n: (n.lineno, n.col_offset), reverse=True):
+        first, last = node.lineno - 1, node.end_lineno - 1
+        tail = lines[last][node.end_col_offset :]
+        lines[first : last + 1] = [lines[first][: node.col_offset] + b"pass" + tail]
+    return b"".join(lines).decode()
+
+
+def _has_state(calls, body, names):
+    """Whether one call may change what another returns: then all of them run in one process, in order."""
+    expected = {}
+    for name, arguments, relation, value in calls:
+        if expected.setdefault((name, arguments), (relation, value)) != (relation, value):
+            return True
+    # A call whose result nobody looks at is there for what it changes.
+    dropped = any(
+        isinstance(s, ast.Expr) and isinstance(s.value, ast.Call) and _mentions(s.value.func, names) for s in body
+    )
+    return dropped or len({call[0] for call in calls}) > 1
+
+
+def _classes(source):
+    return {n.name for n in ast.parse(source).body if isinstance(n, ast.ClassDef)}
 
 
 def _calls_check(node):
@@ -110,8 +83,9 @@ def _mentions(statement, names):
 
 
 def _free_names(setup, module):
-    """Names that asserts call and that neither Python, the set-up nor the tests define."""
-    defined = set(dir(builtins))
+    """Names that the tests use and that neither Python nor they define: those of the solution. So are the classes
+    of the set-up, which stands before the solution."""
+    defined = set(dir(builtins)) | {"__name__", "__file__"}
     for tree in (ast.parse(setup), module):
         for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -120,28 +94,23 @@ def _free_names(setup, module):
                 defined.update((a.asname or a.name).split(".")[0] for a in node.names)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 defined.add(node.id)
+            elif isinstance(node, ast.ExceptHandler) and node.name:
+                defined.add(node.name)
             elif isinstance(node, ast.arg):
                 defined.add(node.arg)
-    return sorted(
-        {
-            n.func.id
-            for n in ast.walk(module)
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        }
-        - defined
-    )
+    used = {n.id for n in ast.walk(module) if isinstance(n, ast.Name)}
+    return sorted(used - defined | used & _classes(setup))
 
 
 def _split(body, names):
-    """Asserts that are data, and the statements that are left."""
-    calls, left = [], []
+    """Asserts that are data, and the statements that they are."""
+    calls, converted = [], []
     for statement in body:
         row = _row(statement, names) if isinstance(statement, ast.Assert) else None
-        if row is None:
-            left.append(statement)
-        else:
+        if row is not None:
             calls.append(row)
-    return calls, left
+            converted.append(statement)
+    return calls, converted
 
 
 def _row(statement, names):

@@ -1,3 +1,5 @@
+//! Levels of isolation, which of them are accepted, and what to do where one fails.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// privileges (`no_new_privs`, no capabilities, another user id when started by root) and the
 /// seccomp filters that refuse new processes, sockets, signals and tracing to untrusted code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Level {
+pub enum IsolationLevel {
     /// L1: Landlock restricts the file system to what the interpreter needs, read-only. Needs
     /// Linux 5.13 with Landlock enabled, and neither root nor namespaces.
     Landlock,
@@ -20,7 +22,7 @@ pub enum Level {
     Full,
 }
 
-impl Level {
+impl IsolationLevel {
     /// All levels, the strongest first.
     pub const STRONGEST_FIRST: [Self; 3] = [Self::Full, Self::Namespaces, Self::Landlock];
 
@@ -47,7 +49,7 @@ impl Level {
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for IsolationLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -60,7 +62,7 @@ pub enum Isolation {
     #[default]
     Auto,
     /// Exactly this level; refuse to run when it does not work here.
-    Require(Level),
+    Require(IsolationLevel),
     /// No isolation by the kernel: untrusted code can read and delete every file of the user who
     /// runs it, use the network and start processes. Verdicts stay sound, the machine does not.
     /// Only for a machine that is itself thrown away.
@@ -70,9 +72,9 @@ pub enum Isolation {
 impl Isolation {
     /// The levels to try, in order; `None` stands for no isolation.
     #[must_use]
-    pub fn candidates(self) -> Vec<Option<Level>> {
+    pub fn candidates(self) -> Vec<Option<IsolationLevel>> {
         match self {
-            Self::Auto => Level::STRONGEST_FIRST.map(Some).to_vec(),
+            Self::Auto => IsolationLevel::STRONGEST_FIRST.map(Some).to_vec(),
             Self::Require(level) => vec![Some(level)],
             Self::UnsafeNone => vec![None],
         }
@@ -137,8 +139,8 @@ mod tests {
         assert!(Isolation::Auto.candidates().iter().all(Option::is_some));
         assert_eq!(Isolation::UnsafeNone.candidates(), [None]);
         assert_eq!(
-            Isolation::Require(Level::Landlock).candidates(),
-            [Some(Level::Landlock)]
+            Isolation::Require(IsolationLevel::Landlock).candidates(),
+            [Some(IsolationLevel::Landlock)]
         );
     }
 
