@@ -61,7 +61,7 @@ pub(super) fn check(worker: &mut Worker, level: Option<IsolationLevel>) -> Resul
     let limits = worker.solution.replace_limits(Limits::default());
     let observed = worker
         .solution
-        .open(program)
+        .open(program, false)
         .and_then(|()| worker.run(&request));
     worker.solution.replace_limits(limits);
     let observed = observed.map_err(|error| error.to_string())?;

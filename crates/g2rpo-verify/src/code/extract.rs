@@ -14,9 +14,18 @@ pub struct CodeExtraction {
     pub bare: bool,
 }
 
+/// A block of code in a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeBlock {
+    /// Its bytes in the response.
+    pub span: Range<usize>,
+    /// Its text, without the indentation or the quotation marks that its fence has.
+    pub code: String,
+}
+
 impl Default for CodeExtraction {
-    /// The last complete block tagged `python`, `py` or `python3`, or without a tag; a response
-    /// without fences as a whole.
+    /// Complete blocks tagged `python`, `py` or `python3`, or without a tag; a response without
+    /// fences as a whole.
     fn default() -> Self {
         Self {
             languages: ["python", "py", "python3", ""].map(str::to_owned).to_vec(),
@@ -26,115 +35,303 @@ impl Default for CodeExtraction {
 }
 
 impl CodeExtraction {
-    /// The bytes of the response that are code.
+    /// The code of the response, for tests that call the functions or classes `names`; without names the response
+    /// is a program.
     ///
-    /// Only what follows the last `</think>` is looked at. Of several blocks the last one counts,
-    /// and a block that is not closed does not.
+    /// Only what follows the last `</think>` is looked at, and a block that is not closed does not count. Where
+    /// the response starts with code and its first fence only closes, the prompt opened the block. Of several
+    /// blocks the last counts that defines one of the names, then the last that starts indented, as a completion of
+    /// a function does, then the last with a tag, then the last: so the output or a usage behind a solution is not
+    /// taken for it.
     ///
     /// # Errors
     /// [`Incorrect::UnclosedReasoning`] when `<think>` is opened and not closed,
     /// [`Incorrect::NoAnswer`] when there is no code.
-    pub fn find(&self, response: &str) -> Result<Range<usize>, Incorrect> {
+    pub fn find(&self, response: &str, names: &[&str]) -> Result<CodeBlock, Incorrect> {
         let start = match response.rfind("</think>") {
             Some(at) => at + "</think>".len(),
             None if response.contains("<think>") => return Err(Incorrect::UnclosedReasoning),
             None => 0,
         };
-        let region = &response[start..];
-        let mut found = None;
-        // The fence that opened a block: how many ticks, and whether the block counts.
-        let mut open: Option<(usize, bool, usize)> = None;
-        let mut fences = false;
+        let (blocks, has_fences) = self.blocks(response, start);
+        let chosen = if has_fences || !self.bare {
+            best(blocks, names)
+        } else {
+            Some(CodeBlock {
+                span: start..response.len(),
+                code: response[start..].to_owned(),
+            })
+        };
+        chosen
+            .filter(|block| !block.code.trim().is_empty())
+            .ok_or(Incorrect::NoAnswer)
+    }
+
+    /// The complete blocks that count, each with whether it has a tag, and whether there is any fence.
+    fn blocks(&self, response: &str, start: usize) -> (Vec<(CodeBlock, bool)>, bool) {
+        let mut found = Vec::new();
+        let mut open: Option<(Fence<'_>, usize)> = None;
+        let mut has_fences = false;
         let mut at = start;
-        for line in region.split_inclusive('\n') {
-            let ticks = fence_length(line);
-            match (ticks, open) {
-                (Some((length, tag)), None) => {
-                    fences = true;
-                    let counts = self.languages.iter().any(|l| l.eq_ignore_ascii_case(tag));
-                    open = Some((length, counts, at + line.len()));
+        for line in response[start..].split_inclusive('\n') {
+            let end = at + line.len();
+            match (Fence::read(line), &open) {
+                (Some(fence), None) => {
+                    if !has_fences && fence.tag.is_empty() && starts_as_code(&response[start..at]) {
+                        let code = response[start..at].to_owned();
+                        let span = start..at;
+                        found.push((CodeBlock { span, code }, true));
+                    } else {
+                        open = Some((fence, end));
+                    }
+                    has_fences = true;
                 }
-                (Some((length, "")), Some((opened, counts, from))) if length >= opened => {
-                    if counts {
-                        found = Some(from..at);
+                (Some(fence), Some((opened, from))) if fence.closes(opened) => {
+                    let counts = |language: &String| language.eq_ignore_ascii_case(opened.tag);
+                    if self.languages.iter().any(counts) {
+                        let code = opened.strip(&response[*from..at]);
+                        let span = *from..at;
+                        found.push((CodeBlock { span, code }, !opened.tag.is_empty()));
                     }
                     open = None;
                 }
                 _ => {}
             }
-            at += line.len();
+            at = end;
         }
-        let code = match found {
-            Some(range) => range,
-            None if !fences && self.bare => start..response.len(),
-            None => return Err(Incorrect::NoAnswer),
-        };
-        if response[code.clone()].trim().is_empty() {
-            Err(Incorrect::NoAnswer)
-        } else {
-            Ok(code)
-        }
+        (found, has_fences)
     }
 }
 
-/// The number of ticks and the tag of a line that is a fence.
-fn fence_length(line: &str) -> Option<(usize, &str)> {
-    let line = line.trim();
-    let ticks = line.bytes().take_while(|&b| b == b'`').count();
-    let tag = line[ticks..].split_whitespace().next().unwrap_or("");
-    (ticks >= 3 && !line[ticks..].contains('`')).then_some((ticks, tag))
+fn best(blocks: Vec<(CodeBlock, bool)>, names: &[&str]) -> Option<CodeBlock> {
+    let rank = |(block, has_tag): &(CodeBlock, bool)| {
+        let defines = names.iter().any(|name| defines(&block.code, name));
+        let first = block.code.lines().find(|line| !line.trim().is_empty());
+        let is_indented = first.is_some_and(|line| line.starts_with([' ', '\t']));
+        (defines, is_indented && !names.is_empty(), *has_tag)
+    };
+    // Of equals, the last.
+    blocks.into_iter().max_by_key(rank).map(|(block, _)| block)
+}
+
+/// Whether the code defines the name at its top level.
+pub(super) fn defines(code: &str, name: &str) -> bool {
+    let is_definition = |line: &str, keyword: &str| {
+        let rest = line.strip_prefix(keyword).map(str::trim_start);
+        let rest = rest
+            .and_then(|rest| rest.strip_prefix(name))
+            .map(str::trim_start);
+        rest.is_some_and(|rest| {
+            if keyword.is_empty() {
+                rest.starts_with('=') && !rest.starts_with("==")
+            } else {
+                rest.starts_with(['(', ':', '['])
+            }
+        })
+    };
+    let is_method =
+        |line: &str| line.starts_with([' ', '\t']) && is_definition(line.trim_start(), "def ");
+    let keywords = ["def ", "async def ", "class ", ""];
+    code.lines()
+        .any(|line| keywords.iter().any(|keyword| is_definition(line, keyword)))
+        // As on LeetCode.
+        || code.contains("class Solution") && code.lines().any(is_method)
+}
+
+/// Whether a text begins as Python does, and not as prose.
+fn starts_as_code(text: &str) -> bool {
+    let Some(line) = text.lines().find(|line| !line.trim().is_empty()) else {
+        return false;
+    };
+    let word_end = line
+        .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '.')
+        .unwrap_or(line.len());
+    let (word, rest) = line.split_at(word_end);
+    let rest = rest.trim();
+    line.starts_with("    ")
+        || line.starts_with(['\t', '@'])
+        || match word {
+            "def" | "class" | "async" => rest.contains(['(', ':']),
+            "import" => !rest.ends_with(['.', ':']) && rest.split(' ').all(is_module),
+            "from" => rest.contains(" import "),
+            "for" | "while" | "if" | "try" | "with" => rest.ends_with(':') && !rest.contains(". "),
+            _ => {
+                !word.is_empty() && rest.starts_with('=')
+                    || rest.starts_with('(') && rest.ends_with(')')
+            }
+        }
+}
+
+fn is_module(word: &str) -> bool {
+    let word = word.trim_end_matches(',');
+    !word.is_empty()
+        && word
+            .chars()
+            .all(|c| c.is_alphanumeric() || "._".contains(c))
+}
+
+/// A line that opens or closes a block.
+#[derive(Debug, Clone, Copy)]
+struct Fence<'a> {
+    /// What stands in front of it: blanks, and `>` in a quotation.
+    prefix: &'a str,
+    mark: char,
+    length: usize,
+    tag: &'a str,
+}
+
+impl<'a> Fence<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let text = line.trim_start_matches([' ', '\t', '>']);
+        let prefix = &line[..line.len() - text.len()];
+        let mark = text.chars().next().filter(|c| ['`', '~'].contains(c))?;
+        let length = text.chars().take_while(|&c| c == mark).count();
+        let rest = text[length..].trim();
+        let tag = rest.split(|c: char| c.is_whitespace() || c == ',').next()?;
+        (length >= 3 && !rest.contains('`')).then_some(Self {
+            prefix,
+            mark,
+            length,
+            tag: tag.trim_matches(['{', '}', '.']),
+        })
+    }
+
+    /// A fence that is indented further by four or more is part of the code, such as of a docstring.
+    fn closes(&self, opened: &Self) -> bool {
+        self.mark == opened.mark
+            && self.length >= opened.length
+            && self.tag.is_empty()
+            && self.prefix.len() < opened.prefix.len() + 4
+    }
+
+    /// The lines of a block without what stands in front of its fence.
+    fn strip(&self, text: &str) -> String {
+        let strip = |line: &'_ str| -> String {
+            let line = line.strip_prefix(self.prefix).unwrap_or_else(|| {
+                let shared = line.bytes().zip(self.prefix.bytes());
+                &line[shared.take_while(|(a, b)| a == b).count()..]
+            });
+            line.to_owned()
+        };
+        text.split_inclusive('\n').map(strip).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn code(response: &str) -> Result<&str, Incorrect> {
-        CodeExtraction::default()
-            .find(response)
-            .map(|range| &response[range])
+    fn code_for(response: &str, names: &[&str]) -> Result<String, Incorrect> {
+        let found = CodeExtraction::default().find(response, names)?;
+        assert!(response.is_char_boundary(found.span.start));
+        Ok(found.code)
+    }
+
+    fn code(response: &str) -> Result<String, Incorrect> {
+        code_for(response, &[])
+    }
+
+    fn is(code: &str) -> Result<String, Incorrect> {
+        Ok(code.to_owned())
     }
 
     #[test]
     fn the_last_complete_block_counts() {
         let text =
             "First:\n```python\nx = 1\n```\nBetter:\n```Python\nx = 2\n```\nand ```inline```.";
-        assert_eq!(code(text), Ok("x = 2\n"));
-        assert_eq!(code("```py\nx = 1\n```\n```python\nx = 2"), Ok("x = 1\n"));
-        assert_eq!(code("```\nx = 3\n```"), Ok("x = 3\n"));
+        assert_eq!(code(text), is("x = 2\n"));
+        assert_eq!(code("```py\nx = 1\n```\n```python\nx = 2"), is("x = 1\n"));
+        assert_eq!(code("```\nx = 3\n```"), is("x = 3\n"));
     }
 
     #[test]
     fn other_languages_do_not_count() {
         assert_eq!(code("```bash\nls\n```"), Err(Incorrect::NoAnswer));
-        assert_eq!(
-            code("```python\nx = 1\n```\n```text\n1\n```"),
-            Ok("x = 1\n")
-        );
+        let text = "```python\nx = 1\n```\n```text\n1\n```";
+        assert_eq!(code(text), is("x = 1\n"));
     }
 
     #[test]
     fn code_in_the_reasoning_is_not_an_answer() {
         let text = "<think>\n```python\nx = 1\n```\n</think>\n```python\nx = 2\n```";
-        assert_eq!(code(text), Ok("x = 2\n"));
+        assert_eq!(code(text), is("x = 2\n"));
         let unclosed = "<think>\n```python\nx = 1\n```";
         assert_eq!(code(unclosed), Err(Incorrect::UnclosedReasoning));
         assert_eq!(code("<think>a</think>  \n"), Err(Incorrect::NoAnswer));
     }
 
     #[test]
-    fn a_longer_fence_may_hold_a_shorter_one() {
+    fn a_longer_or_less_indented_fence_may_hold_another() {
         let text = "````python\ns = '''\n```\n'''\n````";
-        assert_eq!(code(text), Ok("s = '''\n```\n'''\n"));
+        assert_eq!(code(text), is("s = '''\n```\n'''\n"));
+        let text = "```python\ndef f():\n    '''\n    ```\n    f()\n    ```\n    '''\n```";
+        assert_eq!(
+            code(text),
+            is("def f():\n    '''\n    ```\n    f()\n    ```\n    '''\n")
+        );
     }
 
     #[test]
     fn a_bare_completion_keeps_its_indentation() {
-        assert_eq!(code("    return 1\n"), Ok("    return 1\n"));
+        assert_eq!(code("    return 1\n"), is("    return 1\n"));
         let strict = CodeExtraction {
             bare: false,
             ..CodeExtraction::default()
         };
-        assert_eq!(strict.find("x = 1"), Err(Incorrect::NoAnswer));
+        assert_eq!(strict.find("x = 1", &[]), Err(Incorrect::NoAnswer));
+    }
+
+    #[test]
+    fn a_fence_that_only_closes_ends_what_the_prompt_opened() {
+        assert_eq!(code("    return 1\n```\nDone."), is("    return 1\n"));
+        assert_eq!(
+            code("import math\nx = 1\n```\n\n```\n1\n```"),
+            is("import math\nx = 1\n")
+        );
+        // Prose in front of a fence is no code.
+        for prose in ["From here:", "import this idea.", "x is 1.", "# Solution"] {
+            let text = format!("{prose}\n```\nx = 2\n```\n");
+            assert_eq!(code(&text), is("x = 2\n"), "{prose}");
+        }
+    }
+
+    #[test]
+    fn a_usage_or_an_output_behind_the_solution_is_none() {
+        let solution = "```python\ndef f(x):\n    return x\n```\n";
+        for tail in [
+            "```python\nprint(f(1))\n```",
+            "```\n1\n```",
+            "```\n>>> f(1)\n1\n```",
+        ] {
+            let text = format!("{solution}{tail}");
+            assert_eq!(
+                code_for(&text, &["f"]),
+                is("def f(x):\n    return x\n"),
+                "{tail}"
+            );
+        }
+        let corrected = format!("{solution}```python\ndef f(x):\n    return 2\n```");
+        assert_eq!(
+            code_for(&corrected, &["f"]),
+            is("def f(x):\n    return 2\n")
+        );
+    }
+
+    #[test]
+    fn what_stands_in_front_of_the_fence_is_no_code() {
+        let listed = "1. So:\n   ```python\n   def f():\n       return 1\n\n   ```\n";
+        assert_eq!(code(listed), is("def f():\n    return 1\n\n"));
+        let quoted = "> ```python\n> x = 1\n>\n> y = 2\n> ```\n";
+        assert_eq!(code(quoted), is("x = 1\n\ny = 2\n"));
+    }
+
+    #[test]
+    fn definitions_are_found_at_the_top_level() {
+        assert!(defines("f = lambda x: 2", "f"));
+        assert!(defines("class Solution:\n    def f(self): pass", "f"));
+        assert!(!defines(
+            "f == 2\nff = 1\n    def f(): pass\ndef f2(): pass",
+            "f"
+        ));
     }
 }

@@ -32,7 +32,7 @@ mod value;
 mod verifier;
 mod worker;
 
-pub use extract::CodeExtraction;
+pub use extract::{CodeBlock, CodeExtraction};
 pub use frame::{Exception, Frame, FrameError};
 pub use job::{Failure, JudgeProgram, Limits, Observation, Request};
 pub use output::same_output;

@@ -8,7 +8,7 @@ use g2rpo_sandbox::{Helper, Isolation, IsolationLevel, SandboxError, Spec, test_
 use super::canary;
 use super::job::Limits;
 use super::marshal::marshal;
-use super::python::{self, ARGUMENTS, DRIVER, ENVIRONMENT, Interpreter, PRELOAD};
+use super::python::{self, ARGUMENTS, DRIVER, ENVIRONMENT, Interpreter, PRELOAD, PRELUDE};
 use super::slot::Slot;
 use super::value::Value;
 use super::worker::Worker;
@@ -247,6 +247,7 @@ fn specification(
     let greeting = Value::Tuple(vec![
         filter,
         strings(&mut preload.chain(config.preload.iter().cloned())),
+        PRELUDE.into(),
         strings(
             &mut config
                 .python_path

@@ -20,6 +20,11 @@ pub(super) const DRIVER: &str = concat!(
     include_str!("py/zygote.py"),
 );
 
+/// What stands before every solution in the harnesses of data sets of calls and programs, whose solutions rely on
+/// it: the imports of `LiveCodeBench` 28fef95 (`lcb_runner/evaluation/testing_util.py`), in its order, of which those
+/// of APPS, TACO and PRIME are a part, numpy aside.
+pub(super) const PRELUDE: &str = include_str!("py/prelude.py");
+
 /// Arguments before [`DRIVER`]: no user or other site-packages, no bytecode written. Not `-I`,
 /// which would ignore the fixed hash seed; the environment is the sandbox's own anyway.
 pub(super) const ARGUMENTS: [&str; 4] = ["-s", "-S", "-B", "-c"];

@@ -75,21 +75,29 @@ impl Slot {
     }
 
     /// Begins a completion whose code is `source`. Ends the one before.
-    pub(super) fn open(&mut self, source: &str) -> Result<(), SandboxError> {
-        self.open_with(source, self.limits.result_bytes)
+    ///
+    /// `with_prelude` has the imports that some data sets put before every solution run first.
+    pub(super) fn open(&mut self, source: &str, with_prelude: bool) -> Result<(), SandboxError> {
+        self.open_with(source, with_prelude, self.limits.result_bytes)
     }
 
     /// Begins a job of trusted tests.
     pub(super) fn open_trusted(&mut self) -> Result<(), SandboxError> {
-        self.open_with("", TRUSTED_BYTES)
+        self.open_with("", false, TRUSTED_BYTES)
     }
 
-    fn open_with(&mut self, source: &str, result_bytes: usize) -> Result<(), SandboxError> {
+    fn open_with(
+        &mut self,
+        source: &str,
+        with_prelude: bool,
+        result_bytes: usize,
+    ) -> Result<(), SandboxError> {
         let number = |n: usize| Value::Int(Int::from(n as u64));
         let message = request(
             "open",
             vec![
                 source.into(),
+                with_prelude.into(),
                 Value::Float(self.limits.cpu.as_secs_f64()),
                 Value::Float(self.limits.wall.as_secs_f64()),
                 Value::Int(Int::from(u64::from(STRETCH))),

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::extract::defines;
 use super::job::Request;
 use super::value::Value;
 use crate::verdict::Unverifiable;
@@ -104,6 +105,13 @@ impl TestSuite {
         }
     }
 
+    /// Whether the data set's own harness puts imports before every solution: `LiveCodeBench` 28fef95 and APPS do,
+    /// and those that took theirs over. `HumanEval` and MBPP have the imports in their rows.
+    #[must_use]
+    pub const fn has_prelude(&self) -> bool {
+        matches!(self.tests, Tests::Cases(_))
+    }
+
     /// The program to run for a response: the context and the code, where the code may be either
     /// the whole function or what follows the context.
     #[must_use]
@@ -119,25 +127,12 @@ impl TestSuite {
         if completes {
             format!("{}{code}", self.context)
         } else {
-            format!("{}\n\n{code}", self.context.trim_end())
+            let context = self.context.trim_end();
+            // A context may end in the head of the very function that the code defines.
+            let body = if context.ends_with(':') { " pass" } else { "" };
+            format!("{context}{body}\n\n{code}")
         }
     }
-}
-
-/// Whether the code defines the name at its top level.
-fn defines(code: &str, name: &str) -> bool {
-    ["def ", "async def ", "class ", ""].iter().any(|keyword| {
-        code.lines().any(|line| {
-            let rest = line.strip_prefix(keyword).map(str::trim_start);
-            let rest = rest
-                .and_then(|rest| rest.strip_prefix(name))
-                .map(str::trim_start);
-            rest.is_some_and(|rest| match keyword.is_empty() {
-                true => rest.starts_with('=') && !rest.starts_with("=="),
-                false => rest.starts_with(['(', ':', '[']),
-            })
-        })
-    })
 }
 
 fn human_eval(json: &Json) -> Option<TestSuite> {
@@ -366,11 +361,15 @@ mod tests {
         );
         let whole = suite.program("def f(x):\n    return 2");
         assert!(whole.starts_with("import math") && whole.ends_with("\n\ndef f(x):\n    return 2"));
-        assert!(defines("f = lambda x: 2", "f"));
-        assert!(!defines(
-            "f == 2\nff = 1\n    def f(): pass\ndef f2(): pass",
-            "f"
-        ));
+        let headed = TestSuite {
+            context: "def f(x):\n".into(),
+            ..suite.clone()
+        };
+        assert!(
+            headed
+                .program("def f(x):\n    return 2")
+                .starts_with("def f(x): pass\n\ndef")
+        );
         assert_eq!(
             suite.program("from __future__ import annotations"),
             "from __future__ import annotations"

@@ -5,10 +5,11 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::extract::CodeExtraction;
+use super::extract::{CodeBlock, CodeExtraction};
 use super::job::{Failure, Limits, Observation, Request};
 use super::output::same_output;
 use super::pool::SandboxPool;
+use super::python::PRELUDE;
 use super::remote::RemoteExecutor;
 use super::suite::{Expectation, TestCase, TestSuite, Tests};
 use super::worker::Converted;
@@ -44,6 +45,21 @@ type Prepared = Result<Arc<Problem>, Unverifiable>;
 struct Problem {
     suite: TestSuite,
     cases: Vec<TestCase>,
+}
+
+impl Problem {
+    /// Functions and classes of the solution that the tests call; none where it is a program.
+    fn names(&self) -> Vec<&str> {
+        let requests = self.cases.iter().map(|case| &case.request);
+        let called = requests.flat_map(|request| match request {
+            Request::Call { function, .. } => std::slice::from_ref(function),
+            Request::Judge(program) => program.names.as_slice(),
+            Request::Program { .. } => &[],
+        });
+        let mut names: Vec<&str> = called.map(String::as_str).collect();
+        names.dedup();
+        names
+    }
 }
 
 /// What each test of one response came to.
@@ -129,11 +145,11 @@ impl CodeVerifier {
 
     fn run(&self, response: &str, reference: &str, stop: bool) -> Result<CodeReport, Verdict> {
         let problem = self.prepare(reference)?;
-        let span = self.extraction.find(response)?;
-        let program = problem.suite.program(&response[span.clone()]);
+        let CodeBlock { span, code } = self.extraction.find(response, &problem.names())?;
+        let program = problem.suite.program(&code);
         let mut tests = Vec::with_capacity(problem.cases.len());
         let mut bad_tests = false;
-        self.execute(&program, &problem.cases, &mut |observed| {
+        self.execute(&program, &problem, &mut |observed| {
             let index = tests.len();
             let case = &problem.cases[index];
             let outcome = match judge(&observed, &case.expectation, self.tolerance) {
@@ -174,9 +190,10 @@ impl CodeVerifier {
     fn execute(
         &self,
         program: &str,
-        cases: &[TestCase],
+        problem: &Problem,
         each: &mut dyn FnMut(Observation) -> ControlFlow<()>,
     ) -> Result<(), Fault> {
+        let (cases, with_prelude) = (&problem.cases, problem.suite.has_prelude());
         match &self.backend {
             Backend::Local(pool) => {
                 let sandbox =
@@ -184,8 +201,9 @@ impl CodeVerifier {
                 let mut lease = pool.worker();
                 let worker = lease.get();
                 // A sandbox that ended while it was idle says so once.
-                if worker.solution.open(program).is_err() {
-                    worker.solution.open(program).map_err(sandbox)?;
+                if worker.solution.open(program, with_prelude).is_err() {
+                    let again = worker.solution.open(program, with_prelude);
+                    again.map_err(sandbox)?;
                 }
                 let before = worker.spent();
                 for case in cases {
@@ -203,8 +221,14 @@ impl CodeVerifier {
             Backend::Remote(executor, limits) => {
                 let requests: Vec<Request> =
                     cases.iter().map(|case| case.request.clone()).collect();
+                // Such an import has to come first, and says that the code stands for itself.
+                let program = if with_prelude && !program.contains("from __future__ import") {
+                    format!("{PRELUDE}\n{program}")
+                } else {
+                    program.to_owned()
+                };
                 let observed = executor
-                    .execute(program, &requests, limits)
+                    .execute(&program, &requests, limits)
                     .map_err(Fault::Remote)?;
                 if observed.len() > cases.len() {
                     let why = format!("{} results for {} tests", observed.len(), cases.len());

@@ -66,7 +66,7 @@ def _has_state(calls, body, names):
 
 
 def _classes(source):
-    return {n.name for n in ast.parse(source).body if isinstance(n, ast.ClassDef)}
+    return {n.name for n in ast.parse(whole(source)).body if isinstance(n, ast.ClassDef)}
 
 
 def _calls_check(node):
@@ -86,7 +86,7 @@ def _free_names(setup, module):
     """Names that the tests use and that neither Python nor they define: those of the solution. So are the classes
     of the set-up, which stands before the solution."""
     defined = set(dir(builtins)) | {"__name__", "__file__"}
-    for tree in (ast.parse(setup), module):
+    for tree in (ast.parse(whole(setup)), module):
         for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 defined.add(node.name)

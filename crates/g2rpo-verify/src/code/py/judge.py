@@ -367,11 +367,20 @@ def judge(setup, tests, names, check):
     os._exit(0)
 
 
+def whole(setup):
+    """The set-up, with a body where it ends in the head of the function that the solution completes."""
+    try:
+        ast.parse(setup)
+        return setup
+    except SyntaxError:
+        return setup.rstrip() + "\n    pass\n"
+
+
 def _run(setup, tests, names, check):
     namespace = {"__name__": "tests"}
     stands = {name: _Name(name) for name in names}
     _Name.capital = {name for name in names if name[:1].isupper()}
-    exec(compile(setup, "<setup>", "exec"), namespace)
+    exec(compile(whole(setup), "<setup>", "exec"), namespace)
     namespace.update(stands)
     program = _program(tests, stands)
     namespace["__exceptions__"] = {**_INSTEAD, **_own}

@@ -67,9 +67,32 @@ def code_of(source, compiled, keep):
     return code if compiled is None else marshal.loads(compiled)
 
 
+# What stands in a module before its code runs, of a solution whose data set says so and of others.
+_prelude = {}
+_before = {}
+
+
+def prepare(source):
+    """Runs the imports that some data sets put before every solution, once for all."""
+    exec(source, _prelude)
+    if "numpy" in sys.modules:
+        _prelude["np"] = sys.modules["numpy"]
+    del _prelude["__builtins__"]
+    # They set it for the solution alone.
+    _prelude["__limit__"] = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+
+
+def use_prelude(wanted):
+    global _before
+    _before = dict(_prelude) if wanted else {}
+    sys.setrecursionlimit(_before.pop("__limit__", 1000))
+
+
 def load(code):
     """The module that a code object defines."""
     module = types.ModuleType("solution")
+    module.__dict__.update(_before)
     sys.modules["solution"] = module
     exec(code, module.__dict__)
     return module
@@ -85,9 +108,11 @@ def load_solution(source, compiled, keep):
 def find(module, name):
     """A function of the module or, as on LeetCode, a method of its class Solution."""
     function = module.__dict__.get(name)
-    if function is None:
-        solution = module.__dict__.get("Solution")
-        function = getattr(solution(), name, None) if isinstance(solution, type) else None
+    solution = module.__dict__.get("Solution")
+    # What the prelude imports is not the solution's.
+    is_own = function is not None and function is not _before.get(name)
+    if not is_own and isinstance(solution, type):
+        function = getattr(solution(), name, None)
     return function
 
 
@@ -121,6 +146,7 @@ def run_program(source, compiled):
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
     module = types.ModuleType("__main__")
+    module.__dict__.update(_before)
     sys.modules["__main__"] = module
     status = 0
     try:

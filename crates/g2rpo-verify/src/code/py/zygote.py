@@ -84,7 +84,8 @@ def runner(next_request, answer, filter):
         name = request[0]
         report = (b"done", 0, 0, b"")
         if name == "open":
-            _, source, *limits = request
+            _, source, with_prelude, *limits = request
+            use_prelude(with_prelude)
             cpu_seconds, wall_seconds, stretch, output_bytes, result_bytes = limits
             ticks = math.ceil(cpu_seconds)
             cpu_limit = (ticks + 1, ticks + 2)
@@ -230,7 +231,7 @@ def _warm_up(filter):
         args, kwargs = marshal.loads(arguments)
         encode(find(module, "f")(*args, **kwargs), 1 << 16)
     del sys.modules[module.__name__]
-    requests = [("open", _SAMPLE, 1.0, 1.0, 16, 1 << 16, 1 << 16)]
+    requests = [("open", _SAMPLE, False, 1.0, 1.0, 16, 1 << 16, 1 << 16)]
     requests += 9 * [("call", "f", arguments)]
     requests.append(("close",))
     runner(iter(requests).__next__, lambda report: None, filter)
@@ -257,11 +258,12 @@ def zygote():
     # Site, which is switched off, would define these.
     builtins.exit = builtins.quit = sys.exit
     resource.setrlimit = functools.partial(_set_limit, resource.setrlimit)
-    program, preload, path = marshal.loads(read_message(REQUESTS))
+    program, preload, prelude, path = marshal.loads(read_message(REQUESTS))
     filter = Filter(program) if program is not None else None
     sys.path.extend(path)
     for name in preload:
         __import__(name)
+    prepare(prelude)
     # The default is the limit of the main thread's stack, of which few fit the memory limit.
     threading.stack_size(8 << 20)
     write_message(RESULTS, b"ready")
