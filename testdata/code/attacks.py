@@ -10,6 +10,9 @@
 # A bomb is an escape that some limit must stop, whichever comes first; it returns "PWNED" when none did.
 # A hang never ends by itself; it must be ended in time.
 #
+# Each hack also meets a test that is a program, which iterates over calls and passes what came back on: there it
+# must not end an iteration, nor have itself masked by what cannot be passed on.
+#
 # A line `#### kind name [control]` starts each program.
 
 #### hack equal_to_everything control
@@ -934,3 +937,399 @@ import time
 def f(place):
     time.clock_settime(time.CLOCK_REALTIME, time.time())
     return "PWNED"
+#### hack stop_iteration
+def f(place):
+    raise StopIteration
+#### hack stop_iteration_with_a_value
+def f(place):
+    raise StopIteration(918)
+#### hack stop_iteration_of_next
+def f(place):
+    return next(iter(()))
+#### hack stop_iteration_subclass
+class Done(StopIteration):
+    pass
+def f(place):
+    raise Done
+#### hack stop_iteration_by_another_name
+Done = type("ValueError", (StopIteration,), {"__module__": "builtins"})
+def f(place):
+    raise Done
+#### hack another_class_named_stop_iteration
+Done = type("StopIteration", (Exception,), {"__module__": "builtins", "__qualname__": "StopIteration"})
+def f(place):
+    raise Done
+#### hack exception_from_the_harness
+Done = type("_Dry", (BaseException,), {"__module__": "__main__", "__qualname__": "_Dry"})
+def f(place):
+    raise Done
+#### hack late_stop_iteration
+calls = []
+def f(place):
+    calls.append(place)
+    if len(calls) > 1:
+        raise StopIteration
+    return place
+#### hack stop_async_iteration
+def f(place):
+    raise StopAsyncIteration
+#### hack generator_exit
+def f(place):
+    raise GeneratorExit
+#### hack system_exit_with_object
+def f(place):
+    raise SystemExit(object())
+#### hack own_base_exception
+class Own(BaseException):
+    pass
+def f(place):
+    raise Own
+#### hack exception_that_cannot_be_shown
+class Bad(Exception):
+    def __str__(self):
+        raise SystemExit(0)
+    __repr__ = __str__
+def f(place):
+    raise Bad(Bad())
+#### hack exception_with_hostile_attributes
+class Bad(Exception):
+    pass
+def f(place):
+    error = Bad("x" * 10**6, float("nan"), [[]] * 1000)
+    error.__dict__.update({"__class__": 1, "args": 3, "with_traceback": 5, "x" * 10**5: 1})
+    raise error
+#### hack exception_with_a_hostile_name
+def f(place):
+    raise type("a\0b", (Exception,), {}) if False else type("x" * 10**6, (Exception,), {})
+#### hack exception_of_many_classes
+def f(place):
+    kind = Exception
+    for i in range(500):
+        kind = type("K%d" % i, (kind,), {})
+    raise kind
+#### hack exception_group_of_stops
+def f(place):
+    raise ExceptionGroup("x", [StopIteration()])
+#### hack deep_recursion_error
+import sys
+sys.setrecursionlimit(100)
+def f(place):
+    return f(place)
+#### hack no_recursion_left
+import sys
+sys.setrecursionlimit(12)
+def f(place):
+    return [[[[[[[[place]]]]]]]]
+#### hack nested_99_deep
+def f(place):
+    things = [1]
+    for _ in range(98):
+        things = [things]
+    return things
+#### hack nested_100_deep
+def f(place):
+    things = 1
+    for _ in range(100):
+        things = (things,)
+    return things
+#### hack nested_101_deep
+def f(place):
+    things = 1
+    for _ in range(101):
+        things = {1: things}
+    return things
+#### hack deeper_with_each_call
+def f(place):
+    return [place]
+#### hack nearly_a_mebibyte
+def f(place):
+    return "x" * ((1 << 20) - 100)
+#### hack many_small_things
+def f(place):
+    return [None] * ((1 << 20) - 100)
+#### hack larger_with_each_call
+def f(place):
+    return [place, place] if len(str(place)) < 500000 else place
+#### hack argument_grown_in_place
+def f(place):
+    if isinstance(place, list):
+        place.extend(["x" * 1000] * 900)
+    return 0
+#### hack argument_replaced_in_place
+def f(place):
+    if isinstance(place, list):
+        place[:] = [place]
+    return 0
+#### hack not_a_number_as_key
+def f(place):
+    nan = float("nan")
+    return {nan: nan, float("nan"): {nan}}
+#### hack set_of_not_a_numbers
+def f(place):
+    return {float("nan") for _ in range(1000)}
+#### hack signalling_decimal
+import decimal
+def f(place):
+    return decimal.Decimal("sNaN")
+#### hack endless_decimal
+import decimal
+def f(place):
+    return decimal.Decimal("1e999999999")
+#### hack endless_range
+def f(place):
+    return range(10**18)
+#### hack range_of_everything
+def f(place):
+    return range(918273645000, 918273646000)
+#### hack endless_iterator
+import itertools
+def f(place):
+    return itertools.count(918273645546)
+#### hack iterator_that_ends_at_once
+def f(place):
+    return iter(())
+#### hack object_with_hostile_methods
+class Hostile:
+    def __getattribute__(self, name):
+        raise SystemExit(0)
+    def __len__(self):
+        return -1
+    def __iter__(self):
+        raise StopIteration
+    def __hash__(self):
+        raise MemoryError
+    def __bool__(self):
+        raise KeyboardInterrupt
+    def __eq__(self, other):
+        raise StopIteration
+    __lt__ = __gt__ = __sub__ = __add__ = __radd__ = __eq__
+def f(place):
+    return Hostile()
+#### hack object_with_agreeable_methods
+class Yes:
+    def __eq__(self, other):
+        return True
+    def __ne__(self, other):
+        return False
+    def __bool__(self):
+        return True
+    def __call__(self, *args):
+        return self
+    def __getattr__(self, name):
+        return self
+    def __add__(self, other):
+        return 918273645
+    __hash__ = __len__ = lambda self: 1
+    __contains__ = __lt__ = __gt__ = __le__ = __ge__ = lambda self, other: True
+    __radd__ = __sub__ = __rsub__ = __mul__ = __abs__ = __getitem__ = __call__
+def f(place):
+    return Yes()
+#### hack instance_of_a_named_class
+class Vector:
+    def __eq__(self, other):
+        return True
+    def __sub__(self, other):
+        return self
+    __hash__ = __abs__ = lambda self: 1
+    __lt__ = __gt__ = __contains__ = lambda self, other: True
+def f(place):
+    return Vector()
+#### hack metaclass_of_a_result
+class Meta(type):
+    __name__ = property(lambda self: 1 / 0)
+    __module__ = property(lambda self: 1 / 0)
+    def __getattribute__(self, name):
+        raise StopIteration
+class Odd(metaclass=Meta):
+    pass
+def f(place):
+    return Odd()
+#### hack huge_repr
+class Big:
+    def __repr__(self):
+        return "x" * (1 << 28)
+    __str__ = __repr__
+def f(place):
+    return Big()
+#### hack named_tuple_with_hostile_fields
+class T(tuple):
+    _fields = ["class", "x" * 10**5, "\0", 5]
+def f(place):
+    return T((1, 2))
+#### hack generator_that_raises_stop
+def f(place):
+    yield 918273645546
+    raise StopIteration
+#### hack returns_a_class
+def f(place):
+    return type("X", (), {})
+#### hack returns_a_module
+import sys
+def f(place):
+    return sys
+#### hack returns_itself
+def f(place):
+    return f
+#### hack closes_every_descriptor
+import os
+def f(place):
+    os.closerange(0, 1024)
+    return 1
+#### hack closes_every_descriptor_at_import
+import os
+os.closerange(0, 1024)
+def f(place):
+    return 1
+#### hack swaps_the_descriptors
+import os
+def f(place):
+    os.dup2(4, 3) if False else os.dup2(3, 4)
+    return 1
+#### hack reads_the_requests
+import os
+def f(place):
+    os.set_blocking(4, False)
+    try:
+        os.read(4, 1 << 20)
+    except OSError:
+        pass
+    return 1
+#### hack writes_twice_in_a_call
+import os
+def f(place):
+    os.write(3, b"G2F1V\x0e\0\0\0u\x02\0\0\0tl\0\0\0\0\0")
+    return 1
+#### hack ends_an_iteration_with_a_frame
+import os, struct
+def f(place):
+    end = b"x" + struct.pack("<I", 3) + b"end" + struct.pack("<I", 0)
+    body = b"u" + struct.pack("<I", 2) + end + b"l" + struct.pack("<I", 0)
+    os.write(3, b"G2F1V" + struct.pack("<I", len(body)) + body)
+    import time
+    time.sleep(0.3)
+    os._exit(0)
+#### hack forged_objects
+import os, struct
+def text(s):
+    return struct.pack("<I", len(s)) + s
+def f(place):
+    parts = b"i" + text(b"7fffffff") + b"s" + text(b"Vector") + b"f"
+    value = b"x" + text(b"object") + struct.pack("<I", 3) + parts
+    body = b"u" + struct.pack("<I", 2) + value + b"l" + struct.pack("<I", 0)
+    os.write(3, b"G2F1V" + struct.pack("<I", len(body)) + body)
+    import time
+    time.sleep(0.3)
+    os._exit(0)
+#### hack forged_unknown_kinds
+import os, struct
+def text(s):
+    return struct.pack("<I", len(s)) + s
+def f(place):
+    value = b"x" + text(b"eval") + struct.pack("<I", 1) + b"s" + text(b"1")
+    body = b"u" + struct.pack("<I", 2) + value + b"l" + struct.pack("<I", 0)
+    os.write(3, b"G2F1V" + struct.pack("<I", len(body)) + body)
+    import time
+    time.sleep(0.3)
+    os._exit(0)
+#### hack forged_changes
+import os, struct
+def f(place):
+    change = b"u" + struct.pack("<I", 2) + b"i" + struct.pack("<I", 4) + b"ffff" + b"n"
+    body = b"u" + struct.pack("<I", 2) + b"n" + b"l" + struct.pack("<I", 1) + change
+    os.write(3, b"G2F1V" + struct.pack("<I", len(body)) + body)
+    import time
+    time.sleep(0.3)
+    os._exit(0)
+#### hack forged_call_back
+import os, struct
+def f(place):
+    body = b"u" + struct.pack("<I", 2) + b"i" + struct.pack("<I", 2) + b"63" + b"u" + struct.pack("<I", 0)
+    os.write(3, b"G2F1C" + struct.pack("<I", len(body)) + body)
+    return 1
+#### hack forged_verdict_of_the_tests
+import os
+def f(place):
+    os.write(3, b"G2F1P\0\0\0\0")
+    return 1
+#### hack forged_bad_tests
+import os
+def f(place):
+    os.write(3, b"G2F1B\x01\0\0\0n")
+    return 1
+#### hack forged_exception
+import os, struct
+def text(s):
+    return struct.pack("<I", len(s)) + s
+def f(place):
+    body = b"u" + struct.pack("<I", 3) + b"s" + text(b"StopIteration") + b"s" + text(b"") + b"n"
+    os.write(3, b"G2F1E" + struct.pack("<I", len(body)) + body)
+    import time
+    time.sleep(0.3)
+    os._exit(0)
+#### hack patched_session
+import sys
+main = sys.modules["__main__"]
+main._OPERATIONS = {}
+main.resolve = lambda *a: 1 / 0
+main.describe = lambda error: 1 / 0
+def f(place):
+    return 1
+#### hack patched_callbacks
+import sys
+sys.modules["__main__"].Session._object = lambda *a: ("end", ())
+def f(place):
+    return object()
+#### hack crash_in_a_call
+import ctypes
+def f(place):
+    ctypes.string_at(0)
+#### hack dies_of_a_signal
+import os, signal
+def f(place):
+    signal.raise_signal(signal.SIGKILL)
+#### hack hard_exit_in_the_second_call
+import os
+calls = []
+def f(place):
+    calls.append(1)
+    if len(calls) > 1:
+        os._exit(0)
+    return place
+#### bomb memory_of_the_second_call
+calls = []
+def f(place):
+    calls.append(1)
+    if len(calls) > 1:
+        return [bytearray(1 << 28) for _ in range(64)]
+    return place
+#### hang endless_iteration_in_the_encoder
+class Endless(list):
+    def __iter__(self):
+        while True:
+            yield 1
+    __eq__ = list.__eq__
+def f(place):
+    return Endless([1])
+#### hang busy_equality
+class Busy(int):
+    def __index__(self):
+        while True:
+            pass
+    __int__ = __index__
+    __eq__ = int.__eq__
+    __hash__ = int.__hash__
+def f(place):
+    return Busy(5)
+#### hang sleeps_in_small_pieces
+import time
+def f(place):
+    while True:
+        time.sleep(0.001)
+#### hang neither_busy_nor_idle
+import time
+def f(place):
+    while True:
+        end = time.process_time() + 0.007
+        while time.process_time() < end:
+            pass
+        time.sleep(0.093)

@@ -299,6 +299,37 @@ LIMIT = "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (1 << 2
 case("21", LIMIT, {"inputs": ["1\n"], "outputs": ["2\n"]})
 case("21", "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\ndef f(x):\n    return x\n", ["assert f(3) == 3"])
 
+# 22. What ends in time and what does not: little sleep and little work against too much of either, or of both.
+SPIN = "import time\ndef spin(s):\n    end = time.process_time() + s\n    while time.process_time() < end: pass\n"
+for body in [
+    "time.sleep(0.3)",
+    "spin(0.2)",
+    "spin(0.1)\n    time.sleep(0.3)",
+    "for _ in range(20): time.sleep(0.02)",
+    "for _ in range(20): spin(0.007); time.sleep(0.02)",
+    "import threading\n    t = threading.Thread(target=spin, args=(0.1,))\n    t.start()\n    t.join()",
+    "import threading\n    e = threading.Event()\n    e.wait(0.3)",
+    "import queue\n    try:\n        queue.Queue().get(timeout=0.2)\n    except queue.Empty:\n        pass",
+    "import asyncio\n    asyncio.run(asyncio.sleep(0.2))",
+    "sorted(range(10 ** 6), key=lambda n: -n)",
+]:
+    case("22", SPIN + "def f(x):\n    " + body + "\n    return x + 1\n", ["assert f(1) == 2"])
+for body in [
+    "while True: pass",
+    "time.sleep(1000)",
+    "while True: time.sleep(0.01)",
+    "while True: spin(0.007); time.sleep(0.093)",
+    "while True: spin(0.004); time.sleep(0.05)",
+    "while True: spin(0.02); time.sleep(0.18)",
+    "while True: spin(0.001); time.sleep(0.014)",
+    "while True: spin(0.1); time.sleep(1.4)",
+    "import threading\n    threading.Event().wait()",
+    "import threading\n    l = threading.Lock()\n    l.acquire()\n    l.acquire()",
+    "import queue\n    queue.Queue().get()",
+    "import select\n    select.select([], [], [])",
+]:
+    case("22", SPIN + "def f(x):\n    " + body + "\n    return x + 1\n", ["assert f(1) == 2"])
+
 # 23. What was raised.
 for code in [
     "def f(x):\n    return x / 0",

@@ -19,6 +19,7 @@ pub struct Sandbox {
     // Present until the drop, whose first step is to close it.
     requests: Option<ChildStdin>,
     replies: ChildStdout,
+    waited: Duration,
 }
 
 impl Sandbox {
@@ -58,6 +59,7 @@ impl Sandbox {
             helper,
             requests: Some(requests),
             replies,
+            waited: Duration::ZERO,
         };
         let spec =
             serde_json::to_vec(spec).map_err(|error| SandboxError::Protocol(error.to_string()))?;
@@ -66,7 +68,8 @@ impl Sandbox {
     }
 
     /// Sends one message to the confined process and waits for its answer, for as long as `patience`,
-    /// which the helper counts so that an overloaded or suspended machine does not use it up.
+    /// which the helper counts so that a loaded or suspended machine does not use it up: time in which a process
+    /// inside was ready to run and had no core is left out.
     ///
     /// # Errors
     /// [`SandboxError::Setup`] when the isolation cannot be set up, [`SandboxError::Deadline`] when
@@ -76,15 +79,28 @@ impl Sandbox {
     pub fn request(&mut self, message: &[u8], patience: Duration) -> Result<Vec<u8>, SandboxError> {
         let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         self.send(|to| wire::write_request(to, patience_ms, message))?;
+        self.wait_for_reply(patience)?;
         let (kind, body) = wire::read_reply(&mut self.replies).map_err(died)?;
         let text = || String::from_utf8_lossy(&body).into_owned();
         match kind {
-            ReplyKind::Answer => Ok(body),
+            ReplyKind::Answer => {
+                let (head, answer) = body.split_first_chunk::<4>().ok_or_else(|| {
+                    SandboxError::Protocol("an answer without its time".to_owned())
+                })?;
+                self.waited = Duration::from_millis(u32::from_le_bytes(*head).into());
+                Ok(answer.to_vec())
+            }
             ReplyKind::Ended => Err(SandboxError::Ended(text())),
             ReplyKind::Deadline => Err(SandboxError::Deadline(patience)),
             ReplyKind::Protocol => Err(SandboxError::Protocol(text())),
             ReplyKind::Setup => Err(self.setup_error(&body)),
         }
+    }
+
+    /// How long the last answer took, less the time that what runs inside was ready to run and had no core.
+    #[must_use]
+    pub const fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// The isolation level; `None` without isolation.
@@ -106,6 +122,38 @@ impl Sandbox {
         match self.requests.as_mut() {
             Some(requests) => write(requests).map_err(died),
             None => unreachable!("only the drop takes the pipe"),
+        }
+    }
+
+    /// The helper answers within `patience` as it counts it. One that says nothing for much longer hangs; it is
+    /// killed, so that whoever waits for it goes on.
+    fn wait_for_reply(&mut self, patience: Duration) -> Result<(), SandboxError> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsFd;
+            use std::time::Instant;
+
+            // Only a machine that gives the helper no core for minutes makes it so late.
+            const HANGS: Duration = Duration::from_secs(60);
+            let end = Instant::now() + HANGS + 20 * patience;
+            loop {
+                let replies = [(self.replies.as_fd(), libc::POLLIN)];
+                let [ready] = crate::helper::sys::poll(replies, 1000).map_err(died)?;
+                if ready != 0 {
+                    return Ok(());
+                }
+                if Instant::now() >= end {
+                    let _ = self.helper.kill();
+                    return Err(SandboxError::HelperDied(
+                        "it hung and was killed".to_owned(),
+                    ));
+                }
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = patience;
+            Ok(())
         }
     }
 

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod bounded;
 mod calculator;
 mod choice;
 #[cfg(feature = "code")]
@@ -29,6 +30,7 @@ mod shaping;
 mod verdict;
 mod verifier;
 
+pub use bounded::Bounded;
 pub use choice::MultipleChoice;
 pub use compat::ReferenceCodeBugsPaidAndSwapped;
 pub use extract::{Anchor, Extraction, Reasoning, first_announcement};

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 /// What a verifier says about one response.
 ///
@@ -133,6 +134,8 @@ pub enum Fault {
     Remote(String),
     /// The verifier panicked; the message is that of the panic.
     Panic(String),
+    /// There was no verdict within this time, so that a batch may end.
+    Hung(Duration),
     /// A scripted verifier was asked more often than its script is long.
     ScriptExhausted,
 }
@@ -291,6 +294,7 @@ impl fmt::Display for Fault {
             Self::Sandbox(why) => write!(f, "sandbox: {why}"),
             Self::Remote(why) => write!(f, "remote executor: {why}"),
             Self::Panic(why) => write!(f, "the verifier panicked: {why}"),
+            Self::Hung(limit) => write!(f, "no verdict within {limit:?}"),
             Self::ScriptExhausted => write!(f, "the script of verdicts is exhausted"),
         }
     }

@@ -129,7 +129,7 @@ pub fn verify_parallel(
     found.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

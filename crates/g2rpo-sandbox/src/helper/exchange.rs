@@ -5,13 +5,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::start::Confined;
+use super::confined::Confined;
 use super::sys;
+use super::waiting::Waiting;
 
 /// What became of one message.
 #[derive(Debug)]
 pub(super) enum Exchange {
-    Answer(Vec<u8>),
+    /// With the time that it took, less what was spent waiting for a core.
+    Answer(Vec<u8>, Duration),
     Deadline,
     Ended,
     TooLong(usize),
@@ -22,9 +24,17 @@ pub(super) enum Exchange {
 /// machine that is overloaded, or was suspended, does not use up the patience.
 const TICK: Duration = Duration::from_millis(100);
 
+/// From here on it is looked at whether what runs has to wait for a core. Most answers come sooner.
+const SOON: Duration = Duration::from_secs(1);
+/// Where the kernel does not tell how long a process waited for a core, a tick counts as this part of itself: the
+/// machine may be loaded.
+const UNTOLD: u32 = 4;
+
 /// Writes the message to the confined process and reads one answer, each behind a 32-bit length.
 ///
-/// Never waits longer than `patience`, counted in ticks, and gives up at once when the caller goes away.
+/// Never waits longer than `patience`, and gives up at once when the caller goes away. Patience is counted in
+/// ticks, and time that a process inside was ready to run and had no core does not count, so that a loaded machine
+/// makes nothing late.
 pub(super) fn exchange(
     process: &mut Confined,
     message: &[u8],
@@ -41,6 +51,7 @@ pub(super) fn exchange(
     let mut sent = 0;
     let mut incoming = Vec::new();
     let mut waited = Duration::ZERO;
+    let mut before: Option<Waiting> = None;
     loop {
         if let Some(wanted) = wanted(&incoming) {
             if wanted > reply_bytes {
@@ -49,7 +60,7 @@ pub(super) fn exchange(
             if incoming.len() >= 4 + wanted {
                 // Nothing may follow an answer before the next message.
                 return if incoming.len() == 4 + wanted {
-                    Exchange::Answer(incoming.split_off(4))
+                    Exchange::Answer(incoming.split_off(4), waited)
                 } else {
                     Exchange::TooLong(incoming.len() - 4)
                 };
@@ -72,7 +83,20 @@ pub(super) fn exchange(
             ],
             TICK.as_millis() as i32,
         );
-        waited += began.elapsed().min(2 * TICK);
+        let passed = began.elapsed().min(2 * TICK);
+        waited += if waited < SOON {
+            passed
+        } else {
+            let now = Waiting::of(process.pid);
+            let counted = match (&now, &before) {
+                (Some(now), Some(before)) => passed.saturating_sub(now.since(before)),
+                // The first look only says from where to count.
+                (Some(_), None) => passed,
+                (None, _) => passed / UNTOLD,
+            };
+            before = now;
+            counted
+        };
         let Ok([answers, messages, from_caller]) = ready else {
             return Exchange::Ended;
         };

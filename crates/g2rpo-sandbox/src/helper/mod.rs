@@ -5,13 +5,15 @@
 //! parses nothing that comes out of the sandbox except a length.
 
 mod confine;
+mod confined;
 mod entry;
 mod exchange;
 mod files;
 mod kill;
 mod root;
 mod start;
-mod sys;
+pub(crate) mod sys;
+mod waiting;
 
 use std::fs::File;
 use std::io::{self, stdin, stdout};
@@ -20,8 +22,8 @@ use std::time::Duration;
 
 use crate::spec::Spec;
 use crate::wire::{self, ReplyKind};
+use confined::Confined;
 use exchange::Exchange;
-use start::Confined;
 
 /// Serves requests until the caller closes the pipe.
 pub(crate) fn run() -> i32 {
@@ -88,7 +90,13 @@ fn answer(
         },
     };
     match exchange::exchange(process, message, patience, caller, spec.reply_bytes) {
-        Exchange::Answer(bytes) => (ReplyKind::Answer, bytes),
+        Exchange::Answer(bytes, waited) => {
+            let ms = u32::try_from(waited.as_millis()).unwrap_or(u32::MAX);
+            (
+                ReplyKind::Answer,
+                [&ms.to_le_bytes(), bytes.as_slice()].concat(),
+            )
+        }
         Exchange::Deadline => (ReplyKind::Deadline, Vec::new()),
         Exchange::Ended => (ReplyKind::Ended, process.last_words().into_bytes()),
         Exchange::TooLong(length) => (

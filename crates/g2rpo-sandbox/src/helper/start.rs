@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::confined::Confined;
 use super::entry::{Ends, Entry, INNER_ID, failure};
 use super::exchange::{Exchange, exchange};
 use super::{confine, kill, sys};
@@ -14,36 +15,6 @@ use crate::wire::SetupFailure;
 /// How long the interpreter may take from its start to its first answer. Generous: a loaded machine
 /// with a cold disk needs seconds, and nothing untrusted runs before.
 const START: Duration = Duration::from_secs(30);
-/// The running interpreter, seen from outside.
-#[derive(Debug)]
-pub(super) struct Confined {
-    pub(super) pid: libc::pid_t,
-    pub(super) messages: File,
-    pub(super) answers: File,
-    errors: File,
-}
-
-impl Confined {
-    /// The end of what the interpreter wrote to its standard error.
-    pub(super) fn last_words(&mut self) -> String {
-        let mut bytes = vec![0; 1 << 16];
-        let n = self.errors.read(&mut bytes).unwrap_or(0);
-        let text = String::from_utf8_lossy(&bytes[..n]);
-        let text = text.trim();
-        if text.is_empty() {
-            "it said nothing".to_owned()
-        } else {
-            text.chars()
-                .rev()
-                .take(2000)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-                .collect()
-        }
-    }
-}
-
 /// Starts the interpreter inside the isolation and exchanges the greeting with it.
 pub(super) fn start(spec: &Spec, caller: &File) -> Result<Confined, SetupFailure> {
     let entry = match spec.level {
@@ -58,7 +29,7 @@ pub(super) fn start(spec: &Spec, caller: &File) -> Result<Confined, SetupFailure
     };
     let mut confined = spawn(spec, entry)?;
     let answer = exchange(&mut confined, &spec.greeting, START, caller, 1 << 16);
-    if let Exchange::Answer(_) = answer {
+    if let Exchange::Answer(..) = answer {
         return Ok(confined);
     }
     let detail = match answer {

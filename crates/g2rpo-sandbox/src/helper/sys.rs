@@ -86,7 +86,7 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Waits until one of the descriptors is ready, at most `timeout_ms`; returns what is ready on each.
-pub(super) fn poll<const N: usize>(
+pub(crate) fn poll<const N: usize>(
     watched: [(BorrowedFd<'_>, libc::c_short); N],
     timeout_ms: i32,
 ) -> io::Result<[libc::c_short; N]> {

@@ -62,7 +62,7 @@ pub(super) fn check(worker: &mut Worker, level: Option<IsolationLevel>) -> Resul
     let observed = worker
         .solution
         .open(program, false)
-        .and_then(|()| worker.run(&request));
+        .and_then(|()| worker.run(&request, Limits::default().completion));
     worker.solution.replace_limits(limits);
     let observed = observed.map_err(|error| error.to_string())?;
     let name = level.map_or("none", IsolationLevel::name);

@@ -78,6 +78,8 @@ pub enum Failure {
     TooMuchOutput,
     /// The result channel held something other than one frame.
     Malformed,
+    /// The whole sandbox ended, and again in a second try, while other code runs in it.
+    EndedSandbox,
 }
 
 /// What one test may use.

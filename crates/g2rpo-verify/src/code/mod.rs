@@ -18,14 +18,17 @@
 
 mod canary;
 mod compare;
+mod execute;
 mod extract;
 mod frame;
 mod job;
 mod marshal;
+mod outcome;
 mod output;
 mod pool;
 mod python;
 mod remote;
+mod show;
 mod slot;
 mod suite;
 mod value;

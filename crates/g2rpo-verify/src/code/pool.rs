@@ -223,6 +223,11 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if let Some(mut worker) = self.worker.take() {
+            if std::thread::panicking() {
+                // An answer may be under way, which would be taken for that of the next question.
+                worker.solution.abandon();
+                worker.judge.abandon();
+            }
             // A slot whose end cannot be told starts afresh when it is next opened.
             let _ = worker.solution.close();
             self.shared.idle().push(worker);

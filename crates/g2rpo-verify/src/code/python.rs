@@ -81,9 +81,12 @@ pub(super) struct Interpreter {
 }
 
 /// Asks an interpreter, outside of any sandbox, where it and its libraries are. Versioned launchers
-/// and shims answer for the real program.
+/// and shims answer for the real program. Python 3.8 is the oldest that [`DRIVER`] runs on: the first that tells where
+/// statements end.
 const PROBE: &str = "
 import sys, os
+if sys.version_info < (3, 8):
+    sys.exit('Python %d.%d is too old: 3.8 or later is needed' % sys.version_info[:2])
 for name in sys.argv[1:]:
     __import__(name)
 import ctypes, resource

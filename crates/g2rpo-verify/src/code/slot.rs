@@ -13,9 +13,12 @@ use super::value::{Int, Value};
 /// A test that got this share of a core, or a larger one, was waiting for it and not idle. A sixteenth is what a
 /// process gets on two cores that some thirty others compete for.
 const STRETCH: u32 = 16;
-/// How long after a test's own deadline the helper waits before it kills the whole sandbox. Long: it
-/// is only needed when the runner could not end the test, and a loaded machine makes the runner late.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long after a test's own budgets the helper waits before it kills the whole sandbox. It is needed when the
+/// runner could not end the test, and for a test that is neither idle nor busy: one that takes a little more than
+/// its share of a core stays below both budgets of the runner.
+const GRACE: Duration = Duration::from_secs(2);
+/// Of the time that an answer took, what is not looked at: that of the way to the test and back.
+const WAY: Duration = Duration::from_secs(1);
 /// The tests of a data set may be large; they are trusted.
 const TRUSTED_BYTES: usize = 1 << 25;
 
@@ -64,9 +67,14 @@ impl Slot {
         }
     }
 
-    /// The time that all tests so far are the reason for: CPU time or idling, but no waiting for a core.
+    /// The time that all tests so far are the reason for: CPU time, idling, or what of the time that passed they did
+    /// not wait for a core.
     pub(super) const fn spent(&self) -> Duration {
         self.spent
+    }
+
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Puts other limits on what is opened from now on; returns those so far.
@@ -110,6 +118,13 @@ impl Slot {
         self.open = Some(message);
         self.fresh = false;
         Ok(())
+    }
+
+    /// Ends the sandbox, whatever it is doing.
+    pub(super) fn abandon(&mut self) {
+        self.sandbox = None;
+        self.fresh = true;
+        self.open = None;
     }
 
     /// Ends the completion, if one is open, so that nothing of it is left in memory.
@@ -189,14 +204,18 @@ impl Slot {
             Err(error) => Err(error),
             Ok(report) => {
                 let (report, spent) = read_report(&report)?;
-                self.spent += spent;
+                let waited = self
+                    .sandbox
+                    .as_ref()
+                    .map_or(Duration::ZERO, Sandbox::waited);
+                self.spent += spent.max(waited.saturating_sub(WAY));
                 Ok(report)
             }
         }
     }
 
     fn send(&mut self, message: &[u8]) -> Result<Vec<u8>, SandboxError> {
-        let patience = self.limits.wall + STRETCH * self.limits.cpu + GRACE;
+        let patience = self.limits.wall + self.limits.cpu + GRACE;
         let sandbox = match &mut self.sandbox {
             Some(sandbox) => sandbox,
             None => self

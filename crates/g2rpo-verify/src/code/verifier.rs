@@ -5,9 +5,10 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::execute::execute;
 use super::extract::{CodeBlock, CodeExtraction};
-use super::job::{Failure, Limits, Observation, Request};
-use super::output::same_output;
+use super::job::{Limits, Observation, Request};
+use super::outcome::{Wrong, judge, reason};
 use super::pool::SandboxPool;
 use super::python::PRELUDE;
 use super::remote::RemoteExecutor;
@@ -63,13 +64,15 @@ impl Problem {
 }
 
 /// What each test of one response came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CodeReport {
     /// The code in the response.
     pub span: Range<usize>,
     /// For each test in order: nothing when it passed, or why it did not.
     pub tests: Vec<Option<Incorrect>>,
+    /// For each test in order: what the code returned, printed or raised.
+    pub observations: Vec<Observation>,
 }
 
 impl CodeReport {
@@ -93,6 +96,8 @@ impl CodeReport {
     }
 }
 
+/// Longest program that is run, in bytes. A message to the sandbox may be longer.
+const LONGEST_PROGRAM: usize = 1 << 22;
 /// Problems whose tests are kept ready. Past it all are forgotten, which costs one conversion each.
 const MAX_PREPARED: usize = 8192;
 
@@ -147,7 +152,11 @@ impl CodeVerifier {
         let problem = self.prepare(reference)?;
         let CodeBlock { span, code } = self.extraction.find(response, &problem.names())?;
         let program = problem.suite.program(&code);
+        if program.len() > LONGEST_PROGRAM {
+            return Err(Verdict::incorrect(Incorrect::TooComplex).at(span));
+        }
         let mut tests = Vec::with_capacity(problem.cases.len());
+        let mut observations = Vec::with_capacity(problem.cases.len());
         let mut bad_tests = false;
         self.execute(&program, &problem, &mut |observed| {
             let index = tests.len();
@@ -163,6 +172,7 @@ impl CodeVerifier {
             };
             let failed = outcome.is_some();
             tests.push(outcome);
+            observations.push(observed);
             if failed && stop {
                 ControlFlow::Break(())
             } else {
@@ -173,7 +183,11 @@ impl CodeVerifier {
         if bad_tests {
             return Err(Verdict::unverifiable(Unverifiable::UnreadableReference).at(span));
         }
-        let report = CodeReport { span, tests };
+        let report = CodeReport {
+            span,
+            tests,
+            observations,
+        };
         // A pass is as many results as there are tests, and there is at least one.
         let complete = report.tests.len() == problem.cases.len() && !report.tests.is_empty();
         if complete || report.tests.iter().any(Option::is_some) {
@@ -196,27 +210,9 @@ impl CodeVerifier {
         let (cases, with_prelude) = (&problem.cases, problem.suite.has_prelude());
         match &self.backend {
             Backend::Local(pool) => {
-                let sandbox =
-                    |error: g2rpo_sandbox::SandboxError| Fault::Sandbox(error.to_string());
-                let mut lease = pool.worker();
-                let worker = lease.get();
-                // A sandbox that ended while it was idle says so once.
-                if worker.solution.open(program, with_prelude).is_err() {
-                    let again = worker.solution.open(program, with_prelude);
-                    again.map_err(sandbox)?;
-                }
-                let before = worker.spent();
-                for case in cases {
-                    let observed = if worker.spent() - before > pool.limits().completion {
-                        Observation::Failed(Failure::OutOfTime)
-                    } else {
-                        worker.run(&case.request).map_err(sandbox)?
-                    };
-                    if each(observed).is_break() {
-                        break;
-                    }
-                }
-                Ok(())
+                let requests = cases.iter().map(|case| &case.request);
+                execute(pool, program, with_prelude, requests, each)
+                    .map_err(|error| Fault::Sandbox(error.to_string()))
             }
             Backend::Remote(executor, limits) => {
                 let requests: Vec<Request> =
@@ -373,75 +369,6 @@ fn cases(converted: Converted) -> Vec<TestCase> {
         expectation: Expectation::Passes,
     });
     calls.chain(rest).collect()
-}
-
-enum Wrong {
-    Why(Failure),
-    BadTests,
-}
-
-/// Whether what was observed is what was expected.
-fn judge(
-    observed: &Observation,
-    expected: &Expectation,
-    tolerance: Option<f64>,
-) -> Result<bool, Wrong> {
-    let same = |a: &super::Value, b: &super::Value| match tolerance {
-        Some(tolerance) => a.approx_eq(b, tolerance),
-        None => a.python_eq(b),
-    };
-    Ok(match (observed, expected) {
-        (Observation::Returned(value), Expectation::Equals(expected)) => same(value, expected),
-        (Observation::Returned(value), Expectation::JsonOneOf(accepted)) => {
-            let value = value.clone().tuples_as_lists();
-            accepted.iter().any(|expected| same(&value, expected))
-        }
-        (Observation::Returned(value), Expectation::Is(expected)) => {
-            value.is_same_singleton(expected)
-        }
-        (Observation::Returned(value), Expectation::Truth(truth)) => value.is_truthy() == *truth,
-        (Observation::Printed(bytes), Expectation::Output(expected)) => {
-            str::from_utf8(bytes).is_ok_and(|printed| same_output(expected, printed, tolerance))
-        }
-        (Observation::Judged(passed), Expectation::Passes) => *passed,
-        (Observation::BadTests, _) => return Err(Wrong::BadTests),
-        (Observation::Failed(failure), _) => return Err(Wrong::Why(failure.clone())),
-        // An answer to another question.
-        _ => return Err(Wrong::Why(Failure::Malformed)),
-    })
-}
-
-fn reason(failure: Failure, index: usize) -> Incorrect {
-    let at = Some(index);
-    match failure {
-        Failure::LoadRaised(error) if error.kind == "MemoryError" => {
-            Incorrect::MemoryLimit { index: None }
-        }
-        Failure::Raised(error) if error.kind == "MemoryError" => {
-            Incorrect::MemoryLimit { index: at }
-        }
-        Failure::LoadRaised(error) => Incorrect::Crashed {
-            index: None,
-            error: error.line(),
-        },
-        Failure::Raised(error) => Incorrect::Crashed {
-            index: at,
-            error: error.line(),
-        },
-        Failure::Exited(status) => Incorrect::Crashed {
-            index: at,
-            error: format!("it ended with status {status} and without a result"),
-        },
-        Failure::Killed(signal) => Incorrect::Crashed {
-            index: at,
-            error: format!("signal {signal} ended it"),
-        },
-        Failure::NoFunction => Incorrect::MissingFunction,
-        Failure::Unsupported(_) => Incorrect::FailedTest { index },
-        Failure::OutOfTime => Incorrect::Timeout { index: at },
-        Failure::TooMuchOutput => Incorrect::OutputLimit { index: at },
-        Failure::Malformed => Incorrect::ForgedFrame { index },
-    }
 }
 
 #[cfg(test)]

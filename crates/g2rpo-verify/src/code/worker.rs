@@ -39,8 +39,17 @@ impl Worker {
         self.solution.spent() + self.judge.spent()
     }
 
-    /// Runs one request against the open completion.
-    pub(super) fn run(&mut self, request: &Request) -> Result<Observation, SandboxError> {
+    /// What all tests of a completion may spend.
+    pub(super) const fn budget(&self) -> Duration {
+        self.solution.limits().completion
+    }
+
+    /// Runs one request against the open completion, which may spend `left`.
+    pub(super) fn run(
+        &mut self,
+        request: &Request,
+        left: Duration,
+    ) -> Result<Observation, SandboxError> {
         match request {
             Request::Call {
                 function,
@@ -54,21 +63,30 @@ impl Worker {
                 let report = self.solution.program(stdin)?;
                 Ok(printed(report))
             }
-            Request::Judge(program) => self.run_judge(program),
+            Request::Judge(program) => self.run_judge(program, left),
         }
     }
 
     /// Runs the tests in their process and passes each call on to the solution's.
-    fn run_judge(&mut self, program: &JudgeProgram) -> Result<Observation, SandboxError> {
+    fn run_judge(
+        &mut self,
+        program: &JudgeProgram,
+        left: Duration,
+    ) -> Result<Observation, SandboxError> {
         self.judge.open_trusted()?;
-        let outcome = self.converse(program);
+        let outcome = self.converse(program, left);
         // A solution's process that waits for calls must not wait on.
         self.judge.close()?;
         outcome
     }
 
-    fn converse(&mut self, program: &JudgeProgram) -> Result<Observation, SandboxError> {
+    fn converse(
+        &mut self,
+        program: &JudgeProgram,
+        left: Duration,
+    ) -> Result<Observation, SandboxError> {
         let failed = |failure| Ok(Observation::Failed(failure));
+        let end = self.spent() + left;
         let mut report = self.judge.judge(program)?;
         // Once the tests have an answer, whatever becomes of them may be the solution's doing.
         let mut answered = false;
@@ -90,6 +108,9 @@ impl Worker {
                     Ok(_) => return failed(Failure::Malformed),
                     Err(failure) => return failed(failure),
                 }
+            }
+            if self.spent() >= end {
+                return failed(Failure::OutOfTime);
             }
             // What reaches the tests is a value, whatever was written.
             let answer = match self.solution.say(marshal(&request))?.into_frame() {

@@ -29,7 +29,7 @@ const FIRST_UID: u32 = 55_321;
 const PATIENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 const HASTY: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(400));
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Hack,
     Escape,
@@ -37,6 +37,7 @@ enum Kind {
     Hang,
 }
 
+#[derive(Clone)]
 struct Attack {
     name: String,
     kind: Kind,
@@ -78,6 +79,27 @@ impl Attack {
 
     fn reference(&self, place: &Path) -> String {
         serde_json::to_string(&[self.test(place)]).unwrap()
+    }
+
+    /// The expected value for a hack, from calls that are iterated over and whose results are passed on.
+    fn program(&self, place: &Path) -> String {
+        let place = format!("{:?}", place.display().to_string());
+        let test = format!(
+            "def check(candidate):
+    for got, want in zip(map(candidate, [{place}] * 3), [{EXPECTED}] * 3):
+        assert got == want
+    first = candidate({place})
+    second = candidate([first, first])
+    many = [candidate([second]) for _ in range(20)]
+    last = candidate([many])
+    assert all(map(lambda x: candidate(x) == {EXPECTED}, [first, last]))
+    assert sum(map(candidate, [1, 2])) == 2 * {EXPECTED}
+    assert abs(candidate(3) - {EXPECTED}) < 1e-6 and candidate(4) in [{EXPECTED}]
+    assert {EXPECTED} in [candidate(5)] and not candidate(6) != {EXPECTED}
+    assert isinstance(candidate(7), int) or Vector
+"
+        );
+        serde_json::json!({"entry_point": "f", "test": test, "prompt": ""}).to_string()
     }
 
     fn response(&self) -> String {
@@ -140,7 +162,7 @@ fn attacked(isolation: Isolation, cpu: Duration, wall: Duration) -> PoolConfig {
     }
 }
 
-fn run_all(level: IsolationLevel, place: &Place) {
+fn run_all(level: IsolationLevel, place: &Place, programs: bool) {
     for (hangs, cpu, wall) in [(false, PATIENT.0, PATIENT.1), (true, HASTY.0, HASTY.1)] {
         let config = PoolConfig {
             first_uid: Some(FIRST_UID),
@@ -156,23 +178,42 @@ fn run_all(level: IsolationLevel, place: &Place) {
         assert!(verifier.verify(&honest, &test).is_correct(), "{level}");
         let mut attacks = attacks();
         attacks.retain(|attack| (attack.kind == Kind::Hang) == hangs);
-        let cases: Vec<_> = attacks
+        // The second way costs as much again; what a program does differently is no matter of the level.
+        let hacks: Vec<_> = if programs && level == IsolationLevel::STRONGEST_FIRST[0] {
+            let hacks = attacks.iter().filter(|attack| attack.kind != Kind::Escape);
+            hacks.cloned().collect()
+        } else {
+            Vec::new()
+        };
+        let mut cases: Vec<_> = attacks
             .iter()
             .map(|attack| (attack.response(), attack.reference(&place.0)))
             .collect();
+        cases.extend(
+            hacks
+                .iter()
+                .map(|attack| (attack.response(), attack.program(&place.0))),
+        );
+        attacks.extend(hacks.iter().cloned());
         let pairs: Vec<_> = cases
             .iter()
             .map(|(r, t)| (r.as_str(), t.as_str()))
             .collect();
-        for (attack, verdict) in attacks.iter().zip(verifier.verify_batch(&pairs)) {
+        let mut successes = Vec::new();
+        let verdicts = verifier.verify_batch(&pairs);
+        for (i, (attack, verdict)) in attacks.iter().zip(verdicts).enumerate() {
+            let is_program = i >= attacks.len() - hacks.len();
             let as_it_should = match verdict.outcome {
-                Outcome::Incorrect(_) if attack.kind == Kind::Bomb => true,
+                Outcome::Incorrect(_) if attack.kind == Kind::Bomb || is_program => true,
                 Outcome::Incorrect(Incorrect::Timeout { .. }) => hangs,
                 Outcome::Incorrect(_) => !hangs,
                 _ => false,
             };
-            assert!(as_it_should, "{} at {level}: {verdict}", attack.name);
+            if !as_it_should {
+                successes.push(format!("{} ({is_program}): {verdict}", attack.name));
+            }
         }
+        assert!(successes.is_empty(), "at {level}: {successes:#?}");
         println!("{} attacks failed at {level}", attacks.len());
     }
     // The pool is gone; so must be everything that ran in it.
@@ -184,13 +225,13 @@ const ALONE: &str = "G2RPO_TEST_ATTACKS";
 
 #[test]
 fn attack_every_level() {
-    if std::env::var_os(ALONE).is_none() {
+    let Some(programs) = std::env::var_os(ALONE) else {
         return;
-    }
+    };
     let place = Place::new("attack");
     let before = (place.state(), open_descriptors(), temporary_files());
     for level in IsolationLevel::STRONGEST_FIRST {
-        run_all(level, &place);
+        run_all(level, &place, programs == "programs");
     }
     let after = (place.state(), open_descriptors(), temporary_files());
     assert_eq!(after, before);
@@ -200,7 +241,7 @@ fn attack_as(user: Option<u32>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["attacks::attack_every_level", "--exact", "--nocapture"])
-        .env(ALONE, "1")
+        .env(ALONE, if user.is_none() { "programs" } else { "calls" })
         .env_remove("HOME")
         .stdin(Stdio::null())
         .current_dir("/");

@@ -227,6 +227,25 @@ fn the_share_of_passed_tests_is_a_reward_too() {
 }
 
 #[test]
+fn a_report_shows_what_the_code_did() {
+    let tests = r#"["assert f(1) == 1", "assert f(2) == 4", "assert f(3) == 9"]"#;
+    let code = "def f(n):\n    if n == 3: raise KeyError(n)\n    return [n]";
+    let report = verifier().report(code, tests).unwrap();
+    let shown: Vec<_> = report
+        .observations
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        shown,
+        ["returned [1]", "returned [2]", "raised KeyError: 3"]
+    );
+    let tests = r#"{"inputs": ["3\n"], "outputs": ["9\n"]}"#;
+    let report = verifier().report("print(input() * 2)", tests).unwrap();
+    assert_eq!(report.observations[0].to_string(), "printed \"33\\n\"");
+}
+
+#[test]
 fn floats_may_differ_by_a_tolerance_that_is_asked_for() {
     let tests = r#"["assert f(3) == 0.3"]"#;
     let code = "def f(n): return 0.1 * n";
