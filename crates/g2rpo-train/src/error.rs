@@ -22,6 +22,14 @@ pub enum Error {
         /// What is wrong with it, and what is expected.
         problem: String,
     },
+    /// A data set cannot be used.
+    #[error("{path}: {problem}")]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A recipe has mistakes, each with its place and what is expected.
     #[error("{}", .0.join("\n"))]
     Recipe(Vec<String>),
