@@ -2,9 +2,9 @@
 
 use g2rpo_core::{GuidanceTokenLoss, Strata};
 use g2rpo_guidance::{
-    All, Amount, AmountUnit, BinomialCosine, Bisection, BisectionConfig, ExampleId, Fixed,
-    FixedFraction, Irt, IrtConfig, LengthController, NoOne, PerBucket, Random, Ratio, RatioConfig,
-    Result, Rounding, Schedule, Selector, Shape, Target, TargetConfig, ZeroReward,
+    Amount, AmountUnit, BinomialCosine, Bisection, BisectionConfig, ExampleId, Fixed,
+    FixedFraction, Irt, IrtConfig, LengthController, PerBucket, Random, Ratio, RatioConfig, Result,
+    Rounding, Schedule, Selector, Shape, Target, TargetConfig, ZeroReward,
 };
 
 use crate::lock::LENGTH;
@@ -32,12 +32,12 @@ pub(crate) fn all() -> Vec<Arm> {
     };
     let quarter = || share(0.25);
     vec![
-        arm("none (GRPO)", Box::new(NoOne), || fixed(0.0)),
+        arm("none (GRPO)", share(0.0), || fixed(0.0)),
         arm("fixed 1/4", quarter(), || fixed(0.25)),
         arm("fixed 1/2", quarter(), || fixed(0.5)),
         arm("fixed 3/4", quarter(), || fixed(0.75)),
         arm("fixed 0.9", quarter(), || fixed(0.9)),
-        arm("fixed 0.9, α=1", Box::new(All), || fixed(0.9)),
+        arm("fixed 0.9, α=1", share(1.0), || fixed(0.9)),
         arm("random", quarter(), || Ok(Box::new(Random::default()))),
         arm("linear 1 → 0", quarter(), || schedule(Shape::Linear)),
         arm("cosine 1 → 0", quarter(), || schedule(Shape::Cosine)),
@@ -47,7 +47,7 @@ pub(crate) fn all() -> Vec<Arm> {
         arm("power 1/2 (convex) 1 → 0", quarter(), || {
             schedule(Shape::Power { exponent: 0.5 })
         }),
-        arm("binomial-cosine (UFT), α=1", Box::new(All), || {
+        arm("binomial-cosine (UFT), α=1", share(1.0), || {
             Ok(Box::new(BinomialCosine {
                 steps: STEPS * 3 / 5,
                 ..BinomialCosine::default()
@@ -95,7 +95,7 @@ pub(crate) fn all() -> Vec<Arm> {
         arm("target 1/2", quarter(), || target(0.5)),
         arm("target 1/2, α=1/8", share(0.125), || target(0.5)),
         arm("target 1/2, α=1/2", share(0.5), || target(0.5)),
-        arm("target 1/2, α=1", Box::new(All), || target(0.5)),
+        arm("target 1/2, α=1", share(1.0), || target(0.5)),
         arm("target 1/4", quarter(), || target(0.25)),
         arm("target 3/4", quarter(), || target(0.75)),
         arm("target 1/2 per lock", quarter(), || {
@@ -127,18 +127,18 @@ pub(crate) fn all() -> Vec<Arm> {
                 ratio(RatioConfig::paper(), 1.0)
             })
         },
-        arm("bisection (AdaBack), α=1", Box::new(All), || {
+        arm("bisection (AdaBack), α=1", share(1.0), || {
             Ok(Box::new(Bisection::new(BisectionConfig::default())?))
         }),
         arm("response curve (IRT), α=1/2", share(0.5), || {
             Ok(Box::new(Irt::new(IrtConfig::default())?))
         }),
-        arm("response curve (IRT), α=1", Box::new(All), || {
+        arm("response curve (IRT), α=1", share(1.0), || {
             Ok(Box::new(Irt::new(IrtConfig::default())?))
         }),
         Arm {
             imitate: true,
-            ..arm("imitation only (SFT)", Box::new(NoOne), || fixed(0.0))
+            ..arm("imitation only (SFT)", share(0.0), || fixed(0.0))
         },
     ]
 }

@@ -1,6 +1,7 @@
 //! One run: the loop over plan, rollouts, rewards, advantages, loss and feedback.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
 use g2rpo_core::{
@@ -8,8 +9,8 @@ use g2rpo_core::{
     TokenStreams, policy_loss, supervised_loss,
 };
 use g2rpo_guidance::{
-    CutLimits, Detector, Detectors, ExampleId, LengthController, Parts, Query, Selector,
-    StepFeedback, StepStats, TokenCutter, Trace, plan_group,
+    Caps, CutLimits, Detector, Detectors, ExampleId, Given, Guidance, LengthController, Parts,
+    Placement, Provenance, Query, Selector, StepFeedback, StepStats, Trace, UnitCutter, plan_group,
 };
 use g2rpo_rollout::{Purpose, RolloutKey};
 
@@ -71,8 +72,10 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
     }
     let mut controller = (arm.controller)()?;
     let mut detectors = Detectors::default();
-    let traces: Vec<Trace> = (0..LOCKS)
+    let limits = CutLimits::default();
+    let solutions: Vec<Guidance> = (0..LOCKS)
         .map(|lock| Trace::from_tokens(policy.code(lock).to_vec()))
+        .map(|trace| Guidance::trace(Arc::new(trace), Provenance::Gold))
         .collect();
     let estimator = AdvantageEstimator {
         strata: arm.strata,
@@ -101,7 +104,7 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
         let (mut tokens, mut roles, mut logp) =
             (Ragged::default(), Ragged::default(), Ragged::default());
         let mut given = Vec::new();
-        for (lock, trace) in traces.iter().enumerate() {
+        for (lock, gold) in solutions.iter().enumerate() {
             let key = RolloutKey {
                 run: setting.seed,
                 step,
@@ -111,8 +114,9 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
             let parts = Parts {
                 selector: &arm.selector,
                 controller: &controller,
-                cutter: &TokenCutter::default(),
-                limits: CutLimits::default(),
+                cutter: &UnitCutter::default(),
+                placement: Placement::AssistantPrefix,
+                caps: Caps::new(&limits),
             };
             let query = Query {
                 step,
@@ -120,17 +124,20 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
                 ..Query::default()
             };
             let mut rng = key.rng(Purpose::Guidance);
-            let plan = plan_group(&parts, &query, Some(trace), GROUP_SIZE, &mut rng)?;
+            let plan = plan_group(&parts, &query, Some(gold), GROUP_SIZE, &mut rng)?;
             for (member, planned) in plan.members.iter().enumerate() {
                 let key = RolloutKey {
                     member: member as u32,
                     ..key
                 };
-                let prefix = planned.prefix(Some(trace));
+                let prefix = match planned.given(Some(gold), parts.placement)? {
+                    Given::Prefix(ids) => ids,
+                    Given::Nothing | Given::Hint(_) => &[],
+                };
                 let completion = policy.complete(lock, prefix, key);
                 let success = completion == policy.code(lock);
                 let reward = f64::from(u8::from(success));
-                feedback.record(query.example, &planned.outcome(reward, success));
+                feedback.record(query.example, &planned.record(reward, success));
                 logp.push_row(policy.logp(lock, &completion));
                 roles.push_row((0..LENGTH).map(|i| {
                     if i < prefix.len() {
@@ -141,9 +148,9 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
                 }));
                 tokens.push_row(completion);
                 locks.push(lock);
-                guided.push(planned.is_guided());
+                guided.push(planned.is_chosen());
                 rewards.push(Some(reward));
-                if planned.is_guided() {
+                if planned.is_chosen() {
                     given.push(prefix.len() as f64);
                 }
                 run.guidance_tokens += prefix.len() as u64;

@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use g2rpo::core::{AdvantageEstimator, LossConfig, LossType};
 use g2rpo::guidance::{
-    Budget, CutLimits, Detectors, FixedFraction, NoOne, Parts, Rounding, Selector, Unit, UnitCutter,
+    Caps, CutLimits, Detectors, FixedFraction, Parts, Placement, Rounding, Unit, UnitCutter,
 };
 use g2rpo::libtorch::{LearnerConfig, Reference, TorchEngine, TorchLearner};
 use g2rpo::rollout::{SamplingParams, TaskSampler, collect, pack};
@@ -104,26 +104,22 @@ fn train(
         tokenizer,
         verifier: &verifier,
     };
-    let fraction = FixedFraction {
-        alpha: options.alpha,
+    let selector = FixedFraction {
+        alpha: match schedule {
+            LengthSchedule::None => 0.0,
+            _ => options.alpha,
+        },
         rounding: Rounding::Ceil,
-    };
-    let selector: &dyn Selector = match schedule {
-        LengthSchedule::None => &NoOne,
-        _ => &fraction,
     };
     let mut controller = options.controller(schedule)?;
     let cutter = UnitCutter {
         unit: Unit::Line,
         ..UnitCutter::default()
     };
-    let budget = Budget {
+    let limits = CutLimits::default();
+    let caps = Caps {
         max_completion_length: options.max_completion_length(),
-        ..Budget::default()
-    };
-    let limits = CutLimits {
-        budget: Some(budget),
-        ..CutLimits::default()
+        ..Caps::new(&limits)
     };
     let mut detectors = Detectors::default();
     let estimator = AdvantageEstimator {
@@ -171,10 +167,11 @@ fn train(
         let step_clock = Instant::now();
         // Who is asked what, and which members start from how much of the worked solution.
         let parts = Parts {
-            selector,
+            selector: &selector,
             controller: &controller,
             cutter: &cutter,
-            limits,
+            placement: Placement::AssistantPrefix,
+            caps,
         };
         let length = current_amount(&controller, step);
         let chosen = sampler.batch(step, options.prompts);

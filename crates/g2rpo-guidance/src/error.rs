@@ -1,4 +1,6 @@
-use crate::{ExampleId, OrderBy};
+//! What can be wrong with a configuration, a trace or a saved state handed to this crate.
+
+use crate::feedback::ExampleId;
 
 /// What can be wrong with a configuration, a trace or a saved state handed to this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -14,6 +16,45 @@ pub enum Error {
         /// The accepted range, as mathematicians write it.
         domain: &'static str,
     },
+    /// Two settings of a method exclude each other.
+    #[error("{first} does not go with {second}: {why}")]
+    Conflict {
+        /// One setting.
+        first: String,
+        /// The other.
+        second: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
+    /// No setting has this name.
+    #[error("no setting is called `{key}`; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// The name given.
+        key: String,
+        /// The known name that is spelt most like it.
+        nearest: String,
+    },
+    /// Several settings have this name.
+    #[error("`{key}` could be {}: give the whole path", paths.join(" or "))]
+    AmbiguousKey {
+        /// The name given.
+        key: String,
+        /// The paths that end in it.
+        paths: Vec<String>,
+    },
+    /// A setting cannot have this value.
+    #[error("{key} = {value}: {problem}")]
+    Value {
+        /// The path of the setting.
+        key: String,
+        /// The value given, as JSON.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The loss or the advantages of a method cannot be computed.
+    #[error(transparent)]
+    Core(#[from] g2rpo_core::Error),
     /// A group is too small to be compared with itself.
     #[error(
         "group size {got}: a group needs at least 2 members, because an advantage is a difference from the others"
@@ -44,6 +85,11 @@ pub enum Error {
         /// Number of members that were generated.
         generated: usize,
     },
+    /// A trace cannot be put into a prompt.
+    #[error(
+        "the trace of a task holds ids without text, and placement = prompt_hint puts text into the prompt: make the trace with its text, or use placement = assistant_prefix"
+    )]
+    TraceWithoutText,
     /// Two things that belong together do not fit.
     #[error("{what}: expected {expected}, got {got}")]
     Length {
@@ -60,23 +106,13 @@ pub enum Error {
         /// Length of the valid part.
         valid_up_to: usize,
     },
-    /// A saved state belongs to something else.
-    #[error("saved state of `{got}` cannot be restored into `{expected}`")]
-    SnapshotKind {
-        /// The controller that should be restored.
-        expected: String,
-        /// The controller that was saved.
-        got: String,
-    },
-    /// A saved state lacks a number, or holds one that cannot be right.
-    #[error("saved state of `{kind}`: {field} is {found}")]
-    SnapshotField {
-        /// The controller that was saved.
-        kind: String,
-        /// The name of the number.
-        field: String,
-        /// What was found instead.
-        found: String,
+    /// A saved state belongs to something else, or holds what cannot be right.
+    #[error("saved state of a {what}: {problem}")]
+    State {
+        /// What should be restored.
+        what: &'static str,
+        /// What is wrong with the state.
+        problem: String,
     },
     /// No method preset has this name.
     #[error("no method preset is called `{name}`; known: {known}")]
@@ -86,13 +122,13 @@ pub enum Error {
         /// All names, separated by commas.
         known: String,
     },
-    /// A task lacks what it should be ordered by.
-    #[error("task {example} has no {} to be ordered by", by.name())]
+    /// A task lacks what it should be ordered or chosen by.
+    #[error("task {example} has no {by} to be ordered by")]
     NoDifficulty {
         /// The task.
         example: ExampleId,
         /// The key of the order.
-        by: OrderBy,
+        by: &'static str,
     },
     /// A tag that must be taken off a trace does not end between two tokens.
     #[error("trace: its own {tag} ends within a token (byte {byte}) and cannot be taken off")]

@@ -5,76 +5,75 @@
 //!
 //! | choice | trait | examples |
 //! |---|---|---|
-//! | from where | [`GuidanceSource`] | [`Traces`], [`OwnSuccesses`], [`Hints`], closures |
+//! | from where | [`GuidanceSource`] | [`Traces`], [`OwnSuccesses`], [`FirstOf`] |
 //! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Bisection`], [`Irt`], [`Schedule`] |
-//! | who | [`Selector`] | [`FixedFraction`], [`All`], [`ZeroRewardRetry`], [`Ladder`], [`CurveRounds`] |
-//! | cut where | [`Cutter`] | [`TokenCutter`], [`UnitCutter`] |
+//! | who | [`Selector`] | [`FixedFraction`], [`ZeroRewardRetry`], [`Ladder`], [`CurveRounds`] |
+//! | cut where | [`Cutter`] | [`UnitCutter`] |
 //! | put where | – | [`Placement`], [`ThinkTag`], [`HintTemplate`] |
 //!
-//! [`Method::preset`] has published methods by name.
+//! [`Method`] holds all of them, and the loss and the advantages beside them, as one value that can
+//! be printed, changed by key and saved; [`Method::preset`] has published methods by name.
 //!
-//! [`plan_group`] joins them for one group; after scoring, the outcomes go into a [`StepFeedback`]
-//! for the controller and into [`StepStats`] for the [`Detectors`]. The crate knows no tokenizer,
-//! no model and no verifier: traces are ids with (if known) their text, and every random number
-//! comes from a generator that the caller keys.
+//! [`plan_group`] joins the choices for one group; after scoring, the records go into a
+//! [`StepFeedback`] for the controller and into [`StepStats`] for the [`Detectors`]. The crate knows
+//! no tokenizer, no model and no verifier: traces are ids with (if known) their text, and every
+//! random number comes from a generator that the caller keys.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod amount;
-mod answer;
-mod budget;
 mod controller;
 mod curriculum;
-mod curve;
-mod cut;
-mod cutter;
 mod detect;
 mod error;
 mod feedback;
-mod inspect;
 mod method;
-mod place;
 mod plan;
-mod protect;
 mod selector;
-mod snapshot;
+mod signal;
 mod source;
+#[cfg(test)]
+mod testing;
 mod trace;
 
-pub use amount::{Amount, AmountUnit, Rounding};
-pub use answer::AnswerMarkers;
-pub use budget::Budget;
-pub use controller::{
-    BinomialCosine, Bisection, BisectionConfig, Difficulty, DifficultyConfig, Fixed, Irt,
-    IrtConfig, LengthController, PerBucket, Query, Random, Ratio, RatioConfig, Schedule, Shape,
-    Staged, Target, TargetConfig, ZeroReward,
-};
-pub use curriculum::{Curriculum, OrderBy, TaskFacts};
-pub use curve::ResponseCurve;
-pub use cut::{Cut, CutLimits, Passes, cut};
-pub use cutter::{CutReason, Cutter, Proposal, Snap, TokenCutter, Unit, UnitCutter};
-pub use detect::{Detector, Detectors, StepStats, Thresholds, Warning};
+pub use controller::amount::{Amount, AmountUnit, Rounding};
+pub use controller::bisection::{Bisection, BisectionConfig};
+pub use controller::bucketed::PerBucket;
+pub use controller::controllers::ControllerConfig;
+pub use controller::curve::ResponseCurve;
+pub use controller::irt::{Irt, IrtConfig};
+pub use controller::length::{LengthController, Query};
+pub use controller::ratio::{Ratio, RatioConfig, ZeroReward};
+pub use controller::schedule::{BinomialCosine, Fixed, Random, Schedule, Shape, Staged};
+pub use controller::target::{Target, TargetConfig};
+pub use curriculum::difficulty::{Difficulty, DifficultyConfig};
+pub use curriculum::order::{Curriculum, OrderBy, TaskFacts};
+pub use detect::stats::StepStats;
+pub use detect::table::Detector;
+pub use detect::view::Thresholds;
+pub use detect::watch::{Detectors, Warning};
 pub use error::{Error, Result};
-pub use feedback::{
-    Estimate, ExampleFeedback, ExampleId, Outcome, Signal, Smoothing, Statistic, StepFeedback,
-    Stratum, Which,
-};
-pub use inspect::{PrefixProblems, inspect_prefix};
-pub use method::{
-    BuiltMethod, ControllerConfig, CutterConfig, Method, ScoreContext, SelectorConfig, TokenLoss,
-};
-pub use place::{HintTemplate, ThinkTag};
-pub use plan::{GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
-pub use protect::Protected;
-pub use selector::{
-    All, AllButOne, CurveRounds, Dropout, FixedFraction, GroupContext, Ladder, LadderRung, Level,
-    Member, Mixed, NoOne, Played, ProbeThenDecide, Retry, Revision, Selector, ZeroRewardRetry,
-};
-pub use snapshot::Snapshot;
-pub use source::{
-    FirstOf, Guidance, GuidanceSource, Hints, OwnSuccesses, Pick, Placement, Provenance, Traces,
-};
-pub use trace::Trace;
-
-/// Id of a token in a model's vocabulary.
-pub type TokenId = u32;
+pub use feedback::{ExampleFeedback, ExampleId, Record, StepFeedback, Stratum, Which};
+pub use method::settings::{DynamicSampling, Method, Overlong, ScoreContext};
+pub use plan::{Given, GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
+pub use selector::fraction::FixedFraction;
+pub use selector::member::{GroupContext, Level, Member, Played, Revision, Selector};
+pub use selector::probe::{Ladder, LadderRung, ProbeThenDecide};
+pub use selector::retry::{Retry, ZeroRewardRetry};
+pub use selector::rounds::CurveRounds;
+pub use selector::selectors::SelectorConfig;
+pub use selector::wrap::{Dropout, Mixed};
+pub use signal::{Estimate, Signal, Smoothing, Statistic, Steering};
+pub use source::first::FirstOf;
+pub use source::guidance::{Guidance, GuidanceSource, Provenance};
+pub use source::own::OwnSuccesses;
+pub use source::placement::{HintTemplate, Placement};
+pub use source::sources::SourceConfig;
+pub use source::think::ThinkTag;
+pub use source::written::{Pick, Traces};
+pub use trace::answer::AnswerMarkers;
+pub use trace::budget::Budget;
+pub use trace::cut::{Caps, Cut, CutLimits, Passes, cut};
+pub use trace::cutter::{CutReason, Cutter, Proposal, Snap, Unit, UnitCutter};
+pub use trace::inspect::{PrefixProblems, inspect_prefix};
+pub use trace::protect::Protected;
+pub use trace::solution::Trace;

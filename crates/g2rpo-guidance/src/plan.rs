@@ -1,13 +1,22 @@
+//! The plan of a group: who is guided, how much each gets, and what that is.
+
+use std::borrow::Cow;
 use std::ops::Range;
 
+use g2rpo_core::TokenId;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::amount::uniform;
-use crate::{
-    Amount, Cut, CutLimits, CutReason, Cutter, Error, GroupContext, LengthController, Level,
-    Member, Outcome, Played, Query, Result, Revision, Selector, TokenId, Trace, cut,
-};
+use crate::controller::amount::{Amount, uniform};
+use crate::controller::length::{LengthController, Query};
+use crate::error::{Error, Result};
+use crate::feedback::Record;
+use crate::selector::member::{GroupContext, Level, Member, Played, Revision, Selector};
+use crate::source::guidance::Guidance;
+use crate::source::placement::Placement;
+use crate::trace::cut::{Caps, Cut, cut};
+use crate::trace::cutter::{CutReason, Cutter};
+use crate::trace::solution::Trace;
 
 /// The parts that decide how a group is guided.
 #[derive(Clone, Copy)]
@@ -18,14 +27,17 @@ pub struct Parts<'a> {
     pub controller: &'a dyn LengthController,
     /// Cut where.
     pub cutter: &'a dyn Cutter,
+    /// Put where.
+    pub placement: Placement,
     /// What no cut exceeds.
-    pub limits: CutLimits<'a>,
+    pub caps: Caps<'a>,
 }
 
 impl std::fmt::Debug for Parts<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts")
-            .field("limits", &self.limits)
+            .field("placement", &self.placement)
+            .field("caps", &self.caps)
             .finish_non_exhaustive()
     }
 }
@@ -41,27 +53,65 @@ pub struct MemberPlan {
     pub cut: Cut,
 }
 
+/// What a member is given in fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given<'g> {
+    /// Nothing.
+    Nothing,
+    /// These ids in front of its completion.
+    Prefix(&'g [TokenId]),
+    /// This text in its prompt.
+    Hint(Cow<'g, str>),
+}
+
 impl MemberPlan {
-    /// Whether the selector chose this member, whatever length came of it.
-    pub fn is_guided(&self) -> bool {
-        self.member.level.is_guided()
+    /// Whether the selector chose this member to be guided, whatever came of it.
+    pub fn is_chosen(&self) -> bool {
+        self.member.level.is_chosen()
     }
 
-    /// The ids to splice in front of the completion.
-    pub fn prefix<'t>(&self, trace: Option<&'t Trace>) -> &'t [TokenId] {
-        trace.map_or(&[], |t| t.prefix(self.cut.len))
+    /// Whether this member has a prefix or a hint in fact.
+    pub fn is_guided(&self) -> bool {
+        match self.member.level {
+            Level::Hint(_) => self.cut.reason != CutReason::NoHint,
+            _ => self.cut.len > 0,
+        }
+    }
+
+    /// What to put in front of the completion or into the prompt. `guidance` is what the plan was
+    /// made for. A cut trace is given as ids, or as its text where hints are placed in the prompt.
+    ///
+    /// # Errors
+    /// [`Error::TraceWithoutText`] if the text of the cut is wanted and not known.
+    pub fn given<'g>(
+        &self,
+        guidance: Option<&'g Guidance>,
+        placement: Placement,
+    ) -> Result<Given<'g>> {
+        let Some(guidance) = guidance.filter(|_| self.is_guided()) else {
+            return Ok(Given::Nothing);
+        };
+        if let Level::Hint(index) = self.member.level {
+            let hint = guidance.hints.get(index);
+            return Ok(hint.map_or(Given::Nothing, |text| Given::Hint(Cow::Borrowed(text))));
+        }
+        let Some(trace) = &guidance.trace else {
+            return Ok(Given::Nothing);
+        };
+        match placement {
+            Placement::AssistantPrefix => Ok(Given::Prefix(trace.prefix(self.cut.len))),
+            Placement::PromptHint => match trace.prefix_text(self.cut.len) {
+                Some(text) => Ok(Given::Hint(Cow::Borrowed(text))),
+                None => Err(Error::TraceWithoutText),
+            },
+        }
     }
 
     /// What to record when the rollout is scored.
-    pub fn outcome(&self, reward: f64, success: bool) -> Outcome {
-        Outcome {
-            guided: self.is_guided(),
-            amount: if self.is_guided() {
-                self.amount.value()
-            } else {
-                0.0
-            },
-            guidance_tokens: self.cut.len,
+    pub fn record(&self, reward: f64, success: bool) -> Record {
+        Record {
+            chosen: self.is_chosen(),
+            amount: self.amount.value(),
             reward,
             success,
         }
@@ -84,36 +134,43 @@ pub struct GroupPlan {
 
 /// Joins selector, controller and cutter for one group.
 ///
-/// `rng` is the generator keyed by run, step and group. `trace` is `None` when the task has no
-/// worked solution; guided members then get nothing and say so.
+/// `rng` is the generator keyed by run, step and group. `guidance` is what a source knows of the
+/// task; members that are chosen where there is none get nothing, and their cut says so.
 ///
 /// ```
+/// use std::sync::Arc;
 /// use g2rpo_guidance::*;
 /// # use rand::SeedableRng;
 /// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+/// let limits = CutLimits::default();
 /// let parts = Parts {
 ///     selector: &FixedFraction { alpha: 0.5, rounding: Rounding::Ceil },
 ///     controller: &Fixed(Amount::Tokens(2.0)),
-///     cutter: &TokenCutter::default(),
-///     limits: CutLimits::default(),
+///     cutter: &UnitCutter::default(),
+///     placement: Placement::AssistantPrefix,
+///     caps: Caps::new(&limits),
 /// };
 /// let trace = Trace::from_pieces(&[(7, "6"), (8, " ="), (9, " 6\n"), (5, "#### 6")]);
-/// let plan = plan_group(&parts, &Query::default(), Some(&trace), 4, &mut rng)?;
-/// assert_eq!(plan.members[0].prefix(Some(&trace)), [7, 8]);
-/// assert_eq!(plan.members.iter().map(|m| m.cut.len).collect::<Vec<_>>(), [2, 2, 0, 0]);
+/// let gold = Guidance::trace(Arc::new(trace), Provenance::Gold);
+/// let plan = plan_group(&parts, &Query::default(), Some(&gold), 4, &mut rng)?;
+/// let given = |i: usize| plan.members[i].given(Some(&gold), parts.placement);
+/// assert_eq!(given(0)?, Given::Prefix(&[7, 8]));
+/// assert_eq!(given(2)?, Given::Nothing);
 /// # Ok::<(), Error>(())
 /// ```
 ///
 /// # Errors
-/// The selector's; [`Error::NoMembers`] if it plans none.
+/// The selector's; [`Error::NoMembers`] if it plans none; [`Error::TraceWithoutText`] if a trace
+/// without text is to be put into a prompt.
 pub fn plan_group(
     parts: &Parts<'_>,
     query: &Query,
-    trace: Option<&Trace>,
+    guidance: Option<&Guidance>,
     group_size: usize,
     rng: &mut dyn Rng,
 ) -> Result<GroupPlan> {
     let draw = uniform(rng);
+    let trace = guidance.and_then(|g| g.trace.as_deref());
     let query = Query {
         trace_len: trace.map_or(0, Trace::len),
         ..*query
@@ -132,7 +189,7 @@ pub fn plan_group(
         group,
         amount,
         draw,
-        members: plan_members(parts, amount, draw, trace, &members),
+        members: plan_members(parts, amount, draw, guidance, &members)?,
     })
 }
 
@@ -147,26 +204,30 @@ pub enum Next {
 
 /// Asks the selector whether a group is complete; members it adds are appended to `plan`.
 ///
-/// `scores` holds reward and success of every member of `plan`, in order. Selectors that need no
-/// second look answer [`Next::Train`] with all members.
+/// `scores` holds reward and success of every member of `plan`, in order; a reward that is not
+/// finite counts as 0 and as a failure. Selectors that need no second look answer [`Next::Train`]
+/// with all members.
 ///
 /// ```
+/// use std::sync::Arc;
 /// use g2rpo_guidance::*;
 /// # use rand::SeedableRng;
 /// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+/// let limits = CutLimits::default();
 /// let parts = Parts {
 ///     selector: &ZeroRewardRetry::default(),
 ///     controller: &Fixed(Amount::Tokens(1.0)),
-///     cutter: &TokenCutter::default(),
-///     limits: CutLimits::default(),
+///     cutter: &UnitCutter::default(),
+///     placement: Placement::AssistantPrefix,
+///     caps: Caps::new(&limits),
 /// };
-/// let trace = Trace::from_tokens(vec![7, 8, 9]);
-/// let mut plan = plan_group(&parts, &Query::default(), Some(&trace), 2, &mut rng)?;
+/// let gold = Guidance::trace(Arc::new(Trace::from_tokens(vec![7, 8, 9])), Provenance::Gold);
+/// let mut plan = plan_group(&parts, &Query::default(), Some(&gold), 2, &mut rng)?;
 /// let mut scores = vec![(0.0, false); 2];
-/// assert_eq!(revise_group(&parts, &mut plan, Some(&trace), &scores, &mut rng)?, Next::Generate(2..4));
-/// assert_eq!(plan.members[3].prefix(Some(&trace)), [7]);
+/// assert_eq!(revise_group(&parts, &mut plan, Some(&gold), &scores, &mut rng)?, Next::Generate(2..4));
+/// assert_eq!(plan.members[3].given(Some(&gold), parts.placement)?, Given::Prefix(&[7]));
 /// scores.extend([(1.0, true), (0.0, false)]);
-/// assert_eq!(revise_group(&parts, &mut plan, Some(&trace), &scores, &mut rng)?, Next::Train(vec![2, 3]));
+/// assert_eq!(revise_group(&parts, &mut plan, Some(&gold), &scores, &mut rng)?, Next::Train(vec![2, 3]));
 /// # Ok::<(), Error>(())
 /// ```
 ///
@@ -176,7 +237,7 @@ pub enum Next {
 pub fn revise_group(
     parts: &Parts<'_>,
     plan: &mut GroupPlan,
-    trace: Option<&Trace>,
+    guidance: Option<&Guidance>,
     scores: &[(f64, bool)],
     rng: &mut dyn Rng,
 ) -> Result<Next> {
@@ -191,8 +252,8 @@ pub fn revise_group(
     let played: Vec<Played> = (plan.members.iter().zip(scores))
         .map(|(m, &(reward, success))| Played {
             member: m.member,
-            reward,
-            success,
+            reward: if reward.is_finite() { reward } else { 0.0 },
+            success: success && reward.is_finite(),
         })
         .collect();
     plan.group.round += 1;
@@ -207,7 +268,7 @@ pub fn revise_group(
             group_size: plan.group.group_size,
         }),
         Revision::Append(members) => {
-            let added = plan_members(parts, plan.amount, plan.draw, trace, &members);
+            let added = plan_members(parts, plan.amount, plan.draw, guidance, &members)?;
             plan.members.extend(added);
             Ok(Next::Generate(generated..plan.members.len()))
         }
@@ -218,90 +279,224 @@ fn plan_members(
     parts: &Parts<'_>,
     amount: Amount,
     draw: f64,
-    trace: Option<&Trace>,
+    guidance: Option<&Guidance>,
     members: &[Member],
-) -> Vec<MemberPlan> {
+) -> Result<Vec<MemberPlan>> {
+    let trace = guidance.and_then(|g| g.trace.as_deref());
+    let n_hints = guidance.map_or(0, |g| g.hints.len());
+    let mut caps = parts.caps;
+    if parts.placement == Placement::PromptHint {
+        // What stands in the prompt takes no room of the completion.
+        caps.max_completion_length = usize::MAX;
+    }
     // Members at the same amount share the cut; a verifier may be behind it.
     let mut known: Vec<(Amount, Cut)> = Vec::new();
     let mut cut_at = |amount: Amount| {
         if let Some((_, cut)) = known.iter().find(|(a, _)| *a == amount) {
-            return *cut;
+            return Ok(*cut);
         }
         let made = match trace {
-            Some(trace) => cut(trace, amount, parts.cutter, &parts.limits, draw),
+            Some(trace) => cut(trace, amount, parts.cutter, &caps, draw),
             None => Cut {
                 len: 0,
                 requested: amount.value(),
                 reason: CutReason::NoTrace,
             },
         };
+        let text_is_missing = made.len > 0
+            && parts.placement == Placement::PromptHint
+            && trace.is_some_and(|t| t.prefix_text(made.len).is_none());
+        if text_is_missing {
+            return Err(Error::TraceWithoutText);
+        }
         known.push((amount, made));
-        made
+        Ok(made)
     };
-    (members.iter())
-        .map(|&member| {
-            let (amount, cut) = match member.level {
-                Level::Unguided => (Amount::NONE, Cut::UNGUIDED),
-                Level::Hint(_) => (
-                    Amount::NONE,
-                    Cut {
-                        reason: CutReason::Exact,
-                        ..Cut::UNGUIDED
-                    },
-                ),
-                Level::Controlled => (amount, cut_at(amount)),
-                Level::Exactly(exactly) => (exactly, cut_at(exactly)),
-            };
-            MemberPlan {
-                member,
-                amount,
-                cut,
+    let plan = |&member: &Member| {
+        let (amount, cut) = match member.level {
+            Level::Unguided => (Amount::NONE, Cut::UNGUIDED),
+            Level::Hint(index) => {
+                let reason = if index < n_hints {
+                    CutReason::Exact
+                } else {
+                    CutReason::NoHint
+                };
+                let cut = Cut {
+                    reason,
+                    ..Cut::UNGUIDED
+                };
+                (Amount::NONE, cut)
             }
+            Level::Controlled => (amount, cut_at(amount)?),
+            Level::Exactly(exactly) => (exactly, cut_at(exactly)?),
+        };
+        Ok(MemberPlan {
+            member,
+            amount,
+            cut,
         })
-        .collect()
+    };
+    members.iter().map(plan).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::controller::tests::rng;
-    use crate::{AllButOne, Fixed, TokenCutter};
+    use crate::controller::schedule::Fixed;
+    use crate::selector::fraction::FixedFraction;
+    use crate::selector::retry::ZeroRewardRetry;
+    use crate::source::guidance::Provenance;
+    use crate::testing::rng;
+    use crate::trace::cut::CutLimits;
+    use crate::trace::cutter::UnitCutter;
+
+    const THREE_OF_FOUR: FixedFraction = FixedFraction {
+        alpha: 0.75,
+        rounding: crate::controller::amount::Rounding::Ceil,
+    };
+
+    fn with<T>(
+        selector: &dyn Selector,
+        amount: Amount,
+        placement: Placement,
+        test: impl FnOnce(&Parts<'_>) -> T,
+    ) -> T {
+        let limits = CutLimits::default();
+        test(&Parts {
+            selector,
+            controller: &Fixed(amount),
+            cutter: &UnitCutter::default(),
+            placement,
+            caps: Caps {
+                max_completion_length: 3,
+                ..Caps::new(&limits)
+            },
+        })
+    }
+
+    fn gold(trace: Trace) -> Guidance {
+        Guidance::trace(Arc::new(trace), Provenance::Gold)
+    }
 
     #[test]
     fn a_task_without_trace_says_so() {
-        let parts = Parts {
-            selector: &AllButOne,
-            controller: &Fixed(Amount::Fraction(0.5)),
-            cutter: &TokenCutter::default(),
-            limits: CutLimits::default(),
-        };
-        let plan = plan_group(&parts, &Query::default(), None, 3, &mut rng()).unwrap();
+        let half = Amount::Fraction(0.5);
+        let plan = with(&THREE_OF_FOUR, half, Placement::AssistantPrefix, |parts| {
+            plan_group(parts, &Query::default(), None, 4, &mut rng()).unwrap()
+        });
         let reasons: Vec<_> = plan.members.iter().map(|m| m.cut.reason).collect();
+        assert_eq!(reasons[2..], [CutReason::NoTrace, CutReason::Unguided]);
+        let member = &plan.members[0];
+        assert!(member.is_chosen() && !member.is_guided());
         assert_eq!(
-            reasons,
-            [CutReason::NoTrace, CutReason::NoTrace, CutReason::Unguided]
+            member.given(None, Placement::AssistantPrefix),
+            Ok(Given::Nothing)
         );
-        assert!(plan.members[0].prefix(None).is_empty());
-        assert!(plan.members[0].outcome(1.0, true).guided);
+        assert!(member.record(1.0, true).chosen);
     }
 
     #[test]
     fn one_draw_rounds_the_whole_group_alike() {
-        let parts = Parts {
-            selector: &AllButOne,
-            controller: &Fixed(Amount::Tokens(1.5)),
-            cutter: &TokenCutter::default(),
-            limits: CutLimits::default(),
-        };
-        let trace = Trace::from_tokens(vec![1, 2, 3, 4]);
+        let trace = gold(Trace::from_tokens(vec![1, 2, 3, 4]));
         let mut rng = rng();
         let mut seen = [false; 2];
-        for _ in 0..40 {
-            let plan = plan_group(&parts, &Query::default(), Some(&trace), 4, &mut rng).unwrap();
-            let lens: Vec<_> = plan.members.iter().map(|m| m.cut.len).collect();
-            assert!(lens == [1, 1, 1, 0] || lens == [2, 2, 2, 0], "{lens:?}");
-            seen[lens[0] - 1] = true;
-        }
+        let amount = Amount::Tokens(1.5);
+        with(
+            &THREE_OF_FOUR,
+            amount,
+            Placement::AssistantPrefix,
+            |parts| {
+                for _ in 0..40 {
+                    let plan =
+                        plan_group(parts, &Query::default(), Some(&trace), 4, &mut rng).unwrap();
+                    let lens: Vec<_> = plan.members.iter().map(|m| m.cut.len).collect();
+                    assert!(lens == [1, 1, 1, 0] || lens == [2, 2, 2, 0], "{lens:?}");
+                    seen[lens[0] - 1] = true;
+                }
+            },
+        );
         assert_eq!(seen, [true, true]);
+    }
+
+    #[test]
+    fn a_cut_in_the_prompt_is_its_text_and_takes_no_room() {
+        let pieces = [
+            (1, "so "),
+            (2, "2+2"),
+            (3, " = "),
+            (4, "4"),
+            (5, "\n#### 4"),
+        ];
+        let trace = gold(Trace::from_pieces(&pieces));
+        let all = Amount::Fraction(1.0);
+        let plan = |placement| {
+            with(&THREE_OF_FOUR, all, placement, |parts| {
+                let plan = plan_group(parts, &Query::default(), Some(&trace), 4, &mut rng());
+                let first = plan.unwrap().members[0];
+                (
+                    first.cut.reason,
+                    first.given(Some(&trace), placement).unwrap(),
+                )
+            })
+        };
+        // A completion of three tokens leaves room for two and one of the policy's own.
+        let (reason, given) = plan(Placement::AssistantPrefix);
+        assert_eq!(
+            (reason, given),
+            (CutReason::CappedByBudget, Given::Prefix(&[1, 2]))
+        );
+        let (reason, given) = plan(Placement::PromptHint);
+        assert_eq!(
+            (reason, given),
+            (CutReason::CappedByAnswer, Given::Hint("so 2+2 = 4".into()))
+        );
+    }
+
+    #[test]
+    fn a_trace_without_text_cannot_go_into_a_prompt() {
+        let ids = gold(Trace::from_tokens(vec![1, 2, 3, 4]));
+        let plan = |amount| {
+            with(&THREE_OF_FOUR, amount, Placement::PromptHint, |parts| {
+                plan_group(parts, &Query::default(), Some(&ids), 4, &mut rng()).map(|_| ())
+            })
+        };
+        assert_eq!(
+            plan(Amount::NONE),
+            Ok(()),
+            "nothing is given, nothing is missing"
+        );
+        assert_eq!(plan(Amount::Tokens(2.0)), Err(Error::TraceWithoutText));
+    }
+
+    #[test]
+    fn hints_go_into_the_prompt_and_missing_ones_are_named() {
+        let retry = ZeroRewardRetry {
+            levels: vec![Level::Hint(0), Level::Hint(1)],
+            ..ZeroRewardRetry::default()
+        };
+        let hints = Guidance {
+            hints: vec!["count".into()],
+            ..Guidance::default()
+        };
+        with(&retry, Amount::NONE, Placement::PromptHint, |parts| {
+            let mut rng = rng();
+            let query = Query::default();
+            let mut plan = plan_group(parts, &query, Some(&hints), 2, &mut rng).unwrap();
+            for _ in 0..2 {
+                // Members without a finite reward have failed.
+                let scores = vec![(f64::NAN, true); plan.members.len()];
+                revise_group(parts, &mut plan, Some(&hints), &scores, &mut rng).unwrap();
+            }
+            let given = |i: usize| plan.members[i].given(Some(&hints), parts.placement);
+            assert_eq!(given(0), Ok(Given::Nothing));
+            assert_eq!(given(2), Ok(Given::Hint("count".into())));
+            assert_eq!(given(4), Ok(Given::Nothing));
+            assert_eq!(plan.members[4].cut.reason, CutReason::NoHint);
+            let guided: Vec<_> = plan.members.iter().map(MemberPlan::is_guided).collect();
+            assert_eq!(guided, [false, false, true, true, false, false]);
+            assert!(plan.members[4].is_chosen());
+        });
     }
 }

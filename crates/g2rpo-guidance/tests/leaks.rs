@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use g2rpo_guidance::{
-    Amount, Cut, CutLimits, CutReason, Cutter, TokenCutter, Trace, Unit, UnitCutter, cut,
-    inspect_prefix,
+    Amount, Caps, Cut, CutLimits, CutReason, Cutter, Trace, Unit, UnitCutter, cut, inspect_prefix,
 };
 use g2rpo_verify::{Extraction, Gsm8k, Gsm8kExtraction, MathVerifier, Verifier};
 use tokenizers::Tokenizer;
@@ -135,7 +134,7 @@ fn cutters() -> [(&'static str, Box<dyn Cutter>); 4] {
         })
     };
     [
-        ("tokens", Box::new(TokenCutter::default())),
+        ("tokens", unit(Unit::Token)),
         ("lines", unit(Unit::Line)),
         ("steps", unit(Unit::Step)),
         ("sentences", unit(Unit::Sentence)),
@@ -203,11 +202,10 @@ fn check(name: &str, solutions: &[Solution], tokenizer: &Tokenizer, judges: &Jud
         }
 
         // Announcements alone: no prefix up to the longest cut passes what a run is rewarded with.
-        let by_text = CutLimits::default();
-        let whole = |cutter: &dyn Cutter, limits: &CutLimits<'_>| {
-            cut(&trace, Amount::Fraction(1.0), cutter, limits, 0.5)
-        };
-        let longest = whole(&TokenCutter::default(), &by_text).len;
+        let limits = CutLimits::default();
+        let by_text = Caps::new(&limits);
+        let all = Amount::Fraction(1.0);
+        let longest = cut(&trace, all, &UnitCutter::default(), &by_text, 0.5).len;
         assert!(longest < ids.len(), "{at}: all of it");
         for prefix in (1..=longest).filter_map(|n| trace.prefix_text(n)) {
             for judge in &judges.strict {
@@ -225,9 +223,9 @@ fn check(name: &str, solutions: &[Solution], tokenizer: &Tokenizer, judges: &Jud
                 .prefix_text(n)
                 .is_some_and(|prefix| passes(&*judges.lenient, prefix, solution))
         };
-        let by_verifier = CutLimits {
+        let by_verifier = Caps {
             passes: Some(&lenient),
-            ..CutLimits::default()
+            ..by_text
         };
         for (unit, cutter) in &cutters {
             let parts = (1..8).map(|eighths| Amount::Fraction(f64::from(eighths) / 8.0));
@@ -237,16 +235,15 @@ fn check(name: &str, solutions: &[Solution], tokenizer: &Tokenizer, judges: &Jud
                     Amount::Fraction(_) => "1/8 … 7/8",
                     _ => "3 units",
                 };
-                for (limits, tallies) in [(&by_text, &mut announced), (&by_verifier, &mut verified)]
-                {
-                    let made = cut(&trace, amount, &**cutter, limits, 0.5);
+                for (caps, tallies) in [(&by_text, &mut announced), (&by_verifier, &mut verified)] {
+                    let made = cut(&trace, amount, &**cutter, caps, 0.5);
                     let tally: &mut Tally = tallies.entry((*unit, request)).or_default();
                     tally.add(&made, &trace, &solution.answer);
                     let at = format!("{at}, {unit}, {amount:?}: {made:?}");
                     assert!(made.len <= longest, "{at} is beyond {longest}");
                     let problems = inspect_prefix(&trace, made.len, None);
                     assert!(!problems.announces_answer && !problems.broken_tags, "{at}");
-                    if made.len > 0 && limits.passes.is_some() {
+                    if made.len > 0 && caps.passes.is_some() {
                         assert!(!lenient(&trace, made.len), "{at} passes");
                         judged += 1;
                     }

@@ -183,15 +183,14 @@ fn controllers() -> impl Strategy<Value = (ControllerConfig, f64, f64)> {
 fn feedback(step: u64, amount: f64, rewards: &[f64]) -> StepFeedback {
     let mut feedback = StepFeedback::new(step);
     for (i, &reward) in rewards.iter().enumerate() {
-        let guided = i % 2 == 0;
-        let outcome = Outcome {
-            guided,
-            amount: if guided { amount } else { 0.0 },
-            guidance_tokens: 0,
+        let chosen = i % 2 == 0;
+        let record = Record {
+            chosen,
+            amount: if chosen { amount } else { 0.0 },
             reward,
             success: reward > 0.5,
         };
-        feedback.record(ExampleId(i as u64 / 4 % 3), &outcome);
+        feedback.record(ExampleId(i as u64 / 4 % 3), &record);
     }
     feedback
 }
@@ -242,7 +241,7 @@ fn traces() -> impl Strategy<Value = Trace> {
         })
 }
 
-fn cutters() -> impl Strategy<Value = CutterConfig> {
+fn cutters() -> impl Strategy<Value = UnitCutter> {
     let snap = prop_oneof![
         Just(Snap::Back),
         Just(Snap::Nearest),
@@ -255,13 +254,13 @@ fn cutters() -> impl Strategy<Value = CutterConfig> {
         Just(Unit::Marks)
     ];
     prop_oneof![
-        Just(CutterConfig::default()),
+        Just(UnitCutter::default()),
         (unit, snap).prop_map(|(unit, snap)| {
-            CutterConfig::Units(UnitCutter {
+            UnitCutter {
                 unit,
                 snap,
                 rounding: Rounding::Stochastic,
-            })
+            }
         }),
     ]
 }
@@ -311,7 +310,7 @@ proptest! {
             if step == stop_at {
                 let saved = serde_json::to_string(&whole.state()).unwrap();
                 resumed = config.build().unwrap();
-                resumed.restore(&serde_json::from_str(&saved).unwrap()).unwrap();
+                resumed.restore(serde_json::from_str(&saved).unwrap()).unwrap();
             }
             let query = Query { step: step as u64, example: ExampleId(step as u64 % 3), trace_len: 20 };
             let amount = whole.amount(&query, &mut rngs.0);
@@ -332,7 +331,7 @@ proptest! {
         let group = GroupContext { query: Query::default(), group_size, round: 0 };
         for rounding in [Rounding::Ceil, Rounding::Floor, Rounding::Nearest, Rounding::Stochastic] {
             let members = FixedFraction { alpha, rounding }.plan(&group, &mut rng(seed)).unwrap();
-            let guided = members.iter().filter(|m| m.level.is_guided()).count();
+            let guided = members.iter().filter(|m| m.level.is_chosen()).count();
             let exact = alpha * group_size as f64;
             prop_assert_eq!(members.len(), group_size);
             let fits = match rounding {
@@ -356,8 +355,9 @@ proptest! {
         let markers = AnswerMarkers::default();
         let passes = |trace: &Trace, n: usize| trace.prefix_text(n).is_some_and(|t| t.ends_with('7'));
         let budget = Budget { max_guidance: Some(max_guidance), ..Budget::default() };
-        let limits = CutLimits { budget: Some(budget), passes: Some(&passes), ..CutLimits::default() };
-        let made = cut(&trace, amount, &*cutter.build(), &limits, draw);
+        let limits = CutLimits { budget, ..CutLimits::default() };
+        let caps = Caps { passes: Some(&passes), ..Caps::new(&limits) };
+        let made = cut(&trace, amount, &cutter, &caps, draw);
         prop_assert!(made.len <= max_guidance);
         prop_assert!(made.len == 0 || made.len < trace.len());
         prop_assert_eq!(trace.prefix(made.len), &trace.tokens()[..made.len]);

@@ -2,7 +2,7 @@
 
 use g2rpo_guidance::{
     BinomialCosine, Bisection, BisectionConfig, ControllerConfig, Difficulty, DifficultyConfig,
-    ExampleId, Irt, IrtConfig, LengthController, Outcome, Query, ResponseCurve, StepFeedback,
+    ExampleId, Irt, IrtConfig, LengthController, Query, Record, ResponseCurve, StepFeedback,
 };
 use rand::SeedableRng;
 use serde::Deserialize;
@@ -84,24 +84,23 @@ fn close(got: f64, want: f64) -> bool {
 
 fn feedback(number: usize, step: &Step) -> StepFeedback {
     let mut feedback = StepFeedback::new(number as u64);
-    let mut record = |guided, reward: f64, n| {
+    let mut record_all = |chosen, reward: f64, n| {
         for _ in 0..n {
-            let outcome = Outcome {
-                guided,
+            let record = Record {
+                chosen,
                 amount: 0.0,
-                guidance_tokens: 0,
                 reward,
                 success: reward > 0.5,
             };
-            feedback.record(ExampleId(0), &outcome);
+            feedback.record(ExampleId(0), &record);
         }
     };
     match *step {
-        Step::Reward { reward } => record(true, reward, 1),
+        Step::Reward { reward } => record_all(true, reward, 1),
         Step::Counts { guided, unguided } => {
             for (is_guided, [successes, n]) in [(true, guided), (false, unguided)] {
-                record(is_guided, 1.0, successes);
-                record(is_guided, 0.0, n - successes);
+                record_all(is_guided, 1.0, successes);
+                record_all(is_guided, 0.0, n - successes);
             }
         }
     }
@@ -201,14 +200,13 @@ fn the_curve_of_each_task_follows_its_formula() {
         for (task, amount, n, successes) in groups {
             for i in 0..n {
                 let success = i < successes;
-                let outcome = Outcome {
-                    guided: true,
+                let record = Record {
+                    chosen: true,
                     amount,
-                    guidance_tokens: 0,
                     reward: f64::from(u8::from(success)),
                     success,
                 };
-                feedback.record(ExampleId(task), &outcome);
+                feedback.record(ExampleId(task), &record);
             }
         }
         irt.observe(&feedback);

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use g2rpo_guidance::{
-    Cut, ExampleId, LengthController, MemberPlan, Parts, Query, StepFeedback, Trace, plan_group,
+    Cut, ExampleId, Given, Guidance, LengthController, MemberPlan, Parts, Placement, Provenance,
+    Query, StepFeedback, Trace, plan_group,
 };
 use g2rpo_rollout::{GroupPlan, Purpose, RolloutKey, Task, TokenId, Tokenizer};
 
@@ -89,15 +92,20 @@ pub fn plan_step(
             trace_len: trace.len(),
         };
         let mut rng = key.rng(Purpose::Guidance);
-        let of_group = plan_group(parts, &query, Some(trace), num_generations, &mut rng)?;
-        let prefixes = of_group
-            .members
-            .iter()
-            .map(|m| m.prefix(Some(trace)).to_vec());
+        let gold = Guidance::trace(Arc::new(trace.clone()), Provenance::Gold);
+        let of_group = plan_group(parts, &query, Some(&gold), num_generations, &mut rng)?;
+        let prefix = |m: &MemberPlan| {
+            let given = m.given(Some(&gold), Placement::AssistantPrefix)?;
+            Ok(match given {
+                Given::Prefix(ids) => ids.to_vec(),
+                Given::Nothing | Given::Hint(_) => Vec::new(),
+            })
+        };
+        let prefixes: Result<_> = of_group.members.iter().map(prefix).collect();
         plan.groups.push(GroupPlan {
             task,
             prompt: prompt.clone(),
-            guidance: prefixes.collect(),
+            guidance: prefixes?,
         });
         plan.members.extend(of_group.members);
     }
@@ -113,8 +121,8 @@ impl StepPlan {
         let paid = scores.rewards.iter().zip(&scores.verdicts);
         for ((task, member), (reward, verdict)) in of_row.zip(&self.members).zip(paid) {
             if let Some(reward) = *reward {
-                let outcome = member.outcome(reward, verdict.is_correct());
-                feedback.record(ExampleId(tasks[task].id), &outcome);
+                let record = member.record(reward, verdict.is_correct());
+                feedback.record(ExampleId(tasks[task].id), &record);
             }
         }
         feedback
@@ -128,7 +136,7 @@ impl StepPlan {
     /// Mean number of guidance tokens over the members that were chosen to be guided; 0 when there
     /// are none.
     pub fn mean_guidance_tokens(&self) -> f64 {
-        let guided = self.members.iter().filter(|m| m.is_guided());
+        let guided = self.members.iter().filter(|m| m.is_chosen());
         let (sum, n) = guided.fold((0, 0), |(sum, n), m| (sum + m.cut.len, n + 1));
         sum as f64 / f64::from(n.max(1))
     }

@@ -2,8 +2,8 @@
 
 use g2rpo_core::{AdvantageEstimator, Learner, LossConfig, LossType};
 use g2rpo_guidance::{
-    Amount, AmountUnit, CutLimits, CutReason, Fixed, FixedFraction, LengthController, NoOne, Parts,
-    Rounding, Selector, StepStats, Target, TargetConfig, TokenCutter,
+    Amount, AmountUnit, Caps, CutLimits, CutReason, Fixed, FixedFraction, LengthController, Parts,
+    Placement, Rounding, Selector, StepStats, Target, TargetConfig, UnitCutter,
 };
 use g2rpo_rollout::{
     Encoding, Error, RolloutEngine, SamplingParams, TabularPolicy, Task, TaskSampler, TokenId,
@@ -17,6 +17,10 @@ use g2rpo_train::{
 const V: u32 = 4;
 const L: usize = 6;
 const SEED: u64 = 11;
+const NO_ONE: FixedFraction = FixedFraction {
+    alpha: 0.0,
+    rounding: Rounding::Ceil,
+};
 
 /// `a` to `d` are the ids 0 to 3; `?` asks for lock number 0 and so on, up to `V` locks.
 struct Letters;
@@ -91,11 +95,13 @@ impl<'a> Run<'a> {
             ..UpdateConfig::default()
         };
         for step in steps {
+            let limits = CutLimits::default();
             let parts = Parts {
                 selector: self.selector,
                 controller: &self.controller,
-                cutter: &TokenCutter::default(),
-                limits: CutLimits::default(),
+                cutter: &UnitCutter::default(),
+                placement: Placement::AssistantPrefix,
+                caps: Caps::new(&limits),
             };
             let chosen = sampler.batch(step, 4);
             let plan = plan_step(&tasks, &prepared, &chosen, &parts, 8, SEED, step).unwrap();
@@ -177,7 +183,7 @@ fn guidance_opens_locks_that_plain_grpo_never_opens() {
     let half = half();
     let mut guided = Run::new(target(), &half);
     guided.steps(0..250);
-    let mut plain = Run::new(Fixed(Amount::NONE), &NoOne);
+    let mut plain = Run::new(Fixed(Amount::NONE), &NO_ONE);
     plain.steps(0..250);
     assert_eq!(plain.accuracy(), 0.0, "4^-6 should not be found by chance");
     assert!(guided.accuracy() >= 0.75, "{}", guided.accuracy());
@@ -196,7 +202,7 @@ fn the_same_run_twice_is_the_same_run() {
 
 #[test]
 fn no_guided_member_and_no_guidance_are_both_plain_grpo_to_the_bit() {
-    let mut plain = Run::new(Fixed(Amount::NONE), &NoOne);
+    let mut plain = Run::new(Fixed(Amount::NONE), &NO_ONE);
     let nobody = FixedFraction {
         alpha: 0.0,
         rounding: Rounding::Ceil,
@@ -235,7 +241,7 @@ fn a_resumed_run_repeats_the_uninterrupted_one() {
     let state = RunState::load(&path).unwrap();
     let mut second = Run::new(target(), &half);
     second.policy = first.policy;
-    second.controller.restore(&state.controller).unwrap();
+    second.controller.restore(state.controller).unwrap();
     second.steps(state.step..20);
     assert_eq!(second.policy, whole.policy);
     assert_eq!(second.rows, whole.rows[9..]);
@@ -260,7 +266,7 @@ fn detectors_are_told_what_the_step_did() {
     assert!(reward > 0.0 && stats.success_unguided == Some(0.0));
     assert!(stats.advantage_unguided.is_some_and(|a| a < 0.0));
 
-    let mut plain = Run::new(Fixed(Amount::NONE), &NoOne);
+    let mut plain = Run::new(Fixed(Amount::NONE), &NO_ONE);
     plain.steps(0..1);
     let stats = &plain.stats[0];
     assert_eq!(stats.own_tokens_guided, None);
@@ -276,11 +282,13 @@ fn settings_that_cannot_work_are_explained() {
             alpha,
             rounding: Rounding::Ceil,
         };
+        let limits = CutLimits::default();
         let parts = Parts {
             selector: &selector,
             controller: &Fixed(Amount::Tokens(1.0)),
-            cutter: &TokenCutter::default(),
-            limits: CutLimits::default(),
+            cutter: &UnitCutter::default(),
+                placement: Placement::AssistantPrefix,
+            caps: Caps::new(&limits),
         };
         plan_step(&tasks, &prepared, &[0], &parts, num_generations, 0, 0)
             .unwrap_err()
@@ -306,11 +314,13 @@ fn a_trace_shorter_than_the_length_is_cut_before_its_end() {
     let tasks = tasks();
     let prepared = prepare(&tasks, &Letters, "{question}").unwrap();
     let half = half();
+    let limits = CutLimits::default();
     let parts = Parts {
         selector: &half,
         controller: &Fixed(Amount::Tokens(1000.0)),
-        cutter: &TokenCutter::default(),
-        limits: CutLimits::default(),
+        cutter: &UnitCutter::default(),
+                placement: Placement::AssistantPrefix,
+        caps: Caps::new(&limits),
     };
     let plan = plan_step(&tasks, &prepared, &[0], &parts, 4, 0, 0).unwrap();
     let lengths: Vec<_> = plan.groups[0].guidance.iter().map(Vec::len).collect();

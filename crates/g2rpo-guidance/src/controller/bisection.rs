@@ -1,13 +1,16 @@
+//! `AdaBack`'s search for each task's shortest helpful prefix.
+
 use std::collections::BTreeMap;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{LengthController, Query};
-use crate::{
-    Amount, ExampleId, Result, Signal, Snapshot, Statistic, StepFeedback, Which, amount::uniform,
-    error::within,
-};
+use crate::controller::amount::{Amount, uniform};
+use crate::controller::length::{LengthController, Query, restored, saved};
+use crate::error::{Error, Result, within};
+use crate::feedback::{ExampleId, StepFeedback, Which};
+use crate::signal::{Signal, Statistic};
 
 /// Numbers of `AdaBack`'s search.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -57,11 +60,16 @@ impl Default for BisectionConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bisection {
     config: BisectionConfig,
+    state: Intervals,
+}
+
+/// What is known of all tasks and of each: the interval of its fraction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Intervals {
     global: (f64, f64),
     tasks: BTreeMap<ExampleId, (f64, f64)>,
 }
-
-const KIND: &str = "bisection";
 
 impl Bisection {
     /// Knows nothing of any task.
@@ -81,8 +89,10 @@ impl Bisection {
         within("reopen_below", config.reopen_below, 0.0, 1.0, "[0, 1]")?;
         Ok(Self {
             config,
-            global: (0.0, 1.0),
-            tasks: BTreeMap::new(),
+            state: Intervals {
+                global: (0.0, 1.0),
+                tasks: BTreeMap::new(),
+            },
         })
     }
 
@@ -99,7 +109,8 @@ impl Bisection {
     /// # Ok::<(), g2rpo_guidance::Error>(())
     /// ```
     pub fn interval(&self, task: ExampleId) -> (f64, f64) {
-        self.tasks.get(&task).copied().unwrap_or(self.global)
+        let Intervals { global, tasks } = &self.state;
+        tasks.get(&task).copied().unwrap_or(*global)
     }
 
     /// One group of `task` at the fraction `rho`, with the given mean reward.
@@ -117,10 +128,11 @@ impl Bisection {
         } else {
             return;
         };
-        self.tasks.insert(task, (min, max));
+        let Intervals { global, tasks } = &mut self.state;
+        tasks.insert(task, (min, max));
         let keep = self.config.decay;
-        self.global.0 = keep * self.global.0 + (1.0 - keep) * min;
-        self.global.1 = keep * self.global.1 + (1.0 - keep) * max;
+        global.0 = keep * global.0 + (1.0 - keep) * min;
+        global.1 = keep * global.1 + (1.0 - keep) * max;
     }
 }
 
@@ -141,7 +153,7 @@ impl LengthController for Bisection {
             statistic: self.config.statistic,
         };
         for (&task, strata) in &feedback.examples {
-            for stratum in strata.strata.iter().filter(|s| s.guided) {
+            for stratum in strata.strata.iter().filter(|s| s.chosen) {
                 let mut one = StepFeedback::new(feedback.step);
                 one.examples.entry(task).or_default().strata.push(*stratum);
                 if let Some(estimate) = signal.of(&one) {
@@ -151,38 +163,28 @@ impl LengthController for Bisection {
         }
     }
 
-    fn state(&self) -> Snapshot {
-        let mut saved = Snapshot::new(KIND);
-        saved.set_series("global", [self.global.0, self.global.1]);
-        for (task, (min, max)) in &self.tasks {
-            saved.set_series(&task.to_string(), [*min, *max]);
-        }
-        saved
+    fn state(&self) -> Value {
+        saved(&self.state)
     }
 
-    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
-        let saved = saved.check_kind(KIND)?;
-        let interval = |name: &str| match saved.get_series(name)?[..] {
-            [min, max] if 0.0 <= min && min <= max && max <= 1.0 => Ok((min, max)),
-            _ => Err(saved.bad(name, "no interval in [0, 1]")),
-        };
-        let global = interval("global")?;
-        let mut tasks = BTreeMap::new();
-        for name in saved.series_names().filter(|n| *n != "global") {
-            let id = name
-                .parse()
-                .map_err(|_| saved.bad(name, "not the number of a task"))?;
-            tasks.insert(ExampleId(id), interval(name)?);
+    fn restore(&mut self, saved: Value) -> Result<()> {
+        let state: Intervals = restored("bisection", saved)?;
+        let bad = |(min, max): &&(f64, f64)| !(0.0 <= *min && min <= max && *max <= 1.0);
+        if let Some((min, max)) = state.tasks.values().chain([&state.global]).find(bad) {
+            return Err(Error::State {
+                what: "bisection",
+                problem: format!("[{min}, {max}] is no interval in [0, 1]"),
+            });
         }
-        (self.global, self.tasks) = (global, tasks);
+        self.state = state;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{rng, step_of};
     use super::*;
+    use crate::testing::{rng, step_of};
 
     const TASK: ExampleId = ExampleId(0);
 
@@ -249,11 +251,11 @@ mod tests {
         search.step(TASK, 0.5, 1.0);
         let before = search.clone();
         let mut saved = search.state();
-        saved.set_series("7", [0.9, 0.1]);
-        assert!(search.restore(&saved).is_err());
+        saved["tasks"]["7"] = serde_json::json!([0.9, 0.1]);
+        assert!(search.restore(saved).is_err());
         assert_eq!(search, before);
         let mut fresh = Bisection::new(BisectionConfig::default()).unwrap();
-        fresh.restore(&before.state()).unwrap();
+        fresh.restore(before.state()).unwrap();
         assert_eq!(fresh, before);
     }
 }

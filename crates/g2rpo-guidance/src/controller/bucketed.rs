@@ -1,10 +1,16 @@
+//! A controller for each bucket of tasks.
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use rand::Rng;
+use serde_json::Value;
 
-use super::{LengthController, Query};
-use crate::{Amount, ExampleId, Result, Snapshot, StepFeedback};
+use crate::controller::amount::Amount;
+use crate::controller::length::{LengthController, Query, restored, saved};
+use crate::error::Result;
+use crate::feedback::{ExampleId, StepFeedback};
+use crate::signal::Steering;
 
 /// A controller for each bucket of tasks: each level of difficulty, each source, or each task.
 ///
@@ -27,8 +33,6 @@ pub struct PerBucket<C, F> {
     buckets: BTreeMap<u64, C>,
 }
 
-const KIND: &str = "per_bucket";
-
 impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> PerBucket<C, F> {
     /// `bucket_of` must be the same function when a state is restored.
     pub fn new(prototype: C, bucket_of: F) -> Self {
@@ -37,11 +41,6 @@ impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> PerBucket<C, F> {
             bucket_of,
             buckets: BTreeMap::new(),
         }
-    }
-
-    /// The controller of a bucket that has been observed.
-    pub fn bucket(&self, bucket: u64) -> Option<&C> {
-        self.buckets.get(&bucket)
     }
 }
 
@@ -76,23 +75,20 @@ impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> LengthController for 
         }
     }
 
-    fn state(&self) -> Snapshot {
-        let mut saved = Snapshot::new(KIND);
-        for (bucket, controller) in &self.buckets {
-            saved.set_child(&bucket.to_string(), controller.state());
-        }
-        saved
+    fn steering(&self) -> Option<Steering> {
+        self.prototype.steering()
     }
 
-    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
-        let saved = saved.check_kind(KIND)?;
+    fn state(&self) -> Value {
+        let states = self.buckets.iter().map(|(bucket, c)| (*bucket, c.state()));
+        saved(&states.collect::<BTreeMap<u64, Value>>())
+    }
+
+    fn restore(&mut self, saved: Value) -> Result<()> {
         let mut buckets = BTreeMap::new();
-        for (name, child) in saved.children() {
-            let bucket = name
-                .parse()
-                .map_err(|_| saved.bad(name, "not the number of a bucket"))?;
+        for (bucket, state) in restored::<BTreeMap<u64, Value>>("controller per bucket", saved)? {
             let mut controller = self.prototype.clone();
-            controller.restore(child)?;
+            controller.restore(state)?;
             buckets.insert(bucket, controller);
         }
         self.buckets = buckets;
@@ -102,9 +98,10 @@ impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> LengthController for 
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::rng;
     use super::*;
-    use crate::{Outcome, Target, TargetConfig};
+    use crate::controller::target::{Target, TargetConfig};
+    use crate::feedback::Record;
+    use crate::testing::rng;
 
     fn controller() -> PerBucket<Target, impl Fn(ExampleId) -> u64> {
         PerBucket::new(
@@ -117,14 +114,13 @@ mod tests {
         let mut feedback = StepFeedback::new(0);
         for &(id, success) in rows {
             let reward = f64::from(u8::from(success));
-            let outcome = Outcome {
-                guided: true,
+            let record = Record {
+                chosen: true,
                 amount: 0.5,
-                guidance_tokens: 0,
                 reward,
                 success,
             };
-            feedback.record(ExampleId(id), &outcome);
+            feedback.record(ExampleId(id), &record);
         }
         feedback
     }
@@ -152,9 +148,9 @@ mod tests {
         let mut c = controller();
         c.observe(&feedback(&[(1, true), (11, false)]));
         let mut fresh = controller();
-        fresh.restore(&c.state()).unwrap();
+        fresh.restore(c.state()).unwrap();
         assert_eq!(fresh.state(), c.state());
-        assert_eq!(fresh.bucket(1), c.bucket(1));
-        assert!(fresh.restore(&Snapshot::new("target")).is_err());
+        assert_eq!(fresh.buckets, c.buckets);
+        assert!(fresh.restore(serde_json::json!({"length": 1})).is_err());
     }
 }

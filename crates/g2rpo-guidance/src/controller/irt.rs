@@ -1,10 +1,16 @@
+//! Amounts by the response curve of each task.
+
 use std::collections::BTreeMap;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{LengthController, Query};
-use crate::{Amount, ExampleId, ResponseCurve, Result, Snapshot, StepFeedback, error::within};
+use crate::controller::amount::Amount;
+use crate::controller::curve::ResponseCurve;
+use crate::controller::length::{LengthController, Query, restored, saved};
+use crate::error::{Error, Result, within};
+use crate::feedback::{ExampleId, StepFeedback};
 
 /// Numbers of the rule that follows a response curve. All are this project's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -42,7 +48,7 @@ impl Default for IrtConfig {
 /// let mut irt = Irt::new(IrtConfig::default())?;
 /// let before = irt.fraction(ExampleId(0));
 /// let mut feedback = StepFeedback::new(0);
-/// let failed = Outcome { guided: true, amount: before, guidance_tokens: 9, reward: 0.0, success: false };
+/// let failed = Record { chosen: true, amount: before, reward: 0.0, success: false };
 /// feedback.record(ExampleId(0), &failed);
 /// irt.observe(&feedback);
 /// assert!(irt.fraction(ExampleId(0)) > before);
@@ -54,17 +60,23 @@ impl Default for IrtConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Irt {
     config: IrtConfig,
+    state: Counts,
+}
+
+/// What was seen of all tasks and of each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counts {
     all: Seen,
     tasks: BTreeMap<ExampleId, Seen>,
 }
 
 /// Steps in which fractions are noted.
 const STEPS: usize = 20;
-const KIND: &str = "irt";
-const ALL: &str = "all";
 
 /// Aged counts of rollouts and successes at 0, 1/20, …, 1.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Seen {
     n: [f64; STEPS + 1],
     successes: [f64; STEPS + 1],
@@ -104,21 +116,24 @@ impl Irt {
         within("population", config.population, 0.0, f64::MAX, "[0, ∞)")?;
         Ok(Self {
             config,
-            all: Seen::NOTHING,
-            tasks: BTreeMap::new(),
+            state: Counts {
+                all: Seen::NOTHING,
+                tasks: BTreeMap::new(),
+            },
         })
     }
 
     /// The curve of a task as it is known now.
     pub fn curve(&self, task: ExampleId) -> ResponseCurve {
-        let known: f64 = self.all.n.iter().sum();
+        let Counts { all, tasks } = &self.state;
+        let known: f64 = all.n.iter().sum();
         let shared = if known > self.config.population {
             self.config.population / known
         } else {
             1.0
         };
-        let own = self.tasks.get(&task).unwrap_or(&Seen::NOTHING);
-        ResponseCurve::fit(self.all.scaled(shared).chain(own.scaled(1.0)))
+        let own = tasks.get(&task).unwrap_or(&Seen::NOTHING);
+        ResponseCurve::fit(all.scaled(shared).chain(own.scaled(1.0)))
     }
 
     /// The fraction of the trace that a task's guided members get next.
@@ -136,61 +151,44 @@ impl LengthController for Irt {
         if feedback.examples.is_empty() {
             return;
         }
-        self.all.age(self.config.decay);
+        let Counts { all, tasks } = &mut self.state;
+        all.age(self.config.decay);
         for (&task, example) in &feedback.examples {
-            let own = self.tasks.entry(task).or_insert(Seen::NOTHING);
+            let own = tasks.entry(task).or_insert(Seen::NOTHING);
             own.age(self.config.decay);
             for stratum in &example.strata {
                 let (n, successes) = (stratum.n as f64, stratum.successes as f64);
                 own.add(stratum.amount, n, successes);
-                self.all.add(stratum.amount, n, successes);
+                all.add(stratum.amount, n, successes);
             }
         }
     }
 
-    fn state(&self) -> Snapshot {
-        let mut saved = Snapshot::new(KIND);
-        let mut set = |name: &str, seen: &Seen| {
-            saved.set_series(name, seen.n.into_iter().chain(seen.successes));
-        };
-        set(ALL, &self.all);
-        for (task, seen) in &self.tasks {
-            set(&task.to_string(), seen);
-        }
-        saved
+    fn state(&self) -> Value {
+        saved(&self.state)
     }
 
-    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
-        let saved = saved.check_kind(KIND)?;
-        let seen = |name: &str| {
-            let counts = saved.get_series(name)?;
-            let fits = counts.len() == 2 * (STEPS + 1) && counts.iter().all(|c| *c >= 0.0);
-            if !fits {
-                return Err(saved.bad(name, "not a list of 42 counts"));
-            }
-            let (n, successes) = counts.split_at(STEPS + 1);
-            Ok(Seen {
-                n: std::array::from_fn(|i| n[i]),
-                successes: std::array::from_fn(|i| successes[i]),
-            })
-        };
-        let all = seen(ALL)?;
-        let mut tasks = BTreeMap::new();
-        for name in saved.series_names().filter(|n| *n != ALL) {
-            let id = name
-                .parse()
-                .map_err(|_| saved.bad(name, "not the number of a task"))?;
-            tasks.insert(ExampleId(id), seen(name)?);
+    fn restore(&mut self, saved: Value) -> Result<()> {
+        let state: Counts = restored("response curve", saved)?;
+        let counts = |seen: &Seen| seen.n.into_iter().chain(seen.successes);
+        let all = state.tasks.values().chain([&state.all]);
+        let negative = all.flat_map(counts).find(|count| *count < 0.0);
+        if let Some(count) = negative {
+            return Err(Error::State {
+                what: "response curve",
+                problem: format!("{count} is no count"),
+            });
         }
-        (self.all, self.tasks) = (all, tasks);
+        self.state = state;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{rng, step_of};
     use super::*;
+    use crate::testing::{rng, step_of};
+    use serde_json::json;
 
     const TASK: ExampleId = ExampleId(0);
 
@@ -229,18 +227,25 @@ mod tests {
         let mut irt = Irt::new(IrtConfig::default()).unwrap();
         irt.observe(&step_of(0, 0.5, 3, 8));
         let before = irt.clone();
-        for (name, counts) in [
-            ("all", vec![1.0; 41]),
-            ("0", vec![-1.0; 42]),
-            ("x", vec![0.0; 42]),
+        for (name, broken) in [
+            ("all", json!({"n": [1.0], "successes": [1.0]})),
+            (
+                "all",
+                json!({"n": vec![-1.0; 21], "successes": vec![0.0; 21]}),
+            ),
+            (
+                "tasks",
+                json!({"x": {"n": vec![0.0; 21], "successes": vec![0.0; 21]}}),
+            ),
+            ("other", json!(1)),
         ] {
             let mut saved = irt.state();
-            saved.set_series(name, counts);
-            assert!(irt.restore(&saved).is_err(), "{name}");
+            saved[name] = broken;
+            assert!(irt.restore(saved).is_err(), "{name}");
             assert_eq!(irt, before);
         }
         let mut fresh = Irt::new(IrtConfig::default()).unwrap();
-        fresh.restore(&before.state()).unwrap();
+        fresh.restore(before.state()).unwrap();
         assert_eq!(fresh, before);
     }
 

@@ -1,12 +1,18 @@
+//! G²RPO-A's rule: the length follows the reward's past over its present.
+
 use std::collections::VecDeque;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{LengthController, Query, check_lengths};
-use crate::{
-    Amount, AmountUnit, Result, Rounding, Signal, Smoothing, Snapshot, StepFeedback, error::within,
+use crate::controller::amount::{Amount, AmountUnit, Rounding};
+use crate::controller::length::{
+    LengthController, Query, check_lengths, length_within, restored, saved,
 };
+use crate::error::{Result, within};
+use crate::feedback::StepFeedback;
+use crate::signal::{Signal, Smoothing, Steering};
 
 /// What the ratio rule does when the reward, or the mean of the rewards before it, is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -127,13 +133,18 @@ impl RatioConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ratio {
     config: RatioConfig,
+    state: Past,
+}
+
+/// The length and the rewards that led to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Past {
     length: f64,
     history: VecDeque<f64>,
     seen: u64,
     smoothed: Option<f64>,
 }
-
-const KIND: &str = "ratio";
 
 impl Ratio {
     /// Starts at `config.initial`.
@@ -151,16 +162,18 @@ impl Ratio {
         config.smoothing.check()?;
         Ok(Self {
             config,
-            length: config.initial,
-            history: VecDeque::new(),
-            seen: 0,
-            smoothed: None,
+            state: Past {
+                length: config.initial,
+                history: VecDeque::new(),
+                seen: 0,
+                smoothed: None,
+            },
         })
     }
 
     /// The present length, in the configured unit.
     pub fn length(&self) -> f64 {
-        self.length
+        self.state.length
     }
 
     /// One step with the given value of the signal. NaN and infinities are ignored, numbers below
@@ -174,16 +187,16 @@ impl Ratio {
         if zero && self.config.zero_reward == ZeroReward::Drop {
             return;
         }
-        self.seen += 1;
-        if !self.history.is_empty() && self.seen.is_multiple_of(self.config.every) {
-            let mean = self.history.iter().sum::<f64>() / self.history.len() as f64;
+        self.state.seen += 1;
+        if !self.state.history.is_empty() && self.state.seen.is_multiple_of(self.config.every) {
+            let mean = self.state.history.iter().sum::<f64>() / self.state.history.len() as f64;
             if let Some(length) = self.updated(mean, reward) {
-                self.length = self.kept(length);
+                self.state.length = self.kept(length);
             }
         }
-        self.history.push_back(reward);
-        if self.history.len() > self.config.window {
-            self.history.pop_front();
+        self.state.history.push_back(reward);
+        if self.state.history.len() > self.config.window {
+            self.state.history.pop_front();
         }
     }
 
@@ -198,17 +211,24 @@ impl Ratio {
         if above == below {
             return None;
         }
-        // The product first, as the released code has it: rounding down makes the order matter.
-        Some(if self.config.gain == 1.0 {
-            self.length * above / below
+        let length = self.state.length;
+        Some(if self.config.gain != 1.0 {
+            length * (above / below).powf(self.config.gain)
+        } else if self.config.rounding == Some(Rounding::Floor) {
+            // The released code takes the quotient first, and rounding down makes the order matter.
+            length * (above / below)
         } else {
-            self.length * (above / below).powf(self.config.gain)
+            length * above / below
         })
     }
 
     fn kept(&self, length: f64) -> f64 {
         // Neither NaN (0 · ∞) nor an infinity survives the clamp.
-        let length = if length.is_nan() { self.length } else { length };
+        let length = if length.is_nan() {
+            self.state.length
+        } else {
+            length
+        };
         let length = length.clamp(self.config.min, self.config.max);
         let rounded = match self.config.rounding {
             None | Some(Rounding::Stochastic) => length,
@@ -220,48 +240,52 @@ impl Ratio {
 
 impl LengthController for Ratio {
     fn amount(&self, _: &Query, _: &mut dyn Rng) -> Amount {
-        self.config.unit.of(self.length)
+        self.config.unit.of(self.state.length)
     }
 
     fn observe(&mut self, feedback: &StepFeedback) {
         if let Some(estimate) = self.config.signal.of(feedback) {
-            let value = self.config.smoothing.apply(estimate, self.smoothed);
-            self.smoothed = Some(value);
+            let value = self.config.smoothing.apply(estimate, self.state.smoothed);
+            self.state.smoothed = Some(value);
             self.step(value);
         }
     }
 
-    fn state(&self) -> Snapshot {
-        let mut saved = Snapshot::new(KIND);
-        saved.set("length", self.length);
-        saved.set("seen", self.seen as f64);
-        saved.set_series("history", self.history.iter().copied());
-        if let Some(smoothed) = self.smoothed {
-            saved.set("smoothed", smoothed);
-        }
-        saved
+    fn steering(&self) -> Option<Steering> {
+        let RatioConfig {
+            signal,
+            min,
+            max,
+            unit,
+            ..
+        } = self.config;
+        Some(Steering {
+            signal,
+            min,
+            max,
+            unit,
+        })
     }
 
-    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
-        let saved = saved.check_kind(KIND)?;
-        let length = saved.get_within("length", self.config.min, self.config.max)?;
-        let seen = saved.get_within("seen", 0.0, u64::MAX as f64)?;
-        let history = saved.get_series("history")?;
-        let smoothed = saved.get_opt("smoothed")?;
-        self.length = length;
-        self.seen = seen as u64;
-        self.smoothed = smoothed;
+    fn state(&self) -> Value {
+        saved(&self.state)
+    }
+
+    fn restore(&mut self, saved: Value) -> Result<()> {
+        let mut state: Past = restored("ratio", saved)?;
+        length_within("ratio", state.length, self.config.min, self.config.max)?;
         // A shorter window than the saved one keeps the latest.
-        let extra = history.len().saturating_sub(self.config.window);
-        self.history = history.into_iter().skip(extra).collect();
+        let extra = state.history.len().saturating_sub(self.config.window);
+        state.history.drain(..extra);
+        self.state = state;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{reward_of, rng, step_of};
     use super::*;
+    use crate::testing::{reward_of, rng, step_of};
 
     fn lengths(config: RatioConfig, rewards: &[f64]) -> Vec<f64> {
         let mut ratio = Ratio::new(config).unwrap();
@@ -297,6 +321,15 @@ mod tests {
         // 100·.3/.4 = 75; 75·.5/.6 = 62.5, floored.
         let got = lengths(config, &[0.2, 0.4, 0.4, 0.5, 0.5, 0.6]);
         assert_eq!(got, [100.0, 100.0, 75.0, 75.0, 75.0, 62.0]);
+    }
+
+    #[test]
+    fn the_released_order_of_operations_costs_a_token() {
+        // (0.1 + 0.6)/2/0.6 is a little less than 7/12, and 3072 times that a little less than 1792.
+        assert_eq!(
+            lengths(RatioConfig::released(), &[0.1, 0.6, 0.6])[2],
+            1791.0
+        );
     }
 
     #[test]

@@ -1,10 +1,23 @@
+//! Amounts that depend on the step and chance alone.
+
 use std::f64::consts::PI;
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::{LengthController, Query};
-use crate::{Amount, AmountUnit, Result, StepFeedback, amount::uniform, error::within};
+use crate::controller::amount::{Amount, AmountUnit, uniform};
+use crate::controller::length::{LengthController, Query};
+use crate::error::{Result, within};
+
+/// The same amount always. `Fixed(Amount::NONE)` is plain GRPO.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fixed(pub Amount);
+
+impl LengthController for Fixed {
+    fn amount(&self, _: &Query, _: &mut dyn Rng) -> Amount {
+        self.0
+    }
+}
 
 /// How a schedule goes from its start to its end; `t` runs from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -102,8 +115,6 @@ impl LengthController for Schedule {
     fn amount(&self, query: &Query, _: &mut dyn Rng) -> Amount {
         self.unit.of(self.value(query.step))
     }
-
-    fn observe(&mut self, _: &StepFeedback) {}
 }
 
 /// Constant amounts, stage after stage (`QuestA`: half of the trace, then a quarter).
@@ -156,8 +167,6 @@ impl LengthController for Staged {
     fn amount(&self, query: &Query, _: &mut dyn Rng) -> Amount {
         self.unit.of(self.value(query.step))
     }
-
-    fn observe(&mut self, _: &StepFeedback) {}
 }
 
 /// A uniform amount, drawn anew for every group: variety without adaptation. Over a fraction of
@@ -201,8 +210,6 @@ impl LengthController for Random {
         self.unit
             .of(self.low + (self.high - self.low) * uniform(rng))
     }
-
-    fn observe(&mut self, _: &StepFeedback) {}
 }
 
 /// UFT's length (arXiv 2505.16984): the trace is divided into `slices` equal parts, and the number
@@ -266,14 +273,12 @@ impl LengthController for BinomialCosine {
             _ => Amount::Fraction(given as f64 / slices as f64),
         }
     }
-
-    fn observe(&mut self, _: &StepFeedback) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::rng;
     use super::*;
+    use crate::testing::rng;
 
     #[test]
     fn shapes_meet_at_both_ends_and_order_in_between() {

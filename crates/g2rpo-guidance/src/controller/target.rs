@@ -1,8 +1,16 @@
+//! The set-point rule: the length is held where a share of the guided rollouts succeeds.
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{LengthController, Query, check_lengths};
-use crate::{Amount, AmountUnit, Result, Signal, Smoothing, Snapshot, StepFeedback, error::within};
+use crate::controller::amount::{Amount, AmountUnit};
+use crate::controller::length::{
+    LengthController, Query, check_lengths, length_within, restored, saved,
+};
+use crate::error::{Result, within};
+use crate::feedback::StepFeedback;
+use crate::signal::{Signal, Smoothing, Steering};
 
 /// Numbers of the set-point rule.
 ///
@@ -70,11 +78,16 @@ impl Default for TargetConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     config: TargetConfig,
+    state: Reached,
+}
+
+/// Where the rule has come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reached {
     length: f64,
     smoothed: Option<f64>,
 }
-
-const KIND: &str = "target";
 
 impl Target {
     /// Starts at `config.initial`.
@@ -89,14 +102,16 @@ impl Target {
         config.smoothing.check()?;
         Ok(Self {
             config,
-            length: config.initial,
-            smoothed: None,
+            state: Reached {
+                length: config.initial,
+                smoothed: None,
+            },
         })
     }
 
     /// The present length, in the configured unit.
     pub fn length(&self) -> f64 {
-        self.length
+        self.state.length
     }
 
     /// One step with the given share of successes. NaN and infinities are ignored.
@@ -106,45 +121,55 @@ impl Target {
         }
         let c = &self.config;
         let change = c.rate * c.max * (c.sharpness * (c.target - success)).tanh();
-        self.length = (self.length + change).clamp(c.min, c.max);
+        self.state.length = (self.state.length + change).clamp(c.min, c.max);
     }
 }
 
 impl LengthController for Target {
     fn amount(&self, _: &Query, _: &mut dyn Rng) -> Amount {
-        self.config.unit.of(self.length)
+        self.config.unit.of(self.state.length)
     }
 
     fn observe(&mut self, feedback: &StepFeedback) {
         if let Some(estimate) = self.config.signal.of(feedback) {
-            let value = self.config.smoothing.apply(estimate, self.smoothed);
-            self.smoothed = Some(value);
+            let value = self.config.smoothing.apply(estimate, self.state.smoothed);
+            self.state.smoothed = Some(value);
             self.step(value);
         }
     }
 
-    fn state(&self) -> Snapshot {
-        let mut saved = Snapshot::new(KIND);
-        saved.set("length", self.length);
-        if let Some(smoothed) = self.smoothed {
-            saved.set("smoothed", smoothed);
-        }
-        saved
+    fn steering(&self) -> Option<Steering> {
+        let TargetConfig {
+            signal,
+            min,
+            max,
+            unit,
+            ..
+        } = self.config;
+        Some(Steering {
+            signal,
+            min,
+            max,
+            unit,
+        })
     }
 
-    fn restore(&mut self, saved: &Snapshot) -> Result<()> {
-        let saved = saved.check_kind(KIND)?;
-        let length = saved.get_within("length", self.config.min, self.config.max)?;
-        self.smoothed = saved.get_opt("smoothed")?;
-        self.length = length;
+    fn state(&self) -> Value {
+        saved(&self.state)
+    }
+
+    fn restore(&mut self, saved: Value) -> Result<()> {
+        let state: Reached = restored("target", saved)?;
+        length_within("target", state.length, self.config.min, self.config.max)?;
+        self.state = state;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::step_of;
     use super::*;
+    use crate::testing::step_of;
 
     #[test]
     fn steps_by_hand() {

@@ -1,11 +1,48 @@
+//! What a loop knows about a finished step.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CutReason, MemberPlan, StepFeedback, Which};
+use crate::feedback::{StepFeedback, Which};
+use crate::plan::MemberPlan;
+use crate::signal::Steering;
+use crate::trace::cutter::CutReason;
 
 /// What a loop knows about a finished step. Everything that is `None` or 0 is unknown or did not
 /// happen, and the detectors that need it stay silent; `StepStats::default()` sets none off.
+///
+/// Which fields feed which detector, and where a loop has them from ("guided" and "unguided" of
+/// rewards, tokens and advantages mean chosen to be guided and not):
+///
+/// | detector | fields | from |
+/// |---|---|---|
+/// | `zero_variance` | `frac_reward_zero_std`, `success`, `group_size` | [`from_feedback`](Self::from_feedback) |
+/// | `identity_only_variance` | `frac_identity_only` | the same |
+/// | `all_guided_saturated` | `success_guided`, `guided_fraction` | the same |
+/// | `zero_reward` | `reward`, `success`, `n_rollouts` | the same |
+/// | `invalid_reward` | `invalid_rewards` | the same |
+/// | `reliance_gap` | `success_guided`, `success_unguided` | the same |
+/// | `permissive_verifier` | `silence_accepted` | the verifier on an empty response to each task |
+/// | `hint_reliance` | `hint_reliance` | own tokens of hinted successes scored under both prompts |
+/// | `format_collapse` | `format_reward` | mean of the format reward function |
+/// | `controller_blind` | `steered`, `signal` | [`with_steering`](Self::with_steering) |
+/// | `length_pinned` | `length`, `length_min`, `length_max`, `success_unguided` | the same, and the controller's amount |
+/// | `length_oscillating` | `length`, `length_max` | the same |
+/// | `length_stalled` | `length`, `success_guided`, `success_unguided` | the same |
+/// | `curriculum_confound` | `tier`, `length` | [`Curriculum::tier_of`](crate::Curriculum::tier_of) |
+/// | `guided_count` | `guided_min`, `guided_max`, `guided_expected` | the groups that were generated; [`Selector::chosen_of`](crate::Selector::chosen_of) |
+/// | `guidance_exceeds_trace`, `no_trace` | `cuts` | [`with_cuts`](Self::with_cuts) |
+/// | `budget_tight` | `cuts`, `truncated_guided`, `truncated_unguided` | the same, and the completions |
+/// | `answer_in_prefix`, `broken_tags` | `prefixes_with_answer`, `prefixes_with_broken_tags` | [`inspect_prefix`](crate::inspect_prefix) |
+/// | `stop_in_prefix` | `prefixes_with_stop` | prefixes that hold an id that ends or pads |
+/// | `retokenization` | `retokenized` | ids an engine says it sampled from, against those asked for |
+/// | `unequal_budget` | `own_tokens_guided`, `own_tokens_unguided` | the completions |
+/// | `unguided_pushed_down` | `advantage_unguided`, `success_guided` | the advantages |
+/// | `negative_guidance` | `guidance_negative_share` | metrics of the loss |
+/// | `guidance_dominates` | `guidance_weight_ratio` | the same |
+/// | `improbable_prefix` | `logp_guidance`, `logp_own` | the same |
+/// | `entropy_collapse` | `entropy` | the same |
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StepStats {
@@ -52,14 +89,14 @@ pub struct StepStats {
     pub guided_expected: Option<usize>,
     /// How often each reason ended a guided prefix.
     pub cuts: BTreeMap<CutReason, u64>,
-    /// Guided prefixes that pass the verifier by themselves or hold the answer.
-    pub prefixes_with_answer: u64,
+    /// Guided prefixes that pass the verifier by themselves or announce the answer.
+    pub prefixes_with_answer: Option<u64>,
     /// Guided prefixes that open or close a tag wrongly or end within a mark.
-    pub prefixes_with_broken_tags: u64,
+    pub prefixes_with_broken_tags: Option<u64>,
+    /// Guided prefixes that hold an id which ends or pads a sequence.
+    pub prefixes_with_stop: Option<u64>,
     /// Rows whose ids changed between generation and training.
-    pub retokenized: u64,
-    /// Whether padding and end of sequence are the same id and loss masks derive from it.
-    pub masks_by_shared_pad_id: bool,
+    pub retokenized: Option<u64>,
     /// Share of guided rollouts that were truncated by the token limit.
     pub truncated_guided: Option<f64>,
     /// Share of unguided rollouts that were truncated by the token limit.
@@ -69,8 +106,11 @@ pub struct StepStats {
     /// Mean number of sampled tokens of unguided rollouts.
     pub own_tokens_unguided: Option<f64>,
 
-    /// References that cannot be parsed, yet were rewarded.
-    pub unparsed_references_rewarded: u64,
+    /// Tasks whose verifier accepts an empty response.
+    pub silence_accepted: Option<u64>,
+    /// Mean over hinted successes of `mean log p(y|x) - mean log p(y|x, hint)`, in nats per token
+    /// (HiLL, arXiv 2604.00698): far below 0 where the success rests on the hint.
+    pub hint_reliance: Option<f64>,
     /// Mean format reward, in [0, 1] before weighting.
     pub format_reward: Option<f64>,
     /// Mean advantage of unguided members.
@@ -128,11 +168,26 @@ impl StepStats {
 }
 
 impl StepStats {
-    /// Counts why the guided members of the step got as much as they did.
+    /// Adds what the controller steers on and its bounds.
+    #[must_use]
+    pub fn with_steering(self, steering: Option<Steering>, feedback: &StepFeedback) -> Self {
+        let Some(steering) = steering else {
+            return self;
+        };
+        Self {
+            steered: true,
+            signal: steering.signal.of(feedback).map(|estimate| estimate.mean()),
+            length_min: Some(steering.min),
+            length_max: Some(steering.max),
+            ..self
+        }
+    }
+
+    /// Counts why the members that were chosen to be guided got as much as they did.
     #[must_use]
     pub fn with_cuts<'a>(mut self, members: impl IntoIterator<Item = &'a MemberPlan>) -> Self {
         for member in members {
-            if member.is_guided() {
+            if member.is_chosen() {
                 *self.cuts.entry(member.cut.reason).or_default() += 1;
             }
         }
@@ -140,7 +195,7 @@ impl StepStats {
     }
 
     /// Share of guided prefixes that ended for this reason; nothing if there were none.
-    pub fn share_of_cuts(&self, reason: CutReason) -> Option<f64> {
+    pub(crate) fn share_of_cuts(&self, reason: CutReason) -> Option<f64> {
         let all: u64 = self.cuts.values().sum();
         let these = self.cuts.get(&reason).copied().unwrap_or(0);
         (all > 0).then(|| these as f64 / all as f64)
@@ -150,7 +205,7 @@ impl StepStats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ExampleId, Outcome};
+    use crate::feedback::{ExampleId, Record};
 
     #[test]
     fn identity_only_groups_are_told_from_constant_and_mixed_ones() {
@@ -161,15 +216,14 @@ mod tests {
             [(true, 1.0), (true, 0.0), (false, 0.0), (false, 0.0)],
         ];
         for (id, members) in groups.into_iter().enumerate() {
-            for (guided, reward) in members {
-                let outcome = Outcome {
-                    guided,
+            for (chosen, reward) in members {
+                let record = Record {
+                    chosen,
                     amount: 0.0,
-                    guidance_tokens: 0,
                     reward,
                     success: reward > 0.5,
                 };
-                feedback.record(ExampleId(id as u64), &outcome);
+                feedback.record(ExampleId(id as u64), &record);
             }
         }
         let stats = StepStats::from_feedback(&feedback);

@@ -1,117 +1,202 @@
-use super::{ControllerConfig, CutterConfig, Method, ScoreContext, SelectorConfig, TokenLoss};
-use crate::{
-    Amount, AmountUnit, BinomialCosine, BisectionConfig, CurveRounds, FixedFraction, Ladder, Level,
-    Placement, ProbeThenDecide, Provenance, Random, RatioConfig, Retry, Rounding, Schedule, Shape,
-    Snap, Staged, TargetConfig, Unit, UnitCutter, ZeroRewardRetry,
+//! Published methods by name.
+
+use g2rpo_core::{
+    AdvantageEstimator, GuidanceTokenLoss, ImportanceSamplingLevel, KlPlacement, LossConfig,
+    LossType, Preset, Scale,
 };
 
-pub(super) const NAMES: [&str; 22] = [
-    "grpo",
-    "g2rpo-a",
-    "g2rpo-a-released",
-    "g2rpo-a-reproduction",
-    "target",
-    "adaback",
-    "luffy",
-    "prefix-rft",
-    "uft",
-    "trapo",
-    "ghpo",
-    "guide",
-    "scaf",
-    "hint-grpo",
-    "questa",
-    "pope",
-    "r3",
-    "sage",
-    "seele",
-    "nurl",
-    "rtpo",
-    "random",
-];
+use crate::controller::amount::{Amount, AmountUnit, Rounding};
+use crate::controller::bisection::BisectionConfig;
+use crate::controller::controllers::ControllerConfig;
+use crate::controller::ratio::RatioConfig;
+use crate::controller::schedule::{BinomialCosine, Random, Schedule, Shape, Staged};
+use crate::controller::target::TargetConfig;
+use crate::curriculum::order::Curriculum;
+use crate::error::{Error, Result};
+use crate::method::settings::{DynamicSampling, Method, Overlong, ScoreContext};
+use crate::selector::fraction::FixedFraction;
+use crate::selector::member::Level;
+use crate::selector::probe::{Ladder, ProbeThenDecide};
+use crate::selector::retry::{Retry, ZeroRewardRetry};
+use crate::selector::rounds::CurveRounds;
+use crate::selector::selectors::SelectorConfig;
+use crate::source::guidance::Provenance;
+use crate::source::placement::{HintTemplate, Placement};
+use crate::source::sources::SourceConfig;
+use crate::trace::cut::CutLimits;
+use crate::trace::cutter::{Snap, Unit, UnitCutter};
 
-pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
+impl Default for Method {
+    /// The preset `grpo`: nobody is guided.
+    fn default() -> Self {
+        grpo()
+    }
+}
+
+impl Method {
+    /// Names of all presets.
+    pub const NAMES: &'static [&'static str] = &[
+        "grpo",
+        "dr-grpo",
+        "dapo",
+        "gspo",
+        "g2rpo-a",
+        "g2rpo-a-released",
+        "g2rpo-a-reproduction",
+        "target",
+        "adaback",
+        "luffy",
+        "prefix-rft",
+        "uft",
+        "trapo",
+        "ghpo",
+        "guide",
+        "scaf",
+        "hint-grpo",
+        "questa",
+        "pope",
+        "r3",
+        "sage",
+        "seele",
+        "nurl",
+        "rtpo",
+        "random",
+    ];
+
+    /// A published method by name; `steps` is the number of training steps, over which schedules
+    /// run. docs/algorithm.md lists what each preset is, what is left to the user, and what could
+    /// not be expressed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`], with the names there are.
+    pub fn preset(name: &str, steps: u64) -> Result<Self> {
+        preset(name, steps).ok_or_else(|| Error::UnknownPreset {
+            name: name.to_owned(),
+            known: Self::NAMES.join(", "),
+        })
+    }
+}
+
+fn preset(name: &str, steps: u64) -> Option<Method> {
     let method = match name {
-        "grpo" => plain(),
+        "grpo" => grpo(),
+        "dr-grpo" => Method {
+            loss: Preset::DrGrpo.loss(),
+            advantages: Preset::DrGrpo.advantages(),
+            ..grpo()
+        },
+        "dapo" => Method {
+            num_generations: 16,
+            loss: LossConfig {
+                loss_type: LossType::Dapo,
+                epsilon_high: Some(0.28),
+                ..LossConfig::default()
+            },
+            dynamic_sampling: Some(DynamicSampling::default()),
+            overlong: Some(Overlong::default()),
+            ..grpo()
+        },
+        // The paper's clip range, of sequence-level ratios.
+        "gspo" => Method {
+            loss: LossConfig {
+                importance_sampling_level: ImportanceSamplingLevel::Sequence,
+                epsilon: 3e-4,
+                epsilon_high: Some(4e-4),
+                ..without_kl()
+            },
+            ..grpo()
+        },
         // The rule as published; table 9's α for Qwen3-1.7B.
         "g2rpo-a" => Method {
+            num_generations: 10,
             selector: fraction(0.25),
             controller: ControllerConfig::Ratio(RatioConfig::paper()),
-            guidance_token_loss: TokenLoss::SameAdvantage,
-            ..plain()
+            loss: Preset::G2rpoA.loss(),
+            ..grpo()
         },
         // 2 members of 12 in the released pattern, without its misalignment.
         "g2rpo-a-released" => Method {
+            num_generations: 10,
             selector: fraction(1.0 / 6.0),
             controller: ControllerConfig::Ratio(RatioConfig::released()),
-            guidance_token_loss: TokenLoss::SameAdvantage,
-            ..plain()
+            loss: Preset::G2rpoA.loss(),
+            ..grpo()
         },
         "g2rpo-a-reproduction" => Method {
+            num_generations: 4,
             selector: fraction(0.25),
             controller: ControllerConfig::Ratio(RatioConfig::reproduction()),
-            ..plain()
+            loss: Preset::Trl.loss(),
+            ..grpo()
         },
         // This project's own: half of the group, held at the set-point, cut at line breaks.
         "target" => Method {
             selector: fraction(0.5),
             controller: ControllerConfig::Target(TargetConfig::default()),
             cutter: units(Unit::Line, Snap::Nearest),
-            ..plain()
+            loss: Preset::Trl.loss(),
+            ..grpo()
         },
         "adaback" => Method {
-            selector: SelectorConfig::All,
+            selector: fraction(1.0),
             controller: ControllerConfig::Bisection(BisectionConfig::default()),
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         "luffy" => Method {
             selector: fraction(0.125),
             controller: fixed(1.0),
-            provenance: Provenance::Teacher,
-            guidance_token_loss: TokenLoss::Shaped { gamma: 0.1 },
-            scale_rewards: false,
-            ..plain()
+            source: by(&[Provenance::Teacher, Provenance::Gold]),
+            loss: LossConfig {
+                loss_type: LossType::DrGrpo,
+                guidance_token_loss: GuidanceTokenLoss::Shaped { gamma: 0.1 },
+                ..without_clip()
+            },
+            advantages: centred(),
+            ..grpo()
         },
         "prefix-rft" => Method {
             selector: fraction(0.125),
-            controller: ControllerConfig::Schedule(Schedule {
-                shape: Shape::Cosine,
-                start: 0.95,
-                end: 0.05,
-                steps,
-                after: None,
-                unit: AmountUnit::Fraction,
-            }),
-            guidance_token_loss: TokenLoss::TopEntropy { fraction: 0.2 },
-            scale_rewards: false,
-            ..plain()
+            controller: falling(Shape::Cosine, 0.95, 0.05, steps),
+            loss: LossConfig {
+                guidance_token_loss: GuidanceTokenLoss::TopEntropy { fraction: 0.2 },
+                ..Preset::DrGrpo.loss()
+            },
+            advantages: centred(),
+            ..grpo()
         },
+        // The hint begins the answer, so that the policy's likelihood of it is known.
         "uft" => Method {
-            selector: SelectorConfig::All,
+            num_generations: 4,
+            selector: fraction(1.0),
             controller: ControllerConfig::BinomialCosine(BinomialCosine {
                 steps: steps * 3 / 5,
                 ..BinomialCosine::default()
             }),
-            placement: Placement::PromptHint,
-            guidance_token_loss: TokenLoss::Supervised { coef: 0.001 },
-            ..plain()
+            loss: LossConfig {
+                guidance_token_loss: GuidanceTokenLoss::Supervised { coef: 0.001 },
+                ..without_kl()
+            },
+            ..grpo()
         },
         "trapo" => Method {
-            selector: SelectorConfig::Ladder {
-                rungs: Ladder::default().0,
-            },
+            selector: SelectorConfig::Ladder(Ladder::default()),
             cutter: units(Unit::Step, Snap::Forward { max_overrun: 0.3 }),
-            guidance_token_loss: TokenLoss::Trust {
-                alpha: 0.1,
-                coef: 1.0,
+            loss: LossConfig {
+                guidance_token_loss: GuidanceTokenLoss::Trust {
+                    alpha: 0.1,
+                    coef: 1.0,
+                },
+                ..without_clip()
             },
-            scale_rewards: false,
-            ..plain()
+            advantages: centred(),
+            ..grpo()
         },
         "ghpo" => Method {
-            selector: retry(Retry::Group, fractions(&[0.25, 0.5, 0.75])),
+            selector: retry(fractions(&[0.25, 0.5, 0.75])),
             placement: Placement::PromptHint,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         "guide" => Method {
             selector: SelectorConfig::ZeroRewardRetry(ZeroRewardRetry {
@@ -119,10 +204,11 @@ pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
                 discard_constant: true,
                 ..ZeroRewardRetry::default()
             }),
-            provenance: Provenance::Teacher,
+            source: by(&[Provenance::Teacher, Provenance::Gold]),
             placement: Placement::PromptHint,
-            score_context: ScoreContext::HintFree,
-            ..plain()
+            score_context: ScoreContext::OffPolicy,
+            loss: without_kl(),
+            ..grpo()
         },
         // Three tiers of four hints each.
         "scaf" => Method {
@@ -132,18 +218,19 @@ pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
                 warmup_steps: 50,
                 ..ZeroRewardRetry::default()
             }),
-            provenance: Provenance::Teacher,
+            source: by(&[Provenance::Teacher, Provenance::Gold]),
             placement: Placement::PromptHint,
             score_context: ScoreContext::HintFree,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         "hint-grpo" => Method {
-            selector: retry(Retry::Group, fractions(&[0.25, 0.5, 0.75])),
+            selector: retry(fractions(&[0.25, 0.5, 0.75])),
             cutter: units(Unit::Step, Snap::Back),
-            ..plain()
+            ..grpo()
         },
         "questa" => Method {
-            selector: SelectorConfig::All,
+            selector: fraction(1.0),
             controller: ControllerConfig::Staged(Staged {
                 stages: if steps < 2 {
                     vec![(0, 0.5)]
@@ -153,7 +240,8 @@ pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
                 unit: AmountUnit::Fraction,
             }),
             placement: Placement::PromptHint,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         // The length of the prefix is not published in what we could read; a quarter is ours.
         "pope" => Method {
@@ -163,24 +251,33 @@ pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
             }),
             controller: fixed(0.25),
             placement: Placement::PromptHint,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
+        // PPO's penalty in the reward, with GRPO's baseline in place of the critic.
         "r3" => Method {
-            selector: SelectorConfig::All,
+            selector: fraction(1.0),
             controller: ControllerConfig::Random(Random::default()),
             cutter: units(Unit::Line, Snap::Nearest),
-            ..plain()
+            loss: LossConfig {
+                beta: 0.05,
+                kl_placement: KlPlacement::Reward,
+                ..without_kl()
+            },
+            ..grpo()
         },
         "sage" => Method {
-            selector: retry(Retry::Group, (0..3).map(Level::Hint).collect()),
-            provenance: Provenance::Own,
+            selector: retry((0..3).map(Level::Hint).collect()),
+            source: by(&[Provenance::Own, Provenance::Teacher, Provenance::Gold]),
             placement: Placement::PromptHint,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         "seele" => Method {
             selector: SelectorConfig::CurveRounds(CurveRounds::default()),
             placement: Placement::PromptHint,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         // All but one get the abstract hint if the one without it fails.
         "nurl" => Method {
@@ -189,45 +286,81 @@ pub(super) fn preset(name: &str, steps: u64) -> Option<Method> {
                 at_most: 0.0,
                 level: Level::Hint(0),
             }),
-            provenance: Provenance::Own,
+            source: by(&[Provenance::Own, Provenance::Teacher, Provenance::Gold]),
             placement: Placement::PromptHint,
-            ..plain()
+            loss: without_kl(),
+            ..grpo()
         },
         "rtpo" => Method {
-            selector: SelectorConfig::All,
-            controller: ControllerConfig::Schedule(Schedule {
-                shape: Shape::Linear,
-                start: 1.0,
-                end: 0.0,
-                steps,
-                after: None,
-                unit: AmountUnit::Fraction,
-            }),
-            ..plain()
+            selector: fraction(1.0),
+            controller: falling(Shape::Linear, 1.0, 0.0, steps),
+            loss: Preset::Trl.loss(),
+            ..grpo()
         },
         // Rules out that variety of lengths alone does it.
         "random" => Method {
             selector: fraction(0.25),
             controller: ControllerConfig::Random(Random::default()),
-            ..plain()
+            loss: Preset::Trl.loss(),
+            ..grpo()
         },
         _ => return None,
     };
     Some(method)
 }
 
-fn plain() -> Method {
+/// DeepSeekMath's GRPO (arXiv 2402.03300), eight members as in TRL.
+fn grpo() -> Method {
     Method {
-        selector: SelectorConfig::NoOne,
+        num_generations: 8,
+        selector: fraction(0.0),
         controller: ControllerConfig::Fixed {
             amount: Amount::NONE,
         },
-        cutter: CutterConfig::default(),
-        provenance: Provenance::Gold,
+        cutter: UnitCutter::default(),
+        limits: CutLimits::default(),
+        source: SourceConfig::default(),
         placement: Placement::AssistantPrefix,
-        guidance_token_loss: TokenLoss::Masked,
-        scale_rewards: true,
+        hint_template: HintTemplate::default(),
         score_context: ScoreContext::AsSampled,
+        loss: Preset::DeepSeekMath.loss(),
+        advantages: Preset::DeepSeekMath.advantages(),
+        dynamic_sampling: None,
+        overlong: None,
+        curriculum: Curriculum::default(),
+        difficulty: None,
+    }
+}
+
+/// GRPO's loss with β = 0: GHPO's and `AdaBack`'s, and ours where none is published.
+fn without_kl() -> LossConfig {
+    LossConfig {
+        beta: 0.0,
+        ..Preset::DeepSeekMath.loss()
+    }
+}
+
+/// A ratio that may go anywhere: no quotient of two probabilities reaches the upper end in practice.
+fn without_clip() -> LossConfig {
+    LossConfig {
+        epsilon: 1.0,
+        epsilon_high: Some(1e9),
+        ..without_kl()
+    }
+}
+
+/// Differences from the mean, not divided by the standard deviation.
+fn centred() -> AdvantageEstimator {
+    AdvantageEstimator {
+        scale: Scale::None,
+        ..AdvantageEstimator::default()
+    }
+}
+
+fn by(order: &[Provenance]) -> SourceConfig {
+    SourceConfig {
+        order: order.to_vec(),
+        ..SourceConfig::default()
     }
 }
 
@@ -244,24 +377,94 @@ fn fixed(fraction: f64) -> ControllerConfig {
     }
 }
 
+fn falling(shape: Shape, start: f64, end: f64, steps: u64) -> ControllerConfig {
+    ControllerConfig::Schedule(Schedule {
+        shape,
+        start,
+        end,
+        steps,
+        after: None,
+        unit: AmountUnit::Fraction,
+    })
+}
+
 fn fractions(of_trace: &[f64]) -> Vec<Level> {
     (of_trace.iter())
         .map(|&f| Level::Exactly(Amount::Fraction(f)))
         .collect()
 }
 
-fn retry(retry: Retry, levels: Vec<Level>) -> SelectorConfig {
+fn retry(levels: Vec<Level>) -> SelectorConfig {
     SelectorConfig::ZeroRewardRetry(ZeroRewardRetry {
-        retry,
         levels,
         ..ZeroRewardRetry::default()
     })
 }
 
-fn units(unit: Unit, snap: Snap) -> CutterConfig {
-    CutterConfig::Units(UnitCutter {
+fn units(unit: Unit, snap: Snap) -> UnitCutter {
+    UnitCutter {
         unit,
         snap,
         rounding: Rounding::Stochastic,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::controller::length::Query;
+    use crate::plan::plan_group;
+    use crate::source::guidance::Guidance;
+    use crate::testing::rng;
+    use crate::trace::solution::Trace;
+
+    #[test]
+    fn every_preset_plans_and_survives_json_and_toml() {
+        let pieces = [(1, "a\n\n"), (2, "b\n\n"), (3, "c\n\n"), (4, "#### 1")];
+        let gold = Guidance::trace(Arc::new(Trace::from_pieces(&pieces)), Provenance::Gold);
+        for name in Method::NAMES {
+            let method = Method::preset(name, 500).unwrap();
+            let controller = method.controller.build().unwrap();
+            let parts = method.parts(&*controller, None);
+            let (query, size) = (Query::default(), method.num_generations);
+            let plan = plan_group(&parts, &query, Some(&gold), size, &mut rng());
+            let plan = plan.unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(plan.members.iter().all(|m| m.cut.len <= 3), "{name}");
+            let json = serde_json::to_string(&method).unwrap();
+            let back: Method = serde_json::from_str(&json).unwrap();
+            assert_eq!(back, method, "{name}");
+            let toml = toml::to_string(&method).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let back: Method = toml::from_str(&toml).unwrap();
+            assert_eq!(back, method, "{name}\n{toml}");
+        }
+        assert_eq!(toml::from_str::<Method>("").unwrap(), grpo());
+    }
+
+    #[test]
+    fn each_preset_is_a_method_of_its_own() {
+        let methods: Vec<_> = (Method::NAMES.iter())
+            .map(|name| Method::preset(name, 500).unwrap())
+            .collect();
+        for (i, method) in methods.iter().enumerate() {
+            assert!(!methods[..i].contains(method), "{}", Method::NAMES[i]);
+        }
+    }
+
+    #[test]
+    fn without_guidance_there_is_none() {
+        let gold = Guidance::trace(Arc::new(Trace::from_tokens(vec![1; 9])), Provenance::Gold);
+        for name in ["grpo", "dr-grpo", "dapo", "gspo"] {
+            let method = Method::preset(name, 1).unwrap();
+            let controller = method.controller.build().unwrap();
+            let parts = method.parts(&*controller, None);
+            let plan = plan_group(&parts, &Query::default(), Some(&gold), 8, &mut rng()).unwrap();
+            let plain = plan
+                .members
+                .iter()
+                .all(|m| !m.is_chosen() && !m.is_guided());
+            assert!(plain, "{name}");
+        }
+    }
 }

@@ -1,8 +1,13 @@
+//! Parts of a group that are guided by what the parts before them earned.
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{GroupContext, Level, Member, Played, Revision, Selector, check_group};
-use crate::{Amount, Error, Result, error::within};
+use crate::controller::amount::Amount;
+use crate::error::{Error, Result, within};
+use crate::selector::member::{
+    GroupContext, Level, Member, Played, Revision, Selector, check_group,
+};
 
 /// Tries some members unguided, then guides the others if the task turned out to be hard.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,16 +33,7 @@ impl Default for ProbeThenDecide {
 
 impl Selector for ProbeThenDecide {
     fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group.group_size)?;
-        let most = (group.group_size - 1) as f64;
-        within(
-            "probes",
-            self.probes as f64,
-            1.0,
-            most,
-            "[1, group size - 1]",
-        )?;
-        within("at_most", self.at_most, 0.0, 1.0, "[0, 1]")?;
+        self.check(group.group_size)?;
         Ok(vec![Member::default(); self.probes])
     }
 
@@ -54,6 +50,14 @@ impl Selector for ProbeThenDecide {
             Level::Unguided
         };
         Ok(Revision::Append(vec![Member::new(level); missing]))
+    }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        check_group(group_size)?;
+        let (probes, most) = (self.probes as f64, (group_size - 1) as f64);
+        within("probes", probes, 1.0, most, "[1, group size - 1]")?;
+        within("at_most", self.at_most, 0.0, 1.0, "[0, 1]")?;
+        self.level.check()
     }
 }
 
@@ -74,8 +78,11 @@ pub struct LadderRung {
 ///
 /// The members of all rungs must make up the group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Ladder(pub Vec<LadderRung>);
+#[serde(deny_unknown_fields)]
+pub struct Ladder {
+    /// Its parts, in their order.
+    pub rungs: Vec<LadderRung>,
+}
 
 impl Default for Ladder {
     /// TRAPO's (arXiv 2512.17636) for G = 8: parts of 4, 2, 1 and 1 members at none, 25 %, 50 % and
@@ -89,34 +96,28 @@ impl Default for Ladder {
             },
             below,
         };
-        Self(vec![
-            rung(4, 0.0, 0.0),
-            rung(2, 0.25, 2.0),
-            rung(1, 0.5, 4.0),
-            rung(1, 1.0, 7.0),
-        ])
+        Self {
+            rungs: vec![
+                rung(4, 0.0, 0.0),
+                rung(2, 0.25, 2.0),
+                rung(1, 0.5, 4.0),
+                rung(1, 1.0, 7.0),
+            ],
+        }
     }
 }
 
 impl Selector for Ladder {
     fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group.group_size)?;
-        let total: usize = self.0.iter().map(|r| r.members).sum();
-        match self.0.first() {
-            Some(first) if total == group.group_size && first.members > 0 => {
-                Ok(vec![Member::new(first.level); first.members])
-            }
-            _ => Err(Error::LadderSize {
-                expected: group.group_size,
-                got: total,
-            }),
-        }
+        self.check(group.group_size)?;
+        let members = |first: &LadderRung| vec![Member::new(first.level); first.members];
+        Ok(self.rungs.first().map_or_else(Vec::new, members))
     }
 
     fn revise(&self, _: &GroupContext, played: &[Played], _: &mut dyn Rng) -> Result<Revision> {
         let reward: f64 = played.iter().map(|p| p.reward).sum();
         let mut before = 0;
-        for rung in &self.0 {
+        for rung in &self.rungs {
             if before == played.len() && rung.members > 0 {
                 let level = if reward < rung.below {
                     rung.level
@@ -129,13 +130,30 @@ impl Selector for Ladder {
         }
         Ok(Revision::Keep)
     }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        check_group(group_size)?;
+        for rung in &self.rungs {
+            rung.level.check()?;
+            within("below", rung.below, -f64::MAX, f64::MAX, "(-∞, ∞)")?;
+        }
+        let total: usize = self.rungs.iter().map(|r| r.members).sum();
+        let begins = self.rungs.first().is_some_and(|first| first.members > 0);
+        if begins && total == group_size {
+            return Ok(());
+        }
+        Err(Error::LadderSize {
+            expected: group_size,
+            got: total,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{group_of, played};
     use super::*;
-    use crate::controller::tests::rng;
+    use crate::selector::member::tests::{group_of, played};
+    use crate::testing::rng;
 
     fn unguided(n: usize, rewards: &[f64]) -> Vec<Played> {
         played(&vec![Member::default(); n], rewards)

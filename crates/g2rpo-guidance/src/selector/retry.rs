@@ -1,8 +1,12 @@
+//! Unguided first; guided only if nothing succeeded.
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{GroupContext, Level, Member, Played, Revision, Selector, check_group};
-use crate::Result;
+use crate::error::{Result, within};
+use crate::selector::member::{
+    GroupContext, Level, Member, Played, Revision, Selector, check_group,
+};
 
 /// How much of a group a successful retry replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -67,7 +71,7 @@ impl ZeroRewardRetry {
 
 impl Selector for ZeroRewardRetry {
     fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group.group_size)?;
+        self.check(group.group_size)?;
         Ok(vec![Member::default(); group.group_size])
     }
 
@@ -95,14 +99,21 @@ impl Selector for ZeroRewardRetry {
             None => self.finish(played, unguided()),
         })
     }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        check_group(group_size)?;
+        within("threshold", self.threshold, -f64::MAX, f64::MAX, "(-∞, ∞)")?;
+        self.levels.iter().try_for_each(|level| level.check())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{group_of, played};
     use super::*;
-    use crate::controller::tests::rng;
-    use crate::{Amount, Query};
+    use crate::controller::amount::Amount;
+    use crate::controller::length::Query;
+    use crate::selector::member::tests::{group_of, played};
+    use crate::testing::rng;
 
     fn ask(selector: &ZeroRewardRetry, rewards: &[f64]) -> Revision {
         let members = vec![Member::default(); rewards.len()];

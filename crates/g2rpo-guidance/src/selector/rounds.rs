@@ -1,8 +1,14 @@
+//! SEELE's rounds: each part of a group is guided by the curve that the parts before it drew.
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{GroupContext, Level, Member, Played, Revision, Selector, check_group};
-use crate::{Amount, ResponseCurve, Result, error::within};
+use crate::controller::amount::Amount;
+use crate::controller::curve::ResponseCurve;
+use crate::error::{Result, within};
+use crate::selector::member::{
+    GroupContext, Level, Member, Played, Revision, Selector, check_group,
+};
 
 /// SEELE's rounds (arXiv 2509.06923): a group is generated in parts, and each part is given the
 /// fraction of the trace at which, by what the parts before it earned, half should succeed.
@@ -44,10 +50,7 @@ impl CurveRounds {
 
 impl Selector for CurveRounds {
     fn plan(&self, group: &GroupContext, _: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group.group_size)?;
-        let most = group.group_size as f64;
-        within("rounds", self.rounds as f64, 1.0, most, "[1, group size]")?;
-        within("target", self.target, 0.0, 1.0, "[0, 1]")?;
+        self.check(group.group_size)?;
         Ok(self.part(0, group.group_size, &[]))
     }
 
@@ -61,13 +64,21 @@ impl Selector for CurveRounds {
             played,
         )))
     }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        check_group(group_size)?;
+        let (rounds, most) = (self.rounds as f64, group_size as f64);
+        within("rounds", rounds, 1.0, most, "[1, group size]")?;
+        within("target", self.target, 0.0, 1.0, "[0, 1]")?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{group_of, played};
     use super::*;
-    use crate::controller::tests::rng;
+    use crate::selector::member::tests::{group_of, played};
+    use crate::testing::rng;
 
     fn fraction(member: &Member) -> f64 {
         match member.level {

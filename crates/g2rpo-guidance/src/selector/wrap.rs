@@ -1,12 +1,19 @@
+//! Selectors around others: guidance left out now and then, guided and unguided copies.
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{FixedFraction, GroupContext, Level, Member, Played, Revision, Selector, check_group};
-use crate::{Error, Result, amount::uniform, error::within};
+use crate::controller::amount::uniform;
+use crate::error::{Error, Result, within};
+use crate::selector::fraction::FixedFraction;
+use crate::selector::member::{
+    GroupContext, Level, Member, Played, Revision, Selector, first_guided,
+};
 
 /// Guides whom another selector guides, but leaves the guidance out now and then, so that the
 /// policy does not come to rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dropout<S> {
     /// Probability of leaving it out, in [0, 1].
     pub p: f64,
@@ -18,8 +25,7 @@ pub struct Dropout<S> {
 }
 
 impl<S: Selector> Dropout<S> {
-    fn drop_some(&self, members: &mut [Member], rng: &mut dyn Rng) -> Result<()> {
-        within("p", self.p, 0.0, 1.0, "[0, 1]")?;
+    fn drop_some(&self, members: &mut [Member], rng: &mut dyn Rng) {
         let shared = uniform(rng);
         for member in members {
             let draw = if self.whole_group {
@@ -31,14 +37,14 @@ impl<S: Selector> Dropout<S> {
                 member.level = Level::Unguided;
             }
         }
-        Ok(())
     }
 }
 
 impl<S: Selector> Selector for Dropout<S> {
     fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+        self.check(group.group_size)?;
         let mut members = self.inner.plan(group, rng)?;
-        self.drop_some(&mut members, rng)?;
+        self.drop_some(&mut members, rng);
         Ok(members)
     }
 
@@ -50,9 +56,14 @@ impl<S: Selector> Selector for Dropout<S> {
     ) -> Result<Revision> {
         let mut revision = self.inner.revise(group, played, rng)?;
         if let Revision::Append(members) = &mut revision {
-            self.drop_some(members, rng)?;
+            self.drop_some(members, rng);
         }
         Ok(revision)
+    }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        within("p", self.p, 0.0, 1.0, "[0, 1]")?;
+        self.inner.check(group_size)
     }
 }
 
@@ -74,28 +85,49 @@ impl Mixed {
     }
 }
 
-impl Selector for Mixed {
-    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
-        check_group(group.group_size)?;
-        let guided = self.0.guided_count(group.group_size, uniform(rng))?;
-        let smaller = guided.min(group.group_size - guided);
+impl Mixed {
+    fn guided_count(self, group_size: usize, draw: f64) -> Result<usize> {
+        let guided = self.0.guided_count(group_size, draw)?;
+        let smaller = guided.min(group_size - guided);
         if smaller < 2 {
             return Err(Error::GroupSize { got: smaller });
         }
-        let mut members = super::first_guided(group.group_size, guided);
+        Ok(guided)
+    }
+}
+
+impl Selector for Mixed {
+    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+        let guided = self.guided_count(group.group_size, uniform(rng))?;
+        let mut members = first_guided(group.group_size, guided);
         for member in &mut members[..guided] {
             member.subgroup = 1;
         }
         Ok(members)
     }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        // Either way of a stochastic rounding.
+        self.guided_count(group_size, 0.0)?;
+        self.guided_count(group_size, 1.0).map(|_| ())
+    }
+
+    fn chosen_of(&self, group_size: usize) -> Option<usize> {
+        self.0.chosen_of(group_size)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::group_of;
-    use super::super::{All, ZeroRewardRetry};
     use super::*;
-    use crate::controller::tests::rng;
+    use crate::selector::member::tests::{group_of, played};
+    use crate::selector::retry::ZeroRewardRetry;
+    use crate::testing::rng;
+
+    const ALL: FixedFraction = FixedFraction {
+        alpha: 1.0,
+        rounding: crate::controller::amount::Rounding::Ceil,
+    };
 
     #[test]
     fn dropout_drops_its_share() {
@@ -104,12 +136,12 @@ mod tests {
             let selector = Dropout {
                 p: 0.25,
                 whole_group,
-                inner: All,
+                inner: ALL,
             };
             let mut dropped = 0;
             for _ in 0..1000 {
                 let members = selector.plan(&group_of(4), &mut rng).unwrap();
-                let n = members.iter().filter(|m| !m.level.is_guided()).count();
+                let n = members.iter().filter(|m| !m.level.is_chosen()).count();
                 assert!(!whole_group || n == 0 || n == 4);
                 dropped += n;
             }
@@ -119,19 +151,19 @@ mod tests {
         let never = Dropout {
             p: 0.0,
             whole_group: false,
-            inner: All,
+            inner: ALL,
         };
         assert!(
             never
                 .plan(&group_of(4), &mut rng)
                 .unwrap()
                 .iter()
-                .all(|m| m.level.is_guided())
+                .all(|m| m.level.is_chosen())
         );
         let mad = Dropout {
             p: 1.5,
             whole_group: false,
-            inner: All,
+            inner: ALL,
         };
         assert!(mad.plan(&group_of(4), &mut rng).is_err());
     }
@@ -144,7 +176,7 @@ mod tests {
             inner: ZeroRewardRetry::default(),
         };
         let members = selector.plan(&group_of(2), &mut rng()).unwrap();
-        let zeros = super::super::tests::played(&members, &[0.0, 0.0]);
+        let zeros = played(&members, &[0.0, 0.0]);
         let revision = selector.revise(&group_of(2), &zeros, &mut rng()).unwrap();
         assert_eq!(revision, Revision::Append(vec![Member::default(); 2]));
     }
@@ -155,7 +187,7 @@ mod tests {
         assert!(
             members
                 .iter()
-                .all(|m| m.level.is_guided() == (m.subgroup == 1))
+                .all(|m| m.level.is_chosen() == (m.subgroup == 1))
         );
         assert_eq!(members.iter().filter(|m| m.subgroup == 1).count(), 3);
         assert!(Mixed::half().plan(&group_of(3), &mut rng()).is_err());

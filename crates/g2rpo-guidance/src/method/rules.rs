@@ -1,0 +1,207 @@
+//! Which settings of a method cannot be executed together.
+
+use g2rpo_core::GuidanceTokenLoss;
+
+use crate::curriculum::difficulty::Difficulty;
+use crate::curriculum::order::Curriculum;
+use crate::error::{Error, Result, within};
+use crate::method::settings::{Method, ScoreContext};
+use crate::selector::member::Selector;
+use crate::source::placement::Placement;
+use crate::trace::cutter::Snap;
+
+impl Method {
+    /// Checks every setting's domain and that the settings agree with each other, so that nothing
+    /// fails, or is read and dropped, once training runs.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Core`] name a setting, its value and its domain;
+    /// [`Error::Conflict`] names two settings that exclude each other; [`Error::GroupSize`] and
+    /// [`Error::LadderSize`] for a `num_generations` that the selector cannot divide.
+    ///
+    /// ```
+    /// use g2rpo_guidance::Method;
+    /// let method = Method::preset("ghpo", 100)?.set("guidance_token_loss", "same_advantage")?;
+    /// assert_eq!(
+    ///     method.check().unwrap_err().to_string(),
+    ///     "placement = prompt_hint does not go with loss.guidance_token_loss = same_advantage: \
+    ///      only a prefix has tokens in the loss; use assistant_prefix or masked"
+    /// );
+    /// # Ok::<(), g2rpo_guidance::Error>(())
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        self.selector.check(self.num_generations)?;
+        self.controller.build()?;
+        if let Snap::Forward { max_overrun } = self.cutter.snap {
+            within("max_overrun", max_overrun, 0.0, 1.0, "[0, 1]")?;
+        }
+        self.loss.check()?;
+        self.advantages.check()?;
+        self.check_lengths()?;
+        self.check_tasks()?;
+        self.check_placement()
+    }
+
+    fn check_lengths(&self) -> Result<()> {
+        let max = self.loss.max_completion_length;
+        if self.placement == Placement::AssistantPrefix {
+            self.limits.budget.check(max)?;
+        }
+        if let Some(dynamic) = self.dynamic_sampling {
+            let batches = dynamic.max_num_gen_batches as f64;
+            within("max_num_gen_batches", batches, 1.0, f64::MAX, "[1, ∞)")?;
+        }
+        if let Some(overlong) = self.overlong {
+            let (cache, max) = (overlong.cache as f64, max as f64);
+            within("cache", cache, 1.0, max, "[1, max_completion_length]")?;
+            let penalty = overlong.penalty_factor;
+            within("penalty_factor", penalty, 0.0, f64::MAX, "[0, ∞)")?;
+        }
+        Ok(())
+    }
+
+    fn check_tasks(&self) -> Result<()> {
+        let capacity = self.source.capacity as f64;
+        within("capacity", capacity, 1.0, f64::MAX, "[1, ∞)")?;
+        let authors = self.source.order.len() as f64;
+        within("length of source.order", authors, 1.0, f64::MAX, "[1, ∞)")?;
+        if let Curriculum::Tiers { tiers, .. } = self.curriculum {
+            within("tiers", tiers as f64, 1.0, f64::MAX, "[1, ∞)")?;
+        }
+        let Some(difficulty) = self.difficulty else {
+            return Ok(());
+        };
+        Difficulty::new(difficulty)?;
+        if self.curriculum != Curriculum::default() {
+            return conflict(
+                "difficulty",
+                "a curriculum",
+                "it chooses the tasks itself; leave curriculum at shuffled",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_placement(&self) -> Result<()> {
+        let treatment = self.loss.guidance_token_loss;
+        if self.placement == Placement::PromptHint && treatment != GuidanceTokenLoss::Masked {
+            let json = serde_json::to_value(treatment).unwrap_or_default();
+            let variant = json.as_object().and_then(|map| map.keys().next());
+            let name = variant.map(String::as_str).or(json.as_str());
+            let name = name.unwrap_or_default();
+            return conflict(
+                "placement = prompt_hint",
+                format!("loss.guidance_token_loss = {name}"),
+                "only a prefix has tokens in the loss; use assistant_prefix or masked",
+            );
+        }
+        let hint_free = self.score_context != ScoreContext::AsSampled;
+        if hint_free && self.placement == Placement::AssistantPrefix {
+            return conflict(
+                "score_context",
+                "placement = assistant_prefix",
+                "only a hint in the prompt can be left out when own tokens are scored; use prompt_hint or as_sampled",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn conflict(first: &str, second: impl Into<String>, why: &'static str) -> Result<()> {
+    Err(Error::Conflict {
+        first: first.to_owned(),
+        second: second.into(),
+        why,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_preset_can_be_executed() {
+        for name in Method::NAMES {
+            for steps in [0, 1, 500] {
+                let method = Method::preset(name, steps).unwrap();
+                method.check().unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_refused_in_one_sentence() {
+        for (name, key, value, problem) in [
+            ("grpo", "num_generations", json!(1), "group size 1"),
+            ("grpo", "alpha", json!(1.5), "alpha = 1.5"),
+            (
+                "trapo",
+                "num_generations",
+                json!(6),
+                "the rungs of the ladder have 8",
+            ),
+            ("pope", "num_generations", json!(3), "group size 1"),
+            ("nurl", "probes", json!(8), "probes = 8"),
+            ("seele", "rounds", json!(0), "rounds = 0"),
+            (
+                "ghpo",
+                "levels",
+                json!([{"exactly": {"fraction": -0.5}}]),
+                "level = -0.5",
+            ),
+            ("target", "rate", json!(2.0), "rate = 2"),
+            ("trapo", "max_overrun", json!(1.5), "max_overrun = 1.5"),
+            ("grpo", "epsilon", json!(-0.1), "epsilon = -0.1"),
+            ("grpo", "eps", json!(-1.0), "eps = -1"),
+            (
+                "g2rpo-a",
+                "min_own_tokens",
+                json!(999),
+                "min_own_tokens = 999",
+            ),
+            (
+                "dapo",
+                "max_num_gen_batches",
+                json!(0),
+                "max_num_gen_batches = 0",
+            ),
+            ("dapo", "cache", json!(0), "cache = 0"),
+            ("dapo", "max_completion_length", json!(20), "cache = 51"),
+            ("dapo", "penalty_factor", json!(-1.0), "penalty_factor = -1"),
+            ("grpo", "capacity", json!(0), "capacity = 0"),
+            ("grpo", "order", json!([]), "length of source.order = 0"),
+            (
+                "grpo",
+                "curriculum",
+                json!({"tiers": {"by": "difficulty", "tiers": 0}}),
+                "tiers = 0",
+            ),
+            (
+                "uft",
+                "placement",
+                json!("prompt_hint"),
+                "guidance_token_loss = supervised",
+            ),
+            (
+                "guide",
+                "placement",
+                json!("assistant_prefix"),
+                "score_context does not go",
+            ),
+        ] {
+            let method = Method::preset(name, 500).unwrap().set(key, value);
+            let error = method.and_then(|m| m.check()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{name}, {key}: {error}");
+        }
+        let both = Method::preset("grpo", 500)
+            .unwrap()
+            .set("difficulty.target", 0.5);
+        let both = both.unwrap().set("curriculum", "given").unwrap();
+        let error = both.check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("difficulty does not go with a curriculum"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! The selectors as data.
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::selector::fraction::FixedFraction;
+use crate::selector::member::{GroupContext, Member, Played, Revision, Selector};
+use crate::selector::probe::{Ladder, ProbeThenDecide};
+use crate::selector::retry::ZeroRewardRetry;
+use crate::selector::rounds::CurveRounds;
+use crate::selector::wrap::{Dropout, Mixed};
+
+/// A selector as data, which selects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SelectorConfig {
+    /// [`FixedFraction`].
+    FixedFraction(FixedFraction),
+    /// [`Mixed`]: guided and unguided copies with baselines of their own.
+    Mixed(FixedFraction),
+    /// [`ZeroRewardRetry`].
+    ZeroRewardRetry(ZeroRewardRetry),
+    /// [`ProbeThenDecide`].
+    ProbeThenDecide(ProbeThenDecide),
+    /// [`CurveRounds`].
+    CurveRounds(CurveRounds),
+    /// [`Ladder`].
+    Ladder(Ladder),
+    /// [`Dropout`].
+    Dropout(Dropout<Box<Self>>),
+}
+
+impl SelectorConfig {
+    fn with<T>(&self, ask: impl FnOnce(&dyn Selector) -> T) -> T {
+        match self {
+            Self::FixedFraction(selector) => ask(selector),
+            Self::Mixed(selector) => ask(&Mixed(*selector)),
+            Self::ZeroRewardRetry(selector) => ask(selector),
+            Self::ProbeThenDecide(selector) => ask(selector),
+            Self::CurveRounds(selector) => ask(selector),
+            Self::Ladder(selector) => ask(selector),
+            Self::Dropout(selector) => ask(selector),
+        }
+    }
+}
+
+impl Selector for SelectorConfig {
+    fn plan(&self, group: &GroupContext, rng: &mut dyn Rng) -> Result<Vec<Member>> {
+        self.with(|selector| selector.plan(group, rng))
+    }
+
+    fn revise(
+        &self,
+        group: &GroupContext,
+        played: &[Played],
+        rng: &mut dyn Rng,
+    ) -> Result<Revision> {
+        self.with(|selector| selector.revise(group, played, rng))
+    }
+
+    fn check(&self, group_size: usize) -> Result<()> {
+        self.with(|selector| selector.check(group_size))
+    }
+
+    fn chosen_of(&self, group_size: usize) -> Option<usize> {
+        self.with(|selector| selector.chosen_of(group_size))
+    }
+}

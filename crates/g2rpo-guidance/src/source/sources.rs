@@ -1,0 +1,65 @@
+//! The sources of a method as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::first::FirstOf;
+use crate::source::guidance::{GuidanceSource, Provenance};
+use crate::source::own::OwnSuccesses;
+use crate::source::written::{Pick, Traces};
+
+/// Whose traces and hints a method uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Authors in order of preference: the first who has written a trace (or hints) for a task is
+    /// used. [`Provenance::Own`] also keeps the policy's successes. Default the data set.
+    pub order: Vec<Provenance>,
+    /// Which of several traces of a task is used, and which of the policy's own are kept.
+    pub pick: Pick,
+    /// Own successes kept per task, at least 1. Default 4.
+    pub capacity: usize,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            order: vec![Provenance::Gold],
+            pick: Pick::First,
+            capacity: 4,
+        }
+    }
+}
+
+impl SourceConfig {
+    /// Whether successes that are offered are kept.
+    pub fn learns(&self) -> bool {
+        self.order.contains(&Provenance::Own)
+    }
+
+    /// The source over what is `written` beforehand: authors that are not in the order are left
+    /// out.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{GuidanceSource, Provenance, Query, SourceConfig, Trace, Traces};
+    /// # use rand::SeedableRng;
+    /// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+    /// let gold = Traces::gold([Trace::from_tokens(vec![1, 2, 3])]);
+    /// let source = SourceConfig::default().build(vec![gold.clone()]);
+    /// assert!(source.guidance(&Query::default(), &mut rng).is_some());
+    /// let teacher = SourceConfig { order: vec![Provenance::Teacher], ..SourceConfig::default() };
+    /// assert!(teacher.build(vec![gold]).guidance(&Query::default(), &mut rng).is_none());
+    /// ```
+    pub fn build(&self, mut written: Vec<Traces>) -> Box<dyn GuidanceSource + Send> {
+        let mut sources: Vec<Box<dyn GuidanceSource + Send>> = Vec::new();
+        for &author in &self.order {
+            if author == Provenance::Own {
+                sources.push(Box::new(OwnSuccesses::new(self.capacity, self.pick)));
+            }
+            for traces in written.extract_if(.., |t| t.provenance == author) {
+                let pick = self.pick;
+                sources.push(Box::new(Traces { pick, ..traces }));
+            }
+        }
+        Box::new(FirstOf(sources))
+    }
+}

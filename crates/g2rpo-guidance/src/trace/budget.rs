@@ -1,0 +1,95 @@
+//! How many tokens guidance and own tokens may take.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, within};
+
+/// How guidance and own tokens share the length of a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Whether a guided prefix counts as part of the completion. If so, a guided member samples
+    /// less; if not, every member may sample `max_completion_length` tokens behind its prefix.
+    /// Default true: all sequences then fit the same memory.
+    pub counts_guidance: bool,
+    /// Own tokens that must remain possible when guidance counts. Default 1.
+    pub min_own_tokens: usize,
+    /// A limit of its own for guidance, in tokens. Default none.
+    pub max_guidance: Option<usize>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            counts_guidance: true,
+            min_own_tokens: 1,
+            max_guidance: None,
+        }
+    }
+}
+
+impl Budget {
+    /// Checks that something can be sampled.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the completion has no room for the own tokens.
+    pub fn check(&self, max_completion_length: usize) -> Result<()> {
+        let max = max_completion_length as f64;
+        let own = self.min_own_tokens as f64;
+        within(
+            "min_own_tokens",
+            own,
+            0.0,
+            max,
+            "[0, max_completion_length]",
+        )?;
+        Ok(())
+    }
+
+    /// Most guidance tokens that may be given.
+    ///
+    /// ```
+    /// use g2rpo_guidance::Budget;
+    /// let budget = Budget { min_own_tokens: 30, ..Budget::default() };
+    /// assert_eq!(budget.most_guidance(100), 70);
+    /// assert_eq!(budget.max_new_tokens(100, 60), 40);
+    /// let apart = Budget { counts_guidance: false, ..budget };
+    /// assert_eq!(apart.max_new_tokens(100, 60), 100);
+    /// ```
+    pub fn most_guidance(&self, max_completion_length: usize) -> usize {
+        let room = if self.counts_guidance {
+            max_completion_length.saturating_sub(self.min_own_tokens)
+        } else {
+            usize::MAX
+        };
+        room.min(self.max_guidance.unwrap_or(usize::MAX))
+    }
+
+    /// Most tokens to sample behind a prefix of `guidance` tokens. A hint in the prompt is no
+    /// prefix and takes nothing.
+    pub fn max_new_tokens(&self, max_completion_length: usize, guidance: usize) -> usize {
+        if self.counts_guidance {
+            max_completion_length.saturating_sub(guidance)
+        } else {
+            max_completion_length
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_to_sample_is_an_error() {
+        let own = Budget {
+            min_own_tokens: 300,
+            ..Budget::default()
+        };
+        assert!(own.check(300).is_ok());
+        assert_eq!(
+            own.check(256).unwrap_err().to_string(),
+            "min_own_tokens = 300 is outside its domain [0, max_completion_length]"
+        );
+    }
+}
