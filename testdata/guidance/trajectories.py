@@ -30,7 +30,7 @@ def paper(rewards, l0, lmin, lmax, window, zero="skip", gain=1.0):
 
 
 def released(rewards, l0, lmax):
-    """Two steps collect, the third compares; int() floors; nothing happens at zero."""
+    """Two steps collect, the third compares; the quotient first, then int() floors; nothing happens at zero."""
     lengths, l, collected = [], int(l0), []
     for step, r in enumerate(rewards, start=1):
         position = (step - 1) % 3
@@ -42,9 +42,9 @@ def released(rewards, l0, lmax):
             average = sum(collected) / len(collected)
             if r > 0 and average > 0:
                 if r < average:
-                    l = int(min(l * average / r, lmax))
+                    l = int(min(l * (average / r), lmax))
                 elif r > average:
-                    l = max(int(l * average / r), 1)
+                    l = max(int(l * (average / r)), 1)
         lengths.append(l)
     return lengths
 
@@ -180,6 +180,7 @@ CONSTANT = [0.3] * 9
 ALTERNATING = [0.8, 0.1] * 6
 WITH_ZEROS = [0.0, 0.0, 0.1, 0.0, 0.2, 0.3, 0.0, 0.0, 0.0, 0.25, 0.5, 0.0]
 SPARSE = [1 / 64, 0.0, 2 / 64, 1 / 64, 0.0, 0.0, 3 / 64, 1 / 64, 1 / 64, 2 / 64, 0.0, 1 / 64]
+ORDER = [0.1, 0.6, 0.6]
 SEQUENCES = {
     "rising": RISING,
     "falling": FALLING,
@@ -188,6 +189,7 @@ SEQUENCES = {
     "with zeros": WITH_ZEROS,
     "sparse": SPARSE,
     "all zero": [0.0] * 7,
+    "order of operations": ORDER,
 }
 
 cases = []

@@ -427,7 +427,9 @@ mod tests {
             (2, "2+2"),
             (3, " = "),
             (4, "4"),
-            (5, "\n#### 4"),
+            (5, "\n"),
+            (6, "####"),
+            (7, " 4"),
         ];
         let trace = gold(Trace::from_pieces(&pieces));
         let all = Amount::Fraction(1.0);
@@ -450,7 +452,10 @@ mod tests {
         let (reason, given) = plan(Placement::PromptHint);
         assert_eq!(
             (reason, given),
-            (CutReason::CappedByAnswer, Given::Hint("so 2+2 = 4".into()))
+            (
+                CutReason::CappedByAnswer,
+                Given::Hint("so 2+2 = 4\n".into())
+            )
         );
     }
 

@@ -287,7 +287,7 @@ fn settings_that_cannot_work_are_explained() {
             selector: &selector,
             controller: &Fixed(Amount::Tokens(1.0)),
             cutter: &UnitCutter::default(),
-                placement: Placement::AssistantPrefix,
+            placement: Placement::AssistantPrefix,
             caps: Caps::new(&limits),
         };
         plan_step(&tasks, &prepared, &[0], &parts, num_generations, 0, 0)
@@ -319,7 +319,7 @@ fn a_trace_shorter_than_the_length_is_cut_before_its_end() {
         selector: &half,
         controller: &Fixed(Amount::Tokens(1000.0)),
         cutter: &UnitCutter::default(),
-                placement: Placement::AssistantPrefix,
+        placement: Placement::AssistantPrefix,
         caps: Caps::new(&limits),
     };
     let plan = plan_step(&tasks, &prepared, &[0], &parts, 4, 0, 0).unwrap();

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use g2rpo::core::AdvantageEstimator;
 use g2rpo::guidance::{
-    Amount, AmountUnit, CutLimits, Fixed, FixedFraction, LengthController, NoOne, Parts, Rounding,
-    Selector, Target, TargetConfig, Unit, UnitCutter,
+    Amount, AmountUnit, Caps, CutLimits, Fixed, FixedFraction, LengthController, Parts, Placement,
+    Rounding, Selector, Target, TargetConfig, Unit, UnitCutter,
 };
 use g2rpo::libtorch::{
     DecoderConfig, LearnerConfig, Tokenizer, TokenizerConfig, TorchEngine, TorchLearner,
@@ -20,6 +20,10 @@ use g2rpo::verify::Verdict;
 use tch::{Device, Kind, Tensor};
 
 const SEED: u64 = 3;
+const NO_ONE: FixedFraction = FixedFraction {
+    alpha: 0.0,
+    rounding: Rounding::Ceil,
+};
 const MAX_LEN: usize = 40;
 
 struct Setting {
@@ -91,6 +95,7 @@ impl<'a> Run<'a> {
             ..SamplingParams::default()
         };
         for step in steps {
+            let limits = CutLimits::default();
             let parts = Parts {
                 selector: self.selector,
                 controller: &self.controller,
@@ -98,7 +103,8 @@ impl<'a> Run<'a> {
                     unit: Unit::Line,
                     ..UnitCutter::default()
                 },
-                limits: CutLimits::default(),
+                placement: Placement::AssistantPrefix,
+                caps: Caps::new(&limits),
             };
             let chosen = TaskSampler::new(tasks.len(), SEED).batch(step, 4);
             let plan = plan_step(tasks, prepared, &chosen, &parts, 4, SEED, step).unwrap();
@@ -177,7 +183,7 @@ fn ten_seeded_steps_repeat_to_the_bit() {
 #[test]
 fn without_guidance_a_run_is_plain_grpo_to_the_bit() {
     let setting = setting();
-    let mut plain = Run::new(&setting, Fixed(Amount::NONE), &NoOne);
+    let mut plain = Run::new(&setting, Fixed(Amount::NONE), &NO_ONE);
     plain.steps(0..4);
     let (nobody, half) = (fraction(0.0), fraction(0.5));
     let mut alpha_zero = Run::new(&setting, target(), &nobody);
@@ -213,7 +219,7 @@ fn a_resumed_run_repeats_the_uninterrupted_one_to_the_bit() {
     let mut second = Run::new(&setting, target(), &half);
     let run = second.learner.load_state(&file).unwrap();
     let state: RunState = serde_json::from_str(&run["run"]).unwrap();
-    second.controller.restore(&state.controller).unwrap();
+    second.controller.restore(state.controller).unwrap();
     second.steps(state.step..6);
     assert_eq!(second.rows, whole.rows[3..]);
     assert_eq!(second.parameters(), whole.parameters());
