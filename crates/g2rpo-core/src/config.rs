@@ -73,8 +73,10 @@ pub struct LossConfig {
     pub kl_gradient: KlGradient,
     /// Where KL acts. Default: in the loss (TRL).
     pub kl_placement: KlPlacement,
-    /// Multiplies the KL term by the importance ratio (DeepSeek-V3.2). Default `true` (TRL).
-    pub use_bias_correction_kl: bool,
+    /// Multiplies the KL term by the importance ratio (DeepSeek-V3.2). Default `None`: as in TRL,
+    /// whose `GRPOTrainer` does so and whose `GMPOTrainer` does not; nor where `kl_gradient` is
+    /// `score_function`, which has the ratio's gradient itself, or KL is in the reward.
+    pub use_bias_correction_kl: Option<bool>,
     /// Clamps `logp_ref − logp` to ± this before the estimator; verl: 20. Default `None` (TRL).
     pub kl_log_ratio_clamp: Option<f64>,
     /// Clamps the value of the KL term to ± this; verl: 10. Default `None` (TRL).
@@ -125,7 +127,7 @@ impl Default for LossConfig {
             kl_estimator: KlEstimator::K3,
             kl_gradient: KlGradient::Value,
             kl_placement: KlPlacement::Loss,
-            use_bias_correction_kl: true,
+            use_bias_correction_kl: None,
             kl_log_ratio_clamp: None,
             kl_clamp: None,
             guidance_token_loss: GuidanceTokenLoss::Masked,
@@ -385,6 +387,22 @@ impl LossConfig {
             .unwrap_or_else(|| self.loss_type.aggregation())
     }
 
+    /// Whether the KL term is multiplied by the importance ratio.
+    ///
+    /// ```
+    /// use g2rpo_core::{LossConfig, LossType};
+    /// assert!(LossConfig::default().bias_corrects_kl());
+    /// let gmpo = LossConfig { loss_type: LossType::Gmpo, ..LossConfig::default() };
+    /// assert!(!gmpo.bias_corrects_kl());
+    /// ```
+    pub fn bias_corrects_kl(&self) -> bool {
+        self.use_bias_correction_kl.unwrap_or(
+            self.loss_type != LossType::Gmpo
+                && self.kl_gradient != KlGradient::ScoreFunction
+                && self.kl_placement == KlPlacement::Loss,
+        )
+    }
+
     /// Whether the loss needs `logp_ref`: `beta` is not 0.
     pub fn needs_reference(&self) -> bool {
         self.beta != 0.0
@@ -510,8 +528,7 @@ impl LossConfig {
         let conflict = |first, second, why| Err(Error::Conflict { first, second, why });
         let token_level = self.importance_sampling_level == ImportanceSamplingLevel::Token;
         if self.beta != 0.0
-            && self.kl_placement == KlPlacement::Loss
-            && self.use_bias_correction_kl
+            && self.bias_corrects_kl()
             && self.kl_gradient == KlGradient::ScoreFunction
         {
             return conflict(
@@ -528,6 +545,13 @@ impl LossConfig {
                 "kl_placement = reward",
                 "a kl_gradient other than value",
                 "KL in the reward sends no gradient of its own; remove kl_gradient or put KL into the loss",
+            );
+        }
+        if self.beta != 0.0 && self.kl_placement == KlPlacement::Reward && self.bias_corrects_kl() {
+            return conflict(
+                "kl_placement = reward",
+                "use_bias_correction_kl = true",
+                "the reward is of what the policy itself sampled; remove use_bias_correction_kl",
             );
         }
         if self.loss_type == LossType::Dppo && !token_level {

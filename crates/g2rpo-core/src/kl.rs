@@ -3,7 +3,7 @@
 use crate::config::LossConfig;
 use crate::error::{Error, Result};
 use crate::exp::EXP_MAX;
-use crate::exp::{max, min};
+use crate::exp::{exp_minus, max, min};
 use crate::ragged::Ragged;
 use crate::sequences::Role;
 
@@ -37,7 +37,8 @@ pub enum KlGradient {
     /// The derivative of the value (TRL). For k3 this is not the gradient of the KL divergence.
     Value,
     /// The derivative of k2, `logp − logp_ref`: on policy an unbiased gradient of KL (verl's
-    /// straight-through forms `k1+`, `k3+`).
+    /// straight-through forms `k1+`, `k3+`). Bias correction multiplies it by the ratio; clamps,
+    /// which are of the value, do not touch it.
     K2,
     /// The derivative of the value plus the value times `∇logp`: on policy the full gradient of
     /// the estimator's expectation (NeMo-RL).
@@ -74,17 +75,24 @@ impl KlEstimator {
     /// assert!((k3 - 1.1353352832366128).abs() < 1e-15); // e⁻² + 2 − 1
     /// ```
     pub fn value_and_grad(self, logp: f64, logp_ref: f64) -> (f64, f64) {
-        self.of(logp_ref - logp, f64::exp)
+        let d = logp_ref - logp;
+        if self == Self::K3 && d > EXP_MAX {
+            return (f64::INFINITY, f64::NEG_INFINITY);
+        }
+        let (value, grad, _) = self.of(d);
+        (value, grad)
     }
 
+    /// Value, its derivative with respect to `logp`, and the sum of both, of which no digit is lost
+    /// where they cancel.
     #[inline(always)]
-    pub(crate) fn of(self, d: f64, exp: impl Fn(f64) -> f64) -> (f64, f64) {
+    pub(crate) fn of(self, d: f64) -> (f64, f64, f64) {
         match self {
-            Self::K1 => (-d, 1.0),
-            Self::K2 => (0.5 * d * d, -d),
+            Self::K1 => (-d, 1.0, 1.0 - d),
+            Self::K2 => (0.5 * d * d, -d, 0.5 * d * d - d),
             Self::K3 => {
-                let e = exp(d);
-                (e - d - 1.0, 1.0 - e)
+                let (k, e) = exp_minus(d);
+                (k, -e, -d)
             }
             Self::Abs => {
                 let sign = if d > 0.0 {
@@ -94,7 +102,7 @@ impl KlEstimator {
                 } else {
                     0.0
                 };
-                (d.abs(), sign)
+                (d.abs(), sign, d.abs() + sign)
             }
         }
     }
@@ -150,7 +158,7 @@ pub fn kl_penalties(
                 }
             }
             check_exponent(config, q - p, row, position)?;
-            sum += clamped(config, q - p, f64::exp).0;
+            sum += estimate(config, q - p).value;
             if !sum.is_finite() {
                 return Err(Error::NotFinite {
                     what: "sum of kl",
@@ -165,19 +173,43 @@ pub fn kl_penalties(
     Ok(penalties)
 }
 
-/// The configured estimator at `d = logp_ref − logp`, with the configuration's clamps and gradient
-/// choice (without the score-function term, which the caller adds).
+/// The KL term of one token before any importance ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Estimate {
+    /// Clamped value.
+    pub(crate) value: f64,
+    /// Derivative with respect to `logp`.
+    pub(crate) grad: f64,
+    /// Derivative of the value times a factor whose own derivative is the factor: an importance
+    /// ratio, or the probability in an expectation. The score-function gradient.
+    pub(crate) with_score: f64,
+}
+
+/// The configured estimator at `d = logp_ref − logp`.
+///
+/// Where a clamp acts on the value, the term is a constant that says nothing of the direction to the
+/// reference: neither it nor the factor it is multiplied by sends a gradient. (A factor that did
+/// would push down whatever has the clamped value, the farthest below the reference first.) The k2
+/// gradient belongs to no value: it knows of no clamp, and a factor only scales it.
 #[inline(always)]
-pub(crate) fn clamped(config: &LossConfig, d: f64, exp: impl Fn(f64) -> f64) -> (f64, f64) {
+pub(crate) fn estimate(config: &LossConfig, d: f64) -> Estimate {
     let limit = config.kl_log_ratio_clamp.unwrap_or(f64::INFINITY);
     let inside = d.abs() <= limit;
-    let (value, grad) = config.kl_estimator.of(min(max(d, -limit), limit), exp);
+    let (value, grad, with_score) = config.kl_estimator.of(min(max(d, -limit), limit));
     let cap = config.kl_clamp.unwrap_or(f64::INFINITY);
     let flows = inside & (value.abs() <= cap);
     let value = min(max(value, -cap), cap);
     match config.kl_gradient {
-        KlGradient::Value | KlGradient::ScoreFunction => (value, if flows { grad } else { 0.0 }),
-        KlGradient::K2 => (value, -d),
+        KlGradient::Value | KlGradient::ScoreFunction => Estimate {
+            value,
+            grad: if flows { grad } else { 0.0 },
+            with_score: if flows { with_score } else { 0.0 },
+        },
+        KlGradient::K2 => Estimate {
+            value,
+            grad: -d,
+            with_score: -d,
+        },
     }
 }
 
@@ -279,7 +311,10 @@ mod tests {
             kl_clamp: Some(10.0),
             ..LossConfig::default()
         };
-        assert_eq!(clamped(&config, 800.0, f64::exp), (10.0, 0.0));
-        assert_eq!(clamped(&config, -5.0, f64::exp).0, (-5f64).exp() + 4.0);
+        let far = estimate(&config, 800.0);
+        assert_eq!((far.value, far.grad, far.with_score), (10.0, 0.0, 0.0));
+        let near = estimate(&config, -5.0);
+        assert_relative_eq!(near.value, (-5f64).exp() + 4.0, max_relative = 1e-15);
+        assert_eq!(near.with_score, 5.0);
     }
 }

@@ -74,7 +74,7 @@ impl Preset {
         let verl = LossConfig {
             dual_clip: Some(3.0),
             log_ratio_clamp: Some([-20.0, 20.0]),
-            use_bias_correction_kl: false,
+            use_bias_correction_kl: Some(false),
             kl_log_ratio_clamp: Some(20.0),
             kl_clamp: Some(10.0),
             ..LossConfig::default()
@@ -82,7 +82,7 @@ impl Preset {
         let deepseek_math = LossConfig {
             loss_type: LossType::Grpo,
             beta: 0.04,
-            use_bias_correction_kl: false,
+            use_bias_correction_kl: Some(false),
             ..LossConfig::default()
         };
         match self {
@@ -108,7 +108,7 @@ impl Preset {
             Self::OpenInstruct => LossConfig {
                 epsilon_high: Some(0.272),
                 beta: 0.05,
-                use_bias_correction_kl: false,
+                use_bias_correction_kl: Some(false),
                 importance_sampling_correction: Some(MismatchCorrection {
                     level: MismatchLevel::Token,
                     out_of_range: OutOfRange::Truncate,
@@ -125,7 +125,7 @@ impl Preset {
             Self::NemoRl => LossConfig {
                 beta: 0.01,
                 kl_gradient: KlGradient::ScoreFunction,
-                use_bias_correction_kl: false,
+                use_bias_correction_kl: Some(false),
                 log_ratio_clamp: Some([-20.0, 20.0]),
                 kl_log_ratio_clamp: Some(20.0),
                 kl_clamp: Some(10.0),

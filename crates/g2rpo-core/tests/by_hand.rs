@@ -334,3 +334,58 @@ fn dppo_compares_probabilities_beyond_the_range_of_their_ratio() {
     assert_eq!(masked(0.5), Some(0.0));
     assert_eq!(masked(0.2), Some(0.5));
 }
+
+/// TRL 1.16's `GMPOTrainer`, which does not correct the bias of its KL term: A = 1, ε = 0.4, β = 0.04,
+/// logp −1, −2, old −1.5, −2, reference −1.2, −2.4.
+#[test]
+fn gmpo_takes_kl_as_it_is() {
+    let rows = |x: [f64; 2]| Ragged::from_rows([x]);
+    let streams = TokenStreams::new(
+        Ragged::from_rows([[Role::Own; 2]]),
+        rows([-1.0, -2.0]),
+        vec![1.0],
+    )
+    .and_then(|s| s.with_logp_old(rows([-1.5, -2.0])))
+    .and_then(|s| s.with_logp_ref(rows([-1.2, -2.4])))
+    .unwrap();
+    let loss = |use_bias_correction_kl| {
+        let config = LossConfig {
+            loss_type: LossType::Gmpo,
+            epsilon: 0.4,
+            beta: 0.04,
+            use_bias_correction_kl,
+            ..LossConfig::default()
+        };
+        let totals = BatchTotals::of(&streams.roles, None, &config).unwrap();
+        policy_loss(&streams, &config, &totals).unwrap().loss
+    };
+    assert!((loss(None) + 1.219_621_742_178).abs() < 1e-12);
+    assert_eq!(loss(None), loss(Some(false)));
+    // With the correction, which may be asked for: e^0.5 and 1 times the tokens' KL.
+    assert!((loss(Some(true)) + 1.219_378_721_419).abs() < 1e-12);
+}
+
+/// TRL's bnpo: the mean over a micro-batch's own tokens, divided by the number of micro-batches. Its
+/// totals are the micro-batch's, times that number.
+#[test]
+fn bnpo_is_a_mean_of_means() {
+    let config = LossConfig {
+        loss_type: LossType::Bnpo,
+        ..LossConfig::default()
+    };
+    let streams = TokenStreams::new(
+        Ragged::from_rows([vec![Role::Own; 1], vec![Role::Own; 3]]),
+        Ragged::from_rows([vec![-1.0], vec![-1.0; 3]]),
+        vec![1.0, -2.0],
+    )
+    .unwrap();
+    let mut loss = 0.0;
+    for micro_batch in [[0], [1]] {
+        let part = streams.select(&micro_batch);
+        let mut totals = BatchTotals::of(&part.roles, None, &config).unwrap();
+        totals.n_tokens *= 2.0;
+        loss += policy_loss(&part, &config, &totals).unwrap().loss;
+    }
+    // (−1 + 2)/2; as one batch of four tokens it would be (−1 + 3·2)/4.
+    assert_eq!(loss, 0.5);
+}

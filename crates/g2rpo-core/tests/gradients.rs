@@ -169,7 +169,7 @@ fn every_loss_with_advantages_and_weights_of_tokens() {
                         guidance_token_loss,
                         dual_clip: (loss_type == LossType::Grpo).then_some(3.0),
                         beta: 0.3,
-                        use_bias_correction_kl: !detaches_the_ratio(loss_type),
+                        use_bias_correction_kl: Some(!detaches_the_ratio(loss_type)),
                         top_entropy_quantile: 0.7,
                         ..LossConfig::default()
                     };
@@ -222,8 +222,10 @@ fn every_kl_term() {
             for kl_estimator in ESTIMATORS {
                 for use_bias_correction_kl in [false, true] {
                     for clamps in [None, Some(0.5)] {
+                        // Where a clamp acts, the corrected term sends no gradient: tests/kl.rs.
                         if use_bias_correction_kl
-                            && (detaches_the_ratio(loss_type)
+                            && (clamps.is_some()
+                                || detaches_the_ratio(loss_type)
                                 || importance_sampling_level
                                     == ImportanceSamplingLevel::SequenceToken)
                         {
@@ -234,7 +236,7 @@ fn every_kl_term() {
                             importance_sampling_level,
                             beta: 0.3,
                             kl_estimator,
-                            use_bias_correction_kl,
+                            use_bias_correction_kl: Some(use_bias_correction_kl),
                             kl_log_ratio_clamp: clamps,
                             guidance_token_loss: GuidanceTokenLoss::SameAdvantage,
                             ..LossConfig::default()
@@ -285,7 +287,7 @@ fn every_weight_and_mask() {
                         cispo_clip: CispoClip::AroundOne,
                         log_ratio_clamp: Some([-1.0, 1.0]),
                         beta: 0.1,
-                        use_bias_correction_kl: !detaches_the_ratio(loss_type),
+                        use_bias_correction_kl: Some(!detaches_the_ratio(loss_type)),
                         guidance_token_loss: GuidanceTokenLoss::SameAdvantage,
                         ..LossConfig::default()
                     };
@@ -373,7 +375,7 @@ fn straight_through_and_score_function() {
         beta: 0.5,
         kl_gradient,
         kl_estimator,
-        use_bias_correction_kl: false,
+        use_bias_correction_kl: Some(false),
         ..LossConfig::default()
     };
     let grads = |config: &LossConfig| {
@@ -386,7 +388,7 @@ fn straight_through_and_score_function() {
         assert_eq!(grads(&config(KlGradient::K2, estimator)), k2);
         // On policy the bias correction is the score-function term.
         let corrected = LossConfig {
-            use_bias_correction_kl: true,
+            use_bias_correction_kl: Some(true),
             ..config(KlGradient::Value, estimator)
         };
         assert_eq!(

@@ -195,9 +195,19 @@ fn settings_outside_their_domain_are_named() {
             LossConfig {
                 beta: 0.1,
                 kl_gradient: KlGradient::ScoreFunction,
+                use_bias_correction_kl: Some(true),
                 ..default()
             },
             "use_bias_correction_kl = true and kl_gradient = score_function exclude each other: both add the score-function term; choose one",
+        ),
+        (
+            LossConfig {
+                beta: 0.1,
+                kl_placement: KlPlacement::Reward,
+                use_bias_correction_kl: Some(true),
+                ..default()
+            },
+            "kl_placement = reward and use_bias_correction_kl = true exclude each other: the reward is of what the policy itself sampled; remove use_bias_correction_kl",
         ),
         (
             LossConfig {

@@ -106,7 +106,7 @@ fn config(case: &Value, defaults: &Value) -> LossConfig {
         epsilon_high: Some(number(get("epsilon_high"))),
         delta: get("delta").as_f64(),
         beta: number(get("beta")),
-        use_bias_correction_kl: get("use_bias_correction_kl").as_bool().unwrap(),
+        use_bias_correction_kl: get("use_bias_correction_kl").as_bool(),
         off_policy_mask_threshold: get("off_policy_mask_threshold").as_f64(),
         top_entropy_quantile: number(get("top_entropy_quantile")),
         entropy_coef: number(get("entropy_coef")),

@@ -3,8 +3,8 @@
 use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::error::Result;
-use crate::exp::{EXP_MAX, dot, exp, sum};
-use crate::kl::{KlEstimator, KlGradient, KlPlacement, clamped};
+use crate::exp::{EXP_MAX, dot, exp_minus, sum};
+use crate::kl::{KlEstimator, KlGradient, KlPlacement, estimate};
 use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
@@ -28,12 +28,11 @@ impl RowPass<'_> {
             return Ok(());
         }
         self.fill_differences(scratch, reference)?;
-        self.estimate(scratch);
         let in_loss = config.kl_placement == KlPlacement::Loss;
-        if config.kl_gradient == KlGradient::ScoreFunction {
-            add(&mut scratch.kl_slope, &scratch.kl);
-        } else if config.use_bias_correction_kl && in_loss {
-            weigh_by_ratio(scratch, ratio, n_policy);
+        let is_corrected = config.bias_corrects_kl() && in_loss;
+        self.estimate(scratch, is_corrected);
+        if is_corrected {
+            self.weigh_by_ratio(scratch, ratio, n_policy);
         }
         let total = dot(&scratch.kl, &scratch.mask);
         metrics.kl.push_sum(n_policy as u64, total);
@@ -77,7 +76,7 @@ impl RowPass<'_> {
             reference,
             ratio: ratios,
         };
-        let add = if config.use_bias_correction_kl {
+        let add = if config.bias_corrects_kl() {
             add_k3::<true>
         } else {
             add_k3::<false>
@@ -122,22 +121,72 @@ impl RowPass<'_> {
         Ok(())
     }
 
-    /// Differences become values and derivatives; 0 outside the mask, where the difference is 0.
-    fn estimate(&self, scratch: &mut Scratch) {
+    /// Differences become values and derivatives; 0 outside the mask. Where a ratio is still to come,
+    /// [`Scratch::kl_score`] holds the derivatives with its score.
+    fn estimate(&self, scratch: &mut Scratch, is_corrected: bool) {
         let config = self.config;
         let Scratch {
-            mask, kl, kl_slope, ..
+            mask,
+            kl,
+            kl_slope: slope,
+            kl_score: score,
+            ..
         } = scratch;
-        kl_slope.clear();
-        kl_slope.resize(kl.len(), 0.0);
-        let is_plain = config.kl_log_ratio_clamp.is_none()
-            && config.kl_clamp.is_none()
-            && config.kl_gradient != KlGradient::K2;
-        if is_plain && config.kl_estimator == KlEstimator::K3 {
-            // The usual case, with nothing left to decide inside the loop.
-            each(kl, kl_slope, mask, |d| KlEstimator::K3.of(d, exp));
-        } else {
-            each(kl, kl_slope, mask, |d| clamped(config, d, exp));
+        slope.resize(kl.len(), 0.0);
+        score.resize(kl.len(), 0.0);
+        let takes_score = !is_corrected && config.kl_gradient == KlGradient::ScoreFunction;
+        for (((kl, slope), score), &m) in (kl.iter_mut().zip(slope.iter_mut()))
+            .zip(score.iter_mut())
+            .zip(mask.iter())
+        {
+            let term = estimate(config, *kl);
+            *kl = term.value * m;
+            *score = term.with_score * m;
+            *slope = if takes_score { *score } else { term.grad * m };
+        }
+    }
+
+    /// `kl · r`, with the gradient through `r` (DeepSeek-V3.2).
+    fn weigh_by_ratio(&self, scratch: &mut Scratch, ratio: Ratio, n_policy: f64) {
+        let Scratch {
+            mask,
+            flow,
+            ratio: ratios,
+            kl,
+            kl_slope: slope,
+            kl_score: score,
+            ..
+        } = scratch;
+        match ratio {
+            Ratio::Token => {
+                for (t, slope) in slope.iter_mut().enumerate() {
+                    let flows = flow.get(t).is_none_or(|&f| f > 0.0);
+                    *slope = ratios[t] * if flows { score[t] } else { *slope };
+                    kl[t] *= ratios[t];
+                }
+            }
+            Ratio::SequenceToken { ratio, flow } => {
+                scale(kl, ratio);
+                let from = if flow > 0.0 { &*score } else { &*slope };
+                *slope = from.iter().map(|s| s * ratio).collect();
+            }
+            Ratio::Sequence { ratio, flow } => {
+                scale(kl, ratio);
+                // The k2 gradient has no value that the sequence's ratio could carry to other tokens.
+                if flow > 0.0 && self.config.kl_gradient != KlGradient::K2 {
+                    // Every token moves the ratio of all: slope + mean(score − slope). Slopes are
+                    // measured from one of them, so that large equal ones leave no residue.
+                    let first = mask.iter().position(|&m| m > 0.0);
+                    let origin = first.map_or(0.0, |t| slope[t]);
+                    let from_origin = |(s, m): (&f64, &f64)| (s - origin) * m;
+                    let apart: f64 = slope.iter().zip(mask.iter()).map(from_origin).sum();
+                    let shared = (sum(score) - apart) / n_policy;
+                    for (slope, &m) in slope.iter_mut().zip(mask.iter()) {
+                        *slope = ((*slope - origin) + shared) * m;
+                    }
+                }
+                scale(slope, ratio);
+            }
         }
     }
 }
@@ -178,74 +227,16 @@ fn add_k3<const BIAS_CORRECTED: bool>(
         // Outside the mask d is 0, and so are k3 and its derivative.
         let difference = reference[t] - logp[t];
         let d = if mask[t] > 0.0 { difference } else { 0.0 };
-        let e = exp(d);
-        let (mut k, mut g) = (e - d - 1.0, 1.0 - e);
+        let (mut k, e) = exp_minus(d);
+        let mut g = -e;
         if BIAS_CORRECTED {
+            // (1 − eᵈ)·r + k3·r, of which only this is left.
             k *= ratio[t];
-            g = g * ratio[t] + k;
+            g = -d * ratio[t];
         }
         kl[t] = k;
         value[t] += beta * k;
         slope[t] += beta * g;
-    }
-}
-
-#[inline(always)]
-fn each(kl: &mut [f64], slope: &mut [f64], mask: &[f64], estimate: impl Fn(f64) -> (f64, f64)) {
-    for ((kl, slope), &m) in kl.iter_mut().zip(slope).zip(mask) {
-        let (value, grad) = estimate(*kl);
-        *kl = value;
-        *slope = grad * m;
-    }
-}
-
-/// `kl · r`, with the gradient through `r` (DeepSeek-V3.2).
-fn weigh_by_ratio(scratch: &mut Scratch, ratio: Ratio, n_policy: f64) {
-    let Scratch {
-        mask,
-        flow,
-        ratio: ratios,
-        kl,
-        kl_slope: slope,
-        ..
-    } = scratch;
-    match ratio {
-        Ratio::Token if flow.is_empty() => {
-            for ((kl, slope), &r) in kl.iter_mut().zip(slope).zip(ratios.iter()) {
-                *kl *= r;
-                *slope = *slope * r + *kl;
-            }
-        }
-        Ratio::Token => {
-            for (((kl, slope), &r), &flow) in (kl.iter_mut().zip(slope))
-                .zip(ratios.iter())
-                .zip(flow.iter())
-            {
-                *kl *= r;
-                *slope = *slope * r + *kl * flow;
-            }
-        }
-        Ratio::Sequence { ratio, flow } => {
-            scale(kl, ratio);
-            scale(slope, ratio);
-            let shared = flow * dot(kl, mask) / n_policy;
-            for (slope, m) in slope.iter_mut().zip(mask.iter()) {
-                *slope += shared * m;
-            }
-        }
-        Ratio::SequenceToken { ratio, flow } => {
-            scale(kl, ratio);
-            scale(slope, ratio);
-            for (slope, kl) in slope.iter_mut().zip(kl) {
-                *slope += *kl * flow;
-            }
-        }
-    }
-}
-
-fn add(into: &mut [f64], values: &[f64]) {
-    for (into, value) in into.iter_mut().zip(values) {
-        *into += value;
     }
 }
 

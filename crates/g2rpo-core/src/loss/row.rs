@@ -31,6 +31,8 @@ pub(super) struct Scratch {
     pub(super) kl: Vec<f64>,
     /// Derivatives of KL.
     pub(super) kl_slope: Vec<f64>,
+    /// Derivatives of KL times a ratio, over that ratio.
+    pub(super) kl_score: Vec<f64>,
 }
 
 /// One row and everything it is judged by.

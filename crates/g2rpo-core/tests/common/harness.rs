@@ -364,7 +364,7 @@ impl Bytes<'_> {
                 KlGradient::ScoreFunction,
             ]),
             kl_placement: self.one_of(&[KlPlacement::Loss, KlPlacement::Reward]),
-            use_bias_correction_kl: self.flag(),
+            use_bias_correction_kl: Some(self.flag()),
             kl_log_ratio_clamp: self.flag().then(|| float_or(self, 20.0)),
             kl_clamp: self.flag().then(|| float_or(self, 10.0)),
             guidance_token_loss: match self.below(7) {

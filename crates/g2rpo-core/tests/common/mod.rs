@@ -161,7 +161,7 @@ pub fn config(draw: &mut Draw) -> LossConfig {
         beta: draw.one_of(&[0.0, 0.04, 1.0]),
         kl_estimator: draw.one_of(&ESTIMATORS),
         kl_gradient: draw.one_of(&[KlGradient::Value, KlGradient::K2, KlGradient::ScoreFunction]),
-        use_bias_correction_kl: draw.flag(),
+        use_bias_correction_kl: draw.one_of(&[None, Some(false), Some(true)]),
         kl_log_ratio_clamp: draw.one_of(&[None, Some(20.0), Some(0.3)]),
         kl_clamp: draw.one_of(&[None, Some(10.0), Some(0.05)]),
         guidance_token_loss: draw.one_of(&TREATMENTS),
