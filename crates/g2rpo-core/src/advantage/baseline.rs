@@ -1,6 +1,8 @@
 //! The arithmetic of one group.
 
-use super::{AdvantageEstimator, Baseline, Scale, Singleton, Stratum};
+use super::estimator::{AdvantageEstimator, Baseline, Scale, Singleton};
+use super::grouping::Stratum;
+use super::statistics::{is_constant, mean, std, weighted_mean};
 
 impl AdvantageEstimator {
     /// Writes the advantages of one stratum's scored members.
@@ -73,42 +75,6 @@ impl AdvantageEstimator {
     }
 }
 
-/// Whether all values are equal; true of none and of one.
-pub(super) fn is_constant(values: &[f64]) -> bool {
-    values.windows(2).all(|pair| pair[0] == pair[1])
-}
-
-/// Mean, exactly the common value where all are equal; 0 of none.
-pub(super) fn mean(values: &[f64]) -> f64 {
-    match values {
-        [] => 0.0,
-        [first, ..] if is_constant(values) => *first,
-        // Differences from the first value keep the sum small and lose no digits to a common part.
-        [first, ..] => first + values.iter().map(|v| v - first).sum::<f64>() / values.len() as f64,
-    }
-}
-
-/// Two-pass standard deviation, `None` where `n ≤ ddof`.
-pub(super) fn std(values: &[f64], ddof: usize) -> Option<f64> {
-    if values.len() <= ddof {
-        return None;
-    }
-    if is_constant(values) {
-        return Some(0.0);
-    }
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-    Some((squares / (values.len() - ddof) as f64).sqrt())
-}
-
-fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
-    let total: f64 = weights.iter().sum();
-    if total == 0.0 || is_constant(values) {
-        return mean(values);
-    }
-    values.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total
-}
-
 fn subtract(values: &[f64], baseline: f64) -> Vec<f64> {
     values.iter().map(|v| v - baseline).collect()
 }
@@ -125,66 +91,62 @@ fn lead_of_the_best(values: &[f64]) -> Vec<f64> {
 
 /// Expected best of `k` members that include this one, minus the expected best of any `k`, over the
 /// standard deviation of the latter.
+///
+/// Rewards are measured from the best one, so that a group whose every `k` members hold a best one
+/// has expectation, deviation and differences of exactly 0.
 fn pass_at_k(values: &[f64], k: usize, eps: f64) -> Vec<f64> {
     let n = values.len();
+    let mut advantages = vec![0.0; n];
     if k > n {
-        return vec![0.0; n];
+        return advantages;
     }
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let sorted: Vec<f64> = order.iter().map(|&i| values[i]).collect();
-    // P(the best of k is the one at place j) = C(j, k−1) / C(n, k), places from 0.
-    let best_is: Vec<f64> = (0..n).map(|j| choose_ratio(j, k - 1, n, k)).collect();
-    let expected: f64 = sorted.iter().zip(&best_is).map(|(v, p)| v * p).sum();
-    let variance: f64 = (sorted.iter().zip(&best_is))
+    let best = order.last().map_or(0.0, |&i| values[i]);
+    let below: Vec<f64> = order.iter().map(|&i| values[i] - best).collect();
+    // P(the best of any k is the one at place j) = C(j, k−1) / C(n, k).
+    let is_best = shares(n, k);
+    let expected: f64 = below.iter().zip(&is_best).map(|(v, p)| v * p).sum();
+    let variance: f64 = (below.iter().zip(&is_best))
         .map(|(v, p)| p * (v - expected) * (v - expected))
         .sum();
     let scale = variance.sqrt() + eps;
-    let mut advantages = vec![0.0; n];
+    if scale == 0.0 {
+        return advantages;
+    }
+    // Of k − 1 companions: P(the best is at place j of the n − 1 others).
+    let companion = if k > 1 {
+        shares(n - 1, k - 1)
+    } else {
+        Vec::new()
+    };
     for (place, &member) in order.iter().enumerate() {
-        let alone = choose_ratio(place, k - 1, n - 1, k - 1) * sorted[place];
-        let beaten: f64 = if k < 2 {
-            0.0
-        } else {
-            (place + 1..n)
-                .map(|j| choose_ratio(j - 1, k - 2, n - 1, k - 1) * sorted[j])
-                .sum()
-        };
-        let difference = alone + beaten - expected;
-        advantages[member] = if scale > 0.0 { difference / scale } else { 0.0 };
+        // The others in order: those below `place`, then those above, one place further down.
+        let beaten: f64 = (place + 1..n)
+            .map(|j| companion.get(j - 1).unwrap_or(&0.0) * below[j])
+            .sum();
+        let alone: f64 = companion.iter().take(place).sum();
+        let alone = if k > 1 { alone } else { 1.0 };
+        advantages[member] = (alone * below[place] + beaten - expected) / scale;
     }
     advantages
 }
 
-/// `C(a, b) / C(c, d)` without overflow.
-fn choose_ratio(a: usize, b: usize, c: usize, d: usize) -> f64 {
-    if b > a {
-        return 0.0;
+/// `C(j, k−1) / C(n, k)` for places `j` of `n`: how likely the highest of `k` drawn is there.
+fn shares(n: usize, k: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; n];
+    let mut share = k as f64 / n as f64;
+    for j in (k - 1..n).rev() {
+        shares[j] = share;
+        share *= (j + 1 - k) as f64 / j.max(1) as f64;
     }
-    (ln_choose(a, b) - ln_choose(c, d)).exp()
-}
-
-fn ln_choose(n: usize, k: usize) -> f64 {
-    let k = k.min(n - k);
-    (1..=k)
-        .map(|i| ((n - k + i) as f64).ln() - (i as f64).ln())
-        .sum()
+    shares
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use approx::assert_relative_eq;
-
-    #[test]
-    fn standard_deviation_survives_a_large_common_part() {
-        // The rewards of verl issue 6348, shifted: E[x²] − E[x]² would be noise.
-        let values = [1e9 + 1.0, 1e9 + 2.0, 1e9 + 3.0];
-        assert_eq!(std(&values, 1), Some(1.0));
-        assert_eq!(std(&[0.1 + 0.2; 7], 1), Some(0.0));
-        assert_eq!(std(&[1.0], 1), None);
-        assert_eq!(mean(&[0.1; 3]), 0.1);
-    }
 
     #[test]
     fn pass_at_k_equals_enumeration() {
@@ -223,9 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn binomials_of_large_groups_do_not_overflow() {
-        assert_relative_eq!(choose_ratio(2000, 1000, 2000, 1000), 1.0);
-        assert_eq!(choose_ratio(3, 4, 10, 2), 0.0);
-        assert_relative_eq!(choose_ratio(5, 2, 5, 1), 2.0, epsilon = 1e-12);
+    fn shares_of_large_groups_add_up() {
+        assert_eq!(shares(4, 2), [0.0, 1.0 / 6.0, 1.0 / 3.0, 0.5]);
+        for (n, k) in [(1, 1), (7, 7), (2000, 1000), (2000, 1)] {
+            let sum: f64 = shares(n, k).iter().sum();
+            assert_relative_eq!(sum, 1.0, epsilon = 1e-12);
+        }
+    }
+
+    #[test]
+    fn where_every_draw_holds_a_best_one_there_is_no_advantage() {
+        for (values, k) in [(&[1.0, 1.0, 1.0, 1.0, 0.0][..], 2), (&[0.1, 0.7, 0.3], 3)] {
+            assert!(pass_at_k(values, k, 0.0).iter().all(|&a| a == 0.0));
+        }
     }
 }

@@ -1,5 +1,7 @@
-use super::Grouping;
-use super::baseline::{is_constant, mean, std};
+//! Advantages of a batch, and what its groups looked like.
+
+use super::grouping::Grouping;
+use super::statistics::{is_constant, mean, std};
 
 /// Advantages and what the groups looked like.
 #[derive(Debug, Clone, PartialEq)]

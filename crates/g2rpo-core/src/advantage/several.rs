@@ -1,8 +1,12 @@
 //! Several reward functions: weighted sums, and GDPO's normalise-then-sum.
 
-use super::{AdvantageEstimator, Advantages, check_finite};
-use crate::error::check_len;
-use crate::error::{Error, Result};
+use super::estimator::AdvantageEstimator;
+use super::grouping::Grouping;
+use super::report::Advantages;
+use super::rewards::{
+    check_finite, checked_rewards, remove_noise, rounding_noise, weighted_rewards,
+};
+use crate::error::Result;
 
 /// In which order several rewards are combined and normalised (TRL's
 /// `multi_objective_aggregation`).
@@ -52,17 +56,42 @@ impl AdvantageEstimator {
         guided: &[bool],
         lengths: Option<&[usize]>,
     ) -> Result<Advantages> {
-        let total = weighted_rewards(rewards, weights)?;
-        let joint = self.advantages(&total, groups, guided, lengths)?;
+        let total = checked_rewards(&weighted_rewards(rewards, weights)?)?;
+        let grouping = Grouping::new(total.len(), groups, guided)?;
+        self.check_lengths(lengths, total.len())?;
+        // What a sum of magnitudes can be off by.
+        let noise_of = |magnitude: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
+            let terms = |i| (0..rewards.len()).map(move |f| (f, i));
+            let sum = |i| {
+                terms(i)
+                    .map(|(f, i)| weights[f].abs() * magnitude(f, i))
+                    .sum()
+            };
+            let sums: Vec<f64> = (0..total.len()).map(sum).collect();
+            sums.iter()
+                .map(|s| s * rounding_noise(rewards.len()))
+                .collect()
+        };
+        let reward = |f: usize, i: usize| rewards[f][i].filter(|r| !r.is_nan()).unwrap_or(0.0);
+        let noise = noise_of(&|f, i| reward(f, i).abs());
+        let joint = self.estimate(total.clone(), &noise, &grouping, lengths)?;
         match aggregation {
             MultiObjectiveAggregation::SumThenNormalize => Ok(joint),
             MultiObjectiveAggregation::NormalizeThenSum => {
                 let mut normalized = Vec::with_capacity(rewards.len());
                 for rewards in rewards {
                     let report = self.advantages(rewards, groups, guided, lengths)?;
-                    normalized.push(report.advantages.into_iter().map(Some).collect());
+                    normalized.push(report.advantages);
                 }
-                let sums = weighted_rewards(&normalized, weights)?;
+                let some = |a: &Vec<f64>| a.iter().copied().map(Some).collect();
+                let normalized_some: Vec<Vec<_>> = normalized.iter().map(some).collect();
+                let mut sums = weighted_rewards(&normalized_some, weights)?;
+                let amplified: Vec<Vec<f64>> = (rewards.iter().zip(&normalized))
+                    .map(|(rewards, advantages)| amplification(rewards, advantages, &grouping))
+                    .collect();
+                let noise = noise_of(&|f, i| amplified[f][i]);
+                let all: Vec<usize> = (0..sums.len()).filter(|&i| total[i].is_some()).collect();
+                remove_noise(&all, &noise, &mut sums);
                 let mut advantages: Vec<f64> =
                     sums.into_iter().map(Option::unwrap_or_default).collect();
                 self.whiten(&total, &mut advantages);
@@ -81,37 +110,23 @@ impl AdvantageEstimator {
     }
 }
 
-/// Weighted sum over reward functions per completion; functions that gave `None` or NaN are left
-/// out, and a completion that all left out is `None`, not 0.
-///
-/// # Errors
-/// [`Error::Length`] if weights and functions differ in number or functions in length;
-/// [`Error::Config`] for a weight that is not finite.
-///
-/// ```
-/// use g2rpo_core::weighted_rewards;
-/// let rewards = [vec![Some(1.0), None], vec![Some(0.5), None]];
-/// assert_eq!(weighted_rewards(&rewards, &[1.0, 2.0])?, [Some(2.0), None]);
-/// # Ok::<(), g2rpo_core::Error>(())
-/// ```
-pub fn weighted_rewards(rewards: &[Vec<Option<f64>>], weights: &[f64]) -> Result<Vec<Option<f64>>> {
-    check_len("reward weights", weights.len(), rewards.len())?;
-    let n = rewards.first().map_or(0, Vec::len);
-    for (rewards, &weight) in rewards.iter().zip(weights) {
-        check_len("rewards of one function", rewards.len(), n)?;
-        if !weight.is_finite() {
-            return Err(Error::Config {
-                name: "reward weight",
-                value: weight,
-                domain: "(-inf, inf)",
-            });
-        }
+/// The magnitude of the numbers that each row's advantage is a difference of: rewards, over what
+/// divided them in their group.
+fn amplification(rewards: &[Option<f64>], advantages: &[f64], grouping: &Grouping<'_>) -> Vec<f64> {
+    let mut amplified = vec![0.0; rewards.len()];
+    for rows in &grouping.rows {
+        let scored = rows.iter().filter_map(|&i| rewards[i]);
+        let (low, high) = scored.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), r| {
+            (low.min(r), high.max(r))
+        });
+        let largest = (rows.iter().map(|&i| advantages[i].abs())).fold(0.0, f64::max);
+        let span = if high > low {
+            2.0 * low.abs().max(high.abs()) / (high - low)
+        } else {
+            0.0
+        };
+        rows.iter()
+            .for_each(|&i| amplified[i] = largest * (1.0 + span));
     }
-    Ok((0..n)
-        .map(|i| {
-            let terms = (rewards.iter().zip(weights))
-                .filter_map(|(rewards, weight)| Some(rewards[i].filter(|r| !r.is_nan())? * weight));
-            terms.reduce(|a, b| a + b)
-        })
-        .collect())
+    amplified
 }
