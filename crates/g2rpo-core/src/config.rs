@@ -4,6 +4,7 @@ use crate::error::{Error, Result, domain};
 use crate::exp::EXP_MAX;
 use crate::guidance::GuidanceTokenLoss;
 use crate::kl::{KlEstimator, KlGradient, KlPlacement};
+use crate::names::named;
 
 /// Everything that turns log-probabilities and advantages into a loss.
 ///
@@ -144,11 +145,6 @@ impl Default for LossConfig {
 
 /// The surrogate objective, by TRL's names. `r` is the importance ratio, `A` the advantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum LossType {
     /// `−min(rA, clip(r)A)`, mean over the tokens of a sequence, then over sequences
     /// (DeepSeekMath, arXiv 2402.03300).
@@ -181,6 +177,8 @@ pub enum LossType {
     /// and `dppo_kl`); mean over all tokens.
     Dppo,
 }
+
+named!(LossType, "loss_type": Grpo = "grpo", Bnpo = "bnpo", DrGrpo = "dr_grpo", Dapo = "dapo", Cispo = "cispo", Luspo = "luspo", Sapo = "sapo", Vespo = "vespo", Gmpo = "gmpo", Reinforce = "reinforce", Dppo = "dppo");
 
 impl LossType {
     /// The aggregation that goes with the loss type unless [`LossConfig::aggregation`] says
@@ -216,11 +214,6 @@ impl LossType {
 /// How token losses become one number. `B` is the number of sequences of the optimiser step, `m`
 /// the mask of the loss; all counts come from [`crate::BatchTotals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum Aggregation {
     /// `(1/B) Σ_b Σ_t L·m / max(Σ_t m, 1)`; verl's `seq-mean-token-mean`.
     SequenceMean,
@@ -232,13 +225,10 @@ pub enum Aggregation {
     SequenceSum,
 }
 
+named!(Aggregation, "aggregation": SequenceMean = "sequence_mean", TokenMean = "token_mean", ConstantLength = "constant_length", SequenceSum = "sequence_sum");
+
 /// What the importance ratio is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum ImportanceSamplingLevel {
     /// `r_t = exp(logp_t − logp_old_t)`.
     Token,
@@ -248,13 +238,10 @@ pub enum ImportanceSamplingLevel {
     SequenceToken,
 }
 
+named!(ImportanceSamplingLevel, "importance_sampling_level": Token = "token", Sequence = "sequence", SequenceToken = "sequence_token");
+
 /// What `cispo` clips the ratio to: the same words mean different numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum CispoClip {
     /// `min(r, epsilon_high)`: the cap itself, no lower bound (TRL).
     Absolute,
@@ -263,13 +250,10 @@ pub enum CispoClip {
     AroundOne,
 }
 
+named!(CispoClip, "cispo_clip": Absolute = "absolute", AroundOne = "around_one");
+
 /// The trust region of [`LossType::Dppo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum DppoDivergence {
     /// `p − p_old` of the sampled token: at most `epsilon_high` where the advantage is positive,
     /// at least `−epsilon` elsewhere (verl's `dppo_tv`, prime-rl's default).
@@ -279,13 +263,10 @@ pub enum DppoDivergence {
     BinaryKl,
 }
 
+named!(DppoDivergence, "dppo_divergence": TotalVariation = "total_variation", BinaryKl = "binary_kl");
+
 /// Which completion tokens the denominators count. Holes ([`crate::Role::Prompt`]) never count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum LengthNormalizer {
     /// Own tokens, and guidance tokens where the guidance treatment puts them into the policy
     /// term (the released G²RPO-A code: `1/(|g|+|o|)` as guidance is in the loss there).
@@ -295,6 +276,8 @@ pub enum LengthNormalizer {
     /// Own and guidance tokens, even where guidance contributes nothing.
     Completion,
 }
+
+named!(LengthNormalizer, "length_normalizer": InLoss = "in_loss", Own = "own", Completion = "completion");
 
 /// Correction for the difference between the policy that sampled and the policy as the trainer
 /// computes it: the policy term is multiplied by `exp(logp_old − logp_sampling)`, limited.
@@ -341,11 +324,6 @@ impl Default for MismatchCorrection {
 
 /// Level of [`MismatchCorrection`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum MismatchLevel {
     /// `exp(d_t)` per token.
     Token,
@@ -355,19 +333,18 @@ pub enum MismatchLevel {
     SequenceMean,
 }
 
+named!(MismatchLevel, "level of importance_sampling_correction": Token = "token", SequenceSum = "sequence_sum", SequenceMean = "sequence_mean");
+
 /// What [`MismatchCorrection`] does with a weight outside its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum OutOfRange {
     /// Moved to the nearer end (TIS).
     Truncate,
     /// Set to 0 (MIS, IcePop).
     Mask,
 }
+
+named!(OutOfRange, "out_of_range of importance_sampling_correction": Truncate = "truncate", Mask = "mask");
 
 impl LossConfig {
     /// `epsilon_high`, or `epsilon` where that is `None`.

@@ -36,6 +36,16 @@ pub enum Error {
         /// The accepted range, as mathematicians write it.
         domain: &'static str,
     },
+    /// A name that is none of those a setting has.
+    #[error("{what}: `{given}` is none of {}", known.join(", "))]
+    Name {
+        /// The setting.
+        what: &'static str,
+        /// The name given.
+        given: String,
+        /// The names there are.
+        known: &'static [&'static str],
+    },
     /// A stream holds NaN or an infinity where a number is needed.
     #[error("{what}: row {row}, token {position} is {value}, expected a finite number")]
     NotFinite {

@@ -4,17 +4,13 @@ use crate::config::LossConfig;
 use crate::error::{Error, Result};
 use crate::exp::EXP_MAX;
 use crate::exp::{exp_minus, max, min};
+use crate::names::named;
 use crate::ragged::Ragged;
 use crate::sequences::Role;
 
 /// Per-token estimate of `KL(π ‖ π_ref)` from one sampled token, with `d = logp_ref − logp`.
 /// Names are Schulman's ("Approximating KL Divergence", 2020).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum KlEstimator {
     /// `−d`: unbiased, any sign. verl's `kl`.
     K1,
@@ -26,13 +22,10 @@ pub enum KlEstimator {
     Abs,
 }
 
+named!(KlEstimator, "kl_estimator": K1 = "k1", K2 = "k2", K3 = "k3", Abs = "abs");
+
 /// Which gradient the KL term sends back, whatever its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum KlGradient {
     /// The derivative of the value (TRL). For k3 this is not the gradient of the KL divergence.
     Value,
@@ -45,13 +38,10 @@ pub enum KlGradient {
     ScoreFunction,
 }
 
+named!(KlGradient, "kl_gradient": Value = "value", K2 = "k2", ScoreFunction = "score_function");
+
 /// Where KL acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum KlPlacement {
     /// `+ beta · kl` per token of the loss.
     Loss,
@@ -59,6 +49,8 @@ pub enum KlPlacement {
     /// no reference and only reports KL if it is given one.
     Reward,
 }
+
+named!(KlPlacement, "kl_placement": Loss = "loss", Reward = "reward");
 
 impl KlEstimator {
     /// Value and derivative with respect to `logp`.

@@ -16,6 +16,7 @@ mod kl;
 mod learner;
 mod loss;
 mod metrics;
+mod names;
 #[cfg(feature = "ndarray")]
 mod padded;
 mod preset;

@@ -275,6 +275,21 @@ impl LossMetrics {
         entries
     }
 
+    /// One of [`Self::entries`]; `None` where the configuration does not produce it or there is no
+    /// such name.
+    ///
+    /// ```
+    /// use g2rpo_core::LossMetrics;
+    /// let mut metrics = LossMetrics::default();
+    /// metrics.clip_high.push(1.0);
+    /// assert_eq!(metrics.get("clip_ratio/high_mean"), Some(1.0));
+    /// assert_eq!(metrics.get("kl"), None);
+    /// ```
+    pub fn get(&self, name: &str) -> Option<f64> {
+        let entries = self.entries().into_iter();
+        entries.filter(|(n, _)| *n == name).map(|(_, v)| v).next()
+    }
+
     fn means_mut(&mut self) -> [&mut Mean; 13] {
         [
             &mut self.kl,

@@ -7,16 +7,12 @@ use crate::config::{
 };
 use crate::guidance::GuidanceTokenLoss;
 use crate::kl::KlGradient;
+use crate::names::named;
 
 /// A framework's or paper's arithmetic by name: the same word means different numbers elsewhere.
 ///
 /// A preset is where to start; every field can be changed afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "kebab-case")
-)]
 pub enum Preset {
     /// TRL 1.16's `GRPOConfig` defaults: DAPO loss, no KL, group standard deviation with `ddof` 1
     /// and `eps` 1e-4.
@@ -47,21 +43,9 @@ pub enum Preset {
     G2rpoA,
 }
 
-impl Preset {
-    /// All presets.
-    pub const ALL: [Self; 10] = [
-        Self::Trl,
-        Self::TrlVllm,
-        Self::Verl,
-        Self::VerlGspo,
-        Self::VerlCispo,
-        Self::OpenInstruct,
-        Self::DrGrpo,
-        Self::DeepSeekMath,
-        Self::NemoRl,
-        Self::G2rpoA,
-    ];
+named!(Preset, "preset": Trl = "trl", TrlVllm = "trl-vllm", Verl = "verl", VerlGspo = "verl-gspo", VerlCispo = "verl-cispo", OpenInstruct = "open-instruct", DrGrpo = "dr-grpo", DeepSeekMath = "deep-seek-math", NemoRl = "nemo-rl", G2rpoA = "g2rpo-a");
 
+impl Preset {
     /// The preset's loss.
     ///
     /// ```
@@ -174,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_preset_is_valid() {
-        for preset in Preset::ALL {
+        for &preset in Preset::ALL {
             preset.loss().check().unwrap();
             preset.advantages().check().unwrap();
         }

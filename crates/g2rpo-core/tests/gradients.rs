@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ESTIMATORS, LEVELS, LOSS_TYPES, TREATMENTS, totals};
+use common::{TREATMENTS, totals};
 use g2rpo_core::{
     BatchTotals, CispoClip, DppoDivergence, Error, GuidanceTokenLoss, ImportanceSamplingLevel,
     KlEstimator, KlGradient, LossConfig, LossType, MismatchCorrection, MismatchLevel, OutOfRange,
@@ -105,8 +105,8 @@ fn check(streams: &TokenStreams, config: &LossConfig) {
 
 #[test]
 fn every_loss_level_and_bound() {
-    for loss_type in LOSS_TYPES {
-        for importance_sampling_level in LEVELS {
+    for &loss_type in LossType::ALL {
+        for &importance_sampling_level in ImportanceSamplingLevel::ALL {
             for delta in [None, Some(2.0)] {
                 for dual_clip in [None, Some(3.0)] {
                     for guidance_token_loss in TREATMENTS {
@@ -158,8 +158,8 @@ fn check_against_token_level(streams: &TokenStreams, config: &LossConfig) {
 #[test]
 fn every_loss_with_advantages_and_weights_of_tokens() {
     let mut n_checked = 0;
-    for loss_type in LOSS_TYPES {
-        for importance_sampling_level in LEVELS {
+    for &loss_type in LossType::ALL {
+        for &importance_sampling_level in ImportanceSamplingLevel::ALL {
             for guidance_token_loss in TREATMENTS {
                 for (with_advantages, with_weights) in [(true, false), (false, true), (true, true)]
                 {
@@ -217,9 +217,9 @@ fn every_loss_with_advantages_and_weights_of_tokens() {
 
 #[test]
 fn every_kl_term() {
-    for loss_type in LOSS_TYPES {
-        for importance_sampling_level in LEVELS {
-            for kl_estimator in ESTIMATORS {
+    for &loss_type in LossType::ALL {
+        for &importance_sampling_level in ImportanceSamplingLevel::ALL {
+            for &kl_estimator in KlEstimator::ALL {
                 for use_bias_correction_kl in [false, true] {
                     for clamps in [None, Some(0.5)] {
                         // Where a clamp acts, the corrected term sends no gradient: tests/kl.rs.
@@ -270,7 +270,7 @@ fn every_weight_and_mask() {
             clip_max: None,
         }),
     ];
-    for loss_type in LOSS_TYPES {
+    for &loss_type in LossType::ALL {
         for importance_sampling_level in [
             ImportanceSamplingLevel::Token,
             ImportanceSamplingLevel::Sequence,
@@ -323,7 +323,7 @@ fn ties_at_the_bounds() {
     ] {
         for advantage in [-1.5, 1.5] {
             for loss_type in [LossType::Grpo, LossType::Dapo, LossType::Luspo] {
-                for importance_sampling_level in LEVELS {
+                for &importance_sampling_level in ImportanceSamplingLevel::ALL {
                     let config = LossConfig {
                         loss_type,
                         importance_sampling_level,
@@ -383,7 +383,7 @@ fn straight_through_and_score_function() {
         policy_loss(&streams, config, &totals).unwrap().grad_logp
     };
     let k2 = grads(&config(KlGradient::Value, KlEstimator::K2));
-    for estimator in ESTIMATORS {
+    for &estimator in KlEstimator::ALL {
         // The k2 gradient whatever the value.
         assert_eq!(grads(&config(KlGradient::K2, estimator)), k2);
         // On policy the bias correction is the score-function term.

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{Draw, LEVELS, LOSS_TYPES, TREATMENTS, add_token_streams, config, streams, totals};
+use common::{Draw, TREATMENTS, add_token_streams, config, streams, totals};
 use g2rpo_core::{
-    AdvantageEstimator, Baseline, BatchTotals, CispoClip, Error, GuidanceTokenLoss, LossConfig,
-    LossMetrics, LossType, Ragged, Role, Scale, Strata, TokenOutputs, TokenStreams, policy_loss,
-    supervised_loss,
+    AdvantageEstimator, Baseline, BatchTotals, CispoClip, Error, GuidanceTokenLoss,
+    ImportanceSamplingLevel, LossConfig, LossMetrics, LossType, Ragged, Role, Scale, Strata,
+    TokenOutputs, TokenStreams, policy_loss, supervised_loss,
 };
 use proptest::prelude::*;
 
@@ -341,8 +341,8 @@ fn on_policy_every_loss_is_reinforce() {
         let draw = &mut Draw(seed);
         let mut streams = streams(draw);
         streams.logp_old = Some(streams.logp.clone());
-        for loss_type in LOSS_TYPES {
-            for importance_sampling_level in LEVELS {
+        for &loss_type in LossType::ALL {
+            for &importance_sampling_level in ImportanceSamplingLevel::ALL {
                 let aggregation = Some(loss_type.aggregation());
                 let config = LossConfig {
                     loss_type,

@@ -44,7 +44,7 @@ fn a_misspelt_name_is_an_error() {
 
 #[test]
 fn what_is_written_reads_back() {
-    for preset in Preset::ALL {
+    for &preset in Preset::ALL {
         // JSON has no infinities, and the GSPO preset's clamp has one; TOML does.
         let (loss, advantages) = (preset.loss(), preset.advantages());
         let text = serde_json::to_string(&advantages).unwrap();

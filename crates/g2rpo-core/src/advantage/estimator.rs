@@ -1,6 +1,7 @@
 //! How rewards become advantages: the settings.
 
 use crate::error::{Error, Result, domain};
+use crate::names::named;
 
 /// How rewards become advantages: `A = (r − baseline) / (scale + eps)`.
 ///
@@ -86,11 +87,6 @@ pub enum Baseline {
 
 /// What the difference from the baseline is divided by, `eps` added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum Scale {
     /// Nothing: the difference itself (Dr. GRPO, arXiv 2503.20783).
     None,
@@ -110,13 +106,10 @@ pub enum Scale {
     Whiten,
 }
 
+named!(Scale, "scale": None = "none", GroupStd = "group_std", BatchStd = "batch_std", LeaveOneOutStd = "leave_one_out_std", GroupMean = "group_mean", Whiten = "whiten");
+
 /// Whether guided and unguided members of a group are judged by one baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum Strata {
     /// One group (the paper).
     Joint,
@@ -127,19 +120,18 @@ pub enum Strata {
     UnguidedMean,
 }
 
+named!(Strata, "strata": Joint = "joint", Split = "split", UnguidedMean = "unguided_mean");
+
 /// What the only scored member of its group (or stratum) gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum Singleton {
     /// 0: nothing to compare with (TRL).
     Zero,
     /// Its reward: mean 0, group standard deviation 1 (verl).
     Reward,
 }
+
+named!(Singleton, "singleton": Zero = "zero", Reward = "reward");
 
 impl AdvantageEstimator {
     /// Checks the settings.

@@ -7,15 +7,11 @@ use super::rewards::{
     check_finite, checked_rewards, remove_noise, rounding_noise, weighted_rewards,
 };
 use crate::error::Result;
+use crate::names::named;
 
 /// In which order several rewards are combined and normalised (TRL's
 /// `multi_objective_aggregation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 pub enum MultiObjectiveAggregation {
     /// Weighted sum of the rewards, then the estimator.
     SumThenNormalize,
@@ -23,6 +19,8 @@ pub enum MultiObjectiveAggregation {
     /// batch with the estimator's `eps` and `ddof` (GDPO, arXiv 2601.05242).
     NormalizeThenSum,
 }
+
+named!(MultiObjectiveAggregation, "multi_objective_aggregation": SumThenNormalize = "sum_then_normalize", NormalizeThenSum = "normalize_then_sum");
 
 impl AdvantageEstimator {
     /// Advantages from several reward functions.

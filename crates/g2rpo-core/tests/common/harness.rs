@@ -310,19 +310,7 @@ impl Bytes<'_> {
             }
         };
         LossConfig {
-            loss_type: self.one_of(&[
-                LossType::Grpo,
-                LossType::Bnpo,
-                LossType::DrGrpo,
-                LossType::Dapo,
-                LossType::Cispo,
-                LossType::Luspo,
-                LossType::Sapo,
-                LossType::Vespo,
-                LossType::Gmpo,
-                LossType::Reinforce,
-                LossType::Dppo,
-            ]),
+            loss_type: self.one_of(LossType::ALL),
             aggregation: self.one_of(&[
                 None,
                 Some(Aggregation::SequenceMean),
@@ -330,16 +318,12 @@ impl Bytes<'_> {
                 Some(Aggregation::ConstantLength),
                 Some(Aggregation::SequenceSum),
             ]),
-            importance_sampling_level: self.one_of(&[
-                ImportanceSamplingLevel::Token,
-                ImportanceSamplingLevel::Sequence,
-                ImportanceSamplingLevel::SequenceToken,
-            ]),
+            importance_sampling_level: self.one_of(ImportanceSamplingLevel::ALL),
             epsilon: float_or(self, 0.2),
             epsilon_high: self.flag().then(|| float_or(self, 0.28)),
             delta: self.flag().then(|| float_or(self, 4.0)),
             dual_clip: (self.below(4) == 0).then(|| float_or(self, 3.0)),
-            cispo_clip: self.one_of(&[CispoClip::Absolute, CispoClip::AroundOne]),
+            cispo_clip: self.one_of(CispoClip::ALL),
             log_ratio_clamp: self
                 .flag()
                 .then(|| [float_or(self, -20.0), float_or(self, 20.0)]),
@@ -349,21 +333,11 @@ impl Bytes<'_> {
             vespo_lambda_pos: float_or(self, 3.0),
             vespo_k_neg: float_or(self, 3.0),
             vespo_lambda_neg: float_or(self, 2.0),
-            dppo_divergence: self
-                .one_of(&[DppoDivergence::TotalVariation, DppoDivergence::BinaryKl]),
+            dppo_divergence: self.one_of(DppoDivergence::ALL),
             beta: self.one_of(&[0.0, 0.04, 1.0, 1e300, f64::NAN]),
-            kl_estimator: self.one_of(&[
-                KlEstimator::K1,
-                KlEstimator::K2,
-                KlEstimator::K3,
-                KlEstimator::Abs,
-            ]),
-            kl_gradient: self.one_of(&[
-                KlGradient::Value,
-                KlGradient::K2,
-                KlGradient::ScoreFunction,
-            ]),
-            kl_placement: self.one_of(&[KlPlacement::Loss, KlPlacement::Reward]),
+            kl_estimator: self.one_of(KlEstimator::ALL),
+            kl_gradient: self.one_of(KlGradient::ALL),
+            kl_placement: self.one_of(KlPlacement::ALL),
             use_bias_correction_kl: Some(self.flag()),
             kl_log_ratio_clamp: self.flag().then(|| float_or(self, 20.0)),
             kl_clamp: self.flag().then(|| float_or(self, 10.0)),
@@ -385,23 +359,15 @@ impl Bytes<'_> {
                     fraction: float_or(self, 0.2),
                 },
             },
-            length_normalizer: self.one_of(&[
-                LengthNormalizer::InLoss,
-                LengthNormalizer::Own,
-                LengthNormalizer::Completion,
-            ]),
+            length_normalizer: self.one_of(LengthNormalizer::ALL),
             max_completion_length: self.below(20),
             mask_truncated_completions: self.flag(),
             off_policy_mask_threshold: self.flag().then(|| float_or(self, 0.1)),
             top_entropy_quantile: self.one_of(&[1.0, 0.5, 0.2, 0.0]),
             entropy_coef: self.one_of(&[0.0, 0.01, -0.01, 1e300]),
             importance_sampling_correction: self.flag().then(|| MismatchCorrection {
-                level: self.one_of(&[
-                    MismatchLevel::Token,
-                    MismatchLevel::SequenceSum,
-                    MismatchLevel::SequenceMean,
-                ]),
-                out_of_range: self.one_of(&[OutOfRange::Truncate, OutOfRange::Mask]),
+                level: self.one_of(MismatchLevel::ALL),
+                out_of_range: self.one_of(OutOfRange::ALL),
                 clip_min: self.flag().then(|| float_or(self, 0.5)),
                 clip_max: self.flag().then(|| float_or(self, 2.0)),
             }),
@@ -418,18 +384,11 @@ impl Bytes<'_> {
                 Baseline::PassAtK { k: 2 },
                 Baseline::PassAtK { k: 30 },
             ]),
-            scale: self.one_of(&[
-                Scale::None,
-                Scale::GroupStd,
-                Scale::BatchStd,
-                Scale::LeaveOneOutStd,
-                Scale::GroupMean,
-                Scale::Whiten,
-            ]),
+            scale: self.one_of(Scale::ALL),
             eps: self.one_of(&[1e-4, 0.0, 1e-6, 1.0, f64::NAN]),
             ddof: self.below(4),
-            strata: self.one_of(&[Strata::Joint, Strata::Split, Strata::UnguidedMean]),
-            singleton: self.one_of(&[Singleton::Zero, Singleton::Reward]),
+            strata: self.one_of(Strata::ALL),
+            singleton: self.one_of(Singleton::ALL),
         }
     }
 }

@@ -11,33 +11,6 @@ use g2rpo_core::{
     MismatchCorrection, MismatchLevel, OutOfRange, Ragged, Role, TokenStreams,
 };
 
-pub const LOSS_TYPES: [LossType; 11] = [
-    LossType::Grpo,
-    LossType::Bnpo,
-    LossType::DrGrpo,
-    LossType::Dapo,
-    LossType::Cispo,
-    LossType::Luspo,
-    LossType::Sapo,
-    LossType::Vespo,
-    LossType::Gmpo,
-    LossType::Reinforce,
-    LossType::Dppo,
-];
-
-pub const LEVELS: [ImportanceSamplingLevel; 3] = [
-    ImportanceSamplingLevel::Token,
-    ImportanceSamplingLevel::Sequence,
-    ImportanceSamplingLevel::SequenceToken,
-];
-
-pub const ESTIMATORS: [KlEstimator; 4] = [
-    KlEstimator::K1,
-    KlEstimator::K2,
-    KlEstimator::K3,
-    KlEstimator::Abs,
-];
-
 pub const TREATMENTS: [GuidanceTokenLoss; 7] = [
     GuidanceTokenLoss::Masked,
     GuidanceTokenLoss::SameAdvantage,
@@ -142,7 +115,7 @@ pub fn add_token_streams(draw: &mut Draw, streams: &mut TokenStreams, config: &L
 /// Any valid settings.
 pub fn config(draw: &mut Draw) -> LossConfig {
     let config = LossConfig {
-        loss_type: draw.one_of(&LOSS_TYPES),
+        loss_type: draw.one_of(LossType::ALL),
         aggregation: draw.one_of(&[
             None,
             Some(Aggregation::SequenceMean),
@@ -150,26 +123,22 @@ pub fn config(draw: &mut Draw) -> LossConfig {
             Some(Aggregation::ConstantLength),
             Some(Aggregation::SequenceSum),
         ]),
-        importance_sampling_level: draw.one_of(&LEVELS),
+        importance_sampling_level: draw.one_of(ImportanceSamplingLevel::ALL),
         epsilon: draw.one_of(&[0.0, 0.2, 0.4]),
         epsilon_high: draw.one_of(&[None, Some(0.28), Some(1.5)]),
         delta: draw.one_of(&[None, Some(1.1), Some(4.0)]),
         dual_clip: draw.one_of(&[None, Some(3.0)]),
-        cispo_clip: draw.one_of(&[CispoClip::Absolute, CispoClip::AroundOne]),
+        cispo_clip: draw.one_of(CispoClip::ALL),
         log_ratio_clamp: draw.one_of(&[None, Some([-20.0, 20.0]), Some([-0.3, 0.4])]),
-        dppo_divergence: draw.one_of(&[DppoDivergence::TotalVariation, DppoDivergence::BinaryKl]),
+        dppo_divergence: draw.one_of(DppoDivergence::ALL),
         beta: draw.one_of(&[0.0, 0.04, 1.0]),
-        kl_estimator: draw.one_of(&ESTIMATORS),
-        kl_gradient: draw.one_of(&[KlGradient::Value, KlGradient::K2, KlGradient::ScoreFunction]),
+        kl_estimator: draw.one_of(KlEstimator::ALL),
+        kl_gradient: draw.one_of(KlGradient::ALL),
         use_bias_correction_kl: draw.one_of(&[None, Some(false), Some(true)]),
         kl_log_ratio_clamp: draw.one_of(&[None, Some(20.0), Some(0.3)]),
         kl_clamp: draw.one_of(&[None, Some(10.0), Some(0.05)]),
         guidance_token_loss: draw.one_of(&TREATMENTS),
-        length_normalizer: draw.one_of(&[
-            LengthNormalizer::InLoss,
-            LengthNormalizer::Own,
-            LengthNormalizer::Completion,
-        ]),
+        length_normalizer: draw.one_of(LengthNormalizer::ALL),
         max_completion_length: 12,
         mask_truncated_completions: draw.flag(),
         off_policy_mask_threshold: draw.one_of(&[None, Some(0.05)]),
