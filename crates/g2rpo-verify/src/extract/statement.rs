@@ -67,8 +67,12 @@ fn lead_ins(text: &str) -> usize {
 /// The end of the sentence or line. Periods inside numbers, formulas and abbreviations do not end it.
 pub(super) fn sentence_end(text: &str) -> usize {
     let mut i = leading(text);
-    while i < text.len() && i < MAX_STATEMENT {
-        let rest = &text[i..];
+    let mut limit = text.len().min(i + MAX_STATEMENT);
+    while !text.is_char_boundary(limit) {
+        limit -= 1;
+    }
+    while i < limit {
+        let rest = &text[i..limit];
         if let Some(length) = formula(rest) {
             i += length;
             continue;
@@ -92,7 +96,7 @@ pub(super) fn sentence_end(text: &str) -> usize {
         }
         i += c.len_utf8();
     }
-    i.min(text.len())
+    limit
 }
 
 /// Whether a sign at the end of a sentence stands before `behind`: a blank, the end, or marks before one.
