@@ -410,26 +410,34 @@ impl Comparer<'_> {
             return relation::same(self, (sides, signs), (sides_b, signs_b));
         }
         // One side is a relation: if it says what something equals, that is what counts.
-        let value = |comparer: &mut Self, form: &Form| -> Result<Option<Form>, Mismatch> {
-            let Form::Relation { sides, signs } = form else {
-                return Ok(Some(form.clone()));
+        let value =
+            |comparer: &mut Self, form: &Form| -> Result<Option<(Form, Option<Form>)>, Mismatch> {
+                let Form::Relation { sides, signs } = form else {
+                    return Ok(Some((form.clone(), None)));
+                };
+                if let [_, Sign::In] | [Sign::In] = signs.as_slice() {
+                    return Ok(sides.last().map(|side| (side.clone(), None)));
+                }
+                match relation::assignment(comparer, sides, signs)? {
+                    Assignment::Value { value, rounded, .. } => Ok(Some((value, rounded))),
+                    Assignment::None => Ok(None),
+                }
             };
-            if let [_, Sign::In] | [Sign::In] = signs.as_slice() {
-                return Ok(sides.last().cloned());
-            }
-            match relation::assignment(comparer, sides, signs)? {
-                Assignment::Value { value, .. } => Ok(Some(value)),
-                Assignment::None => Ok(None),
-            }
-        };
         let (a, mut b) = (value(self, gold)?, value(self, answer)?);
         if b.is_none() && !matches!(gold, Form::Relation { .. }) {
-            b = relation::named_sum(answer);
+            b = relation::named_value(self, answer)?;
         }
-        if let (Some(a), Some(b)) = (&a, &b) {
-            match self.answers(a, b) {
-                Err(Mismatch::Different) => {}
-                other => return other,
+        if let (Some((a, rounded_a)), Some((b, rounded_b))) = (&a, &b) {
+            let readings = [
+                Some((a, b)),
+                rounded_b.as_ref().map(|b| (a, b)),
+                rounded_a.as_ref().map(|a| (a, b)),
+            ];
+            for (a, b) in readings.into_iter().flatten() {
+                match self.answers(a, b) {
+                    Err(Mismatch::Different) => {}
+                    other => return other,
+                }
             }
         }
         self.sets(gold, answer)

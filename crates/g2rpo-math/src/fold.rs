@@ -187,6 +187,7 @@ pub(crate) fn unwrap(text: &str) -> &str {
             if let Some(inner) = rest.strip_prefix(open).and_then(|r| r.strip_suffix('}'))
                 && !inner.ends_with('\\')
                 && is_balanced(inner)
+                && (open != "{" || !is_list(inner))
             {
                 rest = inner;
             }
@@ -197,6 +198,9 @@ pub(crate) fn unwrap(text: &str) -> &str {
         }
         for space in ["\\,", "\\;", "\\!", "\\:", "~", "\\\\", "\\quad", "\\qquad"] {
             rest = rest.strip_suffix(space).unwrap_or(rest);
+        }
+        for done in DONE {
+            rest = rest.strip_suffix(done).unwrap_or(rest);
         }
         // `0.3333…`: what is printed counts.
         for dots in ["\\ldots", "\\dots", "\\cdots", "…"] {
@@ -215,6 +219,39 @@ pub(crate) fn unwrap(text: &str) -> &str {
             return rest;
         }
     }
+}
+
+/// Marks that say that something is finished.
+const DONE: [&str; 10] = [
+    "\\checkmark",
+    "\\blacksquare",
+    "\\square",
+    "\\Box",
+    "\\qed",
+    "✓",
+    "✔",
+    "✅",
+    "∎",
+    "■",
+];
+
+/// Whether braces around this hold a set and not one number or statement: `1,2` and not `1,234`.
+fn is_list(inner: &str) -> bool {
+    let mut depth = 0usize;
+    let mut bytes = inner.bytes().enumerate();
+    let has_separator = bytes.any(|(i, b)| {
+        match b {
+            b'{' | b'(' | b'[' => depth += 1,
+            b'}' | b')' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        b == b',' && depth == 0 && !inner[i + 1..].starts_with("\\!")
+    });
+    let is_number = inner
+        .split(',')
+        .skip(1)
+        .all(|group| group.len() == 3 && group.bytes().all(|b| b.is_ascii_digit()));
+    has_separator && !is_number && !inner.contains(['=', '<', '>'])
 }
 
 fn ends_in_decimal(text: &str) -> bool {

@@ -61,6 +61,8 @@ pub(crate) enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sign {
     Equal,
+    /// `≈`: one side rounds the other.
+    Approx,
     NotEqual,
     Less,
     LessEqual,

@@ -203,6 +203,11 @@ impl<'a> Lexer<'a> {
                 };
                 self.push(Token::Command(name), length);
             }
+            // `\color{red}5`, `\textcolor{red}{5}`: the colour says nothing.
+            "color" | "textcolor" | "colorbox" => {
+                let (_, end) = self.group(length)?;
+                self.skip(end + 1, Gap::None);
+            }
             "begin" | "end" => {
                 let (start, end) = self.group(length)?;
                 let what = &rest[start..end];

@@ -35,6 +35,7 @@ mod numeric;
 mod parse;
 mod realset;
 mod relation;
+mod rounding;
 mod units;
 
 pub use answer::{DEFAULT_BUDGET, check_reference, compare, compare_with};

@@ -179,7 +179,7 @@ fn solve(left: &Expr, sign_: Sign, right: &Expr, x: &str, fuel: &mut Fuel) -> Ma
         Sign::GreaterEqual => vec![above(true)],
         Sign::NotEqual => vec![below(false), above(false)],
         Sign::Equal => return Ok(Some(RealSet::point(root))),
-        Sign::In => return Ok(None),
+        Sign::In | Sign::Approx => return Ok(None),
     })))
 }
 

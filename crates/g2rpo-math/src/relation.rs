@@ -3,76 +3,121 @@
 use crate::compare::Comparer;
 use crate::comparison::Mismatch;
 use crate::equal::{Equality, proportional};
-use crate::expr::Expr;
+use crate::expr::{Expr, Func};
 use crate::form::{Form, Sign};
+use crate::rounding;
 
 /// What a chain of equations says.
 pub(crate) enum Assignment {
     /// `name = value`; without a name when all sides are values.
-    Value { name: Option<String>, value: Form },
+    Value {
+        name: Option<String>,
+        value: Form,
+        /// What `≈` says that the value rounds to.
+        rounded: Option<Form>,
+    },
     /// It is an equation between expressions.
     None,
 }
 
 type Chain<'a> = (&'a [Form], &'a [Sign]);
 
-/// Reads `x = 2 + 3 = 5` as x being 5.
+/// Reads `x = 2 + 3 = 5` as x being 5, and `x = \sqrt2 \approx 1.41` as x being √2, which rounds to 1.41.
 ///
 /// # Errors
-/// [`Mismatch::Contradiction`] when two values of the chain differ: `x = 4 = 5`, `1 + 1 = 5`.
+/// [`Mismatch::Contradiction`] when two values of the chain differ: `x = 4 = 5`, `1 + 1 = 5`,
+/// `\sqrt2 \approx 1.5`.
 pub(crate) fn assignment(
     comparer: &mut Comparer<'_>,
     sides: &[Form],
     signs: &[Sign],
 ) -> Result<Assignment, Mismatch> {
-    if signs.iter().any(|s| *s != Sign::Equal) {
+    if signs
+        .iter()
+        .any(|s| !matches!(s, Sign::Equal | Sign::Approx))
+    {
         return Ok(Assignment::None);
     }
     let (mut names, mut values) = (Vec::new(), Vec::new());
-    for side in sides {
+    // Each value with whether it is only close to the one before.
+    let mut is_close = false;
+    for (i, side) in sides.iter().enumerate() {
+        is_close |= i > 0 && signs[i - 1] == Sign::Approx;
         match name_of(side) {
             Some(name) => names.push(name),
-            None => values.push(side),
+            None => {
+                values.push((side, is_close && !values.is_empty()));
+                is_close = false;
+            }
         }
     }
-    let (name, rest) = match (names.len(), values.as_slice()) {
-        (0, all) => (None, all),
-        (1, all @ [_, ..]) => (names.pop(), all),
+    let name = match (names.len(), values.len()) {
+        (0, _) => None,
+        (1, 1..) => names.pop(),
         // `x = y`: the first is defined by the second.
-        (2, []) => {
+        (2, 0) => {
             let value = sides[1].clone();
             let name = names.swap_remove(0);
             return Ok(Assignment::Value {
                 name: Some(name),
                 value,
+                rounded: None,
             });
         }
+        // `\angle A = \angle B = 40^\circ` names one value twice.
+        (2.., 1..) if values.iter().all(|(v, _)| is_constant(v)) => names.pop(),
         _ => return Ok(Assignment::None),
     };
-    if name.is_none() && rest.iter().any(|v| !is_constant(v)) {
+    if name.is_none() && values.iter().any(|(v, _)| !is_constant(v)) {
         return Ok(Assignment::None);
     }
-    let mentions_itself = rest.iter().any(|v| {
+    let mentions_itself = values.iter().any(|(v, _)| {
         v.scalar()
             .is_some_and(|e| e.symbols().iter().any(|s| Some(*s) == name.as_deref()))
     });
-    let Some((last, before)) = rest.split_last() else {
-        return Ok(Assignment::None);
-    };
     if mentions_itself {
         return Ok(Assignment::None);
     }
-    for value in before {
-        match comparer.same(value, last) {
-            Ok(()) => {}
+    Ok(match agreed(comparer, &values)? {
+        Some((value, rounded)) => Assignment::Value {
+            name,
+            value,
+            rounded,
+        },
+        None => Assignment::None,
+    })
+}
+
+/// The value on which all of a chain agree, and what it is rounded to, where that is said.
+fn agreed(
+    comparer: &mut Comparer<'_>,
+    values: &[(&Form, bool)],
+) -> Result<Option<(Form, Option<Form>)>, Mismatch> {
+    for pair in values.windows(2) {
+        let [(before, _), (value, is_close)] = pair else {
+            continue;
+        };
+        let agrees = match comparer.same(before, value) {
             Err(Mismatch::TooComplex) => return Err(Mismatch::TooComplex),
-            Err(_) => return Err(Mismatch::Contradiction),
+            Err(_) if *is_close => rounding::are_close(comparer, before, value)?,
+            same => same.is_ok(),
+        };
+        if !agrees {
+            return Err(Mismatch::Contradiction);
         }
     }
-    Ok(Assignment::Value {
-        name,
-        value: (*last).clone(),
-    })
+    // Of values that are only close the one is meant that is no rounded literal.
+    let ends: Vec<&Form> = (0..values.len())
+        .filter(|&i| values.get(i + 1).is_none_or(|(_, is_close)| *is_close))
+        .map(|i| values[i].0)
+        .collect();
+    let exact = ends.iter().find(|v| !rounding::is_literal(v));
+    let Some(value) = exact.or(ends.first()) else {
+        return Ok(None);
+    };
+    let rounded = ends.iter().rfind(|v| rounding::is_literal(v));
+    let rounded = rounded.filter(|r| **r != *value).map(|r| (*r).clone());
+    Ok(Some(((*value).clone(), rounded)))
 }
 
 /// The text of a side that only names something: `x`, `f(x)`, `AB`, `\text{Area}`, `(x, y)`.
@@ -83,14 +128,20 @@ fn name_of(side: &Form) -> Option<String> {
             let all_names = arguments.iter().all(|a| matches!(a, Expr::Sym(_)));
             all_names.then(|| format!("{name}({arguments:?})"))
         }
-        Form::Scalar(Expr::Mul(factors)) => {
-            let letters = factors.iter().map(|f| match f {
-                Expr::Sym(name) => Some(name.as_str()),
-                _ => None,
-            });
-            letters.collect::<Option<Vec<_>>>().map(|l| l.join("·"))
+        Form::Scalar(product @ (Expr::Mul(_) | Expr::Div(..))) => {
+            let mut letters = Vec::new();
+            product_of_names(product, &mut letters).then(|| letters.join("·"))
         }
-        Form::Letters(name) | Form::Text(name) => Some(name.clone()),
+        Form::Letters(name) => Some(name.clone()),
+        Form::Text(name) => {
+            let denies = |word: &str| {
+                matches!(
+                    word,
+                    "not" | "or" | "either" | "if" | "unless" | "maybe" | "never"
+                )
+            };
+            (!name.split(' ').any(denies)).then(|| name.clone())
+        }
         Form::Tuple { items, .. } => {
             let names: Option<Vec<_>> = items.iter().map(name_of).collect();
             names.map(|n| format!("({})", n.join(",")))
@@ -99,19 +150,98 @@ fn name_of(side: &Form) -> Option<String> {
     }
 }
 
-/// The value in `m + n = 11`, which answers a question for m + n. Only an answer is read so: as a
-/// reference, `x + y = 1` is a line.
-pub(crate) fn named_sum(answer: &Form) -> Option<Form> {
+/// Collects the symbols of a product; false when something else is among them. A derivative is a name: `dy/dx`.
+fn product_of_names<'e>(e: &'e Expr, into: &mut Vec<&'e str>) -> bool {
+    match e {
+        Expr::Sym(name) => {
+            into.push(name);
+            true
+        }
+        Expr::Mul(factors) => {
+            let is_operator =
+                |e: &Expr| matches!(e, Expr::Div(above, _) if **above == Expr::Sym("d".to_owned()));
+            match factors.as_slice() {
+                [operator, _] if is_operator(operator) => product_of_names(operator, into),
+                all => all.iter().all(|factor| product_of_names(factor, into)),
+            }
+        }
+        Expr::Div(above, below) => {
+            let start = into.len();
+            let is_derivative = product_of_names(above, into)
+                && into.get(start) == Some(&"d")
+                && {
+                    into.push("/");
+                    true
+                }
+                && product_of_names(below, into);
+            is_derivative && into.iter().filter(|name| **name == "d").count() == 2
+        }
+        _ => false,
+    }
+}
+
+/// The value in `m + n = 11` or `\sin A = 0.6`, which answers a question for m + n, and what it is rounded
+/// to. Only an answer is read so: as a reference, `x + y = 1` is a line. An equation that is still to be
+/// solved, such as `2x = 10` or `x^2 = 4`, gives no value.
+///
+/// # Errors
+/// As [`assignment`].
+pub(crate) fn named_value(
+    comparer: &mut Comparer<'_>,
+    answer: &Form,
+) -> Result<Option<(Form, Option<Form>)>, Mismatch> {
     let Form::Relation { sides, signs } = answer else {
-        return None;
+        return Ok(None);
     };
-    let ([Form::Scalar(Expr::Add(terms)), value], [Sign::Equal]) =
-        (sides.as_slice(), signs.as_slice())
-    else {
-        return None;
-    };
-    let is_sum = terms.iter().all(|t| matches!(t, Expr::Sym(_)));
-    (is_sum && is_constant(value)).then(|| value.clone())
+    let names = sides.iter().take_while(|side| names_quantity(side)).count();
+    let is_value = |form: &Form| is_constant(form);
+    if names == 0
+        || names == sides.len()
+        || !sides[names..].iter().all(is_value)
+        || signs
+            .iter()
+            .any(|s| !matches!(s, Sign::Equal | Sign::Approx))
+    {
+        return Ok(None);
+    }
+    let values: Vec<(&Form, bool)> = (names..sides.len())
+        .map(|i| (&sides[i], i > names && signs[i - 1] == Sign::Approx))
+        .collect();
+    agreed(comparer, &values)
+}
+
+/// Whether a side stands for a quantity that a question may ask for.
+fn names_quantity(side: &Form) -> bool {
+    if name_of(side).is_some() {
+        return true;
+    }
+    let mut letters = Vec::new();
+    match side {
+        Form::Scalar(Expr::Add(terms)) => {
+            let plain = |term: &Expr| match term {
+                Expr::Neg(inner) => (**inner).clone(),
+                other => other.clone(),
+            };
+            let terms: Vec<Expr> = terms.iter().map(plain).collect();
+            let are_names = terms.iter().all(|term| {
+                let mut letters = Vec::new();
+                product_of_names(term, &mut letters)
+            });
+            let mut symbols: Vec<&str> = terms.iter().flat_map(Expr::symbols).collect();
+            symbols.sort_unstable();
+            symbols.dedup();
+            are_names && symbols.len() > 1
+        }
+        Form::Scalar(Expr::Div(above, below)) => {
+            product_of_names(above, &mut letters) && product_of_names(below, &mut letters)
+        }
+        Form::Scalar(Expr::Call(func, arguments)) => {
+            !matches!(func, Func::Exp | Func::Ln | Func::Log | Func::Factorial)
+                && arguments.iter().any(|a| !a.is_constant())
+        }
+        Form::Scalar(Expr::Apply(..)) => true,
+        _ => false,
+    }
 }
 
 fn is_constant(form: &Form) -> bool {
@@ -166,10 +296,12 @@ pub(crate) fn same(
         Assignment::Value {
             name: Some(a),
             value: x,
+            ..
         },
         Assignment::Value {
             name: Some(b),
             value: y,
+            ..
         },
     ) = (
         assignment(comparer, gold.0, gold.1)?,

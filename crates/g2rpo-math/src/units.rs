@@ -52,6 +52,9 @@ impl Unit {
 
     /// The unit with the given name. Full names may be plural and of any case; symbols are exact.
     pub(crate) fn named(name: &str) -> Option<Self> {
+        if let Some(unit) = prefixed(name) {
+            return Some(unit);
+        }
         let lower = name.to_lowercase();
         let entry = symbol(name)
             .or_else(|| word(&lower))
@@ -96,6 +99,32 @@ impl Unit {
             _ => return None,
         }))
     }
+}
+
+/// Units that are written with a prefix of their own: `μm`, `micrometers`, `kΩ`. Symbols that would be
+/// temperatures without it are farads and coulombs behind it.
+fn prefixed(name: &str) -> Option<Unit> {
+    let (factor, rest) = match name.strip_prefix('μ') {
+        Some(rest) => (RBig::from_parts(1.into(), 1_000_000u32.into()), rest),
+        None => match name {
+            "kOmega" => (RBig::from(1000), "Omega"),
+            "MOmega" => (RBig::from(1_000_000), "Omega"),
+            _ => {
+                let lower = name.to_lowercase();
+                let rest = lower.strip_prefix("micro")?;
+                let mut unit: Unit = word(rest).or_else(|| word(rest.strip_suffix('s')?))?.into();
+                unit.factor = unit.factor / RBig::from(1_000_000);
+                return Some(unit);
+            }
+        },
+    };
+    let mut unit = match rest {
+        "F" => base("F"),
+        "C" => base("C"),
+        other => symbol(other)?.into(),
+    };
+    unit.factor = unit.factor * factor;
+    Some(unit)
 }
 
 /// A factor as numerator and denominator, and powers of base units.
@@ -173,6 +202,7 @@ fn symbol(name: &str) -> Option<Entry> {
         "F" => Entry(1, 1, &[("fahrenheit", 1)]),
         "A" => Entry(1, 1, &[("A", 1)]),
         "V" => Entry(1, 1, &[("V", 1)]),
+        "Omega" => Entry(1, 1, &[("Ω", 1)]),
         "mol" => Entry(1, 1, &[("mol", 1)]),
         "rad" => Entry(1, 1, &[("rad", 1)]),
         "USD" => Entry(1, 1, &[("USD", 1)]),
@@ -222,6 +252,7 @@ fn word(name: &str) -> Option<Entry> {
         "kelvin" => Entry(1, 1, &[("K", 1)]),
         "celsiu" | "celsius" => Entry(1, 1, &[("celsius", 1)]),
         "fahrenheit" => Entry(1, 1, &[("fahrenheit", 1)]),
+        "ohm" => Entry(1, 1, &[("Ω", 1)]),
         "mole" => Entry(1, 1, &[("mol", 1)]),
         "degree" | "deg" => Entry(1, 1, &[("°", 1)]),
         "percent" => Entry(1, 1, &[("%", 1)]),

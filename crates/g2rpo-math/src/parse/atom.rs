@@ -28,6 +28,11 @@ impl<'a> Parser<'a, '_> {
                     self.advance();
                     Ok(letter_expr(letter))
                 }
+                // `\mathrm{x}_1`
+                letter if letter.len() == 1 && self.peek_at(1) == Some(&Token::Sign('_')) => {
+                    self.advance();
+                    self.symbol(letter)
+                }
                 name => {
                     let func = Func::named(name).ok_or(Stop::Unreadable)?;
                     self.advance();
@@ -50,14 +55,29 @@ impl<'a> Parser<'a, '_> {
             Token::Sign('|') => self.between_bars(&Token::Sign('|')),
             Token::Command("|") => self.between_bars(&Token::Command("|")),
             Token::Command(name) => self.command(name),
+            Token::Begin("vmatrix") => self.determinant(),
             _ => Err(Stop::Unreadable),
         }
+    }
+
+    /// `\begin{vmatrix}…\end{vmatrix}`.
+    fn determinant(&mut self) -> Result<Expr, Stop> {
+        self.advance();
+        let rows = self.nested(|p| p.rows("vmatrix"))?;
+        if rows.len() != rows[0].len() || rows.len() > MAX_DETERMINANT {
+            return Err(Stop::Unreadable);
+        }
+        let columns: Vec<usize> = (0..rows.len()).collect();
+        Ok(determinant(&rows, &columns))
     }
 
     /// `(204)_5`.
     fn group_base(&mut self, inner: Expr) -> Result<Expr, Stop> {
         if !self.is_sign('_') {
             return Ok(inner);
+        }
+        if let Expr::Sym(name) = &inner {
+            return self.symbol(name);
         }
         let Expr::Num(value) = &inner else {
             return Err(Stop::Unreadable);
@@ -138,7 +158,11 @@ impl<'a> Parser<'a, '_> {
             _ if is_letter_command(name) => self.symbol(name),
             _ if is_accent(name) => {
                 let inner = self.argument()?;
+                let name = accent(name);
                 match inner {
+                    constant if name == "bar" && constant.is_constant() => {
+                        conjugate(&constant).ok_or(Stop::Unreadable)
+                    }
                     Expr::Sym(symbol) => self.symbol(&format!("{name} {symbol}")),
                     Expr::Mul(letters) => {
                         let mut full = name.to_owned();
@@ -192,6 +216,15 @@ impl<'a> Parser<'a, '_> {
                 break;
             }
         }
+        // `u(x,t)`, `f'(1)`: a product has no comma in its brackets, and no derivative before them.
+        if self.is_sign('(')
+            && self.used == 0
+            && self.gap() == Gap::None
+            && (full.ends_with('\'') || self.holds_separator(self.at))
+        {
+            let arguments = self.arguments()?;
+            return Ok(Expr::Apply(full, arguments));
+        }
         if full.len() > 64 {
             return Err(Stop::TooComplex);
         }
@@ -206,10 +239,8 @@ impl<'a> Parser<'a, '_> {
         let piece = |token: &Token<'_>, into: &mut String| match token {
             Token::Number(t) | Token::Word(t) => into.push_str(t),
             Token::Text(t) => into.push_str(t.trim()),
-            Token::Command(t) => {
-                into.push('\\');
-                into.push_str(t);
-            }
+            // `T_{\max}` is `T_{max}`.
+            Token::Command(t) => into.push_str(t),
             Token::Sign(c) => into.push(*c),
             _ => {}
         };
@@ -470,6 +501,53 @@ pub(super) fn is_letter_command(name: &str) -> bool {
     )
 }
 
+/// Determinants of more rows are refused.
+const MAX_DETERMINANT: usize = 4;
+
+/// Expansion by the first row; `columns` are those that are left.
+fn determinant(rows: &[Vec<Expr>], columns: &[usize]) -> Expr {
+    let Some((first, rest)) = rows.split_first() else {
+        return Expr::int(1);
+    };
+    let terms = columns.iter().enumerate().map(|(i, &column)| {
+        let others: Vec<usize> = columns.iter().copied().filter(|c| *c != column).collect();
+        let minor = Expr::Mul(vec![first[column].clone(), determinant(rest, &others)]);
+        if i % 2 == 0 { minor } else { minor.negated() }
+    });
+    Expr::Add(terms.collect())
+}
+
+/// The complex conjugate of a constant, as far as it is written with `i` and arithmetic.
+fn conjugate(e: &Expr) -> Option<Expr> {
+    let all = |items: &[Expr]| items.iter().map(conjugate).collect::<Option<Vec<_>>>();
+    Some(match e {
+        Expr::I => Expr::I.negated(),
+        Expr::Num(_) | Expr::Decimal(_) | Expr::Pi | Expr::E => e.clone(),
+        Expr::Neg(x) => conjugate(x)?.negated(),
+        Expr::Add(terms) => Expr::Add(all(terms)?),
+        Expr::Mul(factors) => Expr::Mul(all(factors)?),
+        Expr::Div(a, b) => conjugate(a)?.div(conjugate(b)?),
+        Expr::Pow(base, power) if matches!(**power, Expr::Num(_)) => {
+            conjugate(base)?.pow((**power).clone())
+        }
+        // Real, where nothing complex is in it.
+        other if !other.any(|part| *part == Expr::I) => other.clone(),
+        _ => return None,
+    })
+}
+
+/// One name for marks that mean the same.
+fn accent(name: &str) -> &str {
+    match name {
+        "overrightarrow" => "vec",
+        "overline" => "bar",
+        "widehat" => "hat",
+        "widetilde" => "tilde",
+        "measuredangle" | "sphericalangle" => "angle",
+        other => other,
+    }
+}
+
 /// Marks over a letter that make another variable of it.
 pub(super) fn is_accent(name: &str) -> bool {
     matches!(
@@ -481,7 +559,10 @@ pub(super) fn is_accent(name: &str) -> bool {
             | "overline"
             | "overrightarrow"
             | "widehat"
+            | "widetilde"
             | "angle"
+            | "measuredangle"
+            | "sphericalangle"
             | "triangle"
             | "dot"
     )

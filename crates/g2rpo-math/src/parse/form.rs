@@ -92,7 +92,8 @@ impl<'a> Parser<'a, '_> {
             Token::Command("le") => Sign::LessEqual,
             Token::Command("ge") => Sign::GreaterEqual,
             Token::Command("ne") => Sign::NotEqual,
-            Token::Command("approx" | "simeq" | "equiv" | "doteq") => Sign::Equal,
+            Token::Command("equiv" | "doteq") => Sign::Equal,
+            Token::Command("approx" | "simeq" | "cong") => Sign::Approx,
             Token::Command("in") => Sign::In,
             Token::Word("in") if self.at > 0 => match self.peek_at(1)? {
                 Token::Sign('(' | '[' | '{') => Sign::In,
@@ -105,7 +106,7 @@ impl<'a> Parser<'a, '_> {
 
     fn relation(&mut self) -> Result<Form, Stop> {
         // "= 5" continues a sentence; the relation is with nothing.
-        if self.relation_sign() == Some(Sign::Equal) {
+        if matches!(self.relation_sign(), Some(Sign::Equal | Sign::Approx)) {
             self.advance();
         }
         let first = self.set_chain()?;
@@ -177,7 +178,9 @@ impl<'a> Parser<'a, '_> {
                 }))
             }
             Token::Command("{") => self.nested(Self::set),
-            Token::Sign('{') if self.used == 0 && self.holds_separator(open) => {
+            Token::Sign('{')
+                if self.used == 0 && (self.holds_separator(open) || self.is_set_operand(open)) =>
+            {
                 self.nested(Self::set)
             }
             Token::Sign('(' | '[') | Token::Command("langle") if self.holds_separator(open) => {
@@ -186,13 +189,22 @@ impl<'a> Parser<'a, '_> {
             Token::Sign('(' | '[') if matches!(self.peek_at(1), Some(Token::Begin(_))) => {
                 self.nested(Self::bracketed_matrix)
             }
-            Token::Begin(kind) => self.matrix(kind),
+            Token::Begin(kind) if kind != "vmatrix" => self.matrix(kind),
             Token::Text(_) | Token::Word(_) => match self.words() {
                 Some(form) => Ok(form),
                 None => self.scalar_form(),
             },
             _ => self.scalar_form(),
         }
+    }
+
+    /// Whether the braces at `open` stand beside `\cup` and its relatives: `{1} \cup {2}`.
+    fn is_set_operand(&self, open: usize) -> bool {
+        let joins = |token: Option<&(Token<'_>, super::Gap)>| {
+            matches!(token, Some((Token::Command("cup" | "cap" | "setminus"), _)))
+        };
+        let close = self.closes[open];
+        joins(self.tokens[..open].last()) || close.is_some_and(|c| joins(self.tokens.get(c + 1)))
     }
 
     fn tuple(&mut self) -> Result<Form, Stop> {
@@ -295,6 +307,17 @@ impl<'a> Parser<'a, '_> {
             self.at = self.closes[self.at].ok_or(Stop::Unreadable)?;
             self.advance();
         }
+        let mut rows = self.rows(kind)?;
+        if self.eat_transpose() {
+            rows = (0..rows[0].len())
+                .map(|j| rows.iter().map(|row| row[j].clone()).collect())
+                .collect();
+        }
+        Ok(Form::Matrix(rows))
+    }
+
+    /// The cells up to the end of the environment; all rows are equally long.
+    pub(super) fn rows(&mut self, kind: &str) -> Result<Vec<Vec<Expr>>, Stop> {
         let mut rows = vec![vec![self.nested(Self::expr)?]];
         loop {
             match self.peek() {
@@ -321,12 +344,7 @@ impl<'a> Parser<'a, '_> {
         if rows.iter().any(|row| row.len() != rows[0].len()) {
             return Err(Stop::Unreadable);
         }
-        if self.eat_transpose() {
-            rows = (0..rows[0].len())
-                .map(|j| rows.iter().map(|row| row[j].clone()).collect())
-                .collect();
-        }
-        Ok(Form::Matrix(rows))
+        Ok(rows)
     }
 
     fn eat_transpose(&mut self) -> bool {

@@ -10,7 +10,7 @@ mod scalar;
 mod suffix;
 
 use crate::fold::{fold, text_key, unwrap, without_delimiters};
-use crate::form::Form;
+use crate::form::{Form, Sign};
 use crate::fuel::{Fuel, Stop};
 use crate::lex::{Gap, Token, lex};
 
@@ -43,8 +43,85 @@ pub(crate) fn parse(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form,
     let bare = bare.trim();
     match read(bare, commas, fuel) {
         Err(Stop::Unreadable) if is_prose(bare) => Ok(Form::Text(text_key(bare))),
+        Err(Stop::Unreadable) => named(bare, commas, fuel),
         other => other,
     }
+}
+
+/// `\mathrm{E}[X] = 3`: a statement about a quantity whose name no grammar reads. The name is kept as text.
+fn named(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
+    let at = name_end(text).ok_or(Stop::Unreadable)?;
+    let name = Form::Text(text_key(text[..at].trim()));
+    let (mut all, mut signs) = (vec![name], vec![Sign::Equal]);
+    match read(text[at + 1..].trim(), commas, fuel)? {
+        Form::Relation { sides, signs: more } => {
+            all.extend(sides);
+            signs.extend(more);
+        }
+        Form::List { .. } => return Err(Stop::Unreadable),
+        value => all.push(value),
+    }
+    Ok(Form::Relation { sides: all, signs })
+}
+
+/// Where the `=` behind a name stands. A name begins with a letter or sign, not with a number, and does not
+/// say anything itself.
+fn name_end(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut end = None;
+    let mut escaped = false;
+    for (i, b) in text.bytes().enumerate().take(200) {
+        let is_sign = !std::mem::replace(&mut escaped, b == b'\\');
+        match b {
+            // `\,` separates nothing.
+            _ if !is_sign => {}
+            b'{' | b'(' | b'[' => depth += 1,
+            b'}' | b')' | b']' => depth = depth.saturating_sub(1),
+            b'=' if depth == 0 => {
+                end = Some(i);
+                break;
+            }
+            b',' | b';' | b'<' | b'>' | b'!' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    let name = &text[..end?];
+    let says = |word: &str| {
+        matches!(
+            word,
+            "not"
+                | "or"
+                | "and"
+                | "is"
+                | "are"
+                | "because"
+                | "but"
+                | "if"
+                | "when"
+                | "so"
+                | "then"
+                | "ne"
+                | "neq"
+                | "approx"
+                | "le"
+                | "ge"
+                | "leq"
+                | "geq"
+                | "lt"
+                | "gt"
+                | "either"
+                | "pm"
+        )
+    };
+    let begins = name
+        .trim_start()
+        .starts_with(|c: char| c.is_alphabetic() || matches!(c, '\\' | '|' | '[' | '#' | '('));
+    let is_name = begins
+        && name.contains(char::is_alphabetic)
+        && !name
+            .split(|c: char| !c.is_alphabetic())
+            .any(|word| says(&word.to_lowercase()));
+    end.filter(|_| is_name)
 }
 
 fn read(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
@@ -104,6 +181,8 @@ pub(super) struct Parser<'a, 'f> {
     /// What `±` means now, and whether one was met.
     upper_sign: bool,
     saw_double_sign: bool,
+    /// Where the last exponent ended.
+    power_end: Option<usize>,
     fuel: &'f mut Fuel,
 }
 
@@ -123,6 +202,7 @@ impl<'a, 'f> Parser<'a, 'f> {
             commas,
             upper_sign: true,
             saw_double_sign: false,
+            power_end: None,
             fuel,
         })
     }

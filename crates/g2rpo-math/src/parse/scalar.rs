@@ -139,6 +139,15 @@ impl<'a> Parser<'a, '_> {
     /// Whether the current token continues a product without a sign.
     fn starts_factor(&self) -> bool {
         match self.peek() {
+            // `2^k 5^k`, `x^k 3`: behind a letter in an exponent, or before another power.
+            Some(Token::Number(_)) if self.power_end == Some(self.at) && self.used == 0 => {
+                match self.tokens[..self.at].last() {
+                    Some((Token::Number(_), _)) => {
+                        self.gap() != Gap::None && self.peek_at(1) == Some(&Token::Sign('^'))
+                    }
+                    _ => true,
+                }
+            }
             Some(Token::Number(_)) => match self.tokens[..self.at].last() {
                 // A number directly behind a number or a letter is not a product anyone writes.
                 Some((Token::Sign(')' | '}' | ']' | '!'), _)) => true,
@@ -151,9 +160,34 @@ impl<'a> Parser<'a, '_> {
                 matches!(t, "e" | "i") || (Func::named(t).is_some() && Unit::named(t).is_none())
             }
             Some(Token::Sign(c)) => matches!(c, '(' | '{') || c == '[' && self.brackets == 0,
-            Some(Token::Command(c)) => is_operand(c),
+            Some(Token::Command(c)) => is_operand(c) && !self.is_greek_unit(),
+            Some(Token::Begin("vmatrix")) => true,
             _ => false,
         }
+    }
+
+    /// Whether `\Omega`, or `\mu` with what follows it, is the unit of the number before it: nothing else stands
+    /// behind.
+    pub(super) fn is_greek_unit(&self) -> bool {
+        let is_number = matches!(
+            self.tokens[..self.at].last(),
+            Some((Token::Number(_) | Token::Sign('}') | Token::Text(_), _))
+        );
+        let ends = |offset: usize| {
+            matches!(
+                self.peek_at(offset),
+                None | Some(Token::Sign(',' | ';' | '=' | '/') | Token::Command("approx"))
+            )
+        };
+        let is_symbol = |token: Option<&Token<'_>>| match token {
+            Some(Token::Text(t) | Token::Word(t)) => {
+                Unit::named(&format!("μ{}", t.trim())).is_some()
+            }
+            _ => false,
+        };
+        is_number
+            && (self.is_command("Omega") && ends(1)
+                || self.is_command("mu") && is_symbol(self.peek_at(1)) && ends(2))
     }
 
     /// Whether a word behind a number names a unit, a thing that is counted, or a conjunction.
@@ -221,6 +255,7 @@ impl<'a> Parser<'a, '_> {
                     self.advance();
                     let exponent = self.exponent()?;
                     base = base.pow(exponent);
+                    self.power_end = (self.used == 0).then_some(self.at);
                 }
                 Some(Token::Sign('!')) => {
                     self.advance();

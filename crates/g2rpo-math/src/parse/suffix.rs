@@ -12,14 +12,15 @@ use crate::units::{Unit, multiplier};
 impl Parser<'_, '_> {
     /// A number with what belongs to it: currency sign, unit, ratio, time of day.
     pub(super) fn scalar_form(&mut self) -> Result<Form, Stop> {
-        if let Some(time) = self.time() {
-            return Ok(time);
+        if let Some(form) = self.time().or_else(|| self.ordinal()) {
+            return Ok(form);
         }
         let negative = self.is_sign('-') && self.currency_at(1).is_some();
         let currency = self.currency_at(usize::from(negative));
-        if currency.is_some() {
-            self.at += 1 + usize::from(negative);
+        if let Some((_, length)) = &currency {
+            self.at += length + usize::from(negative);
         }
+        let currency = currency.map(|(unit, _)| unit);
         let mut value = self.expr()?;
         if negative {
             value = value.negated();
@@ -56,12 +57,56 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn currency_at(&self, offset: usize) -> Option<Unit> {
-        match self.peek_at(offset)? {
+    /// A currency before its number, and how many tokens it takes: `$`, `US$`, `USD`, `Rs.`
+    fn currency_at(&self, offset: usize) -> Option<(Unit, usize)> {
+        let sign = |offset: usize| match self.peek_at(offset)? {
             Token::Sign(c) => Unit::currency(*c),
             Token::Command("$") => Unit::currency('$'),
             _ => None,
+        };
+        if let Some(unit) = sign(offset) {
+            return Some((unit, 1));
         }
+        let (Token::Word(name) | Token::Text(name)) = self.peek_at(offset)? else {
+            return None;
+        };
+        let (unit, length) = match name.trim() {
+            "US" => (sign(offset + 1)?, 2),
+            code @ ("USD" | "EUR" | "GBP") => (Unit::named(code)?, 1),
+            "Rs" if self.peek_at(offset + 1) == Some(&Token::Sign('.')) => {
+                (Unit::currency('₹')?, 2)
+            }
+            "Rs" => (Unit::currency('₹')?, 1),
+            _ => return None,
+        };
+        matches!(self.peek_at(offset + length), Some(Token::Number(_))).then_some((unit, length))
+    }
+
+    /// `1st`, `2^{nd}`, `3\text{rd}`, and nothing else: the number.
+    fn ordinal(&mut self) -> Option<Form> {
+        let Token::Number(digits) = self.peek()? else {
+            return None;
+        };
+        let is_power = self.peek_at(1) == Some(&Token::Sign('^'));
+        let is_braced = is_power && self.peek_at(2) == Some(&Token::Sign('{'));
+        let at = 1 + usize::from(is_power) + usize::from(is_braced);
+        let (Token::Word(ending) | Token::Text(ending)) = self.peek_at(at)? else {
+            return None;
+        };
+        let value: i64 = digits.parse().ok()?;
+        let wanted = match (value % 10, value % 100) {
+            (_, 11..=13) => "th",
+            (1, _) => "st",
+            (2, _) => "nd",
+            (3, _) => "rd",
+            _ => "th",
+        };
+        let end = at + 1 + usize::from(is_braced);
+        if ending.trim() != wanted || self.used > 0 || self.at > 0 || self.peek_at(end).is_some() {
+            return None;
+        }
+        self.at += end;
+        Some(Form::Scalar(Expr::int(value)))
     }
 
     /// `^\circ` may belong to a temperature scale.
@@ -142,13 +187,38 @@ impl Parser<'_, '_> {
         while !self.at_item_end() {
             match self.peek() {
                 Some(Token::Text(t)) => {
-                    text.push(' ');
-                    text.push_str(t);
+                    if text.ends_with('μ') {
+                        text.push_str(t.trim_start());
+                    } else {
+                        text.push(' ');
+                        text.push_str(t);
+                    }
                     text.push(' ');
                 }
                 Some(Token::Word(w)) => {
-                    text.push(' ');
+                    if !text.ends_with('μ') {
+                        text.push(' ');
+                    }
                     text.push_str(w);
+                }
+                Some(Token::Command("mu")) => text.push_str(" μ"),
+                Some(Token::Command("Omega")) => {
+                    let prefix = text.trim_end();
+                    if prefix.ends_with([' ', 'k', 'M']) {
+                        text.truncate(prefix.len());
+                    } else {
+                        text.push(' ');
+                    }
+                    text.push_str("Omega");
+                }
+                // `18$` names the currency behind the number.
+                Some(Token::Sign(c)) if text.is_empty() && Unit::currency(c).is_some() => {
+                    self.advance();
+                    return Ok(Unit::currency(c));
+                }
+                Some(Token::Command("$")) if text.is_empty() => {
+                    self.advance();
+                    return Ok(Unit::currency('$'));
                 }
                 Some(Token::Sign('/')) if !text.is_empty() => text.push('/'),
                 Some(Token::Sign('.')) if !text.is_empty() => {}
@@ -231,6 +301,8 @@ impl Parser<'_, '_> {
 
 /// Reads `square inches`, `cm^2`, `m/s^2`, `miles per hour`, `red apples`.
 fn read_unit(text: &str) -> Option<Unit> {
+    // Letters of `\text{μm}` come folded.
+    let text = &text.replace("\\mu ", "μ").replace("\\Omega", "Omega");
     let mut unit = Unit::none();
     let (mut direction, mut next_power) = (1, 1);
     let mut things: Vec<&str> = Vec::new();
