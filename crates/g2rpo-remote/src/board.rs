@@ -1,0 +1,327 @@
+//! Which rollout goes to which server next: the bookkeeping of one call, without threads or clock.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use g2rpo_rollout::Completion;
+
+use crate::error::{Error, Fault};
+
+/// Bounds of what is in flight at one server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) requests: usize,
+    pub(crate) tokens: Option<usize>,
+}
+
+/// A rollout that waits for a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// Its place among the requests.
+    pub(crate) index: usize,
+    /// Ids of prompt and guidance.
+    pub(crate) tokens: usize,
+    /// Tries that failed.
+    pub(crate) tries: u32,
+    /// When a server first turned it away as too busy.
+    pub(crate) busy_since: Option<Instant>,
+    /// Not to be sent before.
+    pub(crate) not_before: Instant,
+}
+
+/// What a worker does next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Send the job to the server.
+    Send(Job, usize),
+    /// Find out whether the server is there, and bring it back.
+    Revive(usize),
+    /// Nothing to do before this time or before something changes.
+    Wait(Duration),
+    /// Nothing to do any more.
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Up,
+    Down,
+    Reviving,
+    Gone,
+}
+
+#[derive(Debug)]
+struct Lane {
+    requests: usize,
+    tokens: usize,
+    health: Health,
+}
+
+/// The state of one call for rollouts.
+#[derive(Debug)]
+pub(crate) struct Board {
+    bounds: Bounds,
+    waiting: VecDeque<Job>,
+    lanes: Vec<Lane>,
+    done: Vec<Option<Completion>>,
+    open: usize,
+    failed: Option<Error>,
+}
+
+impl Board {
+    /// A board of requests, told by their lengths, for a number of servers.
+    pub(crate) fn new(lengths: &[usize], servers: usize, bounds: Bounds, now: Instant) -> Self {
+        let job = |(index, tokens): (usize, &usize)| Job {
+            index,
+            tokens: *tokens,
+            tries: 0,
+            busy_since: None,
+            not_before: now,
+        };
+        let lane = || Lane {
+            requests: 0,
+            tokens: 0,
+            health: Health::Up,
+        };
+        Self {
+            bounds,
+            waiting: lengths.iter().enumerate().map(job).collect(),
+            lanes: std::iter::repeat_with(lane).take(servers).collect(),
+            done: vec![None; lengths.len()],
+            open: lengths.len(),
+            failed: None,
+        }
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        self.open == 0 || self.failed.is_some()
+    }
+
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        if self.over() {
+            return Next::Over;
+        }
+        if let Some(server) = (self.lanes.iter()).position(|l| l.health == Health::Down) {
+            self.lanes[server].health = Health::Reviving;
+            return Next::Revive(server);
+        }
+        let ready = self.waiting.iter().position(|job| job.not_before <= now);
+        let Some(ready) = ready else {
+            let soonest = self.waiting.iter().map(|job| job.not_before).min();
+            let wait = soonest.map_or(Duration::from_secs(1), |at| {
+                at.saturating_duration_since(now)
+            });
+            return Next::Wait(wait.max(Duration::from_millis(1)));
+        };
+        let tokens = self.waiting[ready].tokens;
+        let fits = |lane: &Lane| {
+            let room = |most| lane.tokens + tokens <= most;
+            lane.health == Health::Up
+                && lane.requests < self.bounds.requests
+                // A prompt that exceeds the bound by itself is sent alone.
+                && (lane.requests == 0 || self.bounds.tokens.is_none_or(room))
+        };
+        let least = (self.lanes.iter().enumerate())
+            .filter(|(_, lane)| fits(lane))
+            .min_by_key(|(_, lane)| (lane.requests, lane.tokens))
+            .map(|(server, _)| server);
+        match (least, self.waiting.remove(ready)) {
+            (Some(server), Some(job)) => {
+                self.lanes[server].requests += 1;
+                self.lanes[server].tokens += tokens;
+                Next::Send(job, server)
+            }
+            (_, job) => {
+                self.waiting.extend(job);
+                self.waiting.rotate_right(1);
+                Next::Wait(Duration::from_secs(1))
+            }
+        }
+    }
+
+    /// A job left a server.
+    pub(crate) fn left(&mut self, job: &Job, server: usize) {
+        let lane = &mut self.lanes[server];
+        lane.requests -= 1;
+        lane.tokens -= job.tokens;
+    }
+
+    pub(crate) fn finish(&mut self, job: &Job, completion: Completion) {
+        self.done[job.index] = Some(completion);
+        self.open -= 1;
+    }
+
+    /// Puts a job back, before all that were not tried yet.
+    pub(crate) fn again(&mut self, job: Job) {
+        self.waiting.push_front(job);
+    }
+
+    /// The first failure counts; what follows is its echo.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    pub(crate) fn down(&mut self, server: usize) {
+        let health = &mut self.lanes[server].health;
+        if *health == Health::Up {
+            *health = Health::Down;
+        }
+    }
+
+    /// The outcome of a revival. The call fails when no server is left.
+    pub(crate) fn revived(&mut self, server: usize, outcome: Result<(), Error>) {
+        self.lanes[server].health = if outcome.is_ok() {
+            Health::Up
+        } else {
+            Health::Gone
+        };
+        if let Err(error) = outcome {
+            let fatal = !matches!(error, Error::Unreachable { .. });
+            if fatal || self.lanes.iter().all(|l| l.health == Health::Gone) {
+                self.fail(error);
+            }
+        }
+    }
+
+    pub(crate) fn into_result(self) -> Result<Vec<Completion>, Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        // Without a failure every job was finished; a gap can only come of a call that was stopped.
+        (self.done.into_iter().collect::<Option<_>>()).ok_or(Error::Cancelled)
+    }
+}
+
+/// How a fault of a rollout is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// It would come again.
+    GiveUp,
+    /// Try again; as often as `max_retries` says.
+    Again,
+    /// The server has too much to do: try later, as long as a request may take.
+    Later,
+    /// See whether the server lives, then try again.
+    Revive,
+    /// Nothing reached the server: see whether it lives, then try again, not counted.
+    Lost,
+}
+
+impl Fault {
+    pub(crate) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Connect(_) => Remedy::Lost,
+            Self::Broken(_)
+            | Self::Status {
+                status: 500 | 502, ..
+            } => Remedy::Revive,
+            Self::Status {
+                status: 429 | 503, ..
+            } => Remedy::Later,
+            Self::Timeout(_) | Self::Body(_) | Self::Aborted => Remedy::Again,
+            Self::Status {
+                status: 408 | 504, ..
+            } => Remedy::Again,
+            Self::Status { .. } | Self::Impossible(_) => Remedy::GiveUp,
+        }
+    }
+}
+
+/// Seconds before try `tries + 1`: 0.1, 0.2, 0.4 … to 10, each drawn down to its half by `u` in
+/// `[0, 1)`, so that many requests that failed together do not come back together.
+pub(crate) fn backoff(tries: u32, u: f64) -> Duration {
+    let full = 0.1 * f64::from(2_u32.saturating_pow(tries.min(20)));
+    Duration::from_secs_f64(full.min(10.0) * (0.5 + 0.5 * u))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Bounds = Bounds {
+        requests: 2,
+        tokens: None,
+    };
+
+    fn sent(board: &mut Board, now: Instant) -> (Job, usize) {
+        match board.next(now) {
+            Next::Send(job, server) => (job, server),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn load_is_balanced_and_bounded() {
+        let now = Instant::now();
+        let mut board = Board::new(&[1; 5], 2, ANY, now);
+        let sent: Vec<_> = (0..4).map(|_| sent(&mut board, now)).collect();
+        assert_eq!(sent.iter().map(|s| s.1).collect::<Vec<_>>(), [0, 1, 0, 1]);
+        assert!(matches!(board.next(now), Next::Wait(_)));
+        board.left(&sent[1].0, 1);
+        assert!(matches!(
+            board.next(now),
+            Next::Send(Job { index: 4, .. }, 1)
+        ));
+    }
+
+    #[test]
+    fn prompt_tokens_are_bounded_and_a_larger_prompt_goes_alone() {
+        let now = Instant::now();
+        let bounds = Bounds {
+            requests: 9,
+            tokens: Some(10),
+        };
+        let mut board = Board::new(&[6, 6, 20], 1, bounds, now);
+        for index in 0..3 {
+            let (job, server) = sent(&mut board, now);
+            assert_eq!(job.index, index);
+            assert!(matches!(board.next(now), Next::Wait(_)));
+            board.left(&job, server);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_down_gets_nothing_until_it_is_revived() {
+        let now = Instant::now();
+        let mut board = Board::new(&[1; 3], 2, ANY, now);
+        let (job, server) = sent(&mut board, now);
+        board.left(&job, server);
+        board.down(server);
+        board.again(job);
+        assert!(matches!(board.next(now), Next::Revive(0)));
+        for _ in 0..2 {
+            assert_eq!(sent(&mut board, now).1, 1);
+        }
+        assert!(matches!(board.next(now), Next::Wait(_)));
+        board.revived(0, Ok(()));
+        assert_eq!(sent(&mut board, now).1, 0);
+    }
+
+    #[test]
+    fn the_call_fails_when_no_server_is_left() {
+        let now = Instant::now();
+        let gone = || {
+            Err(Error::Unreachable {
+                server: "s".into(),
+                waited: Duration::from_secs(1),
+                fault: Fault::Connect("refused".into()),
+            })
+        };
+        let mut board = Board::new(&[1], 2, ANY, now);
+        board.down(0);
+        board.revived(0, gone());
+        assert!(!board.over());
+        board.revived(1, gone());
+        assert!(matches!(
+            board.into_result(),
+            Err(Error::Unreachable { .. })
+        ));
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_ten_seconds() {
+        assert_eq!(backoff(0, 0.0), Duration::from_millis(50));
+        assert_eq!(backoff(3, 0.0), Duration::from_millis(400));
+        assert!(backoff(1000, 0.999) <= Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,257 @@
+//! One call for rollouts: threads that send requests, meet what goes wrong, and come back together.
+
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use g2rpo_core::TokenId;
+use g2rpo_rollout::{Completion, Request};
+use ureq::Agent;
+
+use crate::answer::{Expected, settle};
+use crate::board::{Board, Bounds, Job, Next, Remedy, backoff};
+use crate::engine::{Fleet, lock};
+use crate::error::{Error, Fault, Result};
+use crate::http::agent;
+use crate::protocol::Ask;
+use crate::server::Serving;
+use crate::settings::{Settings, request_id};
+
+/// TLS needs more than the smallest stack; hundreds of threads should not need gigabytes.
+const STACK: usize = 512 << 10;
+
+struct Call<'a> {
+    fleet: &'a Fleet,
+    requests: &'a [Request],
+    settings: &'a Settings,
+    agent: Agent,
+    board: Mutex<Board>,
+    changed: Condvar,
+}
+
+/// What one try came to.
+enum Outcome {
+    Done(Completion),
+    /// Weights changed while the server worked, which ended the request; not the rollout's fault.
+    Overtaken,
+    Fault(Fault),
+    /// An answer that cannot be trained on.
+    Refused(String),
+}
+
+/// Makes `requests`, which have been checked, at the servers of `fleet`.
+pub(crate) fn run(
+    fleet: &Fleet,
+    requests: &[Request],
+    settings: &Settings,
+) -> Result<Vec<Completion>> {
+    let config = &fleet.config;
+    let lengths: Vec<usize> = (requests.iter())
+        .map(|r| r.prompt.len() + r.guidance.len())
+        .collect();
+    let bounds = Bounds {
+        requests: config.max_in_flight,
+        tokens: config.max_prompt_tokens_in_flight,
+    };
+    let servers = fleet.servers.len();
+    let board = Board::new(&lengths, servers, bounds, Instant::now());
+    let senders = requests
+        .len()
+        .min(servers.saturating_mul(config.max_in_flight));
+    let call = Call {
+        fleet,
+        requests,
+        settings,
+        agent: agent(senders),
+        board: Mutex::new(board),
+        changed: Condvar::new(),
+    };
+    let session = fleet.open(call.agent.clone());
+    std::thread::scope(|scope| {
+        // One more for each server, so that a revival keeps no rollout from the other servers.
+        for _ in 0..senders + servers {
+            let builder = std::thread::Builder::new().stack_size(STACK);
+            if let Err(e) = builder.spawn_scoped(scope, || call.work()) {
+                call.stop(Error::Config {
+                    name: "max_in_flight",
+                    problem: format!("no thread for another request: {e}"),
+                });
+                break;
+            }
+        }
+    });
+    fleet.close(session);
+    let board = call.board.into_inner();
+    board
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .into_result()
+}
+
+impl Call<'_> {
+    fn work(&self) {
+        let mut board = lock(&self.board);
+        loop {
+            if self.fleet.cancelled() {
+                board.fail(Error::Cancelled);
+            }
+            match board.next(Instant::now()) {
+                Next::Over => return,
+                Next::Wait(time) => {
+                    // Short enough to see a cancellation that came between the check and the wait.
+                    let time = time.min(Duration::from_millis(200));
+                    let waited = self.changed.wait_timeout(board, time);
+                    board = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+                }
+                Next::Revive(server) => {
+                    drop(board);
+                    let given_up = || self.fleet.cancelled() || lock(&self.board).over();
+                    let outcome = self.fleet.revive(server, &given_up);
+                    board = lock(&self.board);
+                    if !board.over() {
+                        board.revived(server, outcome);
+                    }
+                    board = self.told(board);
+                }
+                Next::Send(job, server) => {
+                    drop(board);
+                    let before = self.fleet.servers[server].serving();
+                    let outcome = self.send(&job, server, &before);
+                    board = lock(&self.board);
+                    board.left(&job, server);
+                    if !board.over() {
+                        self.meet(&mut board, job, server, outcome);
+                    }
+                    board = self.told(board);
+                }
+            }
+        }
+    }
+
+    /// Wakes the others; when it is over, what they wait for at the servers is dropped as well.
+    fn told<'b>(
+        &self,
+        board: std::sync::MutexGuard<'b, Board>,
+    ) -> std::sync::MutexGuard<'b, Board> {
+        if board.over() {
+            self.agent.clone().shutdown();
+        }
+        self.changed.notify_all();
+        board
+    }
+
+    fn stop(&self, error: Error) {
+        let mut board = lock(&self.board);
+        board.fail(error);
+        drop(self.told(board));
+    }
+
+    fn send(&self, job: &Job, server: usize, serving: &Serving) -> Outcome {
+        let server = &self.fleet.servers[server];
+        let request = &self.requests[job.index];
+        let tokens: Vec<TokenId> = (request.prompt.iter().chain(&request.guidance))
+            .copied()
+            .collect();
+        let id = request_id(request, job.tries);
+        let ask = Ask {
+            id: &id,
+            model: &serving.model,
+            adapter: serving.adapter,
+            tokens: &tokens,
+            // One completion for each seed: of several, a server would give the next seed to the next.
+            seed: request.key.to_seed(),
+            max_new_tokens: request.max_new_tokens,
+            settings: self.settings,
+            candidates: 0,
+        };
+        let route = server.info.route;
+        let answer = (server.endpoint)
+            .post(
+                &self.agent,
+                route.path(),
+                Some(&route.body(&ask)),
+                self.fleet.config.request_limit(),
+            )
+            .and_then(|text| route.read(&text));
+        let after = server.serving();
+        match answer {
+            Ok(answer) => {
+                let expected = expected(serving, &after);
+                match settle(answer, &ask, &expected, server.info.vocab_size) {
+                    Ok(completion) => Outcome::Done(completion),
+                    Err(problem) => Outcome::Refused(problem),
+                }
+            }
+            // An adapter is unloaded only after its successor is in place.
+            Err(Fault::Aborted | Fault::Status { status: 404, .. }) if after != *serving => {
+                Outcome::Overtaken
+            }
+            Err(fault) => Outcome::Fault(fault),
+        }
+    }
+
+    fn meet(&self, board: &mut Board, mut job: Job, server: usize, outcome: Outcome) {
+        let key = self.requests[job.index].key;
+        let url = self.fleet.servers[server].url().to_owned();
+        let fault = match outcome {
+            Outcome::Done(completion) => return board.finish(&job, completion),
+            Outcome::Overtaken => return board.again(job),
+            Outcome::Refused(problem) => {
+                return board.fail(Error::Rollout {
+                    key,
+                    server: url,
+                    problem,
+                });
+            }
+            Outcome::Fault(fault) => fault,
+        };
+        let now = Instant::now();
+        let remedy = fault.remedy();
+        let too_often = match remedy {
+            Remedy::GiveUp => {
+                return board.fail(Error::Rollout {
+                    key,
+                    server: url,
+                    problem: fault.to_string(),
+                });
+            }
+            Remedy::Lost => false,
+            Remedy::Later => {
+                let since = *job.busy_since.get_or_insert(now);
+                now - since >= self.fleet.config.request_limit()
+            }
+            Remedy::Again | Remedy::Revive => job.tries >= self.fleet.config.max_retries,
+        };
+        if remedy != Remedy::Lost {
+            job.tries = job.tries.saturating_add(1);
+        }
+        if too_often {
+            return board.fail(Error::GaveUp {
+                key,
+                server: url,
+                tries: job.tries,
+                fault,
+            });
+        }
+        if matches!(remedy, Remedy::Revive | Remedy::Lost) {
+            board.down(server);
+        }
+        let wait = match fault {
+            Fault::Status {
+                retry_after: Some(wait),
+                ..
+            } => wait,
+            _ if remedy == Remedy::Lost => Duration::ZERO,
+            _ => backoff(job.tries - 1, key.uniform(job.tries as usize)),
+        };
+        job.not_before = now + wait;
+        board.again(job);
+    }
+}
+
+fn expected(before: &Serving, after: &Serving) -> Expected {
+    match (before.version, after.version) {
+        (Some(version), _) if before.adapter => Expected::Named(version),
+        (Some(from), Some(to)) => Expected::Labelled(from..=to.max(from)),
+        // Before the first sync a label is not ours and says nothing.
+        _ => Expected::Unknown,
+    }
+}

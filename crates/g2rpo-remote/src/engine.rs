@@ -1,0 +1,319 @@
+//! The engine: servers, their state, and the two things that are done with them.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use g2rpo_core::TokenId;
+use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop};
+use ureq::Agent;
+
+use crate::board::{Remedy, backoff};
+use crate::config::RemoteConfig;
+use crate::error::{Error, Fault, Result, Scorer};
+use crate::http::{Endpoint, agent};
+use crate::probe::{Wanted, probe};
+use crate::server::{Server, ServerInfo};
+use crate::settings::{Settings, check_request};
+use crate::sync::{Applied, SyncReport};
+use crate::{dispatch, sync};
+
+/// Rollouts from vLLM or SGLang servers.
+///
+/// Clones are handles of the same engine. Rollouts do not depend on how many servers share them, up
+/// to what batching does to the servers' own rounding: every request has the seed of its key.
+#[derive(Debug, Clone)]
+pub struct RemoteEngine {
+    fleet: Arc<Fleet>,
+}
+
+/// Stops an engine from another thread, for example on Ctrl-C.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    fleet: Arc<Fleet>,
+}
+
+/// Servers that share rollouts.
+pub(crate) struct Fleet {
+    pub(crate) config: RemoteConfig,
+    pub(crate) servers: Vec<Server>,
+    /// Connections for everything that is no rollout.
+    pub(crate) control: Agent,
+    /// The sequences that every sync is checked on.
+    pub(crate) canary: Vec<Vec<TokenId>>,
+    /// The last sync, to be repeated at a server that was started again.
+    pub(crate) applied: Mutex<Option<Applied>>,
+    cancelled: AtomicBool,
+    sessions: Mutex<Vec<(u64, Agent)>>,
+    next_session: AtomicU64,
+}
+
+/// A lock whose holder died holds state that is still whole: every change of it is one assignment.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl RemoteEngine {
+    /// Waits for the servers, learns what they can do, and refuses what the configuration asks for
+    /// and they cannot.
+    ///
+    /// `canary` are the sequences by which [`Self::sync`] proves that weights arrived: one or
+    /// more, each of two ids or more, best some prompts with answers; 100 ids in all are plenty.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings out of range, [`Error::Unreachable`] when a server does not
+    /// come up within `vllm_server_timeout`, [`Error::Server`] when it lacks something.
+    pub fn connect(config: RemoteConfig, canary: Vec<Vec<TokenId>>) -> Result<Self> {
+        config.validate()?;
+        if canary.is_empty() || canary.iter().any(|sequence| sequence.len() < 2) {
+            return Err(Error::Config {
+                name: "canary",
+                problem: "give at least one sequence, each of at least two ids".into(),
+            });
+        }
+        let key = config.api_key()?;
+        let control = agent(2 * config.vllm_server_base_url.len());
+        let wanted = Wanted {
+            config: &config,
+            agent: &control,
+            canary: &canary,
+        };
+        let mut servers = Vec::new();
+        for url in &config.vllm_server_base_url {
+            let endpoint = Endpoint::new(url, key.as_deref());
+            wait_for(&config, &control, &endpoint, &|| false)?;
+            servers.push(probe(endpoint, &wanted)?);
+        }
+        Ok(Self {
+            fleet: Arc::new(Fleet {
+                servers,
+                control,
+                canary,
+                config,
+                applied: Mutex::new(None),
+                cancelled: AtomicBool::new(false),
+                sessions: Mutex::new(Vec::new()),
+                next_session: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// What was learned about each server.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerInfo> {
+        self.fleet.servers.iter().map(|server| &server.info)
+    }
+
+    /// Version of the weights that rollouts are made with; `None` before the first sync.
+    pub fn version(&self) -> Option<u64> {
+        lock(&self.fleet.applied)
+            .as_ref()
+            .map(|applied| applied.version)
+    }
+
+    /// A handle that stops this engine.
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            fleet: self.fleet.clone(),
+        }
+    }
+
+    /// Brings the weights in `folder` to every server, as `weight_sync` says, and proves by the
+    /// canary that they serve them.
+    ///
+    /// `folder` is a PEFT adapter or a Hugging Face folder with an untied head
+    /// ([`write_untied`](crate::write_untied) makes one), and stays where it is until the next
+    /// sync: a server that is started again gets it again. `version` is higher than the one before.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] for a folder that would harm the servers, [`Error::Canary`] when a
+    /// server's log-probabilities are too far from those of `learner`, [`Error::Scorer`] when the
+    /// learner has none, [`Error::Call`] and [`Error::Unreachable`] when a server fails. The
+    /// engine then makes no rollouts with weights that are not proved.
+    pub fn sync(
+        &mut self,
+        folder: impl AsRef<Path>,
+        version: u64,
+        learner: &mut Scorer<'_>,
+    ) -> Result<SyncReport> {
+        sync::sync(&self.fleet, Some(folder.as_ref()), version, learner)
+    }
+
+    /// Proves by the canary that the servers were started with the learner's weights, which are
+    /// called `version` from then on.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn confirm(&mut self, version: u64, learner: &mut Scorer<'_>) -> Result<SyncReport> {
+        sync::sync(&self.fleet, None, version, learner)
+    }
+
+    /// Log-probabilities, at temperature 1, of `tokens` from the second on under the weights that
+    /// the first server serves.
+    ///
+    /// # Errors
+    /// [`Error::Call`] with what the server said.
+    pub fn score(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>> {
+        let server = &self.fleet.servers[0];
+        sync::score(&self.fleet, server, &server.serving(), tokens)
+    }
+}
+
+impl RolloutEngine for RemoteEngine {
+    type Error = Error;
+
+    /// One request for each rollout, of which `max_in_flight` are at a server at the same time.
+    ///
+    /// # Errors
+    /// Of settings and requests that a server cannot execute or report, before the first is sent;
+    /// of an answer that cannot be trained on; and of servers that are lost for too long. When one
+    /// request fails for good, those in flight are dropped, and the servers end them.
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>> {
+        let fleet = &*self.fleet;
+        let mut settings = None;
+        for server in &fleet.servers {
+            if let Some(problem) = server.serving().unknown {
+                return Err(Error::Server {
+                    server: server.url().into(),
+                    problem,
+                });
+            }
+            settings = Some(Settings::check(params, &server.info)?);
+            for request in requests {
+                check_request(request, &server.info)?;
+            }
+        }
+        let version = self.version();
+        // A server refuses to sample nothing.
+        let (some, none): (Vec<_>, Vec<_>) = (requests.iter().cloned().enumerate())
+            .partition(|(_, request)| request.max_new_tokens > 0);
+        let (places, asked): (Vec<usize>, Vec<Request>) = some.into_iter().unzip();
+        let made = match settings {
+            Some(settings) if !asked.is_empty() => dispatch::run(fleet, &asked, &settings)?,
+            _ => Vec::new(),
+        };
+        let nothing = || Completion {
+            tokens: Vec::new(),
+            logps: Vec::new(),
+            log_kept: Vec::new(),
+            weight_versions: version.map(|_| Vec::new()),
+            stop: Stop::Length,
+        };
+        let mut all: Vec<(usize, Completion)> = places.into_iter().zip(made).collect();
+        all.extend(none.into_iter().map(|(place, _)| (place, nothing())));
+        all.sort_by_key(|(place, _)| *place);
+        Ok(all.into_iter().map(|(_, completion)| completion).collect())
+    }
+}
+
+impl Canceller {
+    /// Ends the engine's calls for rollouts with [`Error::Cancelled`], now and until
+    /// [`Self::clear`]. The servers end what they were asked for.
+    pub fn cancel(&self) {
+        self.fleet.cancelled.store(true, Ordering::SeqCst);
+        for (_, agent) in lock(&self.fleet.sessions).iter() {
+            agent.clone().shutdown();
+        }
+    }
+
+    /// Lets the engine work again.
+    pub fn clear(&self) {
+        self.fleet.cancelled.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Fleet {
+    pub(crate) fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Makes the connections of a call known to cancellation.
+    pub(crate) fn open(&self, agent: Agent) -> u64 {
+        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
+        lock(&self.sessions).push((session, agent));
+        session
+    }
+
+    pub(crate) fn close(&self, session: u64) {
+        lock(&self.sessions).retain(|(id, _)| *id != session);
+    }
+
+    /// Waits for a server that was lost, and gives it the last weights again if it was started anew.
+    pub(crate) fn revive(&self, server: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
+        let server = &self.servers[server];
+        let start = Instant::now();
+        loop {
+            wait_for(&self.config, &self.control, &server.endpoint, given_up)?;
+            match sync::restore(self, server) {
+                Ok(()) => return Ok(()),
+                // It may die of the first request after a failure: health alone does not tell.
+                Err(Error::Call { fault, .. })
+                    if fault.remedy() != Remedy::GiveUp
+                        && start.elapsed() < self.config.server_timeout() => {}
+                Err(error) => return Err(error),
+            }
+            std::thread::sleep(backoff(1, 0.5));
+        }
+    }
+}
+
+/// Waits until the server answers that it is well.
+pub(crate) fn wait_for(
+    config: &RemoteConfig,
+    control: &Agent,
+    endpoint: &Endpoint,
+    given_up: &dyn Fn() -> bool,
+) -> Result<()> {
+    let start = Instant::now();
+    let limit = config.control_limit().min(Duration::from_secs(10));
+    let mut tries = 0;
+    loop {
+        let fault = match endpoint.get(control, "/health", limit) {
+            Ok(_) => return Ok(()),
+            Err(fault) => fault,
+        };
+        if given_up() {
+            return Err(Error::Cancelled);
+        }
+        let waited = start.elapsed();
+        if matches!(
+            fault,
+            Fault::Impossible(_)
+                | Fault::Status {
+                    status: 400..=499,
+                    ..
+                }
+        ) {
+            return Err(Error::Call {
+                doing: "asking for its health".into(),
+                server: endpoint.url().into(),
+                fault,
+            });
+        }
+        if waited >= config.server_timeout() {
+            return Err(Error::Unreachable {
+                server: endpoint.url().into(),
+                waited,
+                fault,
+            });
+        }
+        let left = config.server_timeout().saturating_sub(waited);
+        std::thread::sleep(backoff(tries, 0.5).min(left));
+        tries = (tries + 1).min(4);
+    }
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet")
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,160 @@
+//! How weights are brought to one server, in the words of its kind.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::config::Backend;
+use crate::error::Fault;
+use crate::http::Endpoint;
+use crate::protocol::parse;
+
+/// Weights as a server is told of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Weights {
+    /// Those that it was started with.
+    AsStarted,
+    /// A PEFT folder, and the name that it is to have.
+    Adapter(PathBuf, String),
+    /// A folder with all weights.
+    Folder(PathBuf),
+}
+
+/// A server as weights are brought to it.
+pub(crate) struct Line<'a> {
+    pub(crate) backend: Backend,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) agent: &'a Agent,
+    /// For calls that move weights.
+    pub(crate) slow: Duration,
+    /// For all others.
+    pub(crate) quick: Duration,
+}
+
+impl Line<'_> {
+    /// Makes the server serve `weights` under the label `version`.
+    pub(crate) fn push(&self, weights: &Weights, version: u64) -> Result<(), Fault> {
+        match (weights, self.backend) {
+            (Weights::AsStarted, _) => Ok(()),
+            (Weights::Adapter(path, name), Backend::Vllm) => self.vllm_adapter(path, name),
+            (Weights::Adapter(path, name), Backend::Sglang) => self.sglang_adapter(path, name),
+            (Weights::Folder(path), Backend::Vllm) => self.vllm_folder(path, version),
+            (Weights::Folder(path), Backend::Sglang) => self.sglang_folder(path, version),
+        }
+    }
+
+    /// Whether the server still has what was pushed to it; one that was started again has not.
+    pub(crate) fn has(&self, weights: &Weights, version: u64) -> Result<bool, Fault> {
+        let get = |path| parse::<Value>(&self.endpoint.get(self.agent, path, self.quick)?);
+        match (weights, self.backend) {
+            (Weights::AsStarted, _) => Ok(true),
+            (Weights::Adapter(_, name), Backend::Vllm) => Ok(get("/v1/models")?["data"]
+                .as_array()
+                .is_some_and(|models| models.iter().any(|model| model["id"] == **name))),
+            // It lists no adapters everywhere; loading one again does no harm.
+            (Weights::Adapter(..), Backend::Sglang) => Ok(false),
+            (Weights::Folder(_), Backend::Vllm) => {
+                Ok(get("/weight_info")?["weight_version"] == version.to_string())
+            }
+            (Weights::Folder(_), Backend::Sglang) => {
+                Ok(get("/get_model_info")?["weight_version"] == version.to_string())
+            }
+        }
+    }
+
+    /// Takes an adapter away. A server that does not know it is as good.
+    pub(crate) fn unload(&self, name: &str) -> Result<(), Fault> {
+        let path = match self.backend {
+            Backend::Vllm => "/v1/unload_lora_adapter",
+            Backend::Sglang => "/unload_lora_adapter",
+        };
+        match self.post(path, Some(json!({ "lora_name": name })), self.quick) {
+            Err(Fault::Status {
+                status: 400 | 404, ..
+            }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn vllm_adapter(&self, path: &Path, name: &str) -> Result<(), Fault> {
+        let mut body = json!({ "lora_name": name, "lora_path": path });
+        let route = "/v1/load_lora_adapter";
+        match self.post(route, Some(body.clone()), self.slow) {
+            // Left by an earlier run, or by a try of which only the answer was lost. Unloading
+            // first would leave its prefix cache under the same name.
+            Err(Fault::Status {
+                status: 400,
+                message,
+                ..
+            }) if message.contains("already") => {
+                body["load_inplace"] = json!(true);
+                self.post(route, Some(body), self.slow).map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn sglang_adapter(&self, path: &Path, name: &str) -> Result<(), Fault> {
+        let body = json!({ "lora_name": name, "lora_path": path, "pinned": false });
+        let load = || self.succeeded("/load_lora_adapter", Some(body.clone()));
+        match load() {
+            Err(Fault::Status { message, .. } | Fault::Body(message))
+                if message.contains("already") =>
+            {
+                self.unload(name)?;
+                load()
+            }
+            other => other,
+        }
+    }
+
+    fn vllm_folder(&self, path: &Path, version: u64) -> Result<(), Fault> {
+        self.post("/pause?mode=abort", None, self.slow)?;
+        let reloaded = self.vllm_reload(path, version);
+        // A server that stays paused answers nobody; one that resumes shows what is wrong with it.
+        let resumed = self.post("/resume", None, self.quick).map(drop);
+        reloaded.and(resumed)
+    }
+
+    fn vllm_reload(&self, path: &Path, version: u64) -> Result<(), Fault> {
+        let body = json!({ "method": "reload_weights", "kwargs": { "weights_path": path } });
+        self.post("/collective_rpc", Some(body), self.slow)?;
+        // Keys and values of the old weights would answer prompts that were seen before.
+        self.succeeded("/reset_prefix_cache", None)?;
+        let label = json!({ "new_version": version.to_string() });
+        self.succeeded("/update_weight_version", Some(label))
+    }
+
+    fn sglang_folder(&self, path: &Path, version: u64) -> Result<(), Fault> {
+        let body = json!({
+            "model_path": path,
+            "load_format": "auto",
+            "abort_all_requests": true,
+            "weight_version": version.to_string(),
+            "flush_cache": true,
+            "keep_pause": false,
+        });
+        self.succeeded("/update_weights_from_disk", Some(body))
+    }
+
+    fn post(&self, path: &str, body: Option<Value>, limit: Duration) -> Result<String, Fault> {
+        self.endpoint.post(self.agent, path, body.as_ref(), limit)
+    }
+
+    fn succeeded(&self, path: &str, body: Option<Value>) -> Result<(), Fault> {
+        success(path, &self.post(path, body, self.slow)?)
+    }
+}
+
+/// Status 200 alone is no success where the answer has a field of that name.
+fn success(path: &str, text: &str) -> Result<(), Fault> {
+    let reply: Value = parse(text)?;
+    if reply["success"] == true {
+        return Ok(());
+    }
+    let words = reply.get("message").or_else(|| reply.get("error_message"));
+    let words = words.and_then(Value::as_str).unwrap_or(text);
+    Err(Fault::Body(format!("{path} did not succeed: {words}")))
+}
