@@ -43,6 +43,11 @@ const RULES: &[Rule] = &[
         libtorch: false,
     },
     Rule {
+        package: "g2rpo-remote",
+        ours: &["g2rpo-core", "g2rpo-rollout"],
+        libtorch: false,
+    },
+    Rule {
         package: "g2rpo-train",
         ours: &[
             "g2rpo-core",

@@ -9,6 +9,7 @@
 //! - [`math`]: whether two mathematical answers are the same;
 //! - [`verify`]: answer checking for rewards;
 //! - [`train`]: the loop over the traits, resume, evaluation, metrics and report;
+//! - `remote` (feature `remote`): rollouts from vLLM and SGLang servers, and weights to them;
 //! - [`libtorch`] (feature `libtorch`, on by default): models, checkpoints, generation and the learner.
 //!
 //! A project with another tensor library depends on `g2rpo-core` and its siblings directly, or on
@@ -21,6 +22,8 @@ pub use g2rpo_guidance as guidance;
 #[cfg(feature = "libtorch")]
 pub use g2rpo_libtorch as libtorch;
 pub use g2rpo_math as math;
+#[cfg(feature = "remote")]
+pub use g2rpo_remote as remote;
 pub use g2rpo_rollout as rollout;
 pub use g2rpo_train as train;
 pub use g2rpo_verify as verify;
