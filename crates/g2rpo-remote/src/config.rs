@@ -137,7 +137,7 @@ impl RemoteConfig {
         }
         for (i, url) in self.vllm_server_base_url.iter().enumerate() {
             let host = (url.strip_prefix("http://")).or_else(|| url.strip_prefix("https://"));
-            if !host.is_some_and(|host| !host.trim_matches('/').is_empty()) {
+            if host.is_none_or(|host| host.trim_matches('/').is_empty()) {
                 return refuse(
                     "vllm_server_base_url",
                     format!("`{url}` is no address such as http://localhost:8000"),

@@ -48,6 +48,7 @@ impl Line<'_> {
     /// Whether the server still has what was pushed to it; one that was started again has not.
     pub(crate) fn has(&self, weights: &Weights, version: u64) -> Result<bool, Fault> {
         let get = |path| parse::<Value>(&self.endpoint.get(self.agent, path, self.quick)?);
+        let label = version.to_string();
         match (weights, self.backend) {
             (Weights::AsStarted, _) => Ok(true),
             (Weights::Adapter(_, name), Backend::Vllm) => Ok(get("/v1/models")?["data"]
@@ -56,10 +57,10 @@ impl Line<'_> {
             // It lists no adapters everywhere; loading one again does no harm.
             (Weights::Adapter(..), Backend::Sglang) => Ok(false),
             (Weights::Folder(_), Backend::Vllm) => {
-                Ok(get("/weight_info")?["weight_version"] == version.to_string())
+                Ok(get("/weight_info")?["weight_version"] == *label)
             }
             (Weights::Folder(_), Backend::Sglang) => {
-                Ok(get("/get_model_info")?["weight_version"] == version.to_string())
+                Ok(get("/get_model_info")?["weight_version"] == *label)
             }
         }
     }

@@ -119,7 +119,7 @@ fn append_head(from: &Path, header: &Header, embedding: &str, to: &Path) -> Resu
     );
     let mut text = Value::Object(entries).to_string();
     // Numbers begin at a multiple of eight, as the format's own writer has it.
-    while text.len() % 8 != 0 {
+    while !text.len().is_multiple_of(8) {
         text.push(' ');
     }
     let mut input = File::open(from).at(from)?;

@@ -73,7 +73,6 @@ fn what_a_server_lacks_is_refused_with_what_to_do() {
             |s, _| s.state().missing = vec!["/version"],
             "is it another kind of server (backend = \"sglang\")?",
         ),
-        (|_, c| c.backend = Backend::Sglang, ""),
         (
             |_, c| c.model = Some("other".into()),
             "set `model` to one of the base models that it serves: [\"policy\"]",

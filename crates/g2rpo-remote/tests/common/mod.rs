@@ -295,9 +295,7 @@ impl State {
                     "unload_lora_adapter"
                 })
             }
-            "/inference/v1/generate" | "/v1/completions" | "/generate" => {
-                wire::complete(self, seen)
-            }
+            "/inference/v1/generate" | "/v1/completions" | "/generate" => complete(self, seen),
             _ => recorded("not_found"),
         }
     }
