@@ -49,8 +49,8 @@ fn the_reason_says_what_happened() {
         ),
         ("def plus(a, b): return a + b", Incorrect::MissingFunction),
         (
-            "def add(a, b) return a + b",
-            crashed(None, "SyntaxError: expected ':' (<solution>, line 1)"),
+            "def add(a, b): return a +",
+            crashed(None, "SyntaxError: invalid syntax (<solution>, line 1)"),
         ),
         ("raise ValueError('no')", crashed(None, "ValueError: no")),
         (

@@ -390,7 +390,10 @@ def _run(setup, tests, names, check):
 
 
 def dry_run(setup, tests, names, check):
-    """Runs the tests to their first request. An error says why no solution can be judged by them."""
+    """Runs the tests to their first request; returns whether there is one.
+
+    An error says why no solution can be judged by them.
+    """
     global _ask
 
     def _ask(operation, *operands):
@@ -403,5 +406,4 @@ def dry_run(setup, tests, names, check):
     except BaseException:
         if not _Asked.requests:
             raise
-    if not _Asked.requests:
-        raise ValueError("no call")
+    return _Asked.requests > 0

@@ -66,6 +66,14 @@ _BUILD = {
 }
 
 
+_DEEP = {list, tuple, dict, set, frozenset}
+
+
+def _is_deep(items):
+    """Whether one of them may hold something to resolve; most hold numbers and text alone."""
+    return not _DEEP.isdisjoint(map(type, items))
+
+
 def resolve(value, special, containers=None):
     """What arrived, with its typed parts built; `special` builds those that this file does not know.
 
@@ -75,7 +83,8 @@ def resolve(value, special, containers=None):
     if kind is list:
         if containers is not None:
             containers.append(value)
-        value[:] = [resolve(item, special, containers) for item in value]
+        if _is_deep(value):
+            value[:] = [resolve(item, special, containers) for item in value]
         return value
     if kind is tuple:
         if value and value[0] is ...:
@@ -92,10 +101,12 @@ def resolve(value, special, containers=None):
             if place is not None:
                 containers[place] = built
             return built
-        return tuple([resolve(item, special, containers) for item in value])
+        return tuple([resolve(item, special, containers) for item in value]) if _is_deep(value) else value
     if kind is dict:
         if containers is not None:
             containers.append(value)
+        if not _is_deep(value) and not _is_deep(value.values()):
+            return value
         items = [
             (resolve(k, special, containers), resolve(v, special, containers)) for k, v in value.items()
         ]
@@ -105,9 +116,10 @@ def resolve(value, special, containers=None):
     if kind is set:
         if containers is not None:
             containers.append(value)
-        items = [resolve(item, special, containers) for item in value]
-        value.clear()
-        value.update(items)
+        if _is_deep(value):
+            items = [resolve(item, special, containers) for item in value]
+            value.clear()
+            value.update(items)
         return value
     if kind is frozenset:
         return frozenset([resolve(item, special, containers) for item in value])
