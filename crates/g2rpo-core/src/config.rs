@@ -501,6 +501,30 @@ impl LossConfig {
         Ok(())
     }
 
+    /// Refuses advantages of single tokens where there is one value per sequence.
+    pub(crate) fn check_token_advantages(&self) -> Result<()> {
+        let (second, why) = match (self.loss_type, self.importance_sampling_level) {
+            (LossType::Vespo, _) => (
+                "loss_type = vespo",
+                "the sign of one advantage chooses the weight of the whole sequence; use another loss",
+            ),
+            (LossType::Gmpo, _) => (
+                "loss_type = gmpo",
+                "the loss has one value per sequence; use another loss",
+            ),
+            (_, ImportanceSamplingLevel::Sequence) => (
+                "importance_sampling_level = sequence",
+                "one clipped ratio cannot follow several advantages; use sequence_token",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::Conflict {
+            first: "token_advantages",
+            second,
+            why,
+        })
+    }
+
     fn check_conflicts(&self) -> Result<()> {
         let conflict = |first, second, why| Err(Error::Conflict { first, second, why });
         let token_level = self.importance_sampling_level == ImportanceSamplingLevel::Token;

@@ -149,7 +149,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The error of a setting outside its domain.
-pub(crate) fn domain(name: &'static str, value: f64, domain: &'static str) -> Result<()> {
+pub(crate) fn domain<T>(name: &'static str, value: f64, domain: &'static str) -> Result<T> {
     Err(Error::Config {
         name,
         value,

@@ -24,6 +24,7 @@ mod ragged;
 mod sequences;
 mod streams;
 mod supervised;
+mod token_advantage;
 mod totals;
 
 pub use advantage::{
@@ -45,6 +46,9 @@ pub use ragged::Ragged;
 pub use sequences::{Role, Sequences};
 pub use streams::TokenStreams;
 pub use supervised::{SupervisedLoss, count_roles, supervised_loss};
+pub use token_advantage::{
+    Rlcsd, RlcsdAdvantages, Rlsd, TokenAdvantage, hint_reliance, hint_reliance_weight,
+};
 pub use totals::BatchTotals;
 
 /// Id of a token in a model's vocabulary.

@@ -2,7 +2,7 @@
 
 use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
-use crate::config::{ImportanceSamplingLevel, LossConfig, LossType};
+use crate::config::{LossConfig, LossType};
 use crate::error::{Error, Result, domain};
 use crate::exp::sum;
 use crate::kl::KlPlacement;
@@ -134,7 +134,16 @@ fn check_inputs(streams: &TokenStreams, config: &LossConfig, totals: &BatchTotal
             why: "top_entropy_quantile is below 1; call BatchTotals::with_entropies on the whole batch",
         });
     }
-    check_token_streams(streams, config)?;
+    if streams.token_advantages.is_some() {
+        config.check_token_advantages()?;
+    }
+    if streams.token_weights.is_some() && config.loss_type == LossType::Gmpo {
+        return Err(Error::Conflict {
+            first: "token_weights",
+            second: "loss_type = gmpo",
+            why: "the loss has one value per sequence; use another loss",
+        });
+    }
     for (name, value) in [
         ("BatchTotals::n_rows", totals.n_rows),
         ("BatchTotals::n_tokens", totals.n_tokens),
@@ -161,45 +170,6 @@ fn check_inputs(streams: &TokenStreams, config: &LossConfig, totals: &BatchTotal
                 value: advantage,
             });
         }
-    }
-    Ok(())
-}
-
-/// Refuses advantages and weights of single tokens under a loss that has one of them per sequence.
-fn check_token_streams(streams: &TokenStreams, config: &LossConfig) -> Result<()> {
-    let conflict = |first, second, why| Err(Error::Conflict { first, second, why });
-    if streams.token_advantages.is_some() {
-        match (config.loss_type, config.importance_sampling_level) {
-            (LossType::Vespo, _) => {
-                return conflict(
-                    "token_advantages",
-                    "loss_type = vespo",
-                    "the sign of one advantage chooses the weight of the whole sequence; use another loss",
-                );
-            }
-            (LossType::Gmpo, _) => {
-                return conflict(
-                    "token_advantages",
-                    "loss_type = gmpo",
-                    "the loss has one value per sequence; use another loss",
-                );
-            }
-            (_, ImportanceSamplingLevel::Sequence) => {
-                return conflict(
-                    "token_advantages",
-                    "importance_sampling_level = sequence",
-                    "one clipped ratio cannot follow several advantages; use sequence_token",
-                );
-            }
-            _ => {}
-        }
-    }
-    if streams.token_weights.is_some() && config.loss_type == LossType::Gmpo {
-        return conflict(
-            "token_weights",
-            "loss_type = gmpo",
-            "the loss has one value per sequence; use another loss",
-        );
     }
     Ok(())
 }
