@@ -426,6 +426,8 @@ def main():
             # The last line that names an exception, as the interpreter prints it.
             lines = [re.sub(r"^__main__\.", "", line) for line in err.split("\n")]
             row["error"] = [line for line in lines if re.match(r"(\w*Error|Exception|Own)\b", line)][-1]
+            # Whose text differs between versions.
+            row["error"] = re.sub("^(SyntaxError|IndentationError): .*", r"\1", row["error"])
         rows.append(row)
     print("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]")
 
