@@ -8,10 +8,24 @@
 
 use std::cell::OnceCell;
 use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use clap::Parser;
 use g2rpo::verify::code::{CodeVerifier, PoolConfig, SandboxPool, main_if_requested};
 use g2rpo::verify::{Gsm8k, MathVerifier, MultipleChoice, Verifier};
+use serde_json::Value;
+
+/// Grades answers: verdict, graded span and reason, one line each.
+#[derive(Parser)]
+struct Options {
+    /// A file with one JSON object per line; without it, built-in examples are graded.
+    ///
+    /// Columns: "response", "reference", and "verifier": math (the default), gsm8k, choice or code.
+    file: Option<PathBuf>,
+}
 
 /// A problem as `HumanEval` has them.
 const SMALLEST: &str = r#"{
@@ -55,43 +69,116 @@ const BUILT_IN: [(&str, &str, &str); 20] = [
     ),
 ];
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     // Code runs in a process that a helper confines. With this line the program is its own helper.
     main_if_requested();
+    match run(&Options::parse()) {
+        // Whoever reads the output has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+        Ok(()) => ExitCode::SUCCESS,
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
     let verifiers = Verifiers::default();
-    println!(
+    writeln!(
+        io::stdout(),
         "{:<8} {:<52} {:<28} {:<30} verdict",
-        "verifier", "response", "graded", "reference"
-    );
-    let Some(path) = std::env::args().nth(1) else {
+        "verifier",
+        "response",
+        "graded",
+        "reference"
+    )?;
+    let Some(path) = &options.file else {
         for (kind, response, reference) in BUILT_IN {
             verifiers.grade(kind, response, reference)?;
         }
         return Ok(());
     };
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if text.starts_with('\u{feff}') {
+        bail!(
+            "{} begins with a byte order mark; save it as UTF-8 without one",
+            path.display()
+        );
+    }
     let (mut right, mut paid) = (0, 0);
     for (i, line) in text
         .lines()
         .enumerate()
         .filter(|(_, l)| !l.trim().is_empty())
     {
-        let place = || format!("{path}, line {}", i + 1);
-        let row: serde_json::Value = serde_json::from_str(line).with_context(place)?;
-        let column = |name: &str| {
-            let value = row[name].as_str();
-            value
-                .with_context(|| format!("{}: column {name:?} is missing or not a string", place()))
-        };
-        let kind = row["verifier"].as_str().unwrap_or("math");
-        let reward = verifiers
-            .grade(kind, column("response")?, column("reference")?)
-            .with_context(place)?;
+        let row = Row::read(line, path, i + 1)?;
+        let reward = verifiers.grade(&row.verifier, &row.response, &row.reference);
+        let reward = reward.map_err(|e| {
+            if is_closed_pipe(&e) {
+                e
+            } else {
+                e.context(place(path, i + 1))
+            }
+        })?;
         right += usize::from(reward == Some(1.0));
         paid += usize::from(reward.is_some());
     }
-    println!("{right} of {paid} right; rows without a verdict are left out");
+    writeln!(
+        io::stdout(),
+        "{right} of {paid} right; rows without a verdict are left out"
+    )?;
     Ok(())
+}
+
+fn place(path: &Path, line: usize) -> String {
+    format!("{}, line {line}", path.display())
+}
+
+/// One line of the file.
+struct Row {
+    verifier: String,
+    response: String,
+    reference: String,
+}
+
+impl Row {
+    fn read(line: &str, path: &Path, number: usize) -> anyhow::Result<Self> {
+        let place = place(path, number);
+        let row: Value = serde_json::from_str(line).map_err(|e| {
+            // The parser sees one line and counts lines within it.
+            let problem = e.to_string().replace(" at line 1 column ", " at column ");
+            anyhow::anyhow!("{place}: {problem}")
+        })?;
+        let text = |name: &str| match row.get(name) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(other) => bail!("{place}: column {name:?} is {other}, expected a string"),
+            None => bail!("{place}: column {name:?} is missing"),
+        };
+        let verifier = if row.get("verifier").is_some() {
+            text("verifier")?
+        } else {
+            "math".to_owned()
+        };
+        // Tests of code are JSON themselves, and may stand in the row as such.
+        let reference = match row.get("reference") {
+            Some(tests @ (Value::Array(_) | Value::Object(_))) if verifier == "code" => {
+                tests.to_string()
+            }
+            _ => text("reference")?,
+        };
+        Ok(Self {
+            response: text("response")?,
+            verifier,
+            reference,
+        })
+    }
 }
 
 /// The verifiers, of which the one for code starts its sandboxes when it is first needed.
@@ -108,17 +195,18 @@ impl Verifiers {
             "choice" => &MultipleChoice::default(),
             "code" => self.code()?,
             other => {
-                anyhow::bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code")
+                bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code")
             }
         };
         let verdict = verifier.verify(response, reference);
         let graded = verdict.span.clone().map_or("", |span| &response[span]);
-        println!(
+        writeln!(
+            io::stdout(),
             "{kind:<8} {:<52} {:<28} {:<30} {verdict}",
             short(response, 52),
             short(graded, 28),
             short(reference, 30)
-        );
+        )?;
         Ok(verdict.reward())
     }
 
@@ -126,7 +214,11 @@ impl Verifiers {
         if self.code.get().is_none() {
             let pool = SandboxPool::new(&PoolConfig::default())?;
             let level = pool.level().map_or("none", |level| level.name());
-            println!("sandbox: isolation {level}, {}", pool.python().display());
+            writeln!(
+                io::stdout(),
+                "sandbox: isolation {level}, {}",
+                pool.python().display()
+            )?;
             let _ = self.code.set(CodeVerifier::new(pool));
         }
         self.code.get().context("it was set above")

@@ -1,3 +1,5 @@
+//! Data sets in the format of GSM8K, read and written.
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -26,7 +28,8 @@ struct LineRef<'a> {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Line`] with the line number for text that
-/// is not UTF-8, not JSON, lacks a field or has no `####`; [`Error::EmptyDataSet`].
+/// is not UTF-8 or begins with a byte order mark, is not JSON, lacks a field, or has no number behind
+/// `####`; [`Error::EmptyDataSet`].
 pub fn read_gsm8k(path: impl AsRef<Path>) -> Result<Vec<Task>> {
     let path = path.as_ref();
     let bytes = fs::read(path).map_err(|source| Error::Io {
@@ -61,9 +64,16 @@ pub fn parse_gsm8k(bytes: &[u8], path: &Path) -> Result<Vec<Task>> {
             line: index + 1,
             problem,
         };
+        if line.starts_with(BYTE_ORDER_MARK) {
+            return Err(fault(
+                "the file begins with a byte order mark; save it as UTF-8 without one".into(),
+            ));
+        }
         let Line { question, answer } = serde_json::from_slice(line).map_err(|e| {
+            // The parser sees one line and counts lines within it.
+            let problem = e.to_string().replace(" at line 1 column ", " at column ");
             fault(format!(
-                "{e}; expected a JSON object with the strings \"question\" and \"answer\""
+                "{problem}; expected a JSON object with the strings \"question\" and \"answer\""
             ))
         })?;
         let Some((steps, reference)) = answer.rsplit_once("####") else {
@@ -74,6 +84,11 @@ pub fn parse_gsm8k(bytes: &[u8], path: &Path) -> Result<Vec<Task>> {
         let reference = reference.trim().to_owned();
         if reference.is_empty() {
             return Err(fault("nothing follows \"####\" in the answer".into()));
+        }
+        if !is_number(&reference) {
+            return Err(fault(format!(
+                "{reference:?} follows \"####\" in the answer; expected a number"
+            )));
         }
         let difficulty = steps.lines().filter(|l| !l.trim().is_empty()).count() as f64;
         tasks.push(Task {
@@ -88,6 +103,16 @@ pub fn parse_gsm8k(bytes: &[u8], path: &Path) -> Result<Vec<Task>> {
         return Err(Error::EmptyDataSet { path: path.into() });
     }
     Ok(tasks)
+}
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Digits with the signs of numbers, fractions and money.
+fn is_number(text: &str) -> bool {
+    text.contains(|c: char| c.is_ascii_digit())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || c.is_whitespace() || ",.-−+$€£%/".contains(c))
 }
 
 /// Writes tasks as GSM8K JSONL, atomically: a reader sees the old file or the whole new one.
@@ -137,6 +162,16 @@ mod tests {
             "train.jsonl, line 3: the answer has no line \"#### number\" that holds the final result"
         );
         assert!(after(r#"{"question":"q","answer":"x ####  "}"#).contains("nothing follows"));
+        assert_eq!(
+            after(r#"{"question":"q","answer":"x #### five"}"#),
+            "train.jsonl, line 3: \"five\" follows \"####\" in the answer; expected a number"
+        );
+        assert!(after(r#"{"question": x}"#).contains("line 3: expected value at column 14;"));
+        let marked = message(format!("\u{feff}{good}").as_bytes());
+        assert!(
+            marked.contains("line 1: the file begins with a byte order mark"),
+            "{marked}"
+        );
         assert!(message(b"{\"question\":\"\xff\",\"answer\":\"#### 1\"}").contains("line 1"));
     }
 

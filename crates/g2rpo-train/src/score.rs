@@ -83,12 +83,16 @@ impl Scores {
             let task = &tasks[group.task];
             let rows = first..first + group.rollouts.len();
             let tokens: Vec<_> = group.rollouts.iter().map(|r| r.answer()).collect();
-            let samples: Vec<_> = (self.answers[rows.clone()].iter().zip(&tokens))
-                .map(|(response, tokens)| Sample {
+            let graded = self.answers[rows.clone()]
+                .iter()
+                .zip(&self.verdicts[rows.clone()]);
+            let samples: Vec<_> = (graded.zip(&tokens))
+                .map(|((response, verdict), tokens)| Sample {
                     prompt: &task.question,
                     response,
                     reference: &task.reference,
                     tokens,
+                    verdict: Some(verdict),
                 })
                 .collect();
             for (row, added) in rows.zip(functions.rewards(&samples)?) {

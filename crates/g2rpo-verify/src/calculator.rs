@@ -1,3 +1,5 @@
+//! Calculator marks of GSM8K's solutions, `<<48/2=24>>`, evaluated exactly.
+
 use std::iter;
 
 /// Contents of every `<<…>>` in `text`, in order. A mark that is opened and not closed on the same

@@ -1,4 +1,8 @@
-use crate::{Incorrect, MathVerifier, Outcome, Unverifiable, Verdict, Verifier};
+//! Two bugs of a published reward function, for runs that are compared with it.
+
+use crate::math::MathVerifier;
+use crate::verdict::{Incorrect, Outcome, Unverifiable, Verdict};
+use crate::verifier::Verifier;
 
 /// **Not for training.** Reproduces two bugs of the reference code of G²RPO-A (repository
 /// T-Lab-CUHKSZ/G2RPO-A, commit 0d98af8, `accuracy_reward`), so that a run can be compared with it:

@@ -201,7 +201,7 @@ fn numbers(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Outcome;
+    use crate::verdict::Outcome;
 
     fn strict(response: &str, reference: &str) -> Verdict {
         Gsm8k::default().verify(response, reference)

@@ -154,6 +154,14 @@ impl Verifier for MathVerifier {
     }
 
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
-        Ok(check_reference(Self::gold(reference), self.fuel)?)
+        let gold = Self::gold(reference);
+        check_reference(gold, self.fuel)?;
+        // What does not compare with itself would refuse every response.
+        match compare_with(gold, gold, self.policy, self.fuel) {
+            Comparison::Equal => Ok(()),
+            Comparison::NoReference(why) => Err(why.into()),
+            Comparison::Unequal(Mismatch::TooComplex) => Err(Unverifiable::ReferenceTooComplex),
+            Comparison::Unequal(_) => Err(Unverifiable::Undecidable),
+        }
     }
 }

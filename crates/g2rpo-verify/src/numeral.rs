@@ -1,3 +1,5 @@
+//! Decimal numerals compared without arithmetic.
+
 /// A decimal numeral in lowest form, so that equal values are equal bytes: `1,234.50` and `1234.5`
 /// have the same parts. Nothing is computed, so a million digits cost a million steps.
 #[derive(Debug, Clone, Copy)]

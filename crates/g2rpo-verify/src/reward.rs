@@ -1,4 +1,7 @@
-use crate::{Verdict, Verifier};
+//! Rewards: the verdict, shaping terms and their weighted sum.
+
+use crate::verdict::Verdict;
+use crate::verifier::Verifier;
 
 /// One completion of a group, as reward functions see it. All columns are optional for the
 /// caller: build it with `Sample { response, reference, ..Sample::default() }`.
@@ -12,6 +15,23 @@ pub struct Sample<'a> {
     pub reference: &'a str,
     /// Token ids of the response, as generated.
     pub tokens: &'a [u32],
+    /// The verdict, where the response is graded already. Terms that need one take it from here and
+    /// grade only where it is absent: tests of code run once.
+    pub verdict: Option<&'a Verdict>,
+}
+
+/// The rewards that the verdicts pay: those that the samples carry, or the verifier's where they carry none.
+pub(crate) fn paid(verifier: &impl Verifier, group: &[Sample<'_>]) -> Vec<Option<f64>> {
+    let open: Vec<_> = group.iter().filter(|s| s.verdict.is_none()).collect();
+    let pairs: Vec<_> = open.iter().map(|s| (s.response, s.reference)).collect();
+    let mut graded = verifier.verify_batch(&pairs).into_iter();
+    group
+        .iter()
+        .map(|sample| match sample.verdict {
+            Some(verdict) => verdict.reward(),
+            None => graded.next().and_then(|verdict| verdict.reward()),
+        })
+        .collect()
 }
 
 /// A shaping term of the reward.
@@ -36,7 +56,8 @@ impl<R: RewardFn + ?Sized> RewardFn for Box<R> {
     }
 }
 
-/// The verdict of a verifier as a reward: 1, 0, or nothing where the sample must be masked.
+/// The verdict of a verifier as a reward: 1, 0, or nothing where the sample must be masked. A sample
+/// that carries its verdict is not graded again.
 #[derive(Debug, Clone)]
 pub struct Accuracy<V>(pub V);
 
@@ -46,9 +67,7 @@ impl<V: Verifier> RewardFn for Accuracy<V> {
     }
 
     fn rewards(&self, group: &[Sample<'_>]) -> Vec<Option<f64>> {
-        let pairs: Vec<_> = group.iter().map(|s| (s.response, s.reference)).collect();
-        let verdicts = self.0.verify_batch(&pairs);
-        verdicts.iter().map(Verdict::reward).collect()
+        paid(&self.0, group)
     }
 }
 
@@ -238,6 +257,22 @@ mod tests {
         fn rewards(&self, _: &[Sample<'_>]) -> Vec<Option<f64>> {
             self.0.clone()
         }
+    }
+
+    #[test]
+    fn a_verdict_that_is_there_is_not_asked_for_again() {
+        let never = |_: &str, _: &str| -> bool { panic!("graded a second time") };
+        let (right, wrong) = (Verdict::correct(), Verdict::from(false));
+        let group = [&right, &wrong].map(|verdict| Sample {
+            verdict: Some(verdict),
+            ..Sample::default()
+        });
+        assert_eq!(Accuracy(never).rewards(&group), [Some(1.0), Some(0.0)]);
+        let mixed = [group[0], Sample::default()];
+        assert_eq!(
+            Accuracy(|_: &str, _: &str| false).rewards(&mixed),
+            [Some(1.0), Some(0.0)]
+        );
     }
 
     #[test]

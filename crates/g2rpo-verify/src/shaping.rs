@@ -1,8 +1,10 @@
 //! Shaping terms under their TRL and open-r1 names.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::{RewardFn, Sample, Verdict, Verifier};
+use crate::reward::{RewardFn, Sample, paid};
+use crate::verifier::Verifier;
 
 macro_rules! per_sample {
     ($type:ty, $name:literal, |$me:ident, $sample:ident| $value:expr) => {
@@ -19,7 +21,22 @@ macro_rules! per_sample {
     };
 }
 
-/// 1 for `<think>\n…\n</think>\n<answer>\n…\n</answer>` and nothing else, otherwise 0.
+/// The response with the `<think>` that its prompt may end in, which some chat templates write for the model,
+/// and without blanks at its end.
+fn opened<'a>(sample: &Sample<'a>) -> Cow<'a, str> {
+    let response = sample.response.trim_end();
+    let prompt = sample.prompt.trim_end();
+    if !prompt.ends_with(OPEN) || response.trim_start().starts_with(OPEN) {
+        return Cow::Borrowed(response);
+    }
+    let gap = &sample.prompt[prompt.len()..];
+    Cow::Owned(format!("{OPEN}{gap}{response}"))
+}
+
+const OPEN: &str = "<think>";
+
+/// 1 for `<think>\n…\n</think>\n<answer>\n…\n</answer>` and nothing else, otherwise 0. Blanks may follow, and a
+/// `<think>` at the end of the prompt counts as the response's.
 ///
 /// open-r1's expression lets `^` and `$` match at any line, so text after the answer passes there;
 /// here the whole response must have the form, and each tag occur once.
@@ -27,27 +44,35 @@ macro_rules! per_sample {
 pub struct Format;
 
 per_sample!(Format, "format_reward", |_me, s| {
-    let inner = s
-        .response
+    let text = opened(s);
+    let inner = text
         .strip_prefix("<think>\n")
         .and_then(|r| r.strip_suffix("\n</answer>"));
-    let once = |tag| s.response.matches(tag).count() == 1;
-    let tags = ["<think>", "</think>", "<answer>", "</answer>"];
+    let once = |tag| text.matches(tag).count() == 1;
+    let tags = [OPEN, "</think>", "<answer>", "</answer>"];
     let ok =
         inner.is_some_and(|r| r.contains("\n</think>\n<answer>\n")) && tags.into_iter().all(once);
     f64::from(ok)
 });
 
 /// 1 when the response begins with `<think>` and closes it, as TRL's `think_format_reward`: the
-/// opening tag occurs once. Text behind `</think>` is the answer.
+/// opening tag occurs once. Text behind `</think>` is the answer. Where the prompt ends in `<think>`, the
+/// response only has to close it.
+///
+/// ```
+/// use g2rpo_verify::{RewardFn, Sample, ThinkFormat};
+///
+/// let s = Sample { prompt: "2+3? <think>\n", response: "It is 5.\n</think>5", ..Sample::default() };
+/// assert_eq!(ThinkFormat.rewards(&[s]), [Some(1.0)]);
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ThinkFormat;
 
 per_sample!(ThinkFormat, "think_format_reward", |_me, s| {
-    let ok = s
-        .response
-        .strip_prefix("<think>")
-        .is_some_and(|rest| !rest.contains("<think>") && rest.contains("</think>"));
+    let text = opened(s);
+    let ok = text
+        .strip_prefix(OPEN)
+        .is_some_and(|rest| !rest.contains(OPEN) && rest.contains("</think>"));
     f64::from(ok)
 });
 
@@ -64,9 +89,10 @@ per_sample!(ThinkFormat, "think_format_reward", |_me, s| {
 pub struct TagCount;
 
 per_sample!(TagCount, "tag_count_reward", |_me, s| {
+    let text = opened(s);
     ["<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>"]
         .iter()
-        .map(|tag| f64::from(s.response.matches(tag).count() == 1) / 4.0)
+        .map(|tag| f64::from(text.matches(tag).count() == 1) / 4.0)
         .sum()
 });
 
@@ -117,11 +143,11 @@ impl<V: Verifier> RewardFn for Length<V> {
         let lengths: Vec<f64> = group.iter().map(length).collect();
         let low = lengths.iter().copied().fold(f64::INFINITY, f64::min);
         let high = lengths.iter().copied().fold(0.0, f64::max);
-        verdicts(&self.0, group)
-            .iter()
+        paid(&self.0, group)
+            .into_iter()
             .zip(lengths)
-            .map(|(verdict, length)| {
-                let right = verdict.reward()? > 0.0;
+            .map(|(paid, length)| {
+                let right = paid? > 0.0;
                 if high <= low {
                     return Some(0.0);
                 }
@@ -173,11 +199,11 @@ impl<V: Verifier> RewardFn for CosineScaled<V> {
     }
 
     fn rewards(&self, group: &[Sample<'_>]) -> Vec<Option<f64>> {
-        verdicts(&self.verifier, group)
-            .iter()
+        paid(&self.verifier, group)
+            .into_iter()
             .zip(group)
-            .map(|(verdict, sample)| {
-                let right = verdict.reward()? > 0.0;
+            .map(|(paid, sample)| {
+                let right = paid? > 0.0;
                 let progress = (length(sample) / self.max_len.max(1) as f64).min(1.0);
                 let cosine = (progress * std::f64::consts::PI).cos();
                 // Wrong answers lose less the longer they are: the pair is exchanged.
@@ -190,11 +216,6 @@ impl<V: Verifier> RewardFn for CosineScaled<V> {
             })
             .collect()
     }
-}
-
-fn verdicts(verifier: &impl Verifier, group: &[Sample<'_>]) -> Vec<Verdict> {
-    let pairs: Vec<_> = group.iter().map(|s| (s.response, s.reference)).collect();
-    verifier.verify_batch(&pairs)
 }
 
 fn length(sample: &Sample<'_>) -> f64 {
@@ -294,7 +315,8 @@ per_sample!(SoftOverlong, "soft_overlong_punishment_reward", |me, s| {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ScriptedVerifier, Unverifiable};
+    use crate::verdict::{Unverifiable, Verdict};
+    use crate::verifier::ScriptedVerifier;
 
     fn one(function: &impl RewardFn, response: &str) -> f64 {
         let sample = Sample {
@@ -310,6 +332,7 @@ mod tests {
         assert_eq!(one(&Format, good), 1.0);
         for bad in [
             format!("{good}\nmore"),
+            good.replacen("<think>\n", "", 1),
             format!("x{good}"),
             good.replace("\n</answer>", ""),
             good.replace("a\n", "<answer>"),
@@ -317,6 +340,33 @@ mod tests {
         ] {
             assert_eq!(one(&Format, &bad), 0.0, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_prompt_may_open_the_reasoning() {
+        let asked = |function: &dyn RewardFn, prompt, response| {
+            let sample = Sample {
+                prompt,
+                response,
+                ..Sample::default()
+            };
+            function.rewards(&[sample])[0]
+        };
+        let rest = "a\n</think>\n<answer>\nc\n</answer>\n";
+        assert_eq!(asked(&Format, "q<think>\n", rest), Some(1.0));
+        assert_eq!(asked(&Format, "q", rest), Some(0.0));
+        assert_eq!(asked(&TagCount, "q<think>\n", rest), Some(1.0));
+        assert_eq!(asked(&ThinkFormat, "q<think>\n", "a</think>b"), Some(1.0));
+        assert_eq!(
+            asked(&ThinkFormat, "q<think>", "<think>a</think>b"),
+            Some(1.0)
+        );
+        assert_eq!(
+            asked(&ThinkFormat, "q<think>", "a<think></think>b"),
+            Some(0.0)
+        );
+        assert_eq!(asked(&ThinkFormat, "q<think>", "a"), Some(0.0));
+        assert_eq!(asked(&ThinkFormat, "q", "a</think>b"), Some(0.0));
     }
 
     #[test]

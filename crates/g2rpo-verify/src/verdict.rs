@@ -1,3 +1,5 @@
+//! What a verifier says about a response, and why.
+
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;

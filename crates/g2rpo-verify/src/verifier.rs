@@ -1,10 +1,12 @@
+//! The contract of verifiers, and batches of them on threads.
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Fault, Unverifiable, Verdict};
+use crate::verdict::{Fault, Unverifiable, Verdict};
 
 /// Judges a response against a reference: any text in, a verdict out, in bounded time.
 ///
@@ -249,7 +251,7 @@ impl Verifier for ScriptedVerifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Outcome;
+    use crate::verdict::Outcome;
 
     fn same(response: &str, reference: &str) -> bool {
         response == reference
