@@ -4,7 +4,8 @@
 //! `cargo run --example verify_answers -- answers.jsonl` grades a file with one object per line:
 //! `{"response": "… \\boxed{5}", "reference": "5"}`, and `"verifier"`: `math` (the default), `gsm8k`,
 //! `choice` or `code`. For `code` the response is Python, bare or in a fenced block, and the reference is the
-//! row of the data set that holds its tests, as JSON text: `HumanEval`, MBPP, APPS and others.
+//! row of the data set that holds its tests, as JSON or as JSON text: `HumanEval`, MBPP, APPS and others.
+//! `--show` adds what each test of such a row returned, printed or raised.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -25,6 +26,9 @@ struct Options {
     ///
     /// Columns: "response", "reference", and "verifier": math (the default), gsm8k, choice or code.
     file: Option<PathBuf>,
+    /// Show what each test of a row with code returned, printed or raised.
+    #[arg(long)]
+    show: bool,
 }
 
 /// A problem as `HumanEval` has them.
@@ -101,6 +105,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let Some(path) = &options.file else {
         for (kind, response, reference) in BUILT_IN {
             verifiers.grade(kind, response, reference)?;
+            verifiers.show(options, kind, response, reference)?;
         }
         return Ok(());
     };
@@ -119,7 +124,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .filter(|(_, l)| !l.trim().is_empty())
     {
         let row = Row::read(line, path, i + 1)?;
-        let reward = verifiers.grade(&row.verifier, &row.response, &row.reference);
+        let reward = verifiers
+            .grade(&row.verifier, &row.response, &row.reference)
+            .and_then(|reward| {
+                verifiers.show(options, &row.verifier, &row.response, &row.reference)?;
+                Ok(reward)
+            });
         let reward = reward.map_err(|e| {
             if is_closed_pipe(&e) {
                 e
@@ -208,6 +218,28 @@ impl Verifiers {
             short(reference, 30)
         )?;
         Ok(verdict.reward())
+    }
+
+    /// What the tests of a row with code saw, one line each.
+    fn show(
+        &self,
+        options: &Options,
+        kind: &str,
+        response: &str,
+        reference: &str,
+    ) -> anyhow::Result<()> {
+        if !options.show || kind != "code" {
+            return Ok(());
+        }
+        if let Ok(report) = self.code()?.report(response, reference) {
+            for (i, (observation, failure)) in
+                report.observations.iter().zip(&report.tests).enumerate()
+            {
+                let mark = if failure.is_some() { "✗" } else { "✓" };
+                writeln!(io::stdout(), "         {mark} test {i}: {observation}")?;
+            }
+        }
+        Ok(())
     }
 
     fn code(&self) -> anyhow::Result<&CodeVerifier> {
