@@ -8,14 +8,17 @@
 #![deny(missing_docs)]
 
 mod advantage;
+mod choices;
 mod config;
 mod error;
 mod exp;
 mod guidance;
 mod kl;
+mod kl_penalty;
 mod learner;
 mod loss;
 mod metrics;
+mod mismatch;
 mod names;
 #[cfg(feature = "ndarray")]
 mod padded;
@@ -31,25 +34,24 @@ pub use advantage::{
     AdvantageEstimator, Advantages, Baseline, GroupStats, MultiObjectiveAggregation, Scale,
     Singleton, Strata, weighted_rewards,
 };
-pub use config::{
-    Aggregation, CispoClip, DppoDivergence, ImportanceSamplingLevel, LengthNormalizer, LossConfig,
-    LossType, MismatchCorrection, MismatchLevel, OutOfRange,
+pub use choices::{
+    Aggregation, CispoClip, DppoDivergence, ImportanceSamplingLevel, LengthNormalizer, LossType,
 };
+pub use config::LossConfig;
 pub use error::{Error, Result};
 pub use guidance::GuidanceTokenLoss;
-pub use kl::{KlEstimator, KlGradient, KlPlacement, kl_penalties};
+pub use kl::{KlEstimator, KlGradient, KlPlacement};
+pub use kl_penalty::kl_penalties;
 pub use learner::{Learner, Scoring, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy};
 pub use loss::{PolicyLoss, policy_loss};
 pub use metrics::{LossMetrics, Mean, Summary};
+pub use mismatch::{MismatchCorrection, MismatchLevel, OutOfRange};
 pub use preset::Preset;
 pub use ragged::Ragged;
-pub use sequences::{Role, Sequences};
+pub use sequences::{Role, Sequences, TokenId};
 pub use streams::TokenStreams;
 pub use supervised::{SupervisedLoss, count_roles, supervised_loss};
 pub use token_advantage::{
     Rlcsd, RlcsdAdvantages, Rlsd, TokenAdvantage, hint_reliance, hint_reliance_weight,
 };
 pub use totals::BatchTotals;
-
-/// Id of a token in a model's vocabulary.
-pub type TokenId = u32;

@@ -1,12 +1,11 @@
 //! Frameworks' and papers' settings by name.
 
-use crate::advantage::{AdvantageEstimator, Scale, Singleton};
-use crate::config::{
-    Aggregation, CispoClip, ImportanceSamplingLevel, LossConfig, LossType, MismatchCorrection,
-    MismatchLevel, OutOfRange,
-};
+use crate::advantage::{AdvantageEstimator, Baseline, Scale, Singleton};
+use crate::choices::{Aggregation, CispoClip, ImportanceSamplingLevel, LossType};
+use crate::config::LossConfig;
 use crate::guidance::GuidanceTokenLoss;
 use crate::kl::KlGradient;
+use crate::mismatch::{MismatchCorrection, MismatchLevel, OutOfRange};
 use crate::names::named;
 
 /// A framework's or paper's arithmetic by name: the same word means different numbers elsewhere.
@@ -143,7 +142,7 @@ impl Preset {
                 ..trl
             },
             Self::NemoRl => AdvantageEstimator {
-                baseline: crate::Baseline::LeaveOneOut,
+                baseline: Baseline::LeaveOneOut,
                 scale: Scale::LeaveOneOutStd,
                 eps: 1e-6,
                 ..trl

@@ -1,8 +1,10 @@
 //! Token sequences to be scored, and who put each token there.
 
-use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::ragged::Ragged;
+
+/// Id of a token in a model's vocabulary.
+pub type TokenId = u32;
 
 /// Who put a token into a sequence. Masks, counts and denominators derive from roles, never from
 /// pad or end-of-sequence ids.

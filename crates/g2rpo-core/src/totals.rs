@@ -2,7 +2,8 @@
 
 use std::ops::AddAssign;
 
-use crate::config::{Aggregation, LengthNormalizer, LossConfig};
+use crate::choices::{Aggregation, LengthNormalizer};
+use crate::config::LossConfig;
 use crate::error::check_len;
 use crate::error::{Error, Result};
 use crate::ragged::Ragged;

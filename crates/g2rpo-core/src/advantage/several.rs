@@ -31,8 +31,8 @@ impl AdvantageEstimator {
     /// weighted sum.
     ///
     /// # Errors
-    /// As [`Self::advantages`]; [`Error::Length`] if weights and functions differ in number or
-    /// functions in length; [`Error::Config`] for a weight that is not finite.
+    /// As [`Self::advantages`]; [`crate::Error::Length`] if weights and functions differ in number or
+    /// functions in length; [`crate::Error::Config`] for a weight that is not finite.
     ///
     /// ```
     /// use g2rpo_core::{AdvantageEstimator, MultiObjectiveAggregation::*, Scale};

@@ -2,7 +2,7 @@
 
 use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
-use crate::config::DppoDivergence;
+use crate::choices::DppoDivergence;
 use crate::exp::{exp, extremes, scale_by, sum};
 use crate::metrics::LossMetrics;
 

@@ -4,7 +4,8 @@ use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::error::Result;
 use crate::exp::{EXP_MAX, dot, exp_minus, sum};
-use crate::kl::{KlEstimator, KlGradient, KlPlacement, estimate};
+use crate::kl::{KlEstimator, KlGradient, KlPlacement};
+use crate::kl_penalty::estimate;
 use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {

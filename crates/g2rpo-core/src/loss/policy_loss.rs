@@ -2,7 +2,8 @@
 
 use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
-use crate::config::{LossConfig, LossType};
+use crate::choices::LossType;
+use crate::config::LossConfig;
 use crate::error::{Error, Result, domain};
 use crate::exp::sum;
 use crate::kl::KlPlacement;

@@ -1,7 +1,7 @@
 //! Importance ratios of one row, per token or per sequence.
 
 use super::row::{RowPass, Scratch};
-use crate::config::{ImportanceSamplingLevel, LossType};
+use crate::choices::{ImportanceSamplingLevel, LossType};
 use crate::error::{Error, Result};
 use crate::exp::{EXP_MAX, exp, extremes, map_into, sum};
 use crate::metrics::{LossMetrics, Summary};

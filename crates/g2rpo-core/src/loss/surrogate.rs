@@ -4,7 +4,7 @@
 use super::clip::Clip;
 use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
-use crate::config::{CispoClip, LossType};
+use crate::choices::{CispoClip, LossType};
 use crate::error::Result;
 use crate::exp::{exp, max, min, scale_by, sum};
 use crate::metrics::LossMetrics;

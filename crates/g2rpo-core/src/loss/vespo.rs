@@ -1,8 +1,8 @@
 //! VESPO's weight of a sequence.
 
 use super::row::{RowPass, Scratch};
-use crate::config::MismatchLevel;
 use crate::error::Result;
+use crate::mismatch::MismatchLevel;
 
 /// Bounds of the sequence log ratio in VESPO's published code.
 const VESPO_LIMIT: f64 = 20.0;

@@ -2,10 +2,11 @@
 //! the weights of single tokens.
 
 use super::row::{RowPass, Scratch};
-use crate::config::{LossType, MismatchCorrection, MismatchLevel, OutOfRange};
+use crate::choices::LossType;
 use crate::error::{Error, Result};
 use crate::exp::EXP_MAX;
 use crate::metrics::LossMetrics;
+use crate::mismatch::{MismatchCorrection, MismatchLevel, OutOfRange};
 
 impl RowPass<'_> {
     /// Fills [`Scratch::weight`] and returns the row's own factor.

@@ -2,7 +2,8 @@
 
 use super::rlcsd::Rlcsd;
 use super::rlsd::Rlsd;
-use crate::config::{Aggregation, LossConfig};
+use crate::choices::Aggregation;
+use crate::config::LossConfig;
 use crate::error::{Error, Result};
 
 /// A way to spread a row's advantage over its tokens. All need one more pass of
