@@ -1,5 +1,7 @@
 //! No guided prefix gives the answer away: every training solution of GSM8K and every solution of
-//! MATH-500, as ids of two byte-level tokenizers, judged by the verifiers of g2rpo-verify.
+//! MATH-500, as ids of two byte-level tokenizers, judged by the verifiers of g2rpo-verify; the same
+//! solutions on one line, quoted, indented and with other line breaks; and cases labelled by hand in
+//! `testdata/guidance/announcements.jsonl`.
 //!
 //! `G2RPO_DATA` names the folder with `gsm8k/train.jsonl` and `math500/test.jsonl`; without it the
 //! tests say so and pass. `--nocapture` prints what the caps did; docs/results.md has the table.
@@ -8,9 +10,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use g2rpo_guidance::{
-    Amount, Caps, Cut, CutLimits, CutReason, Cutter, Trace, Unit, UnitCutter, cut, inspect_prefix,
+    Amount, AnswerMarkers, Caps, Cut, CutLimits, CutReason, Cutter, Trace, Unit, UnitCutter, cut,
+    inspect_prefix,
 };
-use g2rpo_verify::{Extraction, Gsm8k, Gsm8kExtraction, MathVerifier, Verifier};
+use g2rpo_verify::{
+    Extraction, Gsm8k, Gsm8kExtraction, MathVerifier, Verifier, first_announcement,
+};
 use tokenizers::Tokenizer;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
@@ -299,5 +304,91 @@ fn math500_with_byte_level_bpe() {
     if let Some(solutions) = math500() {
         let tokenizer = trained(&solutions);
         check("MATH-500, BPE", &solutions, &tokenizer, &math_judges());
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Case {
+    text: String,
+    /// What stands before the announcement; nothing if there is none.
+    given: Option<String>,
+}
+
+#[test]
+fn announcements_end_where_a_reader_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/guidance/announcements.jsonl"
+    );
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let cases: Vec<Case> = (text.lines())
+        .map(|line| serde_json::from_str(line).expect("a case"))
+        .collect();
+    assert_eq!(cases.len(), 30);
+    let wrong: Vec<String> = (cases.iter())
+        .filter_map(|case| {
+            let found = AnswerMarkers::default().find(&case.text);
+            let given = found.map(|end| case.text[..end].trim_end());
+            (given != case.given.as_deref()).then(|| format!("{:?}: {given:?}", case.text))
+        })
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// The same solution as other writers would set it.
+fn settings(text: &str) -> [(&'static str, String); 5] {
+    let quoted: Vec<String> = text.lines().map(|line| format!("> {line}")).collect();
+    let indented: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    [
+        ("one line", text.replace('\n', " ")),
+        ("quoted", quoted.join("\n")),
+        ("indented", indented.join("\n")),
+        ("\\r", text.replace('\n', "\r")),
+        ("\\r\\n", text.replace('\n', "\r\n")),
+    ]
+}
+
+/// No prefix of any setting of any solution passes a verifier that wants an announced answer, and
+/// none reaches behind the first announcement that the verifiers know.
+fn check_settings(name: &str, solutions: &[Solution], judges: &Judges) {
+    let mut leaks: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for solution in solutions {
+        for (setting, text) in settings(&solution.text) {
+            let found = AnswerMarkers::default().find(&text);
+            let end = found.unwrap_or(text.len());
+            let tally = leaks.entry(setting).or_default();
+            // Every place near the announcement, and some before.
+            let prefixes = (text.char_indices().map(|(i, c)| i + c.len_utf8()))
+                .filter(|i| *i <= end && (*i + 12 > end || i % 37 == 0));
+            let passes = prefixes
+                .map(|i| &text[..i])
+                .any(|prefix| (judges.strict.iter()).any(|j| passes(&**j, prefix, solution)));
+            tally.0 += usize::from(passes);
+            let known = first_announcement(&text);
+            tally.1 += usize::from(known.is_some_and(|known| end > known));
+        }
+    }
+    println!(
+        "{name}, solutions of which a prefix passes, and of which more is given than verifiers know: {leaks:?}"
+    );
+    assert!(leaks.values().all(|tally| *tally == (0, 0)), "{leaks:?}");
+}
+
+#[test]
+fn other_settings_of_gsm8k() {
+    if let Some(solutions) = gsm8k() {
+        check_settings("GSM8K", &solutions, &gsm8k_judges());
+    }
+}
+
+#[test]
+fn other_settings_of_math500() {
+    if let Some(solutions) = math500() {
+        check_settings("MATH-500", &solutions, &math_judges());
     }
 }

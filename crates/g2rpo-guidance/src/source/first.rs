@@ -19,10 +19,10 @@ use crate::trace::solution::Trace;
 /// let gold = Traces::gold([Trace::from_tokens(vec![1, 2, 3])]);
 /// let own = OwnSuccesses::new(1, Pick::First);
 /// let mut both = FirstOf(vec![Box::new(own), Box::new(gold)]);
-/// let len = |s: &FirstOf, rng: &mut _| s.guidance(&Query::default(), rng).unwrap().trace.unwrap().len();
-/// assert_eq!(len(&both, &mut rng), 3);
+/// let mut len = |s: &FirstOf| s.guidance(&Query::default(), &mut rng).unwrap().trace.unwrap().len();
+/// assert_eq!(len(&both), 3);
 /// both.offer(ExampleId(0), Trace::from_tokens(vec![4, 5]));
-/// assert_eq!(len(&both, &mut rng), 2);
+/// assert_eq!(len(&both), 2);
 /// ```
 #[derive(Default)]
 pub struct FirstOf(pub Vec<Box<dyn GuidanceSource + Send>>);

@@ -1,23 +1,25 @@
-//! How the final answer of a solution is announced.
+//! How the final answer of a solution is announced: the one list of announcements in this workspace.
 
 use serde::{Deserialize, Serialize};
 
 /// How the final answer is announced in the text of a trace.
 ///
-/// Everything from the first announcement on is kept back. A trace that announces an answer twice
-/// (and doubts it in between) is cut before the first: too little guidance is a slower lesson, too
-/// much is no lesson.
+/// Everything from the first announcement on is kept back, with the emphasis, quotes and
+/// indentation before it. A trace that announces an answer twice (and doubts it in between) is cut
+/// before the first: too little guidance is a slower lesson, too much is no lesson. So a mark is
+/// taken for an announcement wherever a verifier might: `tests/leaks.rs` holds this list against
+/// those of g2rpo-verify.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnswerMarkers {
-    /// A line that begins with `####`, as in GSM8K.
-    pub hash_line: bool,
+    /// `####` anywhere, as in GSM8K. Switch it off for traces with headings of four signs.
+    pub hashes: bool,
     /// `\boxed` or `\fbox`, as in MATH.
     pub boxed: bool,
     /// The end of the thinking (`</think>`) or the start of an `<answer>`.
     pub tags: bool,
-    /// The word "answer" where it presents one: `answer is`, `answers are`, `**Answer:**`,
-    /// `answer =` and the like, in any case. What verifiers take for an announcement.
+    /// The word "answer" where its line presents it or ends: `answer is`, `answers (in cm) are`,
+    /// `**Answer:**`, `answer =`, a heading `Final answer` and the like, in any case.
     pub sentence: bool,
     /// Phrases, compared without regard to ASCII case.
     pub phrases: Vec<String>,
@@ -25,22 +27,32 @@ pub struct AnswerMarkers {
 
 impl Default for AnswerMarkers {
     fn default() -> Self {
-        let phrases = ["the final answer", "**final answer", "the answer is"];
         Self {
-            hash_line: true,
+            hashes: true,
             boxed: true,
             tags: true,
             sentence: true,
-            phrases: phrases.map(str::to_owned).to_vec(),
+            phrases: vec!["final answer".to_owned()],
         }
     }
 }
+
+/// What presents an answer if it stands on the same line, not far behind the word.
+const SIGNS: [&str; 6] = [":", "：", "=", "→", "->", "⇒"];
+const VERBS: [&str; 14] = [
+    "is", "are", "was", "were", "be", "becomes", "equals", "reads", "comes", "amounts", "works",
+    "turns", "gives", "remains",
+];
+/// Words that belong to an announcement which follows them.
+const LEAD: [&str; 2] = ["the", "final"];
+/// Words between "answer" and its verb, at most.
+const MAX_WORDS: usize = 12;
 
 impl AnswerMarkers {
     /// No marker: the answer is not looked for.
     pub fn none() -> Self {
         Self {
-            hash_line: false,
+            hashes: false,
             boxed: false,
             tags: false,
             sentence: false,
@@ -53,52 +65,75 @@ impl AnswerMarkers {
     /// ```
     /// use g2rpo_guidance::AnswerMarkers;
     /// let markers = AnswerMarkers::default();
-    /// assert_eq!(markers.find("3 * 4 = 12\n#### 12"), Some(11));
+    /// assert_eq!(markers.find("3 * 4 = 12\n> #### 12"), Some(11));
     /// assert_eq!(markers.find("so x is $\\boxed{12}$"), Some(9));
+    /// assert_eq!(markers.find("so the answer (in cm) is 12"), Some(3));
     /// assert_eq!(markers.find("3 * 4 = 12"), None);
     /// ```
     pub fn find(&self, text: &str) -> Option<usize> {
-        let hash = self.hash_line.then(|| hash_line(text)).flatten();
-        let boxed = ["\\boxed", "\\fbox"];
-        let tags = ["</think>", "<answer>"];
-        let literal =
-            (boxed.iter().filter(|_| self.boxed)).chain(tags.iter().filter(|_| self.tags));
-        let literal = literal.filter_map(|marker| text.find(marker)).min();
+        let marks = [
+            (self.hashes, "####"),
+            (self.boxed, "\\boxed"),
+            (self.boxed, "\\fbox"),
+            (self.tags, "</think>"),
+            (self.tags, "<answer>"),
+        ];
+        let marks = marks.into_iter().filter(|(is_on, _)| *is_on);
+        let mark = marks.filter_map(|(_, mark)| text.find(mark)).min();
         // The folding of ASCII letters keeps every byte offset.
         let folded = text.to_ascii_lowercase();
-        let phrase = (self.phrases.iter())
-            .filter(|p| !p.is_empty())
+        let phrases = self.phrases.iter().filter(|p| !p.is_empty());
+        let phrase = phrases
             .filter_map(|p| folded.find(&p.to_ascii_lowercase()))
             .min();
         let sentence = self.sentence.then(|| sentence(&folded)).flatten();
-        [hash, literal, phrase, sentence]
-            .into_iter()
-            .flatten()
-            .min()
+        let start = [mark, phrase, sentence].into_iter().flatten().min()?;
+        Some(lead_in(&folded, start))
     }
 }
 
-/// The first "answer" that is followed by a verb or sign which presents it.
+/// The first word "answer" that its line presents, or that ends its line.
 fn sentence(folded: &str) -> Option<usize> {
-    let presents = |rest: &str| {
-        let rest = rest.strip_prefix('s').unwrap_or(rest);
-        let rest = rest.trim_start_matches([' ', '*', '_']);
-        rest.starts_with([':', '='])
-            || ["is", "are", "was", "would be", "will be", "should be"]
-                .iter()
-                .filter_map(|verb| rest.strip_prefix(verb))
-                .any(|behind| !behind.starts_with(char::is_alphanumeric))
+    let is_word = |at: usize, word: &str| {
+        !folded[..at].ends_with(char::is_alphanumeric) && {
+            let behind = &folded[at + word.len()..];
+            let behind = behind.strip_prefix('s').unwrap_or(behind);
+            !behind.starts_with(char::is_alphanumeric)
+        }
     };
     (folded.match_indices("answer"))
-        .find(|(start, word)| presents(&folded[start + word.len()..]))
-        .map(|(start, _)| start)
+        .find(|&(at, word)| is_word(at, word) && presents(&folded[at + word.len()..]))
+        .map(|(at, _)| at)
 }
 
-fn hash_line(text: &str) -> Option<usize> {
-    if text.starts_with("####") {
-        return Some(0);
+/// Whether what follows the word on its line presents an answer or is nothing.
+fn presents(behind: &str) -> bool {
+    let line = behind.split(['\n', '\r']).next().unwrap_or_default();
+    let line = line.strip_prefix('s').unwrap_or(line);
+    let is_empty = !line.contains(char::is_alphanumeric);
+    is_empty
+        || (line.split_whitespace().take(MAX_WORDS)).any(|word| {
+            let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+            VERBS.contains(&bare) || SIGNS.iter().any(|sign| word.contains(sign))
+        })
+}
+
+/// Where the marks and words begin that belong to an announcement at `start`: emphasis, quotes and
+/// indentation, and what [`LEAD`] has.
+fn lead_in(folded: &str, start: usize) -> usize {
+    let mut end = start;
+    loop {
+        let before = folded[..end].trim_end_matches([' ', '\t', '>', '#', '*', '_', '`']);
+        let shorter = (LEAD.iter())
+            .filter_map(|word| before.strip_suffix(word))
+            .find(|rest| !rest.ends_with(char::is_alphanumeric));
+        match shorter {
+            Some(rest) => end = rest.len(),
+            // Blanks within a line stay with what is given.
+            None if before.is_empty() || before.ends_with(['\n', '\r']) => return before.len(),
+            None => return end,
+        }
     }
-    text.find("\n####").map(|newline| newline + 1)
 }
 
 #[cfg(test)]
@@ -109,13 +144,15 @@ mod tests {
     fn the_first_announcement_counts() {
         let find = |text| AnswerMarkers::default().find(text);
         assert_eq!(find("#### 1"), Some(0));
-        assert_eq!(find("a #### b"), None);
+        assert_eq!(find("a #### b"), Some(2));
+        assert_eq!(find("a\n  > #### b"), Some(2));
         assert_eq!(find("The Answer is 3. So \\boxed{3}"), Some(0));
         assert_eq!(find("hm</think>The answer is 3"), Some(2));
-        assert_eq!(find("so our answer is 3"), Some(7));
-        assert_eq!(find("**Answer:** 3"), Some(2));
+        assert_eq!(find("x, and we see the answer is 3"), Some(14));
+        assert_eq!(find("x\n**Answer:** 3"), Some(2));
         assert_eq!(find("both answers are 3"), Some(5));
         assert_eq!(find("answer issues, answered and wash"), None);
+        assert_eq!(find("an answer\nof 3"), Some(3));
         assert_eq!(find(""), None);
         // A character whose lower case has another length must not move offsets.
         assert_eq!(find("İİ the answer is"), Some(5));

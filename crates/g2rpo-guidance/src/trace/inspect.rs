@@ -32,9 +32,11 @@ pub fn inspect_prefix(trace: &Trace, len: usize, answer: Option<&str>) -> Prefix
         return PrefixProblems::default();
     };
     let end = prefix.len();
+    // In the whole text: what a line goes on to say decides whether it announces anything.
+    let announced = AnswerMarkers::default().find(text);
     let in_mark = |r: &std::ops::Range<usize>| r.start < end && end < r.end;
     PrefixProblems {
-        announces_answer: AnswerMarkers::default().find(prefix).is_some(),
+        announces_answer: announced.is_some_and(|start| start < end),
         contains_answer: answer.is_some_and(|answer| stands_in(prefix, answer.trim())),
         broken_tags: prefix.matches("<think>").count() > 1
             || prefix.contains("</think>")
