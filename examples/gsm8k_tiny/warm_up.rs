@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use g2rpo::libtorch::optim::{LrSchedule, LrSchedulerType};
 use g2rpo::libtorch::{
-    DType, DecoderConfig, LearnerConfig, Parameters, Tokenizer, TokenizerConfig, TorchEngine,
+    DType, DecoderConfig, HfTokenizer, LearnerConfig, Parameters, TokenizerConfig, TorchEngine,
     TorchLearner, init_parameters, load_checkpoint, save_checkpoint,
 };
 use g2rpo::rollout::{SamplingParams, Task, TaskSampler, TokenId};
@@ -18,7 +18,7 @@ use crate::problems::{PROMPT, Problems};
 pub struct Model {
     pub config: DecoderConfig,
     pub parameters: Parameters,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: HfTokenizer,
     /// Ends a completion.
     pub eos: TokenId,
 }
@@ -40,7 +40,7 @@ pub fn checkpoint(options: &Options, problems: &Problems) -> Result<PathBuf> {
 /// Reads a checkpoint for use in f32.
 pub fn load(folder: &Path) -> Result<Model> {
     let checkpoint = load_checkpoint(folder, Some(Kind::Float), Device::Cpu)?;
-    let tokenizer = Tokenizer::from_dir(folder)?;
+    let tokenizer = HfTokenizer::from_dir(folder)?;
     let eos = tokenizer
         .eos_token_id()
         .with_context(|| format!("{}: the tokenizer names no eos_token", folder.display()))?;
@@ -57,7 +57,7 @@ pub fn save(
     folder: &Path,
     config: &DecoderConfig,
     parameters: &Parameters,
-    tokenizer: &Tokenizer,
+    tokenizer: &HfTokenizer,
 ) -> Result<()> {
     Ok(save_checkpoint(
         folder,
@@ -84,7 +84,7 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
     let texts = tasks
         .iter()
         .flat_map(|t| [t.question.as_str(), t.solution.as_str()]);
-    let tokenizer = Tokenizer::train(texts, &TokenizerConfig::default())?;
+    let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default())?;
     let eos = tokenizer
         .eos_token_id()
         .context("the tokenizer has no end-of-text token")?;

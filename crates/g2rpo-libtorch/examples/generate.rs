@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use g2rpo_libtorch::{
-    ChatOptions, Decoder, Message, Tokenizer, TorchEngine, device, load_checkpoint, model_folder,
+    ChatOptions, Decoder, HfTokenizer, Message, TorchEngine, device, load_checkpoint, model_folder,
 };
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
 use tch::{Device, Kind};
@@ -36,7 +36,7 @@ fn run(arguments: Vec<String>, out: &mut impl Write) -> Result<(), Box<dyn std::
     let kind = (device == Device::Cpu).then_some(Kind::Float);
     let checkpoint = load_checkpoint(&folder, kind, device)?;
     let decoder = Decoder::new(&checkpoint.config, &checkpoint.parameters)?;
-    let tokenizer = Arc::new(Tokenizer::from_dir(&folder)?);
+    let tokenizer = Arc::new(HfTokenizer::from_dir(&folder)?);
     let text = match tokenizer.chat_template() {
         Some(template) => {
             let options = ChatOptions {
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_folder_answers() {
         let folder = std::env::temp_dir().join(format!("g2rpo-generate-{}", std::process::id()));
-        let tokenizer = Tokenizer::train(["one two three"], &TokenizerConfig::default()).unwrap();
+        let tokenizer = HfTokenizer::train(["one two three"], &TokenizerConfig::default()).unwrap();
         let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 16, 1, 2, 1);
         let parameters = init_parameters(&config, 1, Kind::Float, Device::Cpu).unwrap();
         save_checkpoint(&folder, &config, &parameters, DType::F32, Some(&tokenizer)).unwrap();

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use g2rpo_libtorch::{
-    Architecture, DType, Decoder, DecoderConfig, RopeScaling, Tokenizer, TokenizerConfig,
+    Architecture, DType, Decoder, DecoderConfig, HfTokenizer, RopeScaling, TokenizerConfig,
     init_parameters, load_checkpoint, save_checkpoint,
 };
 use tch::{Device, Kind, Tensor};
@@ -18,7 +18,7 @@ const TEXT: &str = "Tim has 48/2 = <<48/2=24>>24 clips.\n#### 24 — naïve";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).ok_or("usage: save_tiny FOLDER")?;
-    let tokenizer = Tokenizer::train([TEXT, "Tim has clips."], &TokenizerConfig::default())?;
+    let tokenizer = HfTokenizer::train([TEXT, "Tim has clips."], &TokenizerConfig::default())?;
     let base = DecoderConfig {
         initializer_range: 0.2,
         eos_token_id: tokenizer.eos_token_id().into_iter().collect(),

@@ -1,8 +1,10 @@
+//! Devices by name.
+
 use std::sync::OnceLock;
 
 use tch::Device;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Makes CUDA usable if it can be: loads libtorch's CUDA half, which the linker leaves out because
 /// no symbol of it is named. Returns whether a CUDA device is there. Cheap after the first call.

@@ -1,3 +1,5 @@
+//! What can go wrong.
+
 use std::path::PathBuf;
 
 /// Result of this crate.

@@ -2,42 +2,34 @@
 //!
 //! The path of a model through this crate: [`DecoderConfig`] says what a checkpoint holds,
 //! [`Parameters`] hold its numbers in one flat buffer, a [`Decoder`] computes with them, a
-//! [`TorchEngine`] samples from it, and a [`Tokenizer`] stands between ids and text.
+//! [`TorchEngine`] samples from it, a [`TorchLearner`] trains it, and an [`HfTokenizer`] stands
+//! between ids and text. A [`Model`] is all of it, opened from a folder.
 #![deny(missing_docs)]
 
-mod chat;
-mod checkpoint;
-mod config;
-mod cuda;
 mod device;
 mod error;
-mod files;
+mod folder;
 mod generate;
-mod hub;
-mod init;
-pub mod learner;
-mod lora;
-mod mapped;
+mod hf;
+mod learner;
 pub mod model;
-pub mod optim;
-mod params;
-mod slice;
-mod state;
-mod text;
-mod tokenizer;
 
-pub use chat::{ChatOptions, ChatTemplate, Message, OrderedJson};
-pub use checkpoint::{
-    Checkpoint, load_checkpoint, load_parameters, save_checkpoint, save_safetensors,
-};
-pub use config::{Architecture, DType, DecoderConfig, RopeConfig, RopeScaling};
 pub use device::{cuda_is_available, device};
 pub use error::{Error, Result};
-pub use generate::{EngineConfig, TorchEngine};
-pub use hub::model_folder;
-pub use init::init_parameters;
-pub use learner::{LearnerConfig, Reference, TorchLearner};
-pub use lora::{Adapter, LoraConfig};
-pub use model::Decoder;
-pub use params::{ParamSpec, Parameters};
-pub use tokenizer::{Encoding, Tokenizer, TokenizerConfig};
+pub use folder::Model;
+
+pub use generate::config::EngineConfig;
+pub use generate::engine::TorchEngine;
+pub use hf::chat::{ChatOptions, ChatTemplate, Message, OrderedJson};
+pub use hf::checkpoint::{Checkpoint, load_checkpoint, load_parameters, save_checkpoint};
+pub use hf::hub::model_folder;
+pub use hf::safetensors::save_safetensors;
+pub use hf::tokenizer::{HfTokenizer, TokenizerConfig};
+pub use learner::config::{LearnerConfig, Reference};
+pub use learner::optim;
+pub use learner::torch_learner::TorchLearner;
+pub use model::config::{Architecture, DType, DecoderConfig, RopeConfig, RopeScaling};
+pub use model::decoder::Decoder;
+pub use model::init::init_parameters;
+pub use model::lora::{Adapter, LoraConfig};
+pub use model::params::{ParamSpec, Parameters};

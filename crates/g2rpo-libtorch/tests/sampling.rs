@@ -2,7 +2,7 @@
 //! model and the filters say.
 
 use g2rpo_libtorch::{
-    Decoder, DecoderConfig, EngineConfig, Error, Tokenizer, TokenizerConfig, TorchEngine,
+    Decoder, DecoderConfig, EngineConfig, Error, HfTokenizer, TokenizerConfig, TorchEngine,
     init_parameters,
 };
 use g2rpo_rollout::{Completion, Request, RolloutEngine, RolloutKey, SamplingParams, Stop};
@@ -406,7 +406,7 @@ fn an_update_of_the_parameters_is_seen() {
 #[test]
 fn stop_texts_end_a_completion_where_they_are_complete() {
     let tokenizer = Arc::new(
-        Tokenizer::train(
+        HfTokenizer::train(
             ["ab cd"],
             &TokenizerConfig {
                 vocab_size: 257,

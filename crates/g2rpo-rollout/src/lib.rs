@@ -9,6 +9,7 @@
 
 mod engine;
 mod error;
+mod files;
 mod group;
 mod gsm8k;
 mod key;
@@ -21,6 +22,7 @@ mod tokenizer;
 
 pub use engine::{Completion, Request, RolloutEngine, SamplingParams, Stop};
 pub use error::{Error, Result};
+pub use files::{replace_atomically, write_atomically};
 pub use g2rpo_core::TokenId;
 pub use group::{Group, GroupPlan, Rollout, collect};
 pub use gsm8k::{parse_gsm8k, read_gsm8k, write_gsm8k};

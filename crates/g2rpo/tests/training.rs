@@ -9,7 +9,7 @@ use g2rpo::guidance::{
     Rounding, Selector, Target, TargetConfig, Unit, UnitCutter,
 };
 use g2rpo::libtorch::{
-    DecoderConfig, LearnerConfig, Tokenizer, TokenizerConfig, TorchEngine, TorchLearner,
+    DecoderConfig, HfTokenizer, LearnerConfig, TokenizerConfig, TorchEngine, TorchLearner,
     init_parameters,
 };
 use g2rpo::rollout::{ChainProblems, SamplingParams, Split, Task, TaskSampler, collect, pack};
@@ -29,7 +29,7 @@ const MAX_LEN: usize = 40;
 struct Setting {
     tasks: Vec<Task>,
     prepared: Vec<Prepared>,
-    tokenizer: Tokenizer,
+    tokenizer: HfTokenizer,
     config: DecoderConfig,
 }
 
@@ -39,7 +39,7 @@ fn setting() -> Setting {
         .generate(2, 40, Split::Train, 0)
         .unwrap();
     let texts = tasks.iter().flat_map(|t| [&*t.question, &*t.solution]);
-    let tokenizer = Tokenizer::train(texts, &TokenizerConfig::default()).unwrap();
+    let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default()).unwrap();
     let prepared = prepare(&tasks, &tokenizer, "{question}\n").unwrap();
     let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 32, 2, 2, 1);
     Setting {

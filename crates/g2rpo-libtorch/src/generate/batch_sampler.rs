@@ -1,12 +1,12 @@
-use std::collections::BTreeSet;
+//! From hidden states to drawn ids.
 
-use g2rpo_rollout::{SamplingParams, TokenId};
+use g2rpo_rollout::SamplingParams;
 use tch::{Device, Kind, Tensor};
 
 use super::device_sampler::DeviceSampler;
 use super::host_sampler::HostSampler;
-use super::sampler::Draw;
-use crate::Result;
+use super::sampler::{Draw, Row};
+use crate::error::Result;
 
 /// From hidden states to drawn ids, for all rows at once.
 #[derive(Debug)]
@@ -15,15 +15,6 @@ pub(super) enum BatchSampler<'a> {
     Host(HostSampler<'a>),
     /// Any other device or number format.
     Device(DeviceSampler<'a>),
-}
-
-/// What a draw of one row depends on besides its distribution.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row<'a> {
-    /// In `[0, 1)`.
-    pub(super) u: f64,
-    /// Ids of the sequence so far; looked at only if there is a repetition penalty.
-    pub(super) seen: &'a BTreeSet<TokenId>,
 }
 
 impl<'a> BatchSampler<'a> {

@@ -1,7 +1,10 @@
+//! Keys and values of generated positions, by libtorch's operations.
+
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Doing;
-use crate::{DecoderConfig, Result};
+use crate::error::Result;
+use crate::model::config::DecoderConfig;
 
 /// Keys and values of the positions that rows have generated, allocated once.
 ///

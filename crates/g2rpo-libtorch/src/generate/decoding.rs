@@ -1,7 +1,9 @@
+//! What the three forms of decoding have in common.
+
 use tch::Tensor;
 
 use super::prefill::Prefilled;
-use crate::Result;
+use crate::error::Result;
 
 /// The rows being generated: keys and values of their positions, and how one more is computed.
 pub(super) trait Decoding: std::fmt::Debug {

@@ -1,3 +1,5 @@
+//! Decoding on any device, by libtorch's operations one by one.
+
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
@@ -8,7 +10,8 @@ use super::forward::Runner;
 use super::prefill::Prefilled;
 use super::shared::{Block, Partial, Readers};
 use crate::error::Doing;
-use crate::{Decoder, Result};
+use crate::error::Result;
+use crate::model::decoder::Decoder;
 
 /// The rows being generated on any device and in any number format, by libtorch's operations.
 #[derive(Debug)]

@@ -4,11 +4,10 @@
 use g2rpo_rollout::{SamplingParams, TokenId};
 use tch::{Device, Kind, Tensor};
 
-use super::batch_sampler::Row;
-use super::sampler::{self, Draw, Filter};
-use crate::Result;
+use super::sampler::{self, Draw, Filter, Row};
 use crate::error::Doing;
-use crate::slice::f32_slice;
+use crate::error::Result;
+use crate::generate::slice::f32_slice;
 
 /// [`BatchSampler`](super::batch_sampler::BatchSampler) by libtorch's operations.
 #[derive(Debug)]

@@ -1,53 +1,27 @@
+//! The rollout engine: which rows are at work, and what becomes of their draws.
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop, TokenId};
 use tch::Tensor;
 
-use super::batch_sampler::{BatchSampler, Row};
+use super::batch_sampler::BatchSampler;
 use super::cache::bytes_per_position;
+use super::config::EngineConfig;
 use super::decoding::Decoding;
 use super::device::DeviceRows;
-use super::flash::{FlashRows, Gpu};
+use super::flash::gpu::Gpu;
+use super::flash::rows::FlashRows;
 use super::forward::Runner;
-use super::host::HostRows;
+use super::host::rows::HostRows;
 use super::prefill::prefill;
-use super::sampler;
+use super::sampler::{self, Row};
 use super::stop::StopRules;
 use crate::error::Doing;
-use crate::{Decoder, Error, Result, Tokenizer};
-
-/// Limits of a [`TorchEngine`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// Most rollouts generated side by side; the others wait and join when rows get free.
-    /// Default 256.
-    pub max_rows: usize,
-    /// Most bytes of the KV cache: what rows generate, allocated once per call, and the contexts of
-    /// the rows at work, each kept once for all rows that share it. Fewer rows run side by side
-    /// where that does not suffice. Default 4 GiB.
-    pub max_cache_bytes: usize,
-    /// Most context tokens computed in one forward pass, unless one group alone has more.
-    /// Default 8192.
-    pub max_prefill_tokens: usize,
-    /// On a GPU, in bf16 and f16: decode with libtorch's flash attention. Default true. Where it
-    /// cannot be had [`TorchEngine::fallbacks`] says why, and plain products take its place.
-    pub flash_attention: bool,
-    /// With flash attention: record decoding steps as CUDA graphs. Default true.
-    pub cuda_graphs: bool,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            max_rows: 256,
-            max_cache_bytes: 4 << 30,
-            max_prefill_tokens: 8192,
-            flash_attention: true,
-            cuda_graphs: true,
-        }
-    }
-}
+use crate::error::{Error, Result};
+use crate::hf::tokenizer::HfTokenizer;
+use crate::model::decoder::Decoder;
 
 /// Samples from a [`Decoder`] with a KV cache, many rollouts at a time.
 ///
@@ -67,7 +41,7 @@ impl Default for EngineConfig {
 #[derive(Debug)]
 pub struct TorchEngine {
     runner: Runner,
-    tokenizer: Option<Arc<Tokenizer>>,
+    tokenizer: Option<Arc<HfTokenizer>>,
     config: EngineConfig,
     gpu: Gpu,
 }
@@ -85,7 +59,7 @@ impl TorchEngine {
 
     /// With a tokenizer, which stop texts need.
     #[must_use]
-    pub fn with_tokenizer(mut self, tokenizer: Arc<Tokenizer>) -> Self {
+    pub fn with_tokenizer(mut self, tokenizer: Arc<HfTokenizer>) -> Self {
         self.tokenizer = Some(tokenizer);
         self
     }
@@ -105,7 +79,7 @@ impl TorchEngine {
 
     /// Decodes by the code for GPUs with this kernel.
     #[cfg(test)]
-    pub(super) fn with_kernel(mut self, kernel: crate::cuda::VarlenKernel) -> Self {
+    pub(super) fn with_kernel(mut self, kernel: super::cuda::flash::VarlenKernel) -> Self {
         self.gpu = Gpu::with_kernel(kernel);
         self
     }

@@ -1,7 +1,11 @@
+//! A decoder prepared for generation.
+
 use tch::Tensor;
 
-use crate::Result;
-use crate::model::{Decoder, Linear, rotate};
+use crate::error::Result;
+use crate::model::decoder::Decoder;
+use crate::model::linear::Linear;
+use crate::model::rope::rotate;
 
 /// A decoder prepared for generation.
 ///
@@ -169,7 +173,8 @@ fn join(parts: &[&Tensor]) -> Option<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DecoderConfig, init_parameters};
+    use crate::model::config::DecoderConfig;
+    use crate::model::init::init_parameters;
     use tch::{Device, Kind};
 
     #[test]

@@ -1,11 +1,14 @@
+//! Draws from hidden states in host memory.
+
 use g2rpo_rollout::SamplingParams;
 use tch::Tensor;
 
-use super::batch_sampler::Row;
-use super::host::{Rows, Threads, columns, multiply_into_columns, normaliser, soften};
-use super::sampler::{self, Draw, Filter};
-use crate::slice::f32_slice;
-use crate::{Error, Result};
+use super::host::gemm::{Rows, columns, multiply_into_columns};
+use super::host::math::{normaliser, soften};
+use super::host::threads::Threads;
+use super::sampler::{self, Draw, Filter, Row};
+use crate::error::{Error, Result};
+use crate::generate::slice::f32_slice;
 
 /// [`BatchSampler`](super::batch_sampler::BatchSampler) for f32 in host memory.
 #[derive(Debug)]

@@ -4,10 +4,12 @@
 
 mod batch_sampler;
 mod cache;
+pub(crate) mod config;
+mod cuda;
 mod decoding;
 mod device;
 mod device_sampler;
-mod engine;
+pub(crate) mod engine;
 mod flash;
 mod forward;
 mod host;
@@ -15,6 +17,5 @@ mod host_sampler;
 mod prefill;
 mod sampler;
 mod shared;
+mod slice;
 mod stop;
-
-pub use engine::{EngineConfig, TorchEngine};

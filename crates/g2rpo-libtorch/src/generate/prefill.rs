@@ -1,3 +1,5 @@
+//! Computing contexts, each distinct prompt and guidance once.
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Range;
@@ -6,8 +8,7 @@ use g2rpo_rollout::{Request, TokenId};
 use tch::{Device, Kind, Tensor};
 
 use super::forward::{Runner, attend};
-use super::shared::mask_of;
-use crate::Result;
+use crate::error::Result;
 
 /// Computed contexts of some requests.
 #[derive(Debug)]
@@ -177,6 +178,21 @@ fn forward_guidance(
         runner.finish(i, &mut x_bth, &y)?;
     }
     Ok(x_bth.f_view([b, h])?)
+}
+
+/// 0 for the first `len` of `width` positions and -inf behind them, `[lens, 1, 1, width]`; `None` if
+/// there is nothing behind.
+pub(super) fn mask_of(lens: &[usize], width: usize, device: Device) -> Result<Option<Tensor>> {
+    if lens.iter().all(|&len| len == width) {
+        return Ok(None);
+    }
+    let values: Vec<f32> = (lens.iter())
+        .flat_map(|&len| (0..width).map(move |i| if i < len { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
+    let mask = Tensor::f_from_slice(&values)?
+        .f_view([lens.len() as i64, 1, 1, width as i64])?
+        .f_to_kind(Kind::Float)?;
+    Ok(Some(mask.f_to_device(device)?))
 }
 
 /// `[B, T, ..]` at one position per row, given as places in `B · T`: `[B, 1, ..]`.

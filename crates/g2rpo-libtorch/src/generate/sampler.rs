@@ -1,6 +1,10 @@
+//! Drawing an id from a distribution: temperature, penalty and filters.
+
+use std::collections::BTreeSet;
+
 use g2rpo_rollout::{SamplingParams, TokenId};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// One sampled id.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,6 +14,15 @@ pub(super) struct Draw {
     pub(super) logp: f32,
     /// `logp` minus the log-probability under the distribution that was sampled from.
     pub(super) log_kept: f32,
+}
+
+/// What a draw of one row depends on besides its distribution.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    /// In `[0, 1)`.
+    pub(super) u: f64,
+    /// Ids of the sequence so far; looked at only if there is a repetition penalty.
+    pub(super) seen: &'a BTreeSet<TokenId>,
 }
 
 /// Checks the ranges that [`SamplingParams`] documents.
@@ -416,8 +429,7 @@ mod tests {
         let text = include_str!("../../../../testdata/libtorch/filters.json");
         let file: serde_json::Value = serde_json::from_str(text).unwrap();
         let logits: Vec<f32> = serde_json::from_value(file["logits"].clone()).unwrap();
-        let seen: std::collections::BTreeSet<TokenId> =
-            serde_json::from_value(file["seen"].clone()).unwrap();
+        let seen: BTreeSet<TokenId> = serde_json::from_value(file["seen"].clone()).unwrap();
         for case in file["cases"].as_array().unwrap() {
             let setting =
                 |name: &str, default: f64| case["setting"][name].as_f64().unwrap_or(default);

@@ -1,11 +1,13 @@
+//! Contexts that several rows read, by libtorch's operations.
+
 use std::ops::Range;
 use std::rc::Rc;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use super::prefill::Store;
-use crate::Result;
-use crate::learner::float_kind;
+use super::prefill::{Store, mask_of};
+use crate::error::Result;
+use crate::model::params::float_kind;
 
 /// Keys and values of contexts that were computed together, each of which several rows may read.
 #[derive(Debug)]
@@ -198,24 +200,10 @@ impl Partial {
     }
 }
 
-/// 0 for the first `len` of `width` positions and -inf behind them, `[lens, 1, 1, width]`; `None` if
-/// there is nothing behind.
-pub(super) fn mask_of(lens: &[usize], width: usize, device: Device) -> Result<Option<Tensor>> {
-    if lens.iter().all(|&len| len == width) {
-        return Ok(None);
-    }
-    let values: Vec<f32> = (lens.iter())
-        .flat_map(|&len| (0..width).map(move |i| if i < len { 0.0 } else { f32::NEG_INFINITY }))
-        .collect();
-    let mask = Tensor::f_from_slice(&values)?
-        .f_view([lens.len() as i64, 1, 1, width as i64])?
-        .f_to_kind(Kind::Float)?;
-    Ok(Some(mask.f_to_device(device)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     const CPU: (Kind, Device) = (Kind::Double, Device::Cpu);
 

@@ -1,13 +1,16 @@
+//! When a rollout ends.
+
 use g2rpo_rollout::{SamplingParams, TokenId};
 
-use crate::{Error, Result, Tokenizer};
+use crate::error::{Error, Result};
+use crate::hf::tokenizer::HfTokenizer;
 
 /// When a completion is over.
 #[derive(Debug)]
 pub(super) struct StopRules<'a> {
     ids: &'a [TokenId],
     texts: &'a [String],
-    tokenizer: Option<&'a Tokenizer>,
+    tokenizer: Option<&'a HfTokenizer>,
     /// How many of the last ids are decoded to look for a text.
     window: usize,
 }
@@ -17,7 +20,7 @@ impl<'a> StopRules<'a> {
     /// [`Error::Invalid`] if there are stop texts but no tokenizer to decode with.
     pub(super) fn new(
         params: &'a SamplingParams,
-        tokenizer: Option<&'a Tokenizer>,
+        tokenizer: Option<&'a HfTokenizer>,
     ) -> Result<Self> {
         if !params.stop.is_empty() && tokenizer.is_none() {
             return Err(Error::invalid(

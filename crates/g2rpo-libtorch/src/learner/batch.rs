@@ -1,8 +1,10 @@
+//! Micro-batches: which rows are computed together, and how they are padded.
+
 use g2rpo_core::Sequences;
 use tch::{Device, TchError, Tensor};
 
 use crate::error::Doing;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Rows of a batch that are computed together.
 #[derive(Debug, PartialEq)]

@@ -1,8 +1,10 @@
+//! Settings of the learner.
+
 use serde::{Deserialize, Serialize};
 
-use crate::lora::LoraConfig;
-use crate::optim::AdamWConfig;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::learner::optim::AdamWConfig;
+use crate::model::lora::LoraConfig;
 
 /// Settings of a [`TorchLearner`](super::TorchLearner), by the names of TRL and transformers where
 /// they have one.

@@ -1,7 +1,10 @@
-use tch::{Kind, TchError, Tensor};
+//! The LM head by chunks of tokens, forward and backward.
 
-use crate::Result;
+use tch::{TchError, Tensor};
+
 use crate::error::Doing;
+use crate::error::Result;
+use crate::model::params::float_kind;
 
 /// The vocabulary projection, token log-probabilities and entropies, by chunks of tokens.
 ///
@@ -179,18 +182,10 @@ fn entropy(all_nv: &Tensor) -> Result<Tensor, TchError> {
         .f_neg_()
 }
 
-/// The kind that log-probabilities of a model of this kind are computed in.
-pub(crate) fn float_kind(kind: Kind) -> Kind {
-    match kind {
-        Kind::Double => Kind::Double,
-        _ => Kind::Float,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     const CPU_F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 

@@ -1,13 +1,16 @@
+//! Passes over a batch: log-probabilities, and gradients of a loss given per token.
+
 use g2rpo_core::{Ragged, Scoring, Sequences, TokenGrads, TokenOutputs};
 use tch::{Kind, Tensor};
 
-use super::LearnerConfig;
 use super::batch::{Inputs, MicroBatch, plan};
-use super::head::{TokenHead, float_kind};
+use super::config::LearnerConfig;
+use super::head::TokenHead;
 use super::trunk::{Trained, Trunk};
 use crate::error::Doing;
-use crate::params::Gradients;
-use crate::{Decoder, Error, Result};
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
+use crate::model::params::{Gradients, float_kind};
 
 /// Passes over a batch, micro-batch by micro-batch.
 #[derive(Debug)]

@@ -1,7 +1,17 @@
-use super::*;
-use crate::init_parameters;
-use g2rpo_core::Ragged;
-use tch::{Device, Kind};
+//! The learner against finite differences, torch and itself.
+
+use g2rpo_core::{
+    Learner, Ragged, Scoring, Sequences, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy,
+};
+
+use super::config::{LearnerConfig, Reference};
+use super::optim::grad_norm;
+use super::torch_learner::TorchLearner;
+use crate::error::Error;
+use crate::model::config::DecoderConfig;
+use crate::model::init::init_parameters;
+use crate::model::lora::Adapter;
+use tch::{Device, Kind, Tensor};
 
 /// A Qwen3 with grouped heads, 2 layers, 11 ids.
 fn model(tied: bool) -> DecoderConfig {
@@ -94,7 +104,7 @@ fn plain_gradient(learner: &TorchLearner, scoring: &Scoring) -> (Vec<f64>, Token
     }
     let tensors = learner.updated().tensors();
     let grads = Tensor::run_backward(&[total], tensors, false, false);
-    let flat = learner.gradients.flat().zeros_like();
+    let flat = learner.gradient().zeros_like();
     for (view, grad) in learner
         .updated()
         .layout()

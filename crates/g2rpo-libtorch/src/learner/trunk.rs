@@ -1,9 +1,13 @@
+//! The layers below the LM head, forward and backward, with and without checkpointing.
+
 use tch::{TchError, Tensor};
 
 use crate::error::Doing;
-use crate::model::{Context, Decoder};
-use crate::params::Gradients;
-use crate::{ParamSpec, Result};
+use crate::error::Result;
+use crate::model::context::Context;
+use crate::model::decoder::Decoder;
+use crate::model::params::Gradients;
+use crate::model::params::ParamSpec;
 
 /// The layers of a decoder, forwards and backwards, one layer at a time.
 ///

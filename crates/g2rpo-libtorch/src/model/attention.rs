@@ -1,8 +1,12 @@
+//! Causal self-attention.
+
 use tch::Tensor;
 
+use super::context::{Context, Pattern};
+use super::linear::Linear;
+use super::norm::RmsNorm;
 use super::rope::rotate;
-use super::{Context, Linear, Pattern, RmsNorm};
-use crate::Result;
+use crate::error::Result;
 
 /// Causal self-attention with grouped key and value heads.
 #[derive(Debug)]

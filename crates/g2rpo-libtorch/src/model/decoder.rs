@@ -1,7 +1,16 @@
+//! The decoder: embedding, layers, final norm and LM head.
+
 use tch::{Device, Kind, Tensor};
 
-use super::{Attention, Linear, Mlp, RmsNorm, Rope};
-use crate::{DecoderConfig, Error, Parameters, Result};
+use super::attention::Attention;
+use super::context::{Context, Pattern};
+use super::linear::Linear;
+use super::mlp::Mlp;
+use super::norm::RmsNorm;
+use super::rope::Rope;
+use crate::error::{Error, Result};
+use crate::model::config::DecoderConfig;
+use crate::model::params::Parameters;
 
 /// A decoder-only transformer of the Llama, Qwen2 or Qwen3 family.
 ///
@@ -32,29 +41,6 @@ pub struct DecoderLayer {
     pub post_attention_layernorm: RmsNorm,
     /// Mixes channels.
     pub mlp: Mlp,
-}
-
-/// What a layer needs to know about the rows it is given: the rotation of every position and who
-/// may attend to whom.
-#[derive(Debug)]
-pub struct Context {
-    /// Cosines, shape `[T, 1, head_dim]`.
-    pub cos: Tensor,
-    /// Sines, shape `[T, 1, head_dim]`.
-    pub sin: Tensor,
-    /// Who may attend to whom.
-    pub pattern: Pattern,
-}
-
-/// Who may attend to whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pattern {
-    /// Every position sees itself and those before it in its row. Padding behind a row's end
-    /// changes nothing before it.
-    Causal,
-    /// `B = 1`; the sequences stand one behind the other without padding, these are their
-    /// lengths, and none sees another.
-    Packed(Vec<i64>),
 }
 
 impl Decoder {

@@ -1,6 +1,8 @@
+//! Linear layers, with or without an adapter.
+
 use tch::Tensor;
 
-use crate::Result;
+use crate::error::Result;
 
 /// `x · Wᵀ + b`, with an optional low-rank adapter beside it.
 #[derive(Debug)]

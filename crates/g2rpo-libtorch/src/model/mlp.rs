@@ -1,7 +1,9 @@
+//! The gated feed-forward layer.
+
 use tch::Tensor;
 
-use super::Linear;
-use crate::Result;
+use super::linear::Linear;
+use crate::error::Result;
 
 /// Gated feed-forward layer: `down(silu(gate(x)) · up(x))`.
 #[derive(Debug)]

@@ -1,14 +1,20 @@
-//! The decoder and its parts.
+//! The decoder and its parts: what a model computes, and the numbers that it computes with.
 
 mod attention;
-mod decoder;
-mod linear;
+pub(crate) mod config;
+pub(crate) mod context;
+pub(crate) mod decoder;
+pub(crate) mod init;
+pub(crate) mod linear;
+pub(crate) mod lora;
 mod mlp;
-mod norm;
-mod rope;
+pub(crate) mod norm;
+pub(crate) mod params;
+pub(crate) mod rope;
 
 pub use attention::Attention;
-pub use decoder::{Context, Decoder, DecoderLayer, Pattern};
+pub use context::{Context, Pattern};
+pub use decoder::{Decoder, DecoderLayer};
 pub use linear::{Linear, Lora};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;

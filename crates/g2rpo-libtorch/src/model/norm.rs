@@ -1,6 +1,8 @@
+//! The root-mean-square norm.
+
 use tch::Tensor;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Root-mean-square norm over the last dimension: `w · x / √(mean(x²) + eps)`, computed in f32.
 #[derive(Debug)]

@@ -1,6 +1,9 @@
+//! Rotary position embedding.
+
 use tch::{Device, Kind, Tensor};
 
-use crate::{Result, RopeConfig, RopeScaling};
+use crate::error::Result;
+use crate::model::config::{RopeConfig, RopeScaling};
 
 /// Rotary position embedding: turns pairs of coordinates of queries and keys by angles
 /// proportional to the position. The pairs are `(i, i + head_dim / 2)`, as in transformers.

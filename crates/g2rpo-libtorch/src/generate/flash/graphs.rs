@@ -1,10 +1,12 @@
+//! Recorded steps, by their shapes.
+
 use std::collections::HashMap;
 
 use tch::{Device, Kind, Tensor};
 
 use super::shape::Shape;
-use crate::cuda::CudaGraph;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::generate::cuda::graph::CudaGraph;
 
 /// Recorded steps by shape.
 #[derive(Debug, Default)]

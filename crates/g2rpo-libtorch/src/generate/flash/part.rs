@@ -1,11 +1,13 @@
+//! A part of what rows read, by flash attention.
+
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
 use super::pool::Context;
 use super::shape::{PartShape, width_bucket};
-use crate::Result;
-use crate::cuda::{Varlen, VarlenKernel};
+use crate::error::Result;
+use crate::generate::cuda::flash::{Varlen, VarlenKernel};
 
 /// Who reads which contexts of the pool: prompts are one such part of what rows read, guidance is
 /// another. Its tensors stay where they are and are written in place.
@@ -253,7 +255,7 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::on_the_cpu;
+    use crate::generate::cuda::flash::on_the_cpu;
 
     #[test]
     fn rows_that_share_nothing_read_for_themselves() {

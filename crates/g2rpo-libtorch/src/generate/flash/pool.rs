@@ -1,3 +1,5 @@
+//! Keys and values of contexts in memory that stays where it is.
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
@@ -5,9 +7,10 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Doing;
+use crate::error::Result;
 use crate::generate::cache::bytes_per_position;
 use crate::generate::prefill::Store;
-use crate::{DecoderConfig, Result};
+use crate::model::config::DecoderConfig;
 
 /// Keys and values of the contexts of the rows at work, each once for all rows that read it, one
 /// behind the other in memory that stays where it is until they need more.

@@ -1,3 +1,5 @@
+//! What decides which operations a step consists of.
+
 /// Everything about a step that is not in tensors: two steps of one shape are the same operations on
 /// the same memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,8 +4,12 @@
 use g2rpo_rollout::{Completion, Request, RolloutEngine, RolloutKey, SamplingParams};
 use tch::{Device, Kind};
 
-use crate::cuda::on_the_cpu;
-use crate::{Decoder, DecoderConfig, EngineConfig, TorchEngine, init_parameters};
+use crate::generate::config::EngineConfig;
+use crate::generate::cuda::flash::on_the_cpu;
+use crate::generate::engine::TorchEngine;
+use crate::model::config::DecoderConfig;
+use crate::model::decoder::Decoder;
+use crate::model::init::init_parameters;
 
 /// Flash attention sums in another order.
 const TOLERANCE: f32 = 1e-5;

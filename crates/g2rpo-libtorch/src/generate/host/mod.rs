@@ -9,15 +9,11 @@
 //! Contexts that rows share (a prompt, guidance) are kept once; every row's own positions follow.
 
 mod attention;
-mod gemm;
-mod math;
-mod rows;
+mod context;
+pub(super) mod gemm;
+pub(super) mod math;
+pub(super) mod rows;
 mod simd;
 mod step;
-mod threads;
+pub(super) mod threads;
 mod weights;
-
-pub(super) use gemm::{Rows, columns, multiply_into_columns};
-pub(super) use math::{normaliser, soften};
-pub(super) use rows::HostRows;
-pub(super) use threads::Threads;

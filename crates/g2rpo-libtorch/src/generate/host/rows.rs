@@ -1,15 +1,18 @@
+//! The rows being generated in host memory.
+
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
+use super::context::{Context, Readers};
 use super::step::{Scratch, Step};
 use super::threads::Threads;
 use super::weights::Weights;
+use crate::error::{Error, Result};
 use crate::generate::decoding::Decoding;
 use crate::generate::forward::Runner;
-use crate::generate::prefill::{Prefilled, Store};
-use crate::slice::f32_slice;
-use crate::{Error, Result};
+use crate::generate::prefill::Prefilled;
+use crate::generate::slice::f32_slice;
 
 /// The rows being generated: what they attend to, and a decoding step for all of them.
 #[derive(Debug)]
@@ -32,21 +35,6 @@ pub(in crate::generate) struct HostRows<'a> {
     /// Per row its places in `readers`: which, and the how-manieth.
     places: Vec<Vec<(usize, usize)>>,
     scratch: Scratch,
-}
-
-/// Keys and values of positions that rows share.
-#[derive(Debug)]
-pub(super) struct Context {
-    pub(super) len: usize,
-    /// Per layer `[kv_heads, head_dim, len]` and `[kv_heads, len, head_dim]`.
-    pub(super) layers: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
-/// A context and the rows that read it.
-#[derive(Debug)]
-pub(super) struct Readers {
-    pub(super) context: Arc<Context>,
-    pub(super) rows: Vec<usize>,
 }
 
 impl<'a> HostRows<'a> {
@@ -179,25 +167,6 @@ impl Decoding for HostRows<'_> {
         (self.threads).run(|| step.run(ids, scratch, own, &mut hidden_bh));
         self.lens.iter_mut().for_each(|len| *len += 1);
         Ok(Tensor::f_from_slice(&hidden_bh)?.f_view([ids.len() as i64, h as i64])?)
-    }
-}
-
-impl Context {
-    /// Copies positions of freshly computed contexts.
-    fn new(store: &Store, positions: std::ops::Range<usize>) -> Result<Self> {
-        let len = positions.len();
-        let layers = (store.layers.iter())
-            .map(|(keys, values)| {
-                let part = |t: &Tensor| {
-                    t.f_narrow(0, positions.start as i64, len as i64)
-                        .and_then(|t| t.f_permute([1, 0, 2]))
-                };
-                let keys = part(keys)?.f_transpose(1, 2)?.f_contiguous()?;
-                let values = part(values)?.f_contiguous()?;
-                Ok((f32_slice(&keys)?.to_vec(), f32_slice(&values)?.to_vec()))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { len, layers })
     }
 }
 

@@ -1,3 +1,5 @@
+//! Functions compiled for the vector instructions at hand.
+
 /// Compiles functions twice: as they are, and for processors with AVX2 and FMA, which are taken
 /// where they are found at run time. (Other architectures have their vector instructions in the
 /// baseline.)

@@ -1,7 +1,9 @@
+//! One position of every row, in host memory.
+
 use super::attention::{Head, Part};
+use super::context::Readers;
 use super::gemm::Rows;
 use super::math::{rms_norm, rms_norm_row, rotate_row, silu_mul};
-use super::rows::Readers;
 use super::simd::vectorised;
 use super::threads::Threads;
 use super::weights::{LayerWeights, Norm, Weights};

@@ -1,6 +1,8 @@
+//! Threads that share a step's work.
+
 use rayon::prelude::*;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Threads that share loops, as many as libtorch was told to use.
 ///

@@ -1,11 +1,14 @@
+//! The numbers of a decoder where they lie in host memory.
+
 use tch::{Device, Kind, Tensor};
 
 use super::gemm::{Rows, multiply};
 use super::threads::Threads;
-use crate::Result;
+use crate::error::Result;
 use crate::generate::forward::Runner;
-use crate::model::{Linear, RmsNorm};
-use crate::slice::f32_slice;
+use crate::generate::slice::f32_slice;
+use crate::model::linear::Linear;
+use crate::model::norm::RmsNorm;
 
 /// The numbers of a decoder where they lie.
 #[derive(Debug)]

@@ -1,0 +1,130 @@
+//! A model opened whole from its folder, for an engine and a learner that share its numbers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tch::Device;
+
+use crate::error::{Error, Result};
+use crate::generate::engine::TorchEngine;
+use crate::hf::checkpoint::{load_checkpoint, save_checkpoint};
+use crate::hf::tokenizer::HfTokenizer;
+use crate::learner::config::LearnerConfig;
+use crate::learner::torch_learner::TorchLearner;
+use crate::model::config::{DType, DecoderConfig};
+use crate::model::decoder::Decoder;
+use crate::model::lora::{Adapter, LoraConfig};
+use crate::model::params::Parameters;
+
+/// A model in Hugging Face layout: numbers, tokenizer with chat template, and low-rank adapters if
+/// they are what is to be trained.
+///
+/// [`TorchEngine::of`] and [`TorchLearner::of`] work on these numbers where they are. There is one
+/// copy of them in memory, and what the learner learns the engine samples from.
+#[derive(Debug)]
+pub struct Model {
+    /// Shape, constants, and the ids that end a text.
+    pub config: DecoderConfig,
+    /// The numbers.
+    pub parameters: Parameters,
+    /// Text to ids and back; it holds the chat template.
+    pub tokenizer: Arc<HfTokenizer>,
+    /// What is trained instead of [`parameters`](Self::parameters), if anything is.
+    pub adapter: Option<Adapter>,
+}
+
+impl Model {
+    /// Opens a folder with `config.json`, safetensors files and `tokenizer.json`. `dtype` is the
+    /// number format wanted, the checkpoint's own if `None`.
+    ///
+    /// # Errors
+    /// As [`load_checkpoint`] and [`HfTokenizer::from_dir`].
+    pub fn load(dir: impl AsRef<Path>, device: Device, dtype: Option<DType>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let tokenizer = HfTokenizer::from_dir(dir)?;
+        let checkpoint = load_checkpoint(dir, dtype.map(DType::kind), device)?;
+        Ok(Self {
+            config: checkpoint.config,
+            parameters: checkpoint.parameters,
+            tokenizer: Arc::new(tokenizer),
+            adapter: None,
+        })
+    }
+
+    /// With fresh low-rank adapters, which add nothing at first; unchanged for `None`. Before the
+    /// engine and the learner are made, because both read them.
+    ///
+    /// # Errors
+    /// As [`Adapter::new`].
+    pub fn with_lora(mut self, lora: Option<&LoraConfig>) -> Result<Self> {
+        if let Some(lora) = lora {
+            let (kind, device) = (self.parameters.kind(), self.parameters.device());
+            self.adapter = Some(Adapter::new(&self.config, lora, kind, device)?);
+        }
+        Ok(self)
+    }
+
+    /// The decoder on these numbers, adapters included.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub fn decoder(&self) -> Result<Decoder> {
+        let decoder = Decoder::new(&self.config, &self.parameters)?;
+        match &self.adapter {
+            Some(adapter) => adapter.attach(decoder, adapter.parameters()),
+            None => Ok(decoder),
+        }
+    }
+
+    /// Writes the model as `learner` left it into a folder that transformers opens, in the number
+    /// format that it has in memory. Adapters are merged into the weights; [`Adapter::save`] writes
+    /// them alone.
+    ///
+    /// # Errors
+    /// As [`save_checkpoint`].
+    pub fn save(&self, dir: impl AsRef<Path>, learner: &TorchLearner) -> Result<()> {
+        let merged = match learner.adapter() {
+            Some(_) => Some(learner.merged()?),
+            None => None,
+        };
+        let parameters = merged.as_ref().unwrap_or(learner.base());
+        let dtype = DType::from_kind(parameters.kind())?;
+        save_checkpoint(dir, &self.config, parameters, dtype, Some(&self.tokenizer))
+    }
+}
+
+impl TorchEngine {
+    /// An engine on a model's numbers and tokenizer, as [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`Model::decoder`].
+    pub fn of(model: &Model) -> Result<Self> {
+        Ok(Self::new(&model.decoder()?).with_tokenizer(Arc::clone(&model.tokenizer)))
+    }
+}
+
+impl TorchLearner {
+    /// A learner of a model's numbers, or of its adapters if it has any.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if [`LearnerConfig::lora`] asks for other adapters than the model has: an
+    /// engine on the model would not sample from them. Else as
+    /// [`with_adapter`](Self::with_adapter).
+    pub fn of(model: &Model, config: LearnerConfig) -> Result<Self> {
+        let had = model.adapter.as_ref().map(Adapter::config);
+        if config.lora.as_ref().is_some_and(|lora| Some(lora) != had) {
+            return Err(Error::invalid(
+                "lora",
+                "the model has no such adapters; give it them with `Model::with_lora`, so that \
+                 the engine samples from what is trained",
+            ));
+        }
+        let adapter = model.adapter.as_ref().map(Adapter::shallow_clone);
+        Self::with_adapter(
+            &model.config,
+            model.parameters.shallow_clone(),
+            adapter,
+            config,
+        )
+    }
+}

@@ -1,0 +1,213 @@
+//! JSON with the order of its fields kept, and printed as Python prints it.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter};
+
+/// `json.dumps` of Python: a blank behind every comma and colon, or lines indented by `indent`
+/// blanks; floats as Python prints them; other than ASCII as it is unless `ascii`.
+pub(super) fn dumps<T: Serialize + ?Sized>(
+    value: &T,
+    indent: Option<usize>,
+    ascii: bool,
+) -> serde_json::Result<String> {
+    let mut out = Vec::new();
+    let style = Python {
+        indent,
+        ascii,
+        depth: 0,
+        empty: false,
+    };
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, style))?;
+    String::from_utf8(out).map_err(serde::ser::Error::custom)
+}
+
+struct Python {
+    indent: Option<usize>,
+    ascii: bool,
+    depth: usize,
+    empty: bool,
+}
+
+impl Python {
+    fn open<W: io::Write + ?Sized>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.empty = true;
+        out.write_all(bracket)
+    }
+
+    fn close<W: io::Write + ?Sized>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if !self.empty {
+            self.line(out)?;
+        }
+        self.empty = false;
+        out.write_all(bracket)
+    }
+
+    fn next<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.empty = false;
+        if !first {
+            let comma: &[u8] = if self.indent.is_some() { b"," } else { b", " };
+            out.write_all(comma)?;
+        }
+        self.line(out)
+    }
+
+    fn line<W: io::Write + ?Sized>(&self, out: &mut W) -> io::Result<()> {
+        match self.indent {
+            None => Ok(()),
+            Some(n) => write!(out, "\n{:1$}", "", n * self.depth),
+        }
+    }
+}
+
+impl Formatter for Python {
+    fn begin_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.open(out, b"[")
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.close(out, b"]")
+    }
+
+    fn begin_array_value<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.next(out, first)
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.open(out, b"{")
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.close(out, b"}")
+    }
+
+    fn begin_object_key<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.next(out, first)
+    }
+
+    fn begin_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
+
+    fn end_array_value<W: io::Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
+        self.empty = false;
+        Ok(())
+    }
+
+    fn end_object_value<W: io::Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
+        self.empty = false;
+        Ok(())
+    }
+
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        if !self.ascii || text.is_ascii() {
+            return out.write_all(text.as_bytes());
+        }
+        for c in text.chars() {
+            match c.is_ascii() {
+                true => write!(out, "{c}")?,
+                false => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(out, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_char_escape<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        // serde_json's own, but for the letters of \u00xx, which are lower case in both.
+        serde_json::ser::CompactFormatter.write_char_escape(out, escape)
+    }
+
+    fn write_f64<W: io::Write + ?Sized>(&mut self, out: &mut W, x: f64) -> io::Result<()> {
+        out.write_all(python_float(x).as_bytes())
+    }
+}
+
+/// `repr` of a finite float: the shortest digits that read back as the number, with an exponent
+/// below 1e-4 and from 1e16 on.
+fn python_float(x: f64) -> String {
+    let shortest = format!("{x:e}");
+    let Some((digits, exponent)) = shortest.split_once('e') else {
+        return shortest;
+    };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    match (-4..16).contains(&exponent) || x == 0.0 {
+        true => format!("{x:?}"),
+        false => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn floats_are_those_of_python() {
+        // From Python's repr.
+        for (x, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (1e-4, "0.0001"),
+            (1e-5, "1e-05"),
+            (1.25e-7, "1.25e-07"),
+            (123456.789, "123456.789"),
+        ] {
+            assert_eq!(python_float(x), text);
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped_as_python_does() {
+        let value = json!(["a\"\\\n\u{1}é\u{1F600}"]);
+        assert_eq!(
+            dumps(&value, None, false).unwrap(),
+            "[\"a\\\"\\\\\\n\\u0001é\u{1F600}\"]"
+        );
+        assert_eq!(
+            dumps(&value, None, true).unwrap(),
+            r#"["a\"\\\n\u0001\u00e9\ud83d\ude00"]"#
+        );
+    }
+
+    #[test]
+    fn empty_things_stay_on_their_line() {
+        let value = json!({"a": [], "b": {}, "c": [[]]});
+        let text = dumps(&value, Some(1), false).unwrap();
+        assert_eq!(text, "{\n \"a\": [],\n \"b\": {},\n \"c\": [\n  []\n ]\n}");
+        assert_eq!(
+            dumps(&value, None, false).unwrap(),
+            r#"{"a": [], "b": {}, "c": [[]]}"#
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! Checkpoints: `config.json` and safetensors files in Hugging Face layout.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use tch::{Device, Kind};
+
+use crate::error::{Error, Result};
+use crate::hf::files::{read_json, write_json};
+use crate::hf::safetensors::{TensorFiles, save_safetensors};
+use crate::hf::tokenizer::HfTokenizer;
+use crate::model::config::{DType, DecoderConfig};
+use crate::model::params::{ParamSpec, Parameters};
+
+/// A model folder in Hugging Face layout.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// `config.json`, with the ends of text that `generation_config.json` adds.
+    pub config: DecoderConfig,
+    /// The numbers.
+    pub parameters: Parameters,
+}
+
+/// Reads `config.json` and the safetensors files of a folder.
+///
+/// The files are memory-mapped, so reading needs little more memory than the parameters. `kind` is
+/// the number format wanted, that of the checkpoint if `None`.
+///
+/// # Errors
+/// As [`DecoderConfig::from_file`] and [`load_parameters`].
+pub fn load_checkpoint(
+    dir: impl AsRef<Path>,
+    kind: Option<Kind>,
+    device: Device,
+) -> Result<Checkpoint> {
+    let dir = dir.as_ref();
+    let mut config = DecoderConfig::from_file(dir.join("config.json"))?;
+    let generation = dir.join("generation_config.json");
+    if generation.exists() {
+        config.add_generation_config(&read_json(&generation)?, &generation)?;
+    }
+    let files = TensorFiles::open(dir)?;
+    let stored = files.kind()?;
+    config.dtype = Some(DType::from_kind(stored)?);
+    let specs = config.param_specs();
+    let mut parameters = Parameters::zeros(&specs, kind.unwrap_or(stored), device)?;
+    read_into(&files, &mut parameters, |name| may_be_extra(name, &config))?;
+    Ok(Checkpoint { config, parameters })
+}
+
+/// Reads tensors of the given parameters from the safetensors files of a folder:
+/// `model.safetensors`, or those that `model.safetensors.index.json` lists.
+///
+/// # Errors
+/// [`Error::Io`] if the files are not there, [`Error::File`] for a file that is truncated or
+/// malformed, [`Error::MissingTensor`], [`Error::ExtraTensor`] and [`Error::TensorShape`] with the
+/// tensor's name, [`Error::NotFinite`] for a tensor that holds NaN or infinity.
+pub fn load_parameters(
+    dir: impl AsRef<Path>,
+    config: &DecoderConfig,
+    kind: Kind,
+    device: Device,
+) -> Result<Parameters> {
+    let mut parameters = Parameters::zeros(&config.param_specs(), kind, device)?;
+    read_into(&TensorFiles::open(dir.as_ref())?, &mut parameters, |name| {
+        may_be_extra(name, config)
+    })?;
+    Ok(parameters)
+}
+
+/// Writes `config.json`, `generation_config.json`, `model.safetensors` and, if given, the tokenizer
+/// into a folder, which transformers then opens.
+///
+/// Every file is written beside its place and put there when it is on the disk. A disk that fills
+/// up leaves the checkpoint that was there before.
+///
+/// # Errors
+/// [`Error::Io`] with the file; [`Error::UnknownParameter`] if the parameters are not those of the
+/// configuration; [`Error::Invalid`] for a `dtype` that is no 16- or 32-bit float.
+pub fn save_checkpoint(
+    dir: impl AsRef<Path>,
+    config: &DecoderConfig,
+    parameters: &Parameters,
+    dtype: DType,
+    tokenizer: Option<&HfTokenizer>,
+) -> Result<()> {
+    let dir = dir.as_ref();
+    let specs = config.param_specs();
+    let tensors = (specs.iter())
+        .map(|spec| Ok((spec.name.as_str(), parameters.get(&spec.name)?)))
+        .collect::<Result<Vec<_>>>()?;
+    // The largest file first: if the disk is too small, it fails here and nothing was replaced.
+    save_safetensors(&dir.join("model.safetensors"), &tensors, dtype)?;
+    let config = DecoderConfig {
+        dtype: Some(dtype),
+        ..config.clone()
+    };
+    let json = config.to_json();
+    let mut generation = serde_json::json!({ "do_sample": true });
+    for field in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+        if !json[field].is_null() {
+            generation[field] = json[field].clone();
+        }
+    }
+    for (file, value) in [
+        ("config.json", json),
+        ("generation_config.json", generation),
+    ] {
+        write_json(&dir.join(file), &value)?;
+    }
+    match tokenizer {
+        Some(tokenizer) => tokenizer.save(dir),
+        None => Ok(()),
+    }
+}
+
+/// Buffers of older Llama checkpoints, and the head of a tied model, say nothing new.
+fn may_be_extra(name: &str, config: &DecoderConfig) -> bool {
+    name.ends_with(".rotary_emb.inv_freq")
+        || (config.tie_word_embeddings && name == "lm_head.weight")
+}
+
+/// Fills all parameters; `ignored` says which other tensors may be in the files.
+fn read_into(
+    files: &TensorFiles,
+    parameters: &mut Parameters,
+    ignored: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let specs: Vec<ParamSpec> = parameters.specs().to_vec();
+    let known: HashSet<&str> = specs.iter().map(|s| s.name.as_str()).collect();
+    if let Some(name) = files.names().find(|n| !known.contains(n) && !ignored(n)) {
+        return Err(Error::ExtraTensor {
+            path: files.dir.clone(),
+            name: name.to_owned(),
+        });
+    }
+    for ParamSpec { name, shape } in &specs {
+        let tensor = files.read(name)?;
+        if tensor.size() != *shape {
+            return Err(Error::TensorShape {
+                path: files.dir.clone(),
+                name: name.clone(),
+                expected: shape.clone(),
+                got: tensor.size(),
+            });
+        }
+        parameters.copy_from(name, &tensor)?;
+    }
+    match parameters.first_not_finite()? {
+        None => Ok(()),
+        Some(name) => Err(Error::NotFinite {
+            what: format!("{}: tensor `{name}`", files.dir.display()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::init::init_parameters;
+    use serde_json::Value;
+    use tch::Tensor;
+
+    fn tiny() -> DecoderConfig {
+        DecoderConfig {
+            eos_token_id: vec![1, 2],
+            ..DecoderConfig::tiny_qwen3(32, 16, 2, 2, 1)
+        }
+    }
+
+    fn saved(dir: &Path) -> (DecoderConfig, Parameters) {
+        let config = tiny();
+        let parameters = init_parameters(&config, 3, Kind::Float, Device::Cpu).unwrap();
+        save_checkpoint(dir, &config, &parameters, DType::F32, None).unwrap();
+        (config, parameters)
+    }
+
+    fn error(dir: &Path) -> String {
+        let message = load_checkpoint(dir, None, Device::Cpu)
+            .unwrap_err()
+            .to_string();
+        message.replace(&dir.display().to_string(), "DIR")
+    }
+
+    /// Rewrites the tensors of a checkpoint.
+    fn rewrite(dir: &Path, change: impl Fn(&mut Vec<(String, Tensor)>)) {
+        let files = TensorFiles::open(dir).unwrap();
+        let mut tensors: Vec<(String, Tensor)> = (files.names())
+            .map(|n| (n.to_owned(), files.read(n).unwrap()))
+            .collect();
+        drop(files);
+        change(&mut tensors);
+        let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        save_safetensors(&dir.join("model.safetensors"), &tensors, DType::F32).unwrap();
+    }
+
+    #[test]
+    fn what_is_saved_reads_back_bit_for_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, parameters) = saved(dir.path());
+        let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert_eq!(back.config, config);
+        assert_eq!(back.parameters.flat(), parameters.flat());
+        let half = load_checkpoint(dir.path(), Some(Kind::BFloat16), Device::Cpu).unwrap();
+        assert_eq!(
+            *half.parameters.flat(),
+            parameters.flat().to_kind(Kind::BFloat16)
+        );
+    }
+
+    #[test]
+    fn half_precision_files_keep_their_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, parameters) = saved(dir.path());
+        for dtype in [DType::Bf16, DType::F16] {
+            save_checkpoint(dir.path(), &config, &parameters, dtype, None).unwrap();
+            let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+            assert_eq!(back.config.dtype, Some(dtype));
+            assert_eq!(
+                *back.parameters.flat(),
+                parameters.flat().to_kind(dtype.kind())
+            );
+        }
+    }
+
+    #[test]
+    fn shards_are_read_through_their_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, parameters) = saved(dir.path());
+        let files = TensorFiles::open(dir.path()).unwrap();
+        let mut weight_map = serde_json::Map::new();
+        for (i, shard) in ["a.safetensors", "b.safetensors"].into_iter().enumerate() {
+            let names: Vec<&str> = files.names().skip(i).step_by(2).collect();
+            let tensors: Vec<Tensor> = names.iter().map(|n| files.read(n).unwrap()).collect();
+            let pairs: Vec<(&str, &Tensor)> = names.iter().copied().zip(&tensors).collect();
+            save_safetensors(&dir.path().join(shard), &pairs, DType::F32).unwrap();
+            weight_map.extend(names.iter().map(|&n| (n.to_owned(), Value::from(shard))));
+        }
+        drop(files);
+        std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+        let index = serde_json::json!({ "metadata": {}, "weight_map": weight_map });
+        let path = dir.path().join("model.safetensors.index.json");
+        std::fs::write(&path, index.to_string()).unwrap();
+        let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert_eq!(back.parameters.flat(), parameters.flat());
+
+        std::fs::write(&path, r#"{"weight_map": {"x": "a.safetensors"}}"#).unwrap();
+        assert_eq!(
+            error(dir.path()),
+            "DIR/a.safetensors: tensor `x` is missing"
+        );
+        std::fs::write(&path, "{}").unwrap();
+        let message = "DIR/model.safetensors.index.json: no `weight_map` from tensors to files";
+        assert_eq!(error(dir.path()), message);
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, _) = saved(dir.path());
+        rewrite(dir.path(), |t| t.retain(|(n, _)| n != "model.norm.weight"));
+        assert_eq!(
+            error(dir.path()),
+            "DIR: tensor `model.norm.weight` is missing"
+        );
+
+        saved(dir.path());
+        rewrite(dir.path(), |t| t.push(("extra".into(), Tensor::from(1f32))));
+        let message = "DIR: tensor `extra` does not belong to a model with this config.json";
+        assert_eq!(error(dir.path()), message);
+
+        saved(dir.path());
+        rewrite(dir.path(), |t| t[0].1 = t[0].1.narrow(0, 0, 31));
+        let message = "DIR: tensor `model.embed_tokens.weight` has shape [31, 16], config.json asks for [32, 16]";
+        assert_eq!(error(dir.path()), message);
+
+        saved(dir.path());
+        rewrite(dir.path(), |t| t[0].1 = &t[0].1 / 0.0);
+        let message = "DIR: tensor `model.embed_tokens.weight` holds a value that is not finite";
+        assert_eq!(error(dir.path()), message);
+    }
+
+    #[test]
+    fn the_head_of_a_tied_model_may_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        saved(dir.path());
+        rewrite(dir.path(), |t| {
+            let head = t[0].1.shallow_clone();
+            t.push(("lm_head.weight".into(), head));
+        });
+        load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+    }
+
+    #[test]
+    fn truncated_and_foreign_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        saved(dir.path());
+        let path = dir.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+        let message = format!(
+            "DIR/model.safetensors: its {} bytes are not what its header promises: truncated, or \
+             not fetched to the end",
+            bytes.len() - 10
+        );
+        assert_eq!(error(dir.path()), message);
+        for junk in [
+            &b""[..],
+            b"1234567",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff{}",
+            b"\x02\0\0\0\0\0\0\0no",
+        ] {
+            std::fs::write(&path, junk).unwrap();
+            let message = error(dir.path());
+            assert!(
+                message.starts_with("DIR/model.safetensors: not a safetensors file: "),
+                "{message}"
+            );
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(error(dir.path()).starts_with("DIR/model.safetensors: "));
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_old_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut config, parameters) = saved(dir.path());
+        config.num_hidden_layers = 3;
+        let err = save_checkpoint(dir.path(), &config, &parameters, DType::F32, None).unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            "no parameter is named `model.layers.2.input_layernorm.weight`"
+        );
+        let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert_eq!(back.parameters.flat(), parameters.flat());
+    }
+}

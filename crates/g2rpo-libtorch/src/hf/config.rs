@@ -1,0 +1,394 @@
+//! `config.json`, read.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use crate::error::Result;
+use crate::hf::files::read_json;
+use crate::model::config::{Architecture, DType, DecoderConfig, RopeConfig, RopeScaling};
+
+impl DecoderConfig {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::File`](crate::Error::File) if it is not JSON, [`Error::Config`](crate::Error::Config) with the name of a
+    /// field that is missing, malformed or unsupported.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_json(&read_json(path)?, path)
+    }
+
+    /// Reads a parsed `config.json`; `path` serves error messages only.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config), as [`from_file`](Self::from_file).
+    pub fn from_json(value: &Value, path: &Path) -> Result<Self> {
+        let f = Fields::new(value, path, "")?;
+        let architecture = match f.str("model_type")? {
+            Some("llama") => Architecture::Llama,
+            Some("qwen2") => Architecture::Qwen2,
+            Some("qwen3") => Architecture::Qwen3,
+            Some(other) => {
+                return Err(f.error(
+                    "model_type",
+                    format!(
+                        "`{other}` is not supported; supported are llama, qwen2 and qwen3 (dense)"
+                    ),
+                ));
+            }
+            None => return Err(f.error("model_type", "missing")),
+        };
+        refuse_unsupported(&f)?;
+        let (hidden_size, num_attention_heads) = (
+            f.required("hidden_size")?,
+            f.required("num_attention_heads")?,
+        );
+        let num_key_value_heads = match architecture {
+            Architecture::Qwen2 | Architecture::Qwen3 => {
+                f.usize("num_key_value_heads")?.unwrap_or(32)
+            }
+            Architecture::Llama => f
+                .usize("num_key_value_heads")?
+                .unwrap_or(num_attention_heads),
+        };
+        if num_attention_heads == 0
+            || num_key_value_heads == 0
+            || num_attention_heads % num_key_value_heads != 0
+        {
+            return Err(f.error(
+                "num_key_value_heads",
+                format!("{num_key_value_heads} does not divide num_attention_heads = {num_attention_heads}"),
+            ));
+        }
+        let head_dim = match (f.usize("head_dim")?, architecture) {
+            (Some(d), _) => d,
+            (None, Architecture::Qwen3) => 128,
+            (None, _) => hidden_size / num_attention_heads,
+        };
+        if head_dim == 0 || head_dim % 2 != 0 {
+            return Err(f.error(
+                "head_dim",
+                format!("{head_dim} is not a positive even number"),
+            ));
+        }
+        let attention_bias = f.bool("attention_bias")?.unwrap_or(false);
+        let config = Self {
+            architecture,
+            vocab_size: f.required("vocab_size")?,
+            hidden_size,
+            intermediate_size: f.required("intermediate_size")?,
+            num_hidden_layers: f.required("num_hidden_layers")?,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(1e-6),
+            rope: RopeConfig::from_fields(&f)?,
+            tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(false),
+            qkv_bias: attention_bias || architecture == Architecture::Qwen2,
+            o_bias: attention_bias && architecture != Architecture::Qwen2,
+            mlp_bias: architecture == Architecture::Llama && f.bool("mlp_bias")?.unwrap_or(false),
+            max_position_embeddings: f.usize("max_position_embeddings")?.unwrap_or(2048),
+            initializer_range: f.f64("initializer_range")?.unwrap_or(0.02),
+            dtype: dtype(&f)?,
+            bos_token_id: f.ids("bos_token_id")?.first().copied(),
+            eos_token_id: f.ids("eos_token_id")?,
+            pad_token_id: f.ids("pad_token_id")?.first().copied(),
+        };
+        for (field, value) in [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
+        ] {
+            if value == 0 {
+                return Err(f.error(field, "0 is not a size"));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Takes over what `generation_config.json` says about the ends of a text, which is more than
+    /// config.json says for chat models.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for an id that is no id.
+    pub fn add_generation_config(&mut self, value: &Value, path: &Path) -> Result<()> {
+        let f = Fields::new(value, path, "")?;
+        let eos = f.ids("eos_token_id")?;
+        if !eos.is_empty() {
+            self.eos_token_id = eos;
+        }
+        self.bos_token_id = f
+            .ids("bos_token_id")?
+            .first()
+            .copied()
+            .or(self.bos_token_id);
+        self.pad_token_id = f
+            .ids("pad_token_id")?
+            .first()
+            .copied()
+            .or(self.pad_token_id);
+        Ok(())
+    }
+}
+
+impl RopeConfig {
+    fn from_fields(f: &Fields<'_>) -> Result<Self> {
+        let default_theta = 10_000.0;
+        if let Some(rope) = f.object("rope_parameters")? {
+            return Ok(Self {
+                theta: rope.f64("rope_theta")?.unwrap_or(default_theta),
+                scaling: RopeScaling::from_fields(&rope)?,
+            });
+        }
+        Ok(Self {
+            theta: f.f64("rope_theta")?.unwrap_or(default_theta),
+            scaling: match f.object("rope_scaling")? {
+                Some(scaling) => RopeScaling::from_fields(&scaling)?,
+                None => RopeScaling::None,
+            },
+        })
+    }
+}
+
+impl RopeScaling {
+    fn from_fields(f: &Fields<'_>) -> Result<Self> {
+        if let Some(factor) = f.f64("partial_rotary_factor")?
+            && factor != 1.0
+        {
+            return Err(f.error(
+                "partial_rotary_factor",
+                format!("{factor} is not supported, only 1"),
+            ));
+        }
+        let (field, kind) = match f.str("rope_type")? {
+            Some(kind) => ("rope_type", kind),
+            None => ("type", f.str("type")?.unwrap_or("default")),
+        };
+        let needed = |name| f.f64(name)?.ok_or_else(|| f.error(name, "missing"));
+        match kind {
+            "default" => Ok(Self::None),
+            "linear" => Ok(Self::Linear {
+                factor: needed("factor")?,
+            }),
+            "llama3" => Ok(Self::Llama3 {
+                factor: needed("factor")?,
+                low_freq_factor: needed("low_freq_factor")?,
+                high_freq_factor: needed("high_freq_factor")?,
+                original_max_position_embeddings: needed("original_max_position_embeddings")?,
+            }),
+            other => Err(f.error(
+                field,
+                format!("`{other}` is not supported; supported are default, linear and llama3"),
+            )),
+        }
+    }
+}
+
+fn refuse_unsupported(f: &Fields<'_>) -> Result<()> {
+    if let Some(act) = f.str("hidden_act")?
+        && act != "silu"
+    {
+        return Err(f.error("hidden_act", format!("`{act}` is not supported, only silu")));
+    }
+    if f.bool("use_sliding_window")? == Some(true) {
+        return Err(f.error(
+            "use_sliding_window",
+            "sliding-window attention is not supported",
+        ));
+    }
+    if let Some(Value::Array(types)) = f.map.get("layer_types")
+        && let Some(other) = types.iter().find(|t| t.as_str() != Some("full_attention"))
+    {
+        return Err(f.error(
+            "layer_types",
+            format!("{other} is not supported, only full_attention"),
+        ));
+    }
+    if f.object("quantization_config")?.is_some() {
+        return Err(f.error(
+            "quantization_config",
+            "quantised checkpoints are not supported; use the bf16 or f32 one",
+        ));
+    }
+    if let Some(p) = f.f64("attention_dropout")?
+        && p != 0.0
+    {
+        return Err(f.error("attention_dropout", format!("{p} is not supported, only 0")));
+    }
+    Ok(())
+}
+
+fn dtype(f: &Fields<'_>) -> Result<Option<DType>> {
+    for field in ["dtype", "torch_dtype"] {
+        if let Some(name) = f.str(field)? {
+            return match name.trim_start_matches("torch.") {
+                "float32" => Ok(Some(DType::F32)),
+                "bfloat16" => Ok(Some(DType::Bf16)),
+                "float16" => Ok(Some(DType::F16)),
+                _ => Err(f.error(
+                    field,
+                    format!(
+                        "`{name}` is not supported; supported are float32, bfloat16 and float16"
+                    ),
+                )),
+            };
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(value: Value) -> Result<DecoderConfig> {
+        DecoderConfig::from_json(&value, Path::new("config.json"))
+    }
+
+    fn qwen3() -> Value {
+        json!({
+            "model_type": "qwen3", "vocab_size": 100, "hidden_size": 16, "intermediate_size": 24,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 8, "tie_word_embeddings": true,
+            "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "dtype": "bfloat16",
+            "eos_token_id": [3, 4],
+        })
+    }
+
+    #[test]
+    fn both_generations_of_the_file_agree() {
+        let mut old = qwen3();
+        old.as_object_mut().unwrap().remove("rope_parameters");
+        old.as_object_mut().unwrap().remove("dtype");
+        old["rope_theta"] = json!(5e5);
+        old["rope_scaling"] = Value::Null;
+        old["torch_dtype"] = json!("bfloat16");
+        let new = parse(qwen3()).unwrap();
+        assert_eq!(new, parse(old).unwrap());
+        assert_eq!(new.rope.theta, 5e5);
+        assert_eq!(new.dtype, Some(DType::Bf16));
+        assert_eq!(new.eos_token_id, [3, 4]);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut config = parse(qwen3()).unwrap();
+        assert_eq!(parse(config.to_json()).unwrap(), config);
+        config.rope.scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192.0,
+        };
+        config.architecture = Architecture::Llama;
+        (config.qkv_bias, config.o_bias, config.mlp_bias) = (true, true, true);
+        assert_eq!(parse(config.to_json()).unwrap(), config);
+        config.architecture = Architecture::Qwen2;
+        (config.o_bias, config.mlp_bias) = (false, false);
+        assert_eq!(parse(config.to_json()).unwrap(), config);
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        for (field, value, message) in [
+            (
+                "model_type",
+                json!("qwen3_moe"),
+                "config.json: field `model_type`: `qwen3_moe` is not supported; supported are llama, qwen2 and qwen3 (dense)",
+            ),
+            (
+                "model_type",
+                Value::Null,
+                "config.json: field `model_type`: missing",
+            ),
+            (
+                "hidden_size",
+                json!("16"),
+                "config.json: field `hidden_size`: expected a whole number, got \"16\"",
+            ),
+            (
+                "hidden_size",
+                Value::Null,
+                "config.json: field `hidden_size`: missing",
+            ),
+            (
+                "num_key_value_heads",
+                json!(3),
+                "config.json: field `num_key_value_heads`: 3 does not divide num_attention_heads = 4",
+            ),
+            (
+                "rope_parameters",
+                json!({"rope_type": "yarn"}),
+                "config.json: field `rope_parameters.rope_type`: `yarn` is not supported; supported are default, linear and llama3",
+            ),
+            (
+                "rope_parameters",
+                json!({"rope_type": "llama3"}),
+                "config.json: field `rope_parameters.factor`: missing",
+            ),
+            (
+                "rope_parameters",
+                json!(7),
+                "config.json: field `rope_parameters`: not a JSON object",
+            ),
+            (
+                "use_sliding_window",
+                json!(true),
+                "config.json: field `use_sliding_window`: sliding-window attention is not supported",
+            ),
+            (
+                "layer_types",
+                json!(["full_attention", "sliding_attention"]),
+                "config.json: field `layer_types`: \"sliding_attention\" is not supported, only full_attention",
+            ),
+            (
+                "hidden_act",
+                json!("gelu"),
+                "config.json: field `hidden_act`: `gelu` is not supported, only silu",
+            ),
+            (
+                "quantization_config",
+                json!({"bits": 4}),
+                "config.json: field `quantization_config`: quantised checkpoints are not supported; use the bf16 or f32 one",
+            ),
+            (
+                "dtype",
+                json!("int8"),
+                "config.json: field `dtype`: `int8` is not supported; supported are float32, bfloat16 and float16",
+            ),
+            (
+                "eos_token_id",
+                json!([1, -1]),
+                "config.json: field `eos_token_id`: expected an id or a list of ids, got [1,-1]",
+            ),
+            (
+                "head_dim",
+                json!(7),
+                "config.json: field `head_dim`: 7 is not a positive even number",
+            ),
+            (
+                "vocab_size",
+                json!(0),
+                "config.json: field `vocab_size`: 0 is not a size",
+            ),
+        ] {
+            let mut config = qwen3();
+            config[field] = value;
+            assert_eq!(parse(config).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        // 100·16 embedding, and per layer 2·16 norms, (4+2+2)·8·16 qkv, 4·8·16 o, 2·8 head
+        // norms, 3·16·24 feed-forward; 16 final norm.
+        let config = parse(qwen3()).unwrap();
+        assert_eq!(
+            config.num_parameters(),
+            1600 + 2 * (32 + 1024 + 512 + 16 + 1152) + 16
+        );
+    }
+}

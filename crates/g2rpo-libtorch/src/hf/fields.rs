@@ -1,0 +1,93 @@
+//! Fields of a JSON object, asked for by type.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// A JSON object whose fields are asked for by type, with errors that name the field.
+pub(super) struct Fields<'a> {
+    pub(super) map: &'a Map<String, Value>,
+    path: &'a Path,
+    prefix: String,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(value: &'a Value, path: &'a Path, prefix: &str) -> Result<Self> {
+        match value {
+            Value::Object(map) => Ok(Self {
+                map,
+                path,
+                prefix: prefix.to_owned(),
+            }),
+            _ => Err(Error::Config {
+                path: path.into(),
+                field: prefix.trim_end_matches('.').to_owned(),
+                what: "not a JSON object".into(),
+            }),
+        }
+    }
+
+    pub(super) fn error(&self, field: &str, what: impl Into<String>) -> Error {
+        Error::Config {
+            path: self.path.into(),
+            field: format!("{}{field}", self.prefix),
+            what: what.into(),
+        }
+    }
+
+    /// `None` for a field that is absent or null.
+    fn get<T>(
+        &self,
+        field: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value)
+                .map(Some)
+                .ok_or_else(|| self.error(field, format!("expected {expected}, got {value}"))),
+        }
+    }
+
+    pub(super) fn usize(&self, field: &str) -> Result<Option<usize>> {
+        self.get(field, "a whole number", |v| v.as_u64().map(|n| n as usize))
+    }
+
+    pub(super) fn required(&self, field: &str) -> Result<usize> {
+        (self.usize(field)?).ok_or_else(|| self.error(field, "missing"))
+    }
+
+    pub(super) fn f64(&self, field: &str) -> Result<Option<f64>> {
+        self.get(field, "a number", Value::as_f64)
+    }
+
+    pub(super) fn bool(&self, field: &str) -> Result<Option<bool>> {
+        self.get(field, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn str(&self, field: &str) -> Result<Option<&'a str>> {
+        self.get(field, "a string", Value::as_str)
+    }
+
+    pub(super) fn object(&self, field: &str) -> Result<Option<Self>> {
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                Self::new(value, self.path, &format!("{}{field}.", self.prefix)).map(Some)
+            }
+        }
+    }
+
+    pub(super) fn ids(&self, field: &str) -> Result<Vec<u32>> {
+        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        Ok(self
+            .get(field, "an id or a list of ids", |v| match v {
+                Value::Array(ids) => ids.iter().map(id).collect::<Option<Vec<_>>>(),
+                _ => id(v).map(|id| vec![id]),
+            })?
+            .unwrap_or_default())
+    }
+}

@@ -1,0 +1,13 @@
+//! Hugging Face's files: checkpoints, adapters, tokenizers, chat templates, and the hub.
+
+pub(crate) mod chat;
+pub(crate) mod checkpoint;
+mod config;
+mod fields;
+pub(crate) mod files;
+pub(crate) mod hub;
+mod mapped;
+mod peft;
+pub(crate) mod safetensors;
+mod text;
+pub(crate) mod tokenizer;

@@ -1,0 +1,343 @@
+//! A learner on libtorch: token log-probabilities, their gradient, and AdamW.
+
+use g2rpo_core::{Learner, Scoring, Sequences, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy};
+use tch::Tensor;
+
+use super::config::{LearnerConfig, Reference};
+use super::pass::Scorer;
+use super::trunk::Trained;
+use crate::error::Doing;
+use crate::error::{Error, Result};
+use crate::learner::optim::{AdamW, clip_factor, grad_norm};
+use crate::model::config::DecoderConfig;
+use crate::model::decoder::Decoder;
+use crate::model::lora::Adapter;
+use crate::model::params::Parameters;
+use crate::model::params::{Gradients, first_not_finite};
+
+/// Trains a [`Decoder`], all of it or low-rank adapters beside it.
+///
+/// Memory, beside the model's: gradients in f32, AdamW's two moments in f32, a master copy in f32
+/// for bf16 parameters, each as large as what is trained; the activations of one micro-batch (one
+/// layer's and every layer's input with checkpointing); a few tensors of logits of
+/// [`LearnerConfig::max_logits_mib`].
+#[derive(Debug)]
+pub struct TorchLearner {
+    config: LearnerConfig,
+    pub(super) base: Parameters,
+    adapter: Option<Adapter>,
+    policy: Decoder,
+    trained: Trained,
+    reference: Option<ReferencePolicy>,
+    pub(super) gradients: Gradients,
+    /// Whether the gradient holds anything yet.
+    accumulated: bool,
+    optimizer: AdamW,
+}
+
+/// The reference: a decoder, and the parameters that are its own.
+#[derive(Debug)]
+pub(crate) struct ReferencePolicy {
+    pub(crate) decoder: Decoder,
+    /// A copy of what is trained; `None` when the reference is the base model.
+    pub(crate) copy: Option<Parameters>,
+}
+
+impl TorchLearner {
+    /// A learner for a model. With [`LearnerConfig::lora`], the adapters are fresh, and so add
+    /// nothing at first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] or [`Error::Core`] for settings that do not fit,
+    /// [`Error::UnknownParameter`] if parameters of the model are missing,
+    /// [`Error::OutOfMemory`] naming the buffer.
+    pub fn new(
+        model: &DecoderConfig,
+        parameters: Parameters,
+        config: LearnerConfig,
+    ) -> Result<Self> {
+        let adapter = match &config.lora {
+            Some(lora) => Some(Adapter::new(
+                model,
+                lora,
+                parameters.kind(),
+                parameters.device(),
+            )?),
+            None => None,
+        };
+        Self::with_adapter(model, parameters, adapter, config)
+    }
+
+    /// A learner that goes on training an adapter, for example one read by [`Adapter::load`]. Its
+    /// settings replace [`LearnerConfig::lora`].
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_adapter(
+        model: &DecoderConfig,
+        mut base: Parameters,
+        adapter: Option<Adapter>,
+        mut config: LearnerConfig,
+    ) -> Result<Self> {
+        config.lora = adapter.as_ref().map(|adapter| adapter.config().clone());
+        config.validate()?;
+        base.set_trainable(adapter.is_none())?;
+        let policy = decoder(model, &base, adapter.as_ref())?;
+        let updated = adapter.as_ref().map_or(&base, Adapter::parameters);
+        let trained = Trained::new(
+            updated.specs(),
+            updated.tensors(),
+            policy.n_layers(),
+            model.tie_word_embeddings,
+        );
+        let reference = match config.reference {
+            Reference::None => None,
+            Reference::AdapterDisabled => Some(ReferencePolicy {
+                decoder: decoder(model, &base, None)?,
+                copy: None,
+            }),
+            Reference::FrozenCopy => {
+                let mut copy = updated.to(updated.kind(), updated.device())?;
+                copy.set_trainable(false)?;
+                let decoder = match &adapter {
+                    None => Decoder::new(model, &copy)?,
+                    Some(adapter) => adapter.attach(Decoder::new(model, &base)?, &copy)?,
+                };
+                Some(ReferencePolicy {
+                    decoder,
+                    copy: Some(copy),
+                })
+            }
+        };
+        Ok(Self {
+            gradients: Gradients::zeros(updated)?,
+            optimizer: AdamW::new(updated, config.adamw())?,
+            accumulated: false,
+            config,
+            base,
+            adapter,
+            policy,
+            trained,
+            reference,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &LearnerConfig {
+        &self.config
+    }
+
+    /// The policy being trained. [`Decoder::shallow_clone`] gives a generation engine a handle to
+    /// the same tensors, which sees every update.
+    pub fn policy(&self) -> &Decoder {
+        &self.policy
+    }
+
+    /// The model's parameters, without adapters.
+    pub fn base(&self) -> &Parameters {
+        &self.base
+    }
+
+    /// The low-rank adapters, if they are what is trained.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// What is trained: the adapters' parameters or the model's.
+    pub fn updated(&self) -> &Parameters {
+        self.adapter
+            .as_ref()
+            .map_or(&self.base, Adapter::parameters)
+    }
+
+    /// A copy of the model with the adapters merged into its weights; without adapters, a plain
+    /// copy.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; libtorch's.
+    pub fn merged(&self) -> Result<Parameters> {
+        let mut merged = self.base.to(self.base.kind(), self.base.device())?;
+        if let Some(adapter) = &self.adapter {
+            adapter.merge_into(&mut merged)?;
+        }
+        Ok(merged)
+    }
+
+    /// Number of optimiser steps so far.
+    pub fn steps(&self) -> u64 {
+        self.optimizer.steps()
+    }
+
+    /// The gradient accumulated since the last step, one flat buffer laid out as
+    /// [`updated`](Self::updated) is.
+    pub fn gradient(&self) -> &Tensor {
+        self.gradients.flat()
+    }
+
+    /// Forgets the accumulated gradient.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn clear_gradient(&mut self) -> Result<()> {
+        self.accumulated = false;
+        self.gradients.clear()
+    }
+
+    /// Moves the reference towards the policy: `reference ← (1 − alpha)·reference +
+    /// alpha·policy`, so 1 makes it a copy. [`apply`](Learner::apply) does this by itself every
+    /// [`LearnerConfig::ref_model_sync_steps`] steps if [`LearnerConfig::sync_ref_model`] is set.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no frozen copy.
+    pub fn sync_reference(&mut self, alpha: f64) -> Result<()> {
+        let Some(copy) = self.reference.as_ref().and_then(|r| r.copy.as_ref()) else {
+            return Err(Error::invalid(
+                "reference",
+                "there is no frozen copy that could follow the policy",
+            ));
+        };
+        tch::no_grad(|| {
+            copy.flat()
+                .shallow_clone()
+                .f_lerp_(self.updated().flat(), alpha)
+        })
+        .map(drop)
+        .doing(|| "syncing the reference with the policy".into())
+    }
+
+    /// The parts that a saved state consists of.
+    pub(crate) fn state_parts(&self) -> (&Parameters, &AdamW, Option<&Parameters>) {
+        let copy = self.reference.as_ref().and_then(|r| r.copy.as_ref());
+        (self.updated(), &self.optimizer, copy)
+    }
+
+    /// Whether a gradient waits for [`apply`](Learner::apply).
+    pub(crate) fn has_gradient(&self) -> bool {
+        self.accumulated
+    }
+
+    /// Takes over buffers that were overwritten with saved ones.
+    pub(crate) fn restored(&mut self, steps: u64) -> Result<()> {
+        self.clear_gradient()?;
+        let updated = match &mut self.adapter {
+            Some(adapter) => adapter.parameters_mut(),
+            None => &mut self.base,
+        };
+        self.optimizer.restored(updated, steps)
+    }
+
+    /// Refuses parameters that are not finite, by name. Log-probabilities do not tell: fused
+    /// attention kernels can swallow a NaN.
+    fn check_parameters(&self) -> Result<()> {
+        let adapter = self.adapter.as_ref().map(Adapter::parameters);
+        for parameters in [Some(&self.base), adapter].into_iter().flatten() {
+            if let Some(name) = parameters.first_not_finite()? {
+                return Err(Error::NotFinite {
+                    what: format!("parameter `{name}`"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Learner for TorchLearner {
+    type Error = Error;
+
+    fn token_logps(
+        &mut self,
+        sequences: &Sequences,
+        policy: WhichPolicy,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs> {
+        scoring.check()?;
+        let decoder = match (policy, &self.reference) {
+            (WhichPolicy::Current, _) => &self.policy,
+            (WhichPolicy::Reference, Some(reference)) => &reference.decoder,
+            (WhichPolicy::Reference, None) => {
+                return Err(Error::invalid(
+                    "reference",
+                    "the learner was made without a reference policy",
+                ));
+            }
+        };
+        self.check_parameters()?;
+        let scorer = Scorer {
+            decoder,
+            trained: &self.trained,
+            config: &self.config,
+            scoring: *scoring,
+        };
+        scorer.token_logps(sequences)
+    }
+
+    fn accumulate(
+        &mut self,
+        sequences: &Sequences,
+        scoring: &Scoring,
+        loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
+    ) -> Result<()> {
+        self.accumulated = true;
+        let scorer = Scorer {
+            decoder: &self.policy,
+            trained: &self.trained,
+            config: &self.config,
+            scoring: *scoring,
+        };
+        let outcome = (scoring.check().map_err(Error::Core))
+            .and_then(|()| self.check_parameters())
+            .and_then(|()| scorer.accumulate(sequences, loss, &mut self.gradients));
+        outcome.or_else(|error| {
+            self.clear_gradient()?;
+            Err(error)
+        })
+    }
+
+    fn apply(&mut self, lr: f64) -> Result<UpdateStats> {
+        if !(lr >= 0.0 && lr.is_finite()) {
+            return Err(Error::Core(g2rpo_core::Error::Config {
+                name: "lr",
+                value: lr,
+                domain: "[0, ∞)",
+            }));
+        }
+        let norm = grad_norm(self.gradients.flat())?;
+        if !norm.is_finite() {
+            let name = first_not_finite(self.gradients.flat(), self.updated().layout())?
+                .unwrap_or("all parameters together")
+                .to_owned();
+            self.clear_gradient()?;
+            return Err(Error::NotFinite {
+                what: format!("the gradient of `{name}`"),
+            });
+        }
+        let scale = clip_factor(norm, self.config.max_grad_norm);
+        let updated = match &mut self.adapter {
+            Some(adapter) => adapter.parameters_mut(),
+            None => &mut self.base,
+        };
+        self.optimizer
+            .step(updated, self.gradients.flat(), scale, lr)?;
+        self.clear_gradient()?;
+        if self.config.sync_ref_model
+            && self
+                .steps()
+                .is_multiple_of(self.config.ref_model_sync_steps)
+        {
+            self.sync_reference(self.config.ref_model_mixup_alpha)?;
+        }
+        Ok(UpdateStats {
+            grad_norm: norm,
+            lr,
+        })
+    }
+}
+
+/// A decoder on the base parameters, with the adapter beside them.
+fn decoder(model: &DecoderConfig, base: &Parameters, adapter: Option<&Adapter>) -> Result<Decoder> {
+    let decoder = Decoder::new(model, base)?;
+    match adapter {
+        Some(adapter) => adapter.attach(decoder, adapter.parameters()),
+        None => Ok(decoder),
+    }
+}

@@ -1,0 +1,284 @@
+//! Low-rank adapters: settings, matrices, merging, and PEFT's files.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Doing;
+use crate::error::{Error, Result};
+use crate::model::config::DecoderConfig;
+use crate::model::decoder::Decoder;
+use crate::model::linear::Lora;
+use crate::model::params::{ParamSpec, Parameters};
+
+/// Settings of low-rank adapters (Hu et al., arXiv 2106.09685), by PEFT's names and defaults.
+/// There is no dropout: it would make the policy that is trained differ from the one that samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank of the adapters.
+    pub r: usize,
+    /// What an adapter adds is multiplied by `lora_alpha / r`.
+    pub lora_alpha: f64,
+    /// Multiply by `lora_alpha / √r` instead (rank-stabilised LoRA, arXiv 2312.03732).
+    pub use_rslora: bool,
+    /// Names of the linear layers that get an adapter, such as `q_proj`, or dotted ends of full
+    /// names, such as `self_attn.q_proj`; `all-linear` alone means every linear layer inside the
+    /// blocks.
+    pub target_modules: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            r: 8,
+            lora_alpha: 8.0,
+            use_rslora: false,
+            target_modules: vec!["q_proj".into(), "v_proj".into()],
+        }
+    }
+}
+
+/// Low-rank adapters beside the linear layers of a decoder, `scaling · B·A·x`, with `A` of shape
+/// `[r, in]` and `B` of shape `[out, r]`.
+#[derive(Debug)]
+pub struct Adapter {
+    pub(crate) config: LoraConfig,
+    /// `….lora_A.weight` and `….lora_B.weight` of every adapted layer, by the layer's name.
+    pub(crate) parameters: Parameters,
+    modules: Vec<String>,
+}
+
+impl Adapter {
+    /// Adapters that add nothing yet: `A` uniform in `±1/√in`, as PEFT draws it, `B` zero. The
+    /// draws are the same on every machine and device.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for settings out of range or a target module that the model does not
+    /// have.
+    pub fn new(
+        model: &DecoderConfig,
+        config: &LoraConfig,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self> {
+        use rand::{RngExt, SeedableRng};
+        let mut adapter = Self::zeros(model, config, kind, device)?;
+        for (i, module) in adapter.modules.clone().iter().enumerate() {
+            let name = format!("{module}.lora_A.weight");
+            let shape = adapter.parameters.get(&name)?.size();
+            let bound = 1.0 / (shape[1] as f32).sqrt();
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+            rng.set_stream(i as u64);
+            let values: Vec<f32> = (0..shape[0] * shape[1])
+                .map(|_| rng.random_range(-bound..bound))
+                .collect();
+            let values = Tensor::f_from_slice(&values)?.f_view(&shape[..])?;
+            adapter.parameters.copy_from(&name, &values)?;
+        }
+        Ok(adapter)
+    }
+
+    /// Adapters that are zero altogether.
+    pub(crate) fn zeros(
+        model: &DecoderConfig,
+        config: &LoraConfig,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self> {
+        config.validate()?;
+        let mut modules = Vec::new();
+        let mut specs = Vec::new();
+        for spec in model.param_specs() {
+            let Some(module) = spec.name.strip_suffix(".weight") else {
+                continue;
+            };
+            if !(module.ends_with("_proj") && config.targets(module)) {
+                continue;
+            }
+            let r = config.r as i64;
+            for (part, shape) in [
+                ("lora_A", [r, spec.shape[1]]),
+                ("lora_B", [spec.shape[0], r]),
+            ] {
+                specs.push(ParamSpec {
+                    name: format!("{module}.{part}.weight"),
+                    shape: shape.to_vec(),
+                });
+            }
+            modules.push(module.to_owned());
+        }
+        for target in &config.target_modules {
+            let single = LoraConfig {
+                target_modules: vec![target.clone()],
+                ..config.clone()
+            };
+            if !modules.iter().any(|module| single.targets(module)) {
+                return Err(Error::invalid(
+                    "target_modules",
+                    format!("the model has no linear layer named `{target}`"),
+                ));
+            }
+        }
+        Ok(Self {
+            config: config.clone(),
+            parameters: Parameters::zeros(&specs, kind, device)?,
+            modules,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// The matrices, `….lora_A.weight` and `….lora_B.weight`.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    pub(crate) fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Names of the adapted layers, such as `model.layers.0.self_attn.q_proj`.
+    pub fn modules(&self) -> &[String] {
+        &self.modules
+    }
+
+    /// Another handle to the same tensors.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            parameters: self.parameters.shallow_clone(),
+            modules: self.modules.clone(),
+        }
+    }
+
+    /// Puts handles to `matrices` (these or a copy of these) beside the decoder's layers.
+    pub(crate) fn attach(&self, mut decoder: Decoder, matrices: &Parameters) -> Result<Decoder> {
+        for (name, linear) in decoder.linears_mut() {
+            if self.modules.contains(&name) {
+                linear.lora = Some(Lora {
+                    a: matrices
+                        .get(&format!("{name}.lora_A.weight"))?
+                        .shallow_clone(),
+                    b: matrices
+                        .get(&format!("{name}.lora_B.weight"))?
+                        .shallow_clone(),
+                    scaling: self.config.scaling(),
+                    enabled: true,
+                });
+            }
+        }
+        Ok(decoder)
+    }
+
+    /// Adds `scaling · B·A` to the weights of the adapted layers. The product is computed and
+    /// added in f32 at least, and rounded once.
+    pub(crate) fn merge_into(&self, base: &mut Parameters) -> Result<()> {
+        for module in &self.modules {
+            let name = format!("{module}.weight");
+            let kind = match base.kind() {
+                Kind::Double => Kind::Double,
+                _ => Kind::Float,
+            };
+            let merged = tch::no_grad(|| {
+                let get = |part: &str| {
+                    self.parameters
+                        .get(&format!("{module}.{part}.weight"))?
+                        .f_to_kind(kind)
+                        .map_err(Error::from)
+                };
+                let product = get("lora_B")?.f_matmul(&get("lora_A")?)?;
+                let weight = base.get(&name)?.f_to_kind(kind)?;
+                Ok::<_, Error>(weight.f_add(&product.f_mul_scalar(self.config.scaling())?)?)
+            })
+            .doing(|| format!("merging the adapter of {module}"))?;
+            base.copy_from(&name, &merged)?;
+        }
+        Ok(())
+    }
+}
+
+impl LoraConfig {
+    /// What an adapter's product is multiplied by.
+    pub fn scaling(&self) -> f64 {
+        let r = self.r as f64;
+        self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        if self.r == 0 {
+            return Err(Error::invalid("r", "the rank of an adapter is at least 1"));
+        }
+        if !(self.lora_alpha > 0.0 && self.lora_alpha.is_finite()) {
+            return Err(Error::invalid(
+                "lora_alpha",
+                format!("expected a positive number, got {}", self.lora_alpha),
+            ));
+        }
+        if self.target_modules.is_empty() {
+            return Err(Error::invalid("target_modules", "no layer is named"));
+        }
+        Ok(())
+    }
+
+    fn targets(&self, module: &str) -> bool {
+        self.target_modules.iter().any(|target| {
+            target == "all-linear"
+                || module
+                    .strip_suffix(target.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_names_or_ends_of_names() {
+        let model = DecoderConfig::tiny_qwen3(13, 16, 2, 2, 1);
+        let modules = |targets: &[&str]| {
+            let config = LoraConfig {
+                target_modules: targets.iter().map(|&t| t.into()).collect(),
+                ..LoraConfig::default()
+            };
+            let adapter = Adapter::new(&model, &config, Kind::Float, Device::Cpu);
+            adapter.map(|a| a.modules().to_vec())
+        };
+        assert_eq!(modules(&["all-linear"]).unwrap().len(), 14);
+        assert_eq!(
+            modules(&["self_attn.o_proj"]).unwrap(),
+            [
+                "model.layers.0.self_attn.o_proj",
+                "model.layers.1.self_attn.o_proj"
+            ]
+        );
+        assert_eq!(
+            modules(&["model.layers.1.mlp.up_proj"]).unwrap(),
+            ["model.layers.1.mlp.up_proj"]
+        );
+        let err = modules(&["q_proj", "proj"]).unwrap_err().to_string();
+        assert_eq!(
+            err,
+            "target_modules: the model has no linear layer named `proj`"
+        );
+        assert!(modules(&[]).is_err());
+        assert!(modules(&["lm_head"]).is_err());
+    }
+
+    #[test]
+    fn scaling_is_alpha_over_rank_or_its_root() {
+        let mut config = LoraConfig {
+            r: 4,
+            lora_alpha: 6.0,
+            ..LoraConfig::default()
+        };
+        assert_eq!(config.scaling(), 1.5);
+        config.use_rslora = true;
+        assert_eq!(config.scaling(), 3.0);
+    }
+}

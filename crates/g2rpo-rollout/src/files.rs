@@ -1,0 +1,90 @@
+//! Files that are whole or not there.
+
+#[cfg(unix)]
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Writes a file beside its final place, makes sure that it is on the disk, and only then puts it
+/// into place. If anything fails, a full disk for one, the file that was there before is still
+/// there, and nothing else. Folders on the way are made.
+///
+/// # Errors
+/// The system's.
+pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+    replace_atomically(path, |beside| std::fs::write(beside, bytes))?
+}
+
+/// As [`write_atomically`], for writers that want a path to write to.
+///
+/// # Errors
+/// The system's outside, those of `write` inside.
+pub fn replace_atomically<E>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> io::Result<Result<(), E>> {
+    let path = path.as_ref();
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The usual permissions, from which the umask is taken; temporary files default to 600.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let file = builder.prefix(".tmp-").tempfile_in(dir)?;
+    if let Err(error) = write(file.path()) {
+        return Ok(Err(error));
+    }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    // The new name is on the disk once the folder is.
+    #[cfg(unix)]
+    File::open(dir)?.sync_all()?;
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new").join("a.txt");
+        write_atomically(&path, b"old").unwrap();
+        let failed = replace_atomically(&path, |beside| {
+            std::fs::write(beside, b"ne").unwrap();
+            Err("full")
+        });
+        assert_eq!(failed.unwrap(), Err("full"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(files, 1, "no temporary file stays");
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_is_no_folder_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"x").unwrap();
+        assert!(write_atomically(file.join("a"), b"y").is_err());
+        assert!(write_atomically(dir.path(), b"y").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_what_the_umask_lets_them() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, plain) = (dir.path().join("a"), dir.path().join("b"));
+        write_atomically(&ours, b"x").unwrap();
+        std::fs::write(&plain, "x").unwrap();
+        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+}
