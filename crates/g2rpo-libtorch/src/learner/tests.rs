@@ -1,8 +1,6 @@
 //! The learner against finite differences, torch and itself.
 
-use g2rpo_core::{
-    Learner, Ragged, Scoring, Sequences, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy,
-};
+use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads, TokenOutputs, WhichPolicy};
 
 use super::config::{LearnerConfig, Reference};
 use super::optim::grad_norm;

@@ -1,7 +1,7 @@
 //! Files and folders that appear whole or not at all, whatever stops the program.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_failed_write_keeps_the_old_file() {
