@@ -222,10 +222,13 @@ mod tests {
             assert!(err.contains(message), "{err}");
             assert!(other.base().flat().equal(&before));
         };
-        check(&whole[..whole.len() - 1], "truncated or damaged");
-        check(&whole[..5], "shorter than the header");
-        check(&[255; 64], "the header has");
-        check(&[&whole[..], b"x"].concat(), "truncated or damaged");
+        check(&whole[..whole.len() - 1], "truncated, or not fetched");
+        check(&whole[..5], "not a safetensors file");
+        check(&[255; 64], "not a safetensors file");
+        check(
+            &[&whole[..], b"x"].concat(),
+            "are not what its header promises",
+        );
         std::fs::write(&path, &whole).unwrap();
 
         let mut bf16 = learner(Kind::BFloat16, 1);
