@@ -12,7 +12,7 @@ use g2rpo::core::{
     Learner, Ragged, Scoring, Sequences, TokenGrads, TokenId, TokenOutputs, WhichPolicy,
 };
 use g2rpo::libtorch::{
-    Checkpoint, DType, Decoder, LearnerConfig, LoraConfig, Tokenizer, TorchEngine, TorchLearner,
+    Checkpoint, DType, Decoder, HfTokenizer, LearnerConfig, LoraConfig, TorchEngine, TorchLearner,
     load_checkpoint, save_checkpoint,
 };
 use g2rpo::rollout::{
@@ -26,7 +26,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 struct Setting {
     url: String,
     checkpoint: Checkpoint,
-    tokenizer: std::sync::Arc<Tokenizer>,
+    tokenizer: std::sync::Arc<HfTokenizer>,
     prompts: Vec<Vec<TokenId>>,
     folders: tempfile::TempDir,
 }
@@ -40,7 +40,7 @@ fn model() -> PathBuf {
 
 fn setting(url: String) -> Setting {
     let folder = model();
-    let tokenizer = Tokenizer::from_dir(&folder).unwrap();
+    let tokenizer = HfTokenizer::from_dir(&folder).unwrap();
     let tasks = ChainProblems::default()
         .generate(2, 64, Split::HeldOut, 0)
         .unwrap();

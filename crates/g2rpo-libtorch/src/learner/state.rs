@@ -234,7 +234,7 @@ mod tests {
         let mut bf16 = learner(Kind::BFloat16, 1);
         let err = bf16.load_state(&path).unwrap_err().to_string();
         assert!(
-            err.contains("tensor `reference.model.embed_tokens.weight` is F32"),
+            err.contains("tensor `reference.model.embed_tokens.weight` is Float"),
             "{err}"
         );
         let model = DecoderConfig::tiny_qwen3(13, 16, 3, 2, 1);
