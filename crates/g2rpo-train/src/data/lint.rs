@@ -65,11 +65,11 @@ impl fmt::Display for Finding {
 /// use g2rpo_train::data::formats::Problem;
 /// use g2rpo_train::data::lint::{LintConfig, lint};
 /// use g2rpo_verify::Gsm8k;
-/// let problem = |question: &str, solution: &str, reference: &str| Problem {
-///     question: question.into(), solution: Some(solution.into()), reference: reference.into(), ..Problem::default()
+/// let problem = |id, question: &str, solution: &str| Problem {
+///     id, question: question.into(), solution: Some(solution.into()), reference: "2".into(), ..Problem::default()
 /// };
-/// let train = [problem("1+1?", "#### 2", "2"), problem("1 + 1?", "#### 3", "2")];
-/// let eval = [problem("1+1?", "", "2")];
+/// let train = [problem(0, "1+1?", "#### 2"), problem(1, "1 + 1?", "#### 3")];
+/// let eval = [problem(0, "1+1?", "")];
 /// let found = lint(&train, &eval, &Gsm8k::default(), None, &LintConfig::default());
 /// let texts: Vec<String> = found.iter().map(|f| f.to_string()).collect();
 /// assert_eq!(texts, [

@@ -39,10 +39,11 @@ pub struct RunFolder {
 
 const LOCK: &str = "run.lock";
 /// Files and folders of a run; nothing else in the folder is ever removed.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "recipe.toml",
     "metrics.jsonl",
     "samples.jsonl",
+    "warnings.jsonl",
     "checkpoints",
     "evaluations",
     "tensorboard",
@@ -106,6 +107,11 @@ impl RunFolder {
     /// Completions of some steps.
     pub fn samples(&self) -> PathBuf {
         self.path.join("samples.jsonl")
+    }
+
+    /// What the detectors said.
+    pub fn warnings(&self) -> PathBuf {
+        self.path.join("warnings.jsonl")
     }
 
     /// Folder of the checkpoints.

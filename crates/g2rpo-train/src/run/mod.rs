@@ -4,4 +4,5 @@ pub mod checkpoint;
 pub mod events;
 pub mod files;
 pub mod folder;
+pub mod report;
 pub mod step_log;

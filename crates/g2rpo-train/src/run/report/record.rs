@@ -1,0 +1,133 @@
+//! What a run left behind, read back from its folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::read::{merge, parse_toml};
+use crate::recipe::settings::Recipe;
+use crate::run::step_log::read_rows;
+use crate::{Error, MetricsRow, Result};
+
+/// A warning of a detector, a line of warnings.jsonl.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarningRow {
+    /// The step.
+    pub step: u64,
+    /// Name of the detector.
+    pub name: String,
+    /// What it saw and what to do.
+    pub text: String,
+}
+
+/// A completion of samples.jsonl, as far as a report shows it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Sample {
+    /// The step.
+    pub step: u64,
+    /// The task's id.
+    pub task: u64,
+    /// What was asked.
+    pub question: String,
+    /// The hint in the prompt; empty without.
+    #[serde(default)]
+    pub hint: String,
+    /// The guidance at the start of the completion; empty without.
+    #[serde(default)]
+    pub guidance: String,
+    /// What the policy wrote behind it.
+    pub completion: String,
+    /// What the verifier compared with.
+    pub reference: String,
+    /// What the verifier said.
+    pub verdict: String,
+    /// What was paid; missing where the row was masked.
+    pub reward: Option<f64>,
+}
+
+/// A run, read from its folder.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct RunRecord {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The name that its recipe gives it, or that of its folder.
+    pub name: String,
+    /// What it was told, where a recipe is there.
+    pub recipe: Option<Recipe>,
+    /// Numbers by step.
+    pub rows: Vec<MetricsRow>,
+    /// What the detectors said.
+    pub warnings: Vec<WarningRow>,
+    /// Completions that were kept.
+    pub samples: Vec<Sample>,
+}
+
+impl RunRecord {
+    /// Reads the folder of a run; files that are not there are empty.
+    ///
+    /// # Errors
+    /// [`Error::RunFolder`] without metrics; [`Error::Line`] for a file that is not what a run writes;
+    /// [`Error::Recipe`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let metrics = path.join("metrics.jsonl");
+        if !metrics.is_file() {
+            return Err(Error::RunFolder {
+                path: path.into(),
+                problem: "it holds no metrics.jsonl, so no run was started in it".into(),
+            });
+        }
+        let file = path.join("recipe.toml");
+        let recipe = match std::fs::read_to_string(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io(&file)(error)),
+            Ok(text) => {
+                let settings = parse_toml(&text, &file.display().to_string());
+                Some(merge(settings.map_err(Error::Recipe)?, Vec::new())?)
+            }
+        };
+        let folder = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        let named = recipe.as_ref().and_then(|r| r.log.run_name.clone());
+        Ok(Self {
+            path: path.into(),
+            name: named
+                .or(folder)
+                .unwrap_or_else(|| path.display().to_string()),
+            recipe,
+            rows: read_rows(&metrics)?,
+            warnings: read_rows(&path.join("warnings.jsonl"))?,
+            samples: read_rows(&path.join("samples.jsonl"))?,
+        })
+    }
+
+    /// The finite values of a metric: (steps done, value). An evaluation belongs to the policy after
+    /// its step; one before training to step 0.
+    pub fn series(&self, metric: &str) -> Vec<(f64, f64)> {
+        let evaluated = metric.starts_with("eval/");
+        (self.rows.iter())
+            .filter_map(|row| {
+                let value = row.get(metric).filter(|value| value.is_finite())?;
+                let after = evaluated && row.get("reward").is_some();
+                Some((row.step() as f64 + f64::from(u8::from(after)), value))
+            })
+            .collect()
+    }
+
+    /// Names of all metrics that begin so, each once, in the order of their first occurrence.
+    pub fn metrics(&self, prefix: &str) -> Vec<&str> {
+        let mut names = Vec::new();
+        for (name, _) in self.rows.iter().flat_map(MetricsRow::iter) {
+            if name.starts_with(prefix) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Steps of training that are on record.
+    pub fn steps(&self) -> u64 {
+        self.rows.last().map_or(0, |row| row.step() + 1)
+    }
+}
