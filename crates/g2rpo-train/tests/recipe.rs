@@ -98,6 +98,22 @@ fn every_kind_of_mistake_is_told_with_its_place() {
             "1.toml, line 2: unknown key learing_rate: did you mean learning_rate?",
         ),
         (
+            "epsilon = \"wide\"",
+            "1.toml, line 1: epsilon = \"wide\": expected a number",
+        ),
+        (
+            "loss_type = \"dr-grpo\"",
+            "`dr-grpo` is none of grpo, bnpo, dr_grpo",
+        ),
+        (
+            "num_generations = 0",
+            "group size 0: a group needs at least 2 members",
+        ),
+        (
+            "[method]\nmethod = \"ghpo\"\nguidance_token_loss = \"same_advantage\"",
+            "1.toml, line 2: method = \"ghpo\": placement = prompt_hint does not go with loss.guidance_token_loss = same_advantage",
+        ),
+        (
             "[optimizer]\nseed = 1",
             "1.toml, line 2: [optimizer] is no section: did you mean optim?",
         ),
@@ -211,7 +227,7 @@ fn every_kind_of_mistake_is_told_with_its_place() {
             "steps_per_generation = 9",
             "is more than prompts_per_step = 8: a group is never split over optimiser steps",
         ),
-        ("method = \"grpa\"", "method = \"grpa\": "),
+        ("method = \"grpa\"", "method = \"grpa\": did you mean grpo?"),
         (
             "use_chat_template = false\nsystem_prompt = \"x\"",
             "1.toml, line 2: system_prompt = \"x\": has no effect without use_chat_template = true",
@@ -256,6 +272,32 @@ fn what_is_missing_is_named_and_all_mistakes_are_told_at_once() {
     );
     let told = parse_set("=1").map(|s| s.key);
     assert_eq!(told, Ok(String::new()));
+}
+
+#[test]
+fn sections_of_the_method_are_merged_and_kinds_replaced() {
+    let first = "[method]\nmethod = \"g2rpo-a\"\n[method.loss]\nbeta = 0.04\n[method.selector]\nkind = \"fixed_fraction\"\nalpha = 0.5\n";
+    let second = "[method.loss]\nepsilon_high = 0.3\n";
+    let recipe = read(
+        &[GOOD, first, second],
+        &["loss.epsilon=0.1", "max_completion_length=4096"],
+    )
+    .unwrap();
+    let method = recipe.method.build(10).unwrap();
+    let loss = method.loss;
+    assert_eq!(
+        (loss.beta, loss.epsilon, loss.epsilon_high),
+        (0.04, 0.1, Some(0.3))
+    );
+    let all = "[method.selector]\nkind = \"zero_reward_retry\"\n";
+    read(&[GOOD, first, all], &["max_completion_length=4096"]).unwrap();
+    // What is written out is the same method.
+    let text = to_toml(&recipe, true);
+    let again = merge(parse_toml(&text, "written").unwrap(), Vec::new()).unwrap();
+    assert_eq!(
+        again.method.build(10).unwrap(),
+        recipe.method.build(10).unwrap()
+    );
 }
 
 #[test]

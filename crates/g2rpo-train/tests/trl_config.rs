@@ -34,7 +34,7 @@ fn the_example_on_mathematics_is_read() {
     let method = &recipe.method.overrides;
     assert_eq!(method["num_generations"], 16);
     assert_eq!(method["epsilon_high"], 0.28);
-    assert_eq!(method["scale_rewards"], "none");
+    assert_eq!(method["scale"], "none");
     assert_eq!(method["loss_type"], "dr_grpo");
     assert_eq!(
         (recipe.log.logging_steps, recipe.log.log_completions_steps),
@@ -119,4 +119,23 @@ fn what_is_not_done_is_refused_by_name() {
         "x",
     )
     .unwrap();
+}
+
+#[test]
+fn a_config_that_says_nothing_is_what_trl_does() {
+    let nothing = "model_name_or_path: m\ndataset_name: d\noutput_dir: o\n";
+    let (recipe, notes) = recipe(nothing);
+    let method = recipe.method.build(100).unwrap();
+    let trl = g2rpo_core::LossConfig {
+        use_bias_correction_kl: Some(true),
+        ..g2rpo_core::LossConfig::default()
+    };
+    assert_eq!(method.loss, trl);
+    assert_eq!(method.advantages, g2rpo_core::AdvantageEstimator::default());
+    assert_eq!(
+        (method.num_generations, recipe.train.prompts_per_step),
+        (8, 1)
+    );
+    assert_eq!(recipe.optim.learning_rate, 1e-6);
+    assert!(notes.is_empty(), "{notes:#?}");
 }

@@ -1,28 +1,103 @@
 //! The method of a recipe: a preset and what is changed in it.
 
-use g2rpo_guidance::Method;
+use g2rpo_guidance::{Error as MethodError, Method};
+use serde_json::Value;
 
 use super::keys::{keys, nearest};
-use super::settings::Recipe;
-use super::trl_keys::{Fate, TABLE};
+use super::read::expected;
+use super::settings::{MethodSettings, Recipe};
+use crate::{Error, Result};
+
+impl MethodSettings {
+    /// The method, for a run of that many steps.
+    ///
+    /// ```
+    /// use g2rpo_train::recipe::settings::MethodSettings;
+    /// let mut settings = MethodSettings::default();
+    /// settings.overrides.insert("alpha".into(), 0.5.into());
+    /// settings.overrides.insert("loss".into(), serde_json::json!({ "epsilon_high": 0.28 }));
+    /// let method = settings.build(100)?;
+    /// assert_eq!((method.loss.epsilon, method.loss.epsilon_high), (0.2, Some(0.28)));
+    /// # Ok::<(), g2rpo_train::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with every setting that the method does not have, cannot have, or that does
+    /// not go with the others.
+    pub fn build(&self, steps: u64) -> Result<Method> {
+        self.try_build(steps).map_err(|problems| {
+            let problem = |(key, problem)| format!("{key}: {problem}");
+            Error::Recipe(problems.into_iter().map(problem).collect())
+        })
+    }
+
+    fn try_build(&self, steps: u64) -> Result<Method, Vec<(String, String)>> {
+        let mut method = Method::preset(&self.method, steps)
+            .map_err(|error| vec![("method".into(), preset_problem(&self.method, &error))])?;
+        // Sections come before what is in them, so that a single setting is not lost to them.
+        let mut overrides: Vec<(&String, &Value)> = self.overrides.iter().collect();
+        overrides.sort_by_key(|(_, value)| !value.is_object());
+        let mut problems = Vec::new();
+        for (name, value) in overrides {
+            match apply(method.clone(), name, value) {
+                Ok(changed) => method = changed,
+                Err(error) => problems.push((name.clone(), setting_problem(name, value, error))),
+            }
+        }
+        if problems.is_empty()
+            && let Err(error) = method.check()
+        {
+            problems.push(("method".into(), error.to_string()));
+        }
+        if problems.is_empty() {
+            Ok(method)
+        } else {
+            Err(problems)
+        }
+    }
+}
 
 /// Keys of the method's section and what is wrong with them.
 pub(crate) fn check_method(recipe: &Recipe) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    if let Err(error) = Method::preset(&recipe.method.method, 1) {
-        problems.push(("method".into(), error.to_string()));
-    }
-    let taken = TABLE.iter().filter(|(_, fate)| *fate == Fate::Taken);
-    let known: Vec<&str> = (keys().iter().map(|key| key.name.as_str()))
-        .chain(taken.map(|row| row.0))
-        .chain(["curriculum"])
-        .collect();
-    for name in recipe.method.overrides.keys() {
-        if !known.contains(&name.as_str()) {
-            let meant = nearest(name, known.iter().copied());
-            let meant = meant.map_or(String::new(), |m| format!(": did you mean {m}?"));
-            problems.push((name.clone(), format!("unknown key{meant}")));
+    // How many steps there will be is not known yet, and of no influence on what is right.
+    let steps = recipe.train.max_steps.unwrap_or(1000);
+    recipe.method.try_build(steps).err().unwrap_or_default()
+}
+
+/// Sets a setting, or each of a table of them; a table with a `kind` is a section of its own.
+fn apply(method: Method, name: &str, value: &Value) -> Result<Method, MethodError> {
+    if let Value::Object(table) = value
+        && !table.contains_key("kind")
+    {
+        let each = table
+            .iter()
+            .try_fold(method.clone(), |method, (part, value)| {
+                apply(method, &format!("{name}.{part}"), value)
+            });
+        if each.is_ok() {
+            return each;
         }
     }
-    problems
+    method.set(name, value.clone())
+}
+
+fn preset_problem(name: &str, error: &MethodError) -> String {
+    let meant = nearest(name, Method::NAMES.iter().copied());
+    meant.map_or_else(|| error.to_string(), |m| format!("did you mean {m}?"))
+}
+
+fn setting_problem(name: &str, value: &Value, error: MethodError) -> String {
+    match error {
+        MethodError::UnknownKey { nearest: meant, .. } => {
+            let end = meant.rsplit('.').next().unwrap_or(&meant);
+            let known = keys().iter().map(|key| key.name.as_str());
+            let meant = nearest(name, known.chain([end, meant.as_str()]));
+            meant.map_or_else(
+                || "unknown key: `g2rpo init` writes a recipe with all keys".into(),
+                |m| format!("unknown key: did you mean {m}?"),
+            )
+        }
+        MethodError::Value { problem, .. } => expected(&problem, value),
+        other => other.to_string(),
+    }
 }

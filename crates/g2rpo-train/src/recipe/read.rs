@@ -161,11 +161,10 @@ pub fn merge(settings: Vec<Setting>, mut problems: Vec<String>) -> Result<Recipe
             given.remove(&key);
             continue;
         }
-        for (key, value) in flat(key, value) {
-            let (merged, place) = given.entry(key).or_insert((Value::Null, String::new()));
-            merge_values(merged, value);
-            place.clone_from(&origin);
-        }
+        let (key, value) = nested(key, value);
+        let (merged, place) = given.entry(key).or_insert((Value::Null, String::new()));
+        merge_values(merged, value);
+        *place = origin;
     }
     let mut recipe =
         serde_json::to_value(Recipe::default()).map_err(|e| Error::Recipe(vec![e.to_string()]))?;
@@ -244,19 +243,24 @@ fn did_you_mean(name: &str) -> String {
     format!("did you mean {name}?")
 }
 
-/// A table of the method's as its single settings, by their paths.
-fn flat(name: String, value: Value) -> Vec<(String, Value)> {
-    match value {
-        Value::Object(table) if key(&name).is_none() => (table.into_iter())
-            .flat_map(|(part, value)| flat(format!("{name}.{part}"), value))
-            .collect(),
-        value => vec![(name, value)],
+/// A setting of a path as a table in its first part, as files have it.
+fn nested(path: String, value: Value) -> (String, Value) {
+    match path.split_once('.') {
+        Some((first, rest)) => {
+            let (part, value) = nested(rest.to_owned(), value);
+            (
+                first.to_owned(),
+                Value::Object(Map::from_iter([(part, value)])),
+            )
+        }
+        None => (path, value),
     }
 }
 
 fn merge_values(into: &mut Value, value: Value) {
     match (into, value) {
-        (Value::Object(into), Value::Object(value)) => {
+        // A table with a kind is a section of its own, of which nothing is left from another kind.
+        (Value::Object(into), Value::Object(value)) if !value.contains_key("kind") => {
             for (key, value) in value {
                 merge_values(into.entry(key).or_insert(Value::Null), value);
             }
@@ -294,7 +298,7 @@ fn to_json(value: &DeValue<'_>) -> Result<Value, String> {
 }
 
 /// What serde expected, in a reader's words.
-fn expected(message: &str, value: &Value) -> String {
+pub(crate) fn expected(message: &str, value: &Value) -> String {
     let message = match message.split_once(", expected ") {
         Some((_, expected)) => expected,
         None => return message.to_owned(),

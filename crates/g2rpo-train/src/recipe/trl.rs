@@ -155,6 +155,18 @@ impl Translation<'_> {
                 self.note(name, how);
                 true
             }
+            "scale_rewards" => {
+                let scale = match (value, text) {
+                    (Value::Bool(true), _) | (_, "group") => Some("group_std"),
+                    (Value::Bool(false), _) | (_, "none") => Some("none"),
+                    (_, "batch") => Some("batch_std"),
+                    _ => None,
+                };
+                if let Some(scale) = scale {
+                    self.set("scale", scale.into());
+                }
+                scale.is_some()
+            }
             "reward_funcs" => self.reward_funcs(value),
             // Of batches, below.
             "per_device_train_batch_size"
@@ -297,6 +309,9 @@ impl Translation<'_> {
             ("method", Value::from("grpo")),
             ("num_generations", 8.into()),
             ("max_completion_length", 512.into()),
+            ("loss_type", "dapo".into()),
+            ("beta", 0.0.into()),
+            ("use_bias_correction_kl", true.into()),
             ("save_steps", 500.into()),
             ("logging_steps", 10.into()),
             ("log_completions_steps", 0.into()),
@@ -360,12 +375,7 @@ fn is_off(value: &Value) -> bool {
 /// The value that TRL's parser makes of one: YAML leaves `1e-6` and, in places, `yes` as texts.
 fn typed(name: &str, value: &Value) -> Value {
     let Value::String(text) = value else {
-        return match name {
-            // Names of a single module or function may stand without a list.
-            "scale_rewards" if value == &Value::Bool(true) => "group".into(),
-            "scale_rewards" if value == &Value::Bool(false) => "none".into(),
-            _ => value.clone(),
-        };
+        return value.clone();
     };
     let default = super::keys::key(name).map(|key| &key.default);
     match default {

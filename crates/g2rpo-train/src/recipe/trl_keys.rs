@@ -385,7 +385,10 @@ pub const TABLE: &[(&str, Fate)] = {
             "multi_objective_aggregation",
             Translated("rewards are summed, then normalised: sum_then_normalize"),
         ),
-        ("scale_rewards", Taken),
+        (
+            "scale_rewards",
+            Translated("scale: group_std, batch_std or none"),
+        ),
         ("loss_type", Taken),
         ("mask_truncated_completions", Taken),
         ("sync_ref_model", Taken),

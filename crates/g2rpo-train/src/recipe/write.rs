@@ -74,6 +74,16 @@ pub fn differences(first: &Recipe, second: &Recipe) -> Vec<(String, String, Stri
 }
 
 fn write_key(text: &mut String, name: &str, value: &Value, idle: bool) {
+    // A table of the method's is written by its parts, but for one that is of a kind.
+    if let Value::Object(table) = value
+        && key(name).is_none()
+        && !table.contains_key("kind")
+    {
+        for (part, value) in table {
+            write_key(text, &format!("{name}.{part}"), value, idle);
+        }
+        return;
+    }
     match show(value) {
         Some(value) if idle => line(text, format_args!("# {name} = {value}")),
         Some(value) => line(text, format_args!("{name} = {value}")),
