@@ -3,7 +3,8 @@
 use dashu::rational::RBig;
 
 use crate::comparison::{Mismatch, Policy};
-use crate::equal::{Equality, equal, rounds_to};
+use crate::equal::{equal, rounds_to};
+use crate::equality::Equality;
 use crate::expr::Expr;
 use crate::form::{Form, Sign};
 use crate::fuel::Fuel;

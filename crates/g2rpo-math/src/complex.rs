@@ -1,6 +1,6 @@
 //! Complex numbers of a given precision, each with a bound on its error.
 
-use dashu::base::Sign;
+use dashu::base::{Approximation, Sign};
 use dashu::float::round::mode::HalfEven;
 use dashu::float::{Context, FBig};
 use dashu::rational::RBig;
@@ -8,6 +8,7 @@ use dashu::rational::RBig;
 use crate::fuel::{Fuel, Stop, known};
 
 type Real = FBig<HalfEven, 2>;
+type Rounded = dashu::float::round::Rounded<Real>;
 
 /// A complex number that knows how wrong it may be.
 #[derive(Debug, Clone)]
@@ -16,6 +17,9 @@ pub(crate) struct Complex {
     pub(crate) im: Real,
     /// Base-2 logarithm of a bound on the absolute error; −∞ for exact values.
     pub(crate) error: f64,
+    /// Base-2 logarithm of the smallest part that the value was added from, as it counts in the value: an
+    /// error above it hides that part. ∞ for an exact 0.
+    pub(crate) least: f64,
 }
 
 /// Complex arithmetic of a given precision with error bounds that grow as errors do.
@@ -63,6 +67,23 @@ fn is_negative(x: &Real) -> bool {
     x.repr().sign() == Sign::Negative && !is_zero(x)
 }
 
+/// The smallest part of a product. What multiplies a factor that may be 0 cannot be seen in it.
+fn product_least(a: &Complex, b: &Complex) -> f64 {
+    let part = |of: &Complex, by: &Complex| {
+        if by.may_be_zero() {
+            f64::INFINITY
+        } else {
+            of.least + by.magnitude()
+        }
+    };
+    match (a.may_be_zero(), b.may_be_zero()) {
+        (true, true) => a.least + b.least,
+        (true, false) => part(a, b),
+        (false, true) => part(b, a),
+        (false, false) => part(a, b).min(part(b, a)),
+    }
+}
+
 impl Complex {
     /// The base-2 logarithm of a bound on the absolute value.
     pub(crate) fn magnitude(&self) -> f64 {
@@ -74,12 +95,29 @@ impl Complex {
         self.magnitude() <= self.error + 2.0
     }
 
+    /// Its size, or that of its error where rounding left nothing.
+    fn size(&self) -> f64 {
+        self.magnitude().max(self.error)
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.error == f64::NEG_INFINITY
+    }
+
+    pub(crate) fn is_exactly_real(&self) -> bool {
+        is_zero(&self.im)
+    }
+
     pub(crate) fn is_real(&self) -> bool {
         is_zero(&self.im) || magnitude(&self.im) <= self.error + 1.0
     }
 
     pub(crate) fn is_negative_real(&self) -> bool {
         self.is_real() && is_negative(&self.re)
+    }
+
+    fn is_exact_zero(&self) -> bool {
+        self.is_exact() && is_zero(&self.re) && is_zero(&self.im)
     }
 
     /// A part that cannot be told from 0 is 0: whoever asks stands on a branch cut.
@@ -109,17 +147,58 @@ impl<'a> Arithmetic<'a> {
         self.fuel.spend(operations * self.cost)
     }
 
-    fn done(&self, re: Real, im: Real, error: f64) -> Option<Complex> {
+    fn done(&self, re: Real, im: Real, error: f64, least: f64) -> Option<Complex> {
         let finite = re.repr().is_finite() && im.repr().is_finite();
-        let value = Complex { re, im, error };
+        let value = Complex {
+            re,
+            im,
+            error,
+            least,
+        };
         (finite && value.magnitude() < MAX_EXPONENT && !error.is_nan()).then_some(value)
     }
 
     pub(crate) fn rational(&mut self, value: &RBig) -> Maybe<Complex> {
         self.spend(1)?;
-        let re: Real = value.to_float(self.bits as usize).value();
-        let error = magnitude(&re) - self.bits;
-        Ok(self.done(re, Real::ZERO, error))
+        let float: Approximation<Real, _> = value.to_float(self.bits as usize);
+        let bits = if matches!(float, Approximation::Exact(_)) {
+            f64::INFINITY
+        } else {
+            self.bits
+        };
+        Ok(self.leaf(float.value(), bits))
+    }
+
+    /// A float is exact.
+    pub(crate) fn float(&mut self, value: f64) -> Maybe<Complex> {
+        self.spend(1)?;
+        let re = Real::try_from(value).ok();
+        Ok(re.and_then(|re| self.leaf(re, f64::INFINITY)))
+    }
+
+    /// A real result of exact operands, with the rounding that was done.
+    fn exactly(&self, result: Option<Rounded>, least: f64) -> Option<Complex> {
+        let result = result?;
+        let is_exact = matches!(result, Approximation::Exact(_));
+        let re = result.value();
+        let error = if is_exact {
+            f64::NEG_INFINITY
+        } else {
+            magnitude(&re) - self.bits + 1.0
+        };
+        let least = if is_zero(&re) && least.is_nan() {
+            f64::INFINITY
+        } else {
+            least
+        };
+        self.done(re, Real::ZERO, error, least)
+    }
+
+    /// A number that was added from nothing else, right to so many bits.
+    fn leaf(&self, re: Real, bits: f64) -> Option<Complex> {
+        let size = magnitude(&re);
+        let least = if is_zero(&re) { f64::INFINITY } else { size };
+        self.done(re, Real::ZERO, size - bits, least)
     }
 
     pub(crate) fn int(&mut self, value: i64) -> Maybe<Complex> {
@@ -131,13 +210,14 @@ impl<'a> Arithmetic<'a> {
             re: Real::ZERO,
             im: Real::ONE.with_precision(self.bits as usize).value(),
             error: f64::NEG_INFINITY,
+            least: 0.0,
         }))
     }
 
     pub(crate) fn pi(&mut self) -> Maybe<Complex> {
         self.spend(5)?;
         let pi: Real = self.context.pi(None).value();
-        Ok(self.done(pi, Real::ZERO, 2.0 - self.bits))
+        Ok(self.done(pi, Real::ZERO, 2.0 - self.bits, 1.0))
     }
 
     pub(crate) fn neg(&self, a: Complex) -> Complex {
@@ -145,16 +225,23 @@ impl<'a> Arithmetic<'a> {
             re: -a.re,
             im: -a.im,
             error: a.error,
+            least: a.least,
         }
     }
 
     pub(crate) fn add(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
         self.spend(1)?;
+        if a.is_exact() && b.is_exact() && is_zero(&a.im) && is_zero(&b.im) {
+            return Ok(self.exactly(
+                self.context.add(a.re.repr(), b.re.repr()).ok(),
+                a.least.min(b.least),
+            ));
+        }
         let re = known!(self.plus(&a.re, &b.re));
         let im = known!(self.plus(&a.im, &b.im));
         let rounding = magnitude(&re).max(magnitude(&im)) - self.bits + 1.0;
         let error = log_add(log_add(a.error, b.error), rounding);
-        Ok(self.done(re, im, error))
+        Ok(self.done(re, im, error, a.least.min(b.least)))
     }
 
     pub(crate) fn sub(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
@@ -164,6 +251,10 @@ impl<'a> Arithmetic<'a> {
 
     pub(crate) fn mul(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
         self.spend(1)?;
+        if a.is_exact() && b.is_exact() && is_zero(&a.im) && is_zero(&b.im) {
+            let least = (a.least + b.magnitude()).min(b.least + a.magnitude());
+            return Ok(self.exactly(self.context.mul(a.re.repr(), b.re.repr()).ok(), least));
+        }
         let (re, im) = if is_zero(&a.im) && is_zero(&b.im) {
             (known!(self.times(&a.re, &b.re)), Real::ZERO)
         } else {
@@ -180,7 +271,7 @@ impl<'a> Arithmetic<'a> {
         let (ma, mb) = (a.magnitude(), b.magnitude());
         let inherited = log_add(log_add(ma + b.error, mb + a.error), a.error + b.error);
         let error = log_add(inherited, ma + mb - self.bits + 2.0);
-        Ok(self.done(re, im, error))
+        Ok(self.done(re, im, error, product_least(a, b)))
     }
 
     pub(crate) fn invert(&mut self, a: &Complex) -> Maybe<Complex> {
@@ -204,7 +295,7 @@ impl<'a> Arithmetic<'a> {
         };
         let m = a.magnitude();
         let error = log_add(a.error - 2.0 * m + 5.0, -m - self.bits + 5.0);
-        Ok(self.done(re, im, error))
+        Ok(self.done(re, im, error, a.least - 2.0 * m))
     }
 
     pub(crate) fn div(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
@@ -236,12 +327,12 @@ impl<'a> Arithmetic<'a> {
     pub(crate) fn sqrt(&mut self, a: &Complex) -> Maybe<Complex> {
         self.spend(4)?;
         if a.may_be_zero() {
-            let exact = a.magnitude() == f64::NEG_INFINITY && a.error == f64::NEG_INFINITY;
-            return Ok(exact.then(|| a.clone()));
+            return Ok(a.is_exact_zero().then(|| a.clone()));
         }
         let a = a.clone().snapped();
         let m = a.magnitude();
         let error = log_add(a.error - m / 2.0 + 2.0, m / 2.0 - self.bits + 3.0);
+        let least = a.least - m / 2.0;
         if is_zero(&a.im) {
             let negative = is_negative(&a.re);
             let size = if negative { -a.re } else { a.re };
@@ -250,9 +341,9 @@ impl<'a> Arithmetic<'a> {
             };
             let root = root.value();
             return Ok(if negative {
-                self.done(Real::ZERO, root, error)
+                self.done(Real::ZERO, root, error, least)
             } else {
-                self.done(root, Real::ZERO, error)
+                self.done(root, Real::ZERO, error, least)
             });
         }
         // sqrt(z) = exp(ln z / 2) keeps one branch rule for all roots.
@@ -264,7 +355,10 @@ impl<'a> Arithmetic<'a> {
 
     /// The principal logarithm, with its cut along the negative reals.
     pub(crate) fn ln(&mut self, a: &Complex) -> Maybe<Complex> {
-        self.spend(120)?;
+        self.spend(18)?;
+        if a.is_exact() && a.is_exactly_real() && a.re == Real::ONE {
+            return self.int(0);
+        }
         if a.may_be_zero() {
             return Ok(None);
         }
@@ -276,6 +370,7 @@ impl<'a> Arithmetic<'a> {
             };
             (ln.value(), Real::ZERO)
         } else {
+            self.spend(172)?;
             let (x, y) = (
                 known!(self.times(&a.re, &a.re)),
                 known!(self.times(&a.im, &a.im)),
@@ -290,11 +385,15 @@ impl<'a> Arithmetic<'a> {
             (ln.value() >> 1, angle.value())
         };
         let rounding = magnitude(&re).max(2.0) - self.bits + 3.0;
-        Ok(self.done(re, im, log_add(inherited, rounding)))
+        let least = a.least - a.magnitude();
+        Ok(self.done(re, im, log_add(inherited, rounding), least))
     }
 
     pub(crate) fn exp(&mut self, a: &Complex) -> Maybe<Complex> {
-        self.spend(120)?;
+        self.spend(if is_zero(&a.im) { 15 } else { 50 })?;
+        if a.is_exact_zero() {
+            return self.int(1);
+        }
         if a.magnitude() > 15.0 {
             return Ok(None);
         }
@@ -315,12 +414,30 @@ impl<'a> Arithmetic<'a> {
         };
         let m = magnitude(&re).max(magnitude(&im));
         let error = m + log_add(a.error, a.magnitude().max(0.0) - self.bits) + 3.0;
-        Ok(self.done(re, im, error))
+        Ok(self.done(re, im, error, m + a.least.min(0.0)))
+    }
+
+    /// The arc tangent of a real number.
+    pub(crate) fn atan(&mut self, a: &Complex) -> Maybe<Complex> {
+        self.spend(45)?;
+        if a.is_exact_zero() {
+            return Ok(Some(a.clone()));
+        }
+        let Ok(angle) = self.context.atan2(a.re.repr(), Real::ONE.repr(), None) else {
+            return Ok(None);
+        };
+        let error = log_add(a.error, 2.0 - self.bits);
+        let least = a.least - 2.0 * a.size().max(0.0);
+        Ok(self.done(angle.value(), Real::ZERO, error, least))
     }
 
     /// Sine and cosine.
     pub(crate) fn sin_cos(&mut self, a: &Complex) -> Maybe<(Complex, Complex)> {
-        self.spend(120)?;
+        self.spend(35)?;
+        if a.is_exact_zero() {
+            let one = known!(self.int(1)?);
+            return Ok(Some((a.clone(), one)));
+        }
         if a.magnitude() > 40.0 {
             return Ok(None);
         }
@@ -329,8 +446,8 @@ impl<'a> Arithmetic<'a> {
                 return Ok(None);
             };
             let error = log_add(a.error, 2.0 - self.bits);
-            let sin = known!(self.done(sin.value(), Real::ZERO, error));
-            let cos = known!(self.done(cos.value(), Real::ZERO, error));
+            let sin = known!(self.done(sin.value(), Real::ZERO, error, a.least.min(0.0)));
+            let cos = known!(self.done(cos.value(), Real::ZERO, error, a.least.min(0.0)));
             return Ok(Some((sin, cos)));
         }
         let i = known!(self.i()?);
@@ -367,7 +484,7 @@ impl<'a> Arithmetic<'a> {
             }
         };
         let error = log_add(a.error + 1.0, a.magnitude() - self.bits + 3.0);
-        Ok(self.done(re, Real::ZERO, error))
+        Ok(self.done(re, Real::ZERO, error, a.least))
     }
 
     fn plus(&self, a: &Real, b: &Real) -> Option<Real> {

@@ -19,13 +19,16 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod agree;
 mod answer;
 mod compare;
 mod comparison;
 mod complex;
 mod equal;
+mod equality;
 mod exact;
 mod expr;
+mod float;
 mod fold;
 mod form;
 mod fuel;
@@ -34,8 +37,10 @@ mod modular;
 mod numeric;
 mod parse;
 mod realset;
+mod region;
 mod relation;
 mod rounding;
+mod sample;
 mod units;
 
 pub use answer::{DEFAULT_BUDGET, check_reference, compare, compare_with};

@@ -1,63 +1,58 @@
 //! Values of expressions at points, with error bounds.
 
 use dashu::base::Abs;
-use dashu::integer::IBig;
 use dashu::rational::RBig;
 
 use crate::complex::{Arithmetic, Complex, Maybe};
-use crate::exact::{constant, exact, small};
+use crate::exact::{exact, small};
 use crate::expr::{Expr, Func};
 use crate::fuel::{Stop, known};
 use crate::modular::hash;
+use crate::sample::Space;
 
-/// Values of variables: the `k`-th of a fixed sequence of points, the same in every run.
+/// Values of variables.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Point {
-    /// Positive and negative numbers of moderate size, in turn: variables are real.
-    Generic(usize),
-    /// Small positive integers, where factorials and (−1)^n are defined.
-    Natural(usize),
+pub(crate) struct Point<'a> {
+    names: &'a [String],
+    natural: &'a [bool],
+    values: &'a [f64],
 }
 
-impl Point {
-    fn value(self, name: &str, arithmetic: &mut Arithmetic<'_>) -> Maybe<Complex> {
-        let part = |salt: u64| {
-            let h = hash(name, salt);
-            RBig::from_parts(
-                IBig::from(h % 7919 + 1009),
-                // Between 1/4 and 9/2, never an integer or a half.
-                dashu::integer::UBig::from(3967u32 - 10 * (h >> 60) as u32),
-            )
-        };
-        match self {
-            Self::Natural(_) => {
-                let value = known!(self.natural(name));
-                arithmetic.rational(&value)
-            }
-            Self::Generic(k) => {
-                let value = part(k as u64);
-                arithmetic.rational(&if k % 2 == 0 { value } else { -value })
-            }
+impl<'a> Point<'a> {
+    /// For expressions without variables.
+    pub(crate) const NONE: Self = Self {
+        names: &[],
+        natural: &[],
+        values: &[],
+    };
+
+    pub(crate) fn of(space: &'a Space, values: &'a [f64]) -> Self {
+        Self {
+            names: &space.names,
+            natural: &space.natural,
+            values,
         }
     }
 
-    /// The integer value of a variable, from 3 to 32, at natural points.
-    ///
-    /// Of each two points the second reverses the order of the variables and whether they are even: a binomial
-    /// coefficient is 0 at one of them at most, and (−1)^n is not 1 at both.
+    fn value(self, name: &str) -> Option<f64> {
+        let at = self.names.iter().position(|n| n == name)?;
+        self.values.get(at).copied()
+    }
+
+    /// The value of a variable that stands for natural numbers.
     pub(crate) fn natural(self, name: &str) -> Option<RBig> {
-        match self {
-            Self::Natural(k) => {
-                let step = (hash(name, 500 + k as u64 / 2) % 30) as i64;
-                Some(RBig::from(if k % 2 == 0 { 3 + step } else { 32 - step }))
-            }
-            Self::Generic(_) => None,
-        }
+        let at = self.names.iter().position(|n| n == name)?;
+        let is_natural = self.natural.get(at).copied().unwrap_or(false);
+        is_natural.then(|| RBig::from(self.values[at] as i64))
     }
 }
 
 /// The value of `e` at a point; nothing where it is undefined or out of range.
-pub(crate) fn evaluate(e: &Expr, point: Point, arithmetic: &mut Arithmetic<'_>) -> Maybe<Complex> {
+pub(crate) fn evaluate(
+    e: &Expr,
+    point: Point<'_>,
+    arithmetic: &mut Arithmetic<'_>,
+) -> Maybe<Complex> {
     Evaluator {
         point,
         a: arithmetic,
@@ -66,17 +61,14 @@ pub(crate) fn evaluate(e: &Expr, point: Point, arithmetic: &mut Arithmetic<'_>) 
 }
 
 struct Evaluator<'a, 'f> {
-    point: Point,
+    point: Point<'a>,
     a: &'a mut Arithmetic<'f>,
 }
 
 impl Evaluator<'_, '_> {
     fn rational(&mut self, e: &Expr) -> Result<Option<RBig>, Stop> {
         let point = self.point;
-        match point {
-            Point::Natural(_) => exact(e, &|name| point.natural(name), self.a.fuel()),
-            Point::Generic(_) => constant(e, self.a.fuel()),
-        }
+        exact(e, &|name| point.natural(name), self.a.fuel())
     }
 
     fn value(&mut self, e: &Expr) -> Maybe<Complex> {
@@ -84,7 +76,10 @@ impl Evaluator<'_, '_> {
         match e {
             Expr::Num(value) => self.a.rational(value),
             Expr::Decimal(d) => self.a.rational(&d.value),
-            Expr::Sym(name) => self.point.value(name, self.a),
+            Expr::Sym(name) => match self.point.value(name) {
+                Some(value) => self.a.float(value),
+                None => Ok(None),
+            },
             Expr::Pi => self.a.pi(),
             Expr::E => {
                 let one = known!(self.a.int(1)?);
@@ -248,6 +243,7 @@ impl Evaluator<'_, '_> {
                     re: ln.im,
                     im: dashu::float::FBig::ZERO,
                     error: ln.error,
+                    least: ln.least,
                 }))
             }
             Sinh | Cosh | Tanh => self.hyperbolic(func, &x),
@@ -301,6 +297,9 @@ impl Evaluator<'_, '_> {
                 } else {
                     x.clone()
                 };
+                if x.is_exactly_real() {
+                    return self.a.atan(&x);
+                }
                 let ix = known!(self.a.mul(&i, &x)?);
                 let (minus, plus) = (
                     known!(self.a.sub(&one, &ix)?),
@@ -338,8 +337,14 @@ impl Evaluator<'_, '_> {
         for argument in &arguments[1..] {
             let value = known!(self.value(argument)?);
             let difference = known!(self.a.sub(&value, &best)?);
-            if difference.may_be_zero() || !difference.is_real() {
+            if !difference.is_real() {
                 return Ok(None);
+            }
+            // Of two that cannot be told apart, either is right but for what may lie between.
+            if difference.may_be_zero() {
+                best.error = best.error.max(value.error).max(difference.error) + 3.0;
+                best.least = best.least.min(value.least);
+                continue;
             }
             if difference.is_negative_real() == (func == Func::Min) {
                 best = value;
@@ -354,6 +359,12 @@ impl Evaluator<'_, '_> {
             return Ok(None);
         }
         let floor = RBig::from(x.re.floor().to_int().value());
+        if x.is_exact() {
+            let is_step_up = func == Func::Ceil && x.re.floor() != x.re;
+            return self
+                .a
+                .rational(&if is_step_up { floor + RBig::ONE } else { floor });
+        }
         let (low, high) = (
             known!(self.a.rational(&floor)?),
             known!(self.a.rational(&(floor.clone() + RBig::ONE))?),

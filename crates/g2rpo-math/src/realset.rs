@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::complex::Arithmetic;
-use crate::equal::{Equality, equal, sign};
+use crate::equal::{equal, sign};
+use crate::equality::Equality;
 use crate::exact::constant;
 use crate::expr::Expr;
 use crate::form::{Form, SetOperation, Sign};
@@ -369,7 +370,7 @@ fn compare(a: &Expr, b: &Expr, fuel: &mut Fuel) -> Maybe<Ordering> {
         return Ok(None);
     }
     let mut arithmetic = Arithmetic::new(192, fuel);
-    let value = evaluate(&difference, Point::Generic(0), &mut arithmetic)?;
+    let value = evaluate(&difference, Point::NONE, &mut arithmetic)?;
     Ok(value.filter(|v| v.is_real() && !v.may_be_zero()).map(|v| {
         if v.is_negative_real() {
             Ordering::Less

@@ -2,7 +2,8 @@
 
 use crate::compare::Comparer;
 use crate::comparison::Mismatch;
-use crate::equal::{Equality, proportional};
+use crate::equal::proportional;
+use crate::equality::Equality;
 use crate::expr::{Expr, Func};
 use crate::form::{Form, Sign};
 use crate::rounding;
