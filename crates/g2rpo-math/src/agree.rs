@@ -47,25 +47,18 @@ pub(crate) fn agree(
     fuel: &mut Fuel,
 ) -> Result<(Equality, Option<i32>), Stop> {
     let space = Space::of(a, b);
-    let programs = [
-        Program::of(a, &space.names, fuel)?,
-        Program::of(b, &space.names, fuel)?,
-    ];
-    let mut search = Search {
-        exprs: [a, b],
-        programs: match programs {
-            [Some(f), Some(g)] => Some([f, g]),
-            _ => None,
-        },
-        space: &space,
-        base: None,
-        false_alarms: 0,
-        points: Vec::new(),
-        worths: Vec::new(),
-    };
+    let mut search = Search::new(a, b, &space, fuel)?;
     let equality = search.decide(relation, fuel)?;
     let sign = search.base.as_ref().and_then(|base| base.sign);
     Ok((equality, sign.filter(|_| equality == Equality::Equal)))
+}
+
+/// The sign of k, where a = k·b is known and k is real.
+pub(crate) fn ratio_sign(a: &Expr, b: &Expr, fuel: &mut Fuel) -> Result<Option<i32>, Stop> {
+    let space = Space::of(a, b);
+    let mut search = Search::new(a, b, &space, fuel)?;
+    search.find_base(fuel)?;
+    Ok(search.base.and_then(|base| base.sign))
 }
 
 /// Values of both at the first point, whose ratio every other point must have.
@@ -81,11 +74,28 @@ struct Search<'a> {
     space: &'a Space,
     base: Option<Base>,
     false_alarms: usize,
+    /// Floats saw a difference that could be neither confirmed nor refuted.
+    is_doubtful: bool,
     points: Vec<Vec<f64>>,
     worths: Vec<[Worth; 2]>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(a: &'a Expr, b: &'a Expr, space: &'a Space, fuel: &mut Fuel) -> Result<Self, Stop> {
+        let f = Program::of(a, &space.names, fuel)?;
+        let g = Program::of(b, &space.names, fuel)?;
+        Ok(Self {
+            exprs: [a, b],
+            programs: f.zip(g).map(|(f, g)| [f, g]),
+            space,
+            base: None,
+            false_alarms: 0,
+            is_doubtful: false,
+            points: Vec::new(),
+            worths: Vec::new(),
+        })
+    }
+
     fn decide(&mut self, relation: Relation, fuel: &mut Fuel) -> Result<Equality, Stop> {
         let names = &self.space.names;
         let switches = Switches::of(self.exprs, names, fuel)?;
@@ -104,6 +114,9 @@ impl Search<'_> {
                 return Ok(Equality::Different);
             }
         }
+        if self.is_doubtful {
+            return Ok(Equality::Undecided);
+        }
         self.compare_closely(&switches, fuel)
     }
 
@@ -119,10 +132,14 @@ impl Search<'_> {
             self.worths.push(worths);
             let floats = self.base.as_ref().map(|base| base.floats);
             if self.false_alarms < FALSE_ALARMS && are_apart(worths, floats) {
-                if self.at(point, fuel)? == Equality::Different {
-                    return Ok(true);
+                match self.at(point, fuel)? {
+                    Equality::Different => return Ok(true),
+                    Equality::Equal => self.false_alarms += 1,
+                    Equality::Undecided => {
+                        self.false_alarms += 1;
+                        self.is_doubtful = true;
+                    }
                 }
-                self.false_alarms += 1;
             }
         }
         Ok(false)
@@ -215,16 +232,26 @@ impl Search<'_> {
         let mut is_seen = vec![false; self.points.len()];
         for round in 0..2 {
             for (k, (point, worths)) in self.points.iter().zip(&self.worths).enumerate() {
-                if looked >= if round == 0 { most } else { least } {
+                let shown = if self.programs.is_some() {
+                    agreed_real
+                } else {
+                    agreed
+                };
+                let is_enough = match round {
+                    0 => looked >= most,
+                    _ => looked >= 2 * most || looked >= least && shown >= MUST_AGREE,
+                };
+                if is_enough {
                     break;
                 }
                 let both_real = matches!(worths, [Value(..), Value(..)]);
-                let region = match worths {
+                let defined = match worths {
                     [Undefined, Undefined] => 0,
                     [Undefined, _] => 1,
                     [_, Undefined] => 2,
-                    _ => switches.region(point) | 4,
+                    _ => 3,
                 };
+                let region = switches.region(point).wrapping_mul(4).wrapping_add(defined);
                 let known = regions.iter().position(|(r, _)| *r == region);
                 let is_settled = known.is_some_and(|i| regions[i].1);
                 // A second round takes any point that tells something.
@@ -250,7 +277,7 @@ impl Search<'_> {
                 }
                 let floats = self.base.as_ref().map(|base| base.floats);
                 let settled =
-                    found != Equality::Undecided || region < 4 || are_close(*worths, floats);
+                    found != Equality::Undecided || defined < 3 || are_close(*worths, floats);
                 match known {
                     Some(i) => regions[i].1 |= settled,
                     None => regions.push((region, settled)),

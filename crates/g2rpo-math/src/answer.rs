@@ -2,9 +2,9 @@
 
 use crate::compare::Comparer;
 use crate::comparison::{Comparison, Mismatch, Policy, ReferenceError};
-use crate::fold::{fold, text_key, unwrap};
+use crate::fold::{fold, unwrap};
 use crate::form::Form;
-use crate::fuel::Fuel;
+use crate::fuel::{Fuel, Stop};
 use crate::parse::{Commas, MAX_BYTES, parse};
 
 /// What [`compare`] may spend: a few milliseconds at most.
@@ -41,7 +41,7 @@ pub fn compare_with(answer: &str, reference: &str, policy: Policy, budget: u64) 
         return Comparison::NoReference(ReferenceError::Empty);
     }
     let mut fuel = Fuel::new(budget);
-    match parse(reference, Commas::Thousands, &mut fuel) {
+    match read(reference, Commas::Thousands, &mut fuel) {
         Ok(gold) => {
             let mut reading = Reading {
                 answer,
@@ -75,7 +75,7 @@ pub fn check_reference(reference: &str, budget: u64) -> Result<(), ReferenceErro
     if unwrap(reference).is_empty() {
         return Err(ReferenceError::Empty);
     }
-    parse(reference, Commas::Thousands, &mut Fuel::new(budget))?;
+    read(reference, Commas::Thousands, &mut Fuel::new(budget))?;
     Ok(())
 }
 
@@ -97,35 +97,37 @@ impl Reading<'_> {
     }
 
     fn same(&mut self, gold: &Form) -> Result<(), Mismatch> {
-        let read = parse(self.answer, Commas::Thousands, self.fuel)?;
-        let found = self.compare(gold, &read);
+        let answer = read(self.answer, Commas::Thousands, self.fuel)?;
+        let found = self.compare(gold, &answer);
         if found != Err(Mismatch::Different) && found != Err(Mismatch::SeveralAnswers) {
             return found;
         }
         // Boxes that are joined by "or" may give one value twice, in two ways of writing it.
-        if let (Form::List { items, .. }, Form::Scalar(_) | Form::Quantity { .. }) = (&read, gold)
+        if let (Form::List { items, .. }, Form::Scalar(_) | Form::Quantity { .. }) = (&answer, gold)
             && self.answer.matches("\\boxed").count() == items.len()
             && items.iter().all(|item| self.compare(gold, item).is_ok())
         {
             return Ok(());
         }
         // A comma between digits groups thousands, separates, or is a decimal comma; where the
-        // reference needs another reading than the usual one, it may have it.
-        if has_ambiguous_comma(self.answer) {
-            let commas = match gold {
-                Form::List { .. } | Form::Set(_) | Form::Tuple { .. } => Commas::Separate,
-                _ => Commas::Decimal,
-            };
-            if let Ok(form) = parse(self.answer, commas, self.fuel)
-                && self.compare(gold, &form).is_ok()
-            {
-                return Ok(());
-            }
+        // reference needs another reading of the answer than the usual one, it may have it.
+        let holds_several = matches!(gold, Form::List { .. } | Form::Set(_) | Form::Tuple { .. });
+        let commas = if holds_several {
+            Commas::Separate
+        } else {
+            Commas::Decimal
+        };
+        if may_be_read(self.answer, commas)
+            && let Ok(form) = read(self.answer, commas, self.fuel)
+            && self.compare(gold, &form).is_ok()
+        {
+            return Ok(());
         }
-        if has_ambiguous_comma(self.reference)
-            && matches!(read, Form::List { .. } | Form::Set(_))
-            && let Ok(form) = parse(self.reference, Commas::Separate, self.fuel)
-            && self.compare(&form, &read).is_ok()
+        // A reference that is a number with a comma is that number.
+        if holds_several
+            && may_be_read(self.reference, Commas::Separate)
+            && let Ok(form) = read(self.reference, Commas::Separate, self.fuel)
+            && self.compare(&form, &answer).is_ok()
         {
             return Ok(());
         }
@@ -133,21 +135,69 @@ impl Reading<'_> {
     }
 }
 
-fn has_ambiguous_comma(text: &str) -> bool {
-    text.as_bytes()
-        .windows(3)
-        .any(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2].is_ascii_digit())
+/// [`parse`], less what says nothing: `\text{}`.
+fn read(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
+    let form = parse(text, commas, fuel)?;
+    if says_nothing(&form) {
+        return Err(Stop::Unreadable);
+    }
+    Ok(form)
 }
 
-/// Whether two texts are the same answer however unreadable they are.
+fn says_nothing(form: &Form) -> bool {
+    match form {
+        Form::Text(key) => key.is_empty(),
+        Form::List { items, .. } | Form::Set(items) | Form::Tuple { items, .. } => {
+            items.iter().any(says_nothing)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a comma between digits may be something else than the mark of thousands. Nobody writes a
+/// number as `000`, so that `1,000` does not hold two.
+fn may_be_read(text: &str, commas: Commas) -> bool {
+    let mut is_found = false;
+    for w in text.as_bytes().windows(4) {
+        let is_between = w[0].is_ascii_digit() && w[1] == b',' && w[2].is_ascii_digit();
+        if is_between && commas == Commas::Separate && w[2] == b'0' && w[3].is_ascii_digit() {
+            return false;
+        }
+        is_found |= is_between;
+    }
+    let tail = text.as_bytes().last_chunk::<3>();
+    is_found || tail.is_some_and(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2].is_ascii_digit())
+}
+
+/// Whether two texts that cannot be read are the same, but for blanks and what surrounds a formula.
+/// Every other character may carry the meaning, and what holds no letter or digit has none.
 fn same_text(a: &str, b: &str) -> bool {
     let is_short = |text: &str| text.len() <= MAX_BYTES;
-    a == b || (is_short(a) && is_short(b) && key(a) == key(b))
+    if !is_short(a) || !is_short(b) {
+        return a == b;
+    }
+    let (a, b) = (plain(a), plain(b));
+    a == b && says_something(&a)
 }
 
-fn key(text: &str) -> String {
+/// Folded and without blanks, but for one between letters or digits.
+fn plain(text: &str) -> String {
     let folded = fold(text);
-    let mut key = text_key(unwrap(&folded));
-    key.retain(|c| !c.is_whitespace());
-    key
+    let mut out = String::with_capacity(folded.len());
+    for word in unwrap(&folded).split_whitespace() {
+        if out.ends_with(char::is_alphanumeric) && word.starts_with(char::is_alphanumeric) {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// Whether a letter or digit stands outside the names of commands.
+fn says_something(text: &str) -> bool {
+    let mut in_command = false;
+    text.chars().any(|c| {
+        in_command = c == '\\' || (in_command && c.is_alphabetic());
+        !in_command && c.is_alphanumeric()
+    })
 }

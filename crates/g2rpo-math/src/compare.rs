@@ -379,7 +379,17 @@ impl Comparer<'_> {
             Form::Scalar(Expr::I) => Some("i".to_owned()),
             _ => None,
         };
+        // `AB` and `ab` are words to nobody: the case of a product's letters tells them apart.
+        let may_ignore_case = match (gold, answer) {
+            (Form::Letters(a), Form::Letters(b)) => {
+                let is_capitalised =
+                    a.chars().count() > 2 && a.chars().skip(1).eq(b.chars().skip(1));
+                is_capitalised || as_product(a).is_none() || as_product(b).is_none()
+            }
+            _ => true,
+        };
         if let (Some(a), Some(b)) = (text(gold), text(answer))
+            && may_ignore_case
             && a == b
         {
             return Ok(());

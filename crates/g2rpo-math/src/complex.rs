@@ -466,22 +466,19 @@ impl<'a> Arithmetic<'a> {
     /// |a| as a real number.
     pub(crate) fn abs(&mut self, a: &Complex) -> Maybe<Complex> {
         self.spend(2)?;
-        let re = if is_zero(&a.im) {
-            if is_negative(&a.re) {
-                -a.re.clone()
-            } else {
-                a.re.clone()
-            }
-        } else {
-            let (x, y) = (
-                known!(self.times(&a.re, &a.re)),
-                known!(self.times(&a.im, &a.im)),
-            );
-            let norm = known!(self.plus(&x, &y));
-            match self.context.sqrt(norm.repr()) {
-                Ok(root) => root.value(),
-                Err(_) => return Ok(None),
-            }
+        if a.is_exactly_real() {
+            let is_below = is_negative(&a.re);
+            let a = a.clone();
+            return Ok(Some(if is_below { self.neg(a) } else { a }));
+        }
+        let (x, y) = (
+            known!(self.times(&a.re, &a.re)),
+            known!(self.times(&a.im, &a.im)),
+        );
+        let norm = known!(self.plus(&x, &y));
+        let re = match self.context.sqrt(norm.repr()) {
+            Ok(root) => root.value(),
+            Err(_) => return Ok(None),
         };
         let error = log_add(a.error + 1.0, a.magnitude() - self.bits + 3.0);
         Ok(self.done(re, Real::ZERO, error, a.least))

@@ -4,7 +4,7 @@ use dashu::base::Signed;
 use dashu::integer::UBig;
 use dashu::rational::RBig;
 
-use crate::agree::{Relation, agree};
+use crate::agree::{Relation, agree, ratio_sign};
 use crate::complex::Arithmetic;
 use crate::equality::{Equality, PRECISIONS, told_apart};
 use crate::exact::constant;
@@ -120,7 +120,7 @@ pub(crate) fn proportional(
     match proportional_residues(a, b, fuel)? {
         Some(false) => Ok((Equality::Different, None)),
         // Only the sign is left to find.
-        Some(true) => Ok((Equality::Equal, agree(a, b, Relation::Multiple, fuel)?.1)),
+        Some(true) => Ok((Equality::Equal, ratio_sign(a, b, fuel)?)),
         None => agree(a, b, Relation::Multiple, fuel),
     }
 }

@@ -152,7 +152,7 @@ fn compile(e: &Expr, names: &[String], ops: &mut Vec<Op>, fuel: &mut Fuel) -> Re
         }
         Expr::Call(func, arguments) => all(arguments, ops, Op::Call(*func, arguments.len()))?,
         Expr::Apply(name, arguments) => {
-            all(arguments, ops, Op::Apply(name.clone(), arguments.len()))?
+            all(arguments, ops, Op::Apply(name.clone(), arguments.len()))?;
         }
     }
     Ok(())

@@ -24,13 +24,15 @@ const MAX_SWITCHES: usize = 16;
 const ON_A_LINE: usize = 40;
 
 /// Lines for each variable, when there are several.
-const LINES: usize = 4;
+const LINES: usize = 8;
 
 /// Borders on one line that are looked at.
 const MAX_BORDERS: usize = 16;
 
 /// How far beside a border, in its size or in units: near a pole much happens in little space.
-const BESIDE: [f64; 6] = [-0.37, -0.061, -0.0037, 0.0037, 0.061, 0.37];
+const BESIDE: [f64; 8] = [
+    -0.37, -0.061, -0.0037, -0.00007, 0.00007, 0.0037, 0.061, 0.37,
+];
 
 /// Halvings of an interval that holds a border.
 const HALVINGS: usize = 40;
@@ -90,7 +92,7 @@ impl Switches {
         let lines = if space.names.len() == 1 { 1 } else { LINES };
         for (i, &is_natural) in space.natural.iter().enumerate() {
             for line in 0..if is_natural { 0 } else { lines } {
-                let mut point = space.point(line);
+                let mut point = space.point(if line < LINES / 2 { line } else { line * 3 });
                 // Among the lines are all signs of two other variables.
                 for (j, value) in point
                     .iter_mut()
@@ -117,8 +119,9 @@ impl Switches {
                     };
                     switch.borders(&mut point, i, &on_line, into, fuel)?;
                 }
-                thin_out(&mut borders);
-                thin_out(&mut steps);
+                let most = MAX_BORDERS / space.names.len().min(2);
+                thin_out(&mut borders, most);
+                thin_out(&mut steps, most);
                 borders.append(&mut steps);
                 borders.sort_unstable_by(f64::total_cmp);
                 let mut add = |x: f64| {
@@ -130,8 +133,7 @@ impl Switches {
                 }
                 for &border in &borders {
                     for step in BESIDE {
-                        add(border + step * border.abs().clamp(0.1, 1.0));
-                        add(border * (1.0 + step) - step / 8.0);
+                        add(border + step * border.abs().clamp(0.1, 4.0));
                     }
                 }
             }
@@ -141,11 +143,11 @@ impl Switches {
 }
 
 /// Leaves each border once, and of many those nearest to 0 and farthest from it.
-fn thin_out(borders: &mut Vec<f64>) {
+fn thin_out(borders: &mut Vec<f64>, most: usize) {
     borders.sort_unstable_by(|a, b| a.abs().total_cmp(&b.abs()).then(a.total_cmp(b)));
     borders.dedup_by(|b, a| (*b - *a).abs() <= 1e-9 * a.abs().max(b.abs()));
-    if borders.len() > MAX_BORDERS {
-        borders.drain(MAX_BORDERS * 3 / 4..borders.len() - MAX_BORDERS / 4);
+    if borders.len() > most {
+        borders.drain(most * 3 / 4..borders.len() - most / 4);
     }
 }
 

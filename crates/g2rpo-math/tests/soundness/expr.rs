@@ -8,25 +8,25 @@ use std::rc::Rc;
 pub(crate) enum Expr {
     Num(i64),
     Var(usize),
-    Add(Rc<Expr>, Rc<Expr>),
-    Sub(Rc<Expr>, Rc<Expr>),
-    Mul(Rc<Expr>, Rc<Expr>),
-    Div(Rc<Expr>, Rc<Expr>),
+    Add(Rc<Self>, Rc<Self>),
+    Sub(Rc<Self>, Rc<Self>),
+    Mul(Rc<Self>, Rc<Self>),
+    Div(Rc<Self>, Rc<Self>),
     /// An integer power.
-    Pow(Rc<Expr>, i64),
+    Pow(Rc<Self>, i64),
     /// A constant to the power of an expression.
-    Raise(i64, Rc<Expr>),
-    Root(Rc<Expr>, i64),
-    Abs(Rc<Expr>),
-    Floor(Rc<Expr>),
-    Ceil(Rc<Expr>),
-    Min(Rc<Expr>, Rc<Expr>),
-    Max(Rc<Expr>, Rc<Expr>),
-    Ln(Rc<Expr>),
-    Log(i64, Rc<Expr>),
-    Sin(Rc<Expr>),
-    Cos(Rc<Expr>),
-    Atan(Rc<Expr>),
+    Raise(i64, Rc<Self>),
+    Root(Rc<Self>, i64),
+    Abs(Rc<Self>),
+    Floor(Rc<Self>),
+    Ceil(Rc<Self>),
+    Min(Rc<Self>, Rc<Self>),
+    Max(Rc<Self>, Rc<Self>),
+    Ln(Rc<Self>),
+    Log(i64, Rc<Self>),
+    Sin(Rc<Self>),
+    Cos(Rc<Self>),
+    Atan(Rc<Self>),
     /// The factorial of a variable, which then stands for natural numbers.
     Factorial(usize),
 }
@@ -64,32 +64,6 @@ impl Expr {
             Cos(a) => format!("\\cos\\left({}\\right)", a.latex()),
             Atan(a) => format!("\\arctan\\left({}\\right)", a.latex()),
             Factorial(v) => format!("{}!", NAMES[*v]),
-        }
-    }
-
-    /// In Python's syntax, for `testdata/math/label.py`.
-    pub(crate) fn python(&self) -> String {
-        match self {
-            Num(n) => format!("({n})"),
-            Var(v) => NAMES[*v].to_owned(),
-            Add(a, b) => format!("({}+{})", a.python(), b.python()),
-            Sub(a, b) => format!("({}-{})", a.python(), b.python()),
-            Mul(a, b) => format!("({}*{})", a.python(), b.python()),
-            Div(a, b) => format!("({}/{})", a.python(), b.python()),
-            Pow(a, n) => format!("power({}, {n})", a.python()),
-            Raise(c, a) => format!("power({c}, {})", a.python()),
-            Root(a, n) => format!("root({}, {n})", a.python()),
-            Abs(a) => format!("abs({})", a.python()),
-            Floor(a) => format!("floor({})", a.python()),
-            Ceil(a) => format!("ceil({})", a.python()),
-            Min(a, b) => format!("min({}, {})", a.python(), b.python()),
-            Max(a, b) => format!("max({}, {})", a.python(), b.python()),
-            Ln(a) => format!("ln({})", a.python()),
-            Log(c, a) => format!("(ln({})/ln({c}))", a.python()),
-            Sin(a) => format!("sin({})", a.python()),
-            Cos(a) => format!("cos({})", a.python()),
-            Atan(a) => format!("atan({})", a.python()),
-            Factorial(v) => format!("factorial({})", NAMES[*v]),
         }
     }
 
@@ -244,7 +218,8 @@ impl Expr {
             }
             Abs(_) => Value(a.abs(), ea),
             Floor(_) | Ceil(_) => {
-                if (a - a.round()).abs() <= ea || a.abs() > 1e15 {
+                let is_hidden = ea > 0.0 && (a - a.round()).abs() <= ea;
+                if is_hidden || a.abs() > 1e15 {
                     Unknown
                 } else if matches!(self, Floor(_)) {
                     Value(a.floor(), 0.0)

@@ -40,11 +40,12 @@ pub(crate) fn points(r: &mut Random, a: &Expr, b: &Expr, count: usize) -> Vec<[f
     (0..count)
         .map(|_| {
             std::array::from_fn(|_| {
-                let size = match r.below(8) {
+                let size = match r.below(9) {
                     0 | 1 => 3.0 * largest * r.unit(),
                     2 => 12.0 * r.unit(),
                     3 => (2.0f64).powf(16.0 * r.unit() - 5.0),
                     4 => largest * (1.0 + 20.0 * r.unit()),
+                    8 => largest.powf(1.0 + 2.0 * r.unit()),
                     5 => {
                         let product = constants[r.below(constants.len())]
                             * constants[r.below(constants.len())];
@@ -94,7 +95,9 @@ pub(crate) fn label(a: &Expr, b: &Expr, how: As, grid: &[[f64; 3]]) -> Label {
             _ => {}
         }
     }
+    let is_zero = how == As::Equations && first.is_none();
     match (both, one) {
+        _ if is_zero => Label::Unclear,
         (0..12, _) => Label::Unclear,
         (_, 0) => Label::Same,
         _ => Label::OtherDomain,
