@@ -4,12 +4,9 @@
 //! of which nobody shows it one: the verifier is all it learns from.
 
 use anyhow::Result;
-use g2rpo::core::AdvantageEstimator;
-use g2rpo::rollout::{
-    self, Encoding, GroupPlan, SamplingParams, TabularPolicy, Task, TokenId, Tokenizer, collect,
-    pack,
-};
-use g2rpo::train::{UpdateConfig, score, update};
+use g2rpo::guidance::Method;
+use g2rpo::rollout::{self, Encoding, Shared, TabularPolicy, Task, TokenId, Tokenizer};
+use g2rpo::train::{Dataset, LrSchedule, Trainer, TrainerConfig};
 use g2rpo::verify::{Verdict, Verifier};
 
 /// Pays for a palindrome; the reference is its length.
@@ -40,38 +37,38 @@ impl Tokenizer for Letters {
 
 fn main() -> Result<()> {
     let task = Task {
-        id: 0,
         question: "a".into(),
-        solution: String::new(),
         reference: "5".into(),
-        difficulty: 1.0,
+        ..Task::default()
     };
-    let mut policy = TabularPolicy::new(5, 6);
-    for step in 0..100 {
-        let plan = GroupPlan {
-            task: 0,
-            prompt: Letters.encode(&task.question)?.ids,
-            guidance: vec![Vec::new(); 64],
-        };
-        let params = SamplingParams::default();
-        let groups = collect(&mut policy, vec![plan], &params, 1, step, 5)?;
-        let scores = score(&groups, std::slice::from_ref(&task), &Letters, &Palindrome)?;
-        let batch = pack(&groups)?;
-        let advantages = AdvantageEstimator::default()
-            .advantages(&scores.rewards, &batch.groups, &batch.guided, None)?
-            .advantages;
-        update(
-            &mut policy,
-            &batch,
-            &advantages,
-            &UpdateConfig::default(),
-            &params.scoring(false),
-            5.0,
-        )?;
-        if step % 20 == 19 {
-            let paid = scores.rewards.iter().filter(|r| **r == Some(1.0)).count();
-            let sample = &scores.answers[..4].join(" ");
-            println!("step {:3}: {paid:2} of 64 paid; {sample}", step + 1);
+    let data = Dataset::with_template(vec![task], &Letters, "{question}")?;
+    let method = Method::preset("grpo", 100)?
+        .set("num_generations", 64)?
+        .set("max_completion_length", 5)?
+        .set("beta", 0.0)?;
+    let policy = Shared::new(TabularPolicy::new(5, 6));
+    let config = TrainerConfig {
+        seed: 1,
+        prompts_per_step: 1,
+        schedule: LrSchedule::constant(5.0),
+        ..TrainerConfig::default()
+    };
+    let mut trainer = Trainer::new(method, &data, policy.clone(), policy, Palindrome, config)?;
+    for report in trainer.steps(100) {
+        let report = report?;
+        if report.key.step % 20 == 19 {
+            let group = &report.groups[0];
+            let paid = group
+                .grades
+                .iter()
+                .filter(|g| g.reward == Some(1.0))
+                .count();
+            let sample: Vec<&str> = group.grades[..4].iter().map(|g| &*g.answer).collect();
+            println!(
+                "step {:3}: {paid:2} of 64 paid; {}",
+                report.key.step + 1,
+                sample.join(" ")
+            );
         }
     }
     Ok(())

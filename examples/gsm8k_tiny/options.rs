@@ -1,12 +1,17 @@
-use std::path::PathBuf;
+//! What the example can be told on the command line, and what that means to the library.
 
-use anyhow::{Result, ensure};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use g2rpo::core::{GuidanceTokenLoss, Strata};
+use g2rpo::core::{AdvantageEstimator, GuidanceTokenLoss, LossConfig, LossType, Strata};
 use g2rpo::guidance::{
-    Amount, AmountUnit, Fixed, LengthController, Ratio, RatioConfig, Schedule, Shape, StepStats,
-    Target, TargetConfig,
+    Amount, AmountUnit, ControllerConfig, FixedFraction, Method, RatioConfig, Rounding, Schedule,
+    SelectorConfig, Shape, TargetConfig, Unit, UnitCutter,
 };
+use g2rpo::libtorch::DType;
 
 /// Trains a small Qwen3 from a warm-up checkpoint by G²RPO-A on word problems in GSM8K's format,
 /// and shows what guidance does for it.
@@ -77,18 +82,29 @@ pub struct Options {
     /// is nothing left for RL to do.
     #[arg(long, default_value_t = 0.0105)]
     pub long_share: f64,
-    /// Run every schedule from the same checkpoint with equal sampled tokens, and print a table.
+    /// Run every arm from the same checkpoint with equal sampled tokens, and print a table.
     #[arg(long)]
     pub compare: bool,
     /// Control: no RL, but supervised steps on the worked solutions, --updates of --prompts problems.
     #[arg(long, conflicts_with = "compare")]
     pub imitate: bool,
-    /// Seeds per schedule of --compare, counted from --seed.
+    /// Seeds per arm of --compare, counted from --seed.
     #[arg(long, default_value_t = 5)]
     pub seeds: u64,
-    /// Schedules of --compare.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = LengthSchedule::ALL)]
-    pub arms: Vec<LengthSchedule>,
+    /// Arms of --compare: schedules, `fixed:4` for a fixed schedule of another length than --length,
+    /// and `imitate`.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "none,fixed:1,fixed:2.5,fixed:4,linear,ratio,target,imitate"
+    )]
+    pub arms: Vec<Arm>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Number format of the policy: f32, bf16 or f16. Moments and master weights are f32.
+    #[arg(long, default_value = "f32")]
+    pub dtype: DType,
     /// CPU threads of libtorch. With one thread, runs repeat to the bit.
     #[arg(long, default_value_t = 2)]
     pub threads: i32,
@@ -112,24 +128,47 @@ pub enum LengthSchedule {
     Target,
 }
 
-impl LengthSchedule {
-    /// In the order of the table.
-    pub const ALL: [Self; 5] = [
-        Self::None,
-        Self::Fixed,
-        Self::Linear,
-        Self::Ratio,
-        Self::Target,
-    ];
+/// What one row of the table trains with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Arm {
+    /// RL under a schedule that starts at --length.
+    Rl(LengthSchedule),
+    /// RL under this many lines throughout.
+    FixedAt(f64),
+    /// Supervised steps on the worked solutions.
+    Imitate,
+}
 
-    /// The name on the command line and in tables.
-    pub fn name(self) -> &'static str {
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => "none",
-            Self::Fixed => "fixed",
-            Self::Linear => "linear",
-            Self::Ratio => "ratio",
-            Self::Target => "target",
+            Self::Rl(LengthSchedule::None) => f.write_str("none"),
+            Self::Rl(LengthSchedule::Fixed) => f.write_str("fixed"),
+            Self::Rl(LengthSchedule::Linear) => f.write_str("linear"),
+            Self::Rl(LengthSchedule::Ratio) => f.write_str("ratio"),
+            Self::Rl(LengthSchedule::Target) => f.write_str("target"),
+            Self::FixedAt(lines) => write!(f, "fixed:{lines}"),
+            Self::Imitate => f.write_str("imitate"),
+        }
+    }
+}
+
+impl FromStr for Arm {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "imitate" {
+            return Ok(Self::Imitate);
+        }
+        if let Some(lines) = text.strip_prefix("fixed:") {
+            return match lines.parse() {
+                Ok(lines) if lines >= 0.0 && f64::is_finite(lines) => Ok(Self::FixedAt(lines)),
+                _ => bail!("{lines} is no number of lines"),
+            };
+        }
+        match LengthSchedule::from_str(text, false) {
+            Ok(schedule) => Ok(Self::Rl(schedule)),
+            Err(_) => bail!("known are none, fixed, fixed:LINES, linear, ratio, target, imitate"),
         }
     }
 }
@@ -217,22 +256,12 @@ impl Options {
         self.max_completion_length.unwrap_or(default)
     }
 
-    /// Tells the detectors what the loop cannot see: how many members should be guided, and where
-    /// the length may move.
-    pub fn tell_bounds(&self, schedule: LengthSchedule, stats: &mut StepStats) {
-        let guided = match schedule {
-            LengthSchedule::None => 0.0,
-            _ => (self.alpha * self.num_generations as f64).ceil(),
-        };
-        stats.guided_expected = Some(guided as usize);
-        stats.steered = matches!(schedule, LengthSchedule::Ratio | LengthSchedule::Target);
-        if stats.steered {
-            stats.signal = match schedule {
-                LengthSchedule::Ratio => stats.reward,
-                _ => stats.success_guided,
-            };
-            stats.length_min = Some(0.0);
-            stats.length_max = Some(self.max_length());
+    /// The arm of a single run.
+    pub fn arm(&self) -> Arm {
+        if self.imitate {
+            Arm::Imitate
+        } else {
+            Arm::Rl(self.schedule)
         }
     }
 
@@ -240,46 +269,75 @@ impl Options {
         (self.difficulty as f64 - 1.0).max(self.length)
     }
 
-    /// The controller of a schedule; lengths count solution lines.
-    pub fn controller(&self, schedule: LengthSchedule) -> Result<Box<dyn LengthController>> {
+    /// The method of an arm; lengths count solution lines.
+    pub fn method(&self, arm: Arm) -> Method {
         let (initial, unit) = (self.length, AmountUnit::Units);
         let max = self.max_length();
-        Ok(match schedule {
-            LengthSchedule::None => Box::new(Fixed(Amount::NONE)),
-            LengthSchedule::Fixed => Box::new(Fixed(Amount::Units(initial))),
-            LengthSchedule::Linear => {
-                let schedule = Schedule {
-                    shape: Shape::Linear,
-                    start: initial,
-                    end: 0.0,
-                    steps: self.updates,
-                    after: None,
-                    unit,
-                };
-                schedule.check()?;
-                Box::new(schedule)
-            }
-            LengthSchedule::Ratio => Box::new(Ratio::new(RatioConfig {
+        let fixed = |lines| ControllerConfig::Fixed {
+            amount: Amount::Units(lines),
+        };
+        let controller = match arm {
+            Arm::Imitate | Arm::Rl(LengthSchedule::None) => fixed(0.0),
+            Arm::FixedAt(lines) => fixed(lines),
+            Arm::Rl(LengthSchedule::Fixed) => fixed(initial),
+            Arm::Rl(LengthSchedule::Linear) => ControllerConfig::Schedule(Schedule {
+                shape: Shape::Linear,
+                start: initial,
+                end: 0.0,
+                steps: self.updates,
+                after: None,
+                unit,
+            }),
+            Arm::Rl(LengthSchedule::Ratio) => ControllerConfig::Ratio(RatioConfig {
                 unit,
                 initial,
                 max,
                 min: 0.0,
                 ..RatioConfig::paper()
-            })?),
-            LengthSchedule::Target => Box::new(Target::new(TargetConfig {
+            }),
+            Arm::Rl(LengthSchedule::Target) => ControllerConfig::Target(TargetConfig {
                 unit,
                 initial,
                 max,
                 ..TargetConfig::default()
-            })?),
-        })
+            }),
+        };
+        let alpha = match arm {
+            Arm::Imitate | Arm::Rl(LengthSchedule::None) => 0.0,
+            _ => self.alpha,
+        };
+        Method {
+            num_generations: self.num_generations,
+            selector: SelectorConfig::FixedFraction(FixedFraction {
+                alpha,
+                rounding: Rounding::Ceil,
+            }),
+            controller,
+            cutter: UnitCutter {
+                unit: Unit::Line,
+                ..UnitCutter::default()
+            },
+            loss: LossConfig {
+                loss_type: LossType::Dapo,
+                beta: self.beta,
+                guidance_token_loss: self.guidance_loss.token_loss(),
+                max_completion_length: self.max_completion_length(),
+                ..LossConfig::default()
+            },
+            advantages: AdvantageEstimator {
+                strata: self.baseline.strata(),
+                ..AdvantageEstimator::default()
+            },
+            ..Method::default()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use g2rpo::train::current_amount;
+    use g2rpo::guidance::{LengthController, Query, Signal};
+    use g2rpo::rollout::{Purpose, RolloutKey};
 
     fn options(arguments: &str) -> Options {
         let arguments = std::iter::once("gsm8k_tiny").chain(arguments.split_whitespace());
@@ -316,33 +374,46 @@ mod tests {
     }
 
     #[test]
-    fn every_schedule_starts_where_it_should() {
+    fn every_arm_is_a_method_that_starts_where_it_should() {
         let options = options("--length 2.5 --updates 40");
-        for schedule in LengthSchedule::ALL {
-            let controller = options.controller(schedule).unwrap();
-            let start = current_amount(&controller, 0);
-            let end = current_amount(&controller, 40);
-            let expected = match schedule {
-                LengthSchedule::None => (0.0, 0.0),
-                LengthSchedule::Linear => (2.5, 0.0),
-                LengthSchedule::Fixed | LengthSchedule::Ratio | LengthSchedule::Target => {
-                    (2.5, 2.5)
-                }
+        for (name, start, end) in [
+            ("none", 0.0, 0.0),
+            ("fixed", 2.5, 2.5),
+            ("fixed:4", 4.0, 4.0),
+            ("linear", 2.5, 0.0),
+            ("ratio", 2.5, 2.5),
+            ("target", 2.5, 2.5),
+        ] {
+            let arm: Arm = name.parse().unwrap();
+            assert_eq!(arm.to_string(), name);
+            let method = options.method(arm);
+            method.check().unwrap();
+            let controller = method.controller.build().unwrap();
+            let amount = |step| {
+                let query = Query {
+                    step,
+                    ..Query::default()
+                };
+                let mut rng = RolloutKey::default().rng(Purpose::Guidance);
+                controller.amount(&query, &mut rng).value()
             };
-            assert_eq!((start, end), expected, "{}", schedule.name());
+            assert_eq!((amount(0), amount(40)), (start, end), "{name}");
+        }
+        for wrong in ["fixed:-1", "fixed:x", "cubic"] {
+            assert!(wrong.parse::<Arm>().is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn detectors_learn_the_bounds_of_adaptive_schedules_only() {
-        let options = options("--alpha 0.3 --difficulty 5");
-        let mut stats = StepStats::default();
-        options.tell_bounds(LengthSchedule::Fixed, &mut stats);
-        assert_eq!((stats.steered, stats.length_max), (false, None));
-        assert_eq!(stats.guided_expected, Some(3), "0.3 of 8, rounded up");
-        options.tell_bounds(LengthSchedule::Target, &mut stats);
-        assert_eq!((stats.steered, stats.length_max), (true, Some(4.0)));
-        options.tell_bounds(LengthSchedule::None, &mut stats);
-        assert_eq!(stats.guided_expected, Some(0));
+    fn adaptive_arms_say_what_they_steer_on() {
+        let options = options("--difficulty 5");
+        let steering = |name: &str| {
+            let method = options.method(name.parse().unwrap());
+            method.controller.build().unwrap().steering()
+        };
+        assert_eq!(steering("fixed"), None);
+        assert_eq!(steering("target").map(|s| s.max), Some(4.0));
+        assert_eq!(steering("target").unwrap().signal, Signal::GUIDED_SUCCESS);
+        assert_eq!(steering("ratio").unwrap().signal, Signal::REWARD);
     }
 }

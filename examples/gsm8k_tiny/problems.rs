@@ -1,3 +1,5 @@
+//! The problems to warm up on, to train on and to be measured by.
+
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};

@@ -1,19 +1,21 @@
+//! What a run leaves behind: curves, samples, and the table of a comparison.
+
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use g2rpo::train::{Evaluation, MetricsRow, Panel, Series, draw_svg, write_atomically};
+use g2rpo::train::{Dataset, Evaluation, MetricsRow, Panel, Series, draw_svg, write_atomically};
 use serde::{Deserialize, Serialize};
 
-use crate::options::{LengthSchedule, Options};
+use crate::options::{Arm, LengthSchedule, Options};
 use crate::problems::Problems;
 
 /// What came of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Name of the length schedule.
-    pub schedule: String,
+    /// What was trained with.
+    pub arm: String,
     /// Seed of the run.
     pub seed: u64,
     /// Updates made.
@@ -37,9 +39,9 @@ pub struct Outcome {
 
 impl Outcome {
     /// A run that starts from a checkpoint of this accuracy.
-    pub fn new(schedule: LengthSchedule, seed: u64, accuracy: f64) -> Self {
+    pub fn new(arm: Arm, seed: u64, accuracy: f64) -> Self {
         Self {
-            schedule: schedule.name().into(),
+            arm: arm.to_string(),
             seed,
             updates: 0,
             sampled_tokens: 0,
@@ -82,41 +84,20 @@ impl Outcome {
     }
 }
 
-/// A step in one line of a terminal; – where a quantity does not exist, like the reward of guided
-/// members when there are none.
-pub fn line(row: &MetricsRow) -> String {
-    let show = |name: &str, digits: usize| {
-        let value = row.get(name).filter(|x| x.is_finite());
-        value.map_or_else(|| "–".to_owned(), |x| format!("{x:.digits$}"))
-    };
-    let mut line = format!(
-        "step {:3}  reward {} guided {} unguided  ℓ {}  |A| {}  equal groups {}  kl {}  \
-         entropy {}  {} tokens/s",
-        row.step(),
-        show("guidance/reward_guided", 3),
-        show("guidance/reward_unguided", 3),
-        show("guidance/length", 2),
-        show("advantage_abs", 2),
-        show("frac_reward_zero_std", 2),
-        show("kl", 4),
-        show("entropy", 3),
-        show("tokens_per_second", 0),
-    );
-    if row.get("eval/accuracy").is_some() {
-        line += &format!("  held-out {}", show("eval/accuracy", 3));
-    }
-    line
-}
-
 /// Leaves what a finished run has to show in its folder.
 pub fn write(
     folder: &Path,
-    problems: &Problems,
+    held_out: &Dataset<'_>,
     outcome: &Outcome,
     evaluation: &Evaluation,
 ) -> Result<()> {
     draw_run(&folder.join("curves.svg"), outcome)?;
-    write_samples(&folder.join("samples.md"), problems, evaluation)?;
+    write_samples(&folder.join("samples.md"), held_out, evaluation)?;
+    write_outcome(folder, outcome)
+}
+
+/// The numbers of a finished run, which a later `--compare` reads back.
+pub fn write_outcome(folder: &Path, outcome: &Outcome) -> Result<()> {
     let json = serde_json::to_vec_pretty(outcome)?;
     Ok(write_atomically(&folder.join("outcome.json"), &json)?)
 }
@@ -127,12 +108,12 @@ fn draw_run(path: &Path, outcome: &Outcome) -> Result<()> {
         name: name.into(),
         lines: vec![line.to_vec()],
     };
-    let accuracy = one(&outcome.schedule, &outcome.accuracy);
+    let accuracy = one(&outcome.arm, &outcome.accuracy);
     let rewards = vec![
         one("unguided", &outcome.reward_unguided),
         one("guided", &outcome.reward_guided),
     ];
-    let length = one(&outcome.schedule, &outcome.length);
+    let length = one(&outcome.arm, &outcome.length);
     let panels = [
         panel("held-out accuracy, unguided", vec![accuracy]),
         panel("reward in training", rewards),
@@ -150,12 +131,15 @@ fn panel(title: &str, series: Vec<Series>) -> Panel {
 }
 
 /// A few held-out problems with what the policy wrote, for reading.
-fn write_samples(path: &Path, problems: &Problems, evaluation: &Evaluation) -> Result<()> {
+fn write_samples(path: &Path, held_out: &Dataset<'_>, evaluation: &Evaluation) -> Result<()> {
     let mut text = String::from("# Held-out problems, greedy, unguided\n");
-    for (task, answer, correct) in evaluation.samples.iter().take(8) {
-        let task = &problems.held_out[*task];
-        let verdict = if *correct { "correct" } else { "wrong" };
-        let (question, gold) = (&task.question, &task.reference);
+    for (task, sample) in held_out.tasks().iter().zip(&evaluation.samples).take(8) {
+        let verdict = if sample.is_correct() {
+            "correct"
+        } else {
+            "wrong"
+        };
+        let (question, gold, answer) = (&task.question, &task.reference, &sample.text);
         writeln!(
             text,
             "\n{question}\n\n```\n{answer}\n```\n{verdict}, the answer is {gold}"
@@ -169,13 +153,13 @@ fn write_samples(path: &Path, problems: &Problems, evaluation: &Evaluation) -> R
 pub fn compare(
     options: &Options,
     problems: &Problems,
-    run: impl Fn(LengthSchedule, u64, &Path) -> Result<Outcome>,
+    run: impl Fn(Arm, u64, &Path) -> Result<Outcome>,
 ) -> Result<()> {
     let total = options.arms.len() as u64 * options.seeds;
     let mut outcomes = Vec::new();
     for seed in options.seed..options.seed + options.seeds {
         for &arm in &options.arms {
-            let folder = options.out.join(format!("{}-{seed}", arm.name()));
+            let folder = options.out.join(format!("{arm}-{seed}"));
             let file = folder.join("outcome.json");
             let outcome = match fs::read(&file) {
                 Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
@@ -198,7 +182,7 @@ pub fn compare(
     let series = |curve: fn(&Outcome) -> &Vec<(f64, f64)>| {
         let arms = options.arms.iter();
         arms.map(|arm| Series {
-            name: arm.name().into(),
+            name: arm.to_string(),
             lines: of_arm(&outcomes, *arm).map(|o| curve(o).clone()).collect(),
         })
         .collect::<Vec<_>>()
@@ -213,13 +197,14 @@ pub fn compare(
     Ok(())
 }
 
-fn of_arm(outcomes: &[Outcome], arm: LengthSchedule) -> impl Iterator<Item = &Outcome> {
-    outcomes.iter().filter(move |o| o.schedule == arm.name())
+fn of_arm(outcomes: &[Outcome], arm: Arm) -> impl Iterator<Item = &Outcome> {
+    let name = arm.to_string();
+    outcomes.iter().filter(move |o| o.arm == name)
 }
 
 fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String {
     let seeds = options.seed..options.seed + options.seeds;
-    let mut text = String::from("| schedule |");
+    let mut text = String::from("| arm |");
     let columns: Vec<String> = seeds.clone().map(|s| format!(" seed {s} |")).collect();
     text += &columns.concat();
     text += " mean | × warm-up | beats none | sampled | × warm-up | updates | tokens | minutes |\n|---|";
@@ -234,20 +219,20 @@ fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String
         let mean = |f: &dyn Fn(&Outcome) -> f64| runs.iter().map(|o| f(o)).sum::<f64>() / n;
         let after = mean(&Outcome::after);
         let sampled = mean(&|o| o.sampled_accuracy.1);
-        let wins = of_arm(outcomes, LengthSchedule::None)
+        let wins = of_arm(outcomes, Arm::Rl(LengthSchedule::None))
             .filter(|none| {
                 let twin = runs.iter().find(|o| o.seed == none.seed);
                 twin.is_some_and(|o| o.after() > none.after())
             })
             .count();
-        text += &format!("| {} |", arm.name());
+        text += &format!("| {arm} |");
         for run in &runs {
             text += &format!(" {:.3} |", run.after());
         }
         text += &format!(
             " **{after:.3}** | {:.1} | {} | {sampled:.3} | {:.1} | {:.0} | {:.2} M | {:.1} |\n",
             after / before,
-            if arm == LengthSchedule::None {
+            if arm == Arm::Rl(LengthSchedule::None) {
                 "–".to_owned()
             } else {
                 format!("{wins} of {}", runs.len())
@@ -268,22 +253,4 @@ fn table(options: &Options, problems: &Problems, outcomes: &[Outcome]) -> String
         problems.chance()
     );
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_shows_what_there_is() {
-        let mut row = MetricsRow::new(4);
-        row.put("guidance/reward_unguided", 0.125);
-        row.put("kl", f64::NAN);
-        let text = line(&row);
-        assert!(text.contains("reward – guided 0.125 unguided"), "{text}");
-        assert!(text.contains("kl –"), "{text}");
-        assert!(!text.contains("held-out"), "{text}");
-        row.put("eval/accuracy", 0.5);
-        assert!(line(&row).ends_with("  held-out 0.500"));
-    }
 }

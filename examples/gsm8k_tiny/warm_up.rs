@@ -1,27 +1,23 @@
+//! Supervised learning: the checkpoint that RL starts from, and imitation as a control.
+
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use g2rpo::libtorch::optim::{LrSchedule, LrSchedulerType};
+use g2rpo::guidance::{Curriculum, TaskFacts};
 use g2rpo::libtorch::{
-    DType, DecoderConfig, HfTokenizer, LearnerConfig, Parameters, TokenizerConfig, TorchEngine,
-    TorchLearner, init_parameters, load_checkpoint, save_checkpoint,
+    DType, DecoderConfig, HfTokenizer, LearnerConfig, Model, TokenizerConfig, TorchEngine,
+    TorchLearner, device,
 };
-use g2rpo::rollout::{SamplingParams, Task, TaskSampler, TokenId};
-use g2rpo::train::{EvalSet, evaluate, prepare, supervised_step};
+use g2rpo::rollout::{SamplingParams, Task, TokenId};
+use g2rpo::train::{
+    Dataset, EvalConfig, LrSchedule, LrSchedulerType, TaskOrder, evaluate, supervised_step,
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use tch::{Device, Kind};
 
-use crate::options::Options;
+use crate::options::{Arm, Options};
 use crate::problems::{PROMPT, Problems};
-
-/// A policy as it lies on disk, in the layout of Hugging Face.
-pub struct Model {
-    pub config: DecoderConfig,
-    pub parameters: Parameters,
-    pub tokenizer: HfTokenizer,
-    /// Ends a completion.
-    pub eos: TokenId,
-}
+use crate::report::{self, Outcome};
 
 /// The folder to start RL from: the one asked for, the one shipped with the example, or a new one.
 pub fn checkpoint(options: &Options, problems: &Problems) -> Result<PathBuf> {
@@ -37,34 +33,12 @@ pub fn checkpoint(options: &Options, problems: &Problems) -> Result<PathBuf> {
     }
 }
 
-/// Reads a checkpoint for use in f32.
-pub fn load(folder: &Path) -> Result<Model> {
-    let checkpoint = load_checkpoint(folder, Some(Kind::Float), Device::Cpu)?;
-    let tokenizer = HfTokenizer::from_dir(folder)?;
-    let eos = tokenizer
-        .eos_token_id()
-        .with_context(|| format!("{}: the tokenizer names no eos_token", folder.display()))?;
-    Ok(Model {
-        config: checkpoint.config,
-        parameters: checkpoint.parameters,
-        tokenizer,
-        eos,
-    })
-}
-
-/// Writes a checkpoint that transformers opens.
-pub fn save(
-    folder: &Path,
-    config: &DecoderConfig,
-    parameters: &Parameters,
-    tokenizer: &HfTokenizer,
-) -> Result<()> {
-    Ok(save_checkpoint(
+/// Reads a checkpoint onto the device and in the number format asked for.
+pub fn load(folder: &Path, options: &Options) -> Result<Model> {
+    Ok(Model::load(
         folder,
-        config,
-        parameters,
-        DType::F32,
-        Some(tokenizer),
+        device(&options.device)?,
+        Some(options.dtype),
     )?)
 }
 
@@ -83,7 +57,8 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
     let tasks = &problems.warm_up;
     let texts = tasks
         .iter()
-        .flat_map(|t| [t.question.as_str(), t.solution.as_str()]);
+        .flat_map(|t| [Some(t.question.as_str()), t.solution.as_deref()])
+        .flatten();
     let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default())?;
     let eos = tokenizer
         .eos_token_id()
@@ -95,12 +70,7 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
         max_position_embeddings: 2048,
         ..DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 128, 3, 4, 2)
     };
-    let model = Model {
-        parameters: init_parameters(&config, 0, Kind::Float, Device::Cpu)?,
-        config,
-        tokenizer,
-        eos,
-    };
+    let model = Model::init(config, tokenizer, 0, device(&options.device)?, DType::F32)?;
     let settings = LearnerConfig {
         adam_beta2: 0.99,
         ..learner_config()
@@ -117,34 +87,80 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
         batch: BATCH,
         seed: 0,
     };
-    lesson.teach(options, problems, model, settings, &schedule, folder)
+    let outcome = Outcome::new(Arm::Imitate, 0, f64::NAN);
+    lesson.teach(
+        options, problems, model, settings, &schedule, folder, outcome,
+    )?;
+    Ok(())
 }
 
 /// The control of the comparison: no rollouts, but supervised steps on the worked solutions of the
 /// target problems, as many updates of as many problems as plain GRPO would make.
-pub fn imitate(options: &Options, problems: &Problems, start: &Path) -> Result<()> {
+pub fn imitate(
+    options: &Options,
+    problems: &Problems,
+    start: &Path,
+    seed: u64,
+    folder: &Path,
+) -> Result<Outcome> {
     let schedule = LrSchedule {
-        learning_rate: options.learning_rate,
-        lr_scheduler_type: LrSchedulerType::Constant,
-        warmup_steps: 0.0,
         num_training_steps: options.updates,
+        ..LrSchedule::constant(options.learning_rate)
     };
     let lesson = Lesson {
         name: "imitation",
         tasks: &problems.train,
         batch: options.prompts,
-        seed: options.seed,
+        seed,
     };
-    let folder = options.out.join("checkpoint");
-    let settings = learner_config();
-    lesson.teach(
+    let model = load(start, options)?;
+    let held_out = Dataset::with_template(problems.held_out.clone(), &*model.tokenizer, PROMPT)?;
+    let (greedy, sampled) = accuracy(options, problems, &held_out, &model, seed)?;
+    let mut outcome = Outcome::new(Arm::Imitate, seed, greedy);
+    outcome.sampled_accuracy.0 = sampled;
+    drop(held_out);
+    let checkpoint = folder.join("checkpoint");
+    let outcome = lesson.teach(
         options,
         problems,
-        load(start)?,
-        settings,
+        model,
+        learner_config(),
         &schedule,
-        &folder,
-    )
+        &checkpoint,
+        outcome,
+    )?;
+    report::write_outcome(folder, &outcome)?;
+    Ok(outcome)
+}
+
+/// Held-out accuracy, greedy and sampled.
+fn accuracy(
+    options: &Options,
+    problems: &Problems,
+    held_out: &Dataset<'_>,
+    model: &Model,
+    seed: u64,
+) -> Result<(f64, f64)> {
+    let mut engine = TorchEngine::of(model)?;
+    let sampled = EvalConfig {
+        sampling: model.sampling(),
+        max_completion_length: options.max_completion_length(),
+        seed,
+        ..EvalConfig::default()
+    };
+    let greedy = EvalConfig {
+        sampling: SamplingParams {
+            temperature: 0.0,
+            ..model.sampling()
+        },
+        ..sampled.clone()
+    };
+    let verifier = problems.verifier();
+    let mut measure = |config| {
+        let found = evaluate(&mut engine, held_out, &verifier, config)?;
+        anyhow::Ok(found.accuracy())
+    };
+    Ok((measure(&greedy)?, measure(&sampled)?))
 }
 
 /// What every learner of this example has in common.
@@ -168,6 +184,7 @@ struct Lesson<'a> {
 
 impl Lesson<'_> {
     /// As many steps as the schedule is long, then a checkpoint, and what it solves.
+    #[allow(clippy::too_many_arguments, reason = "what two callers have in common")]
     fn teach(
         &self,
         options: &Options,
@@ -176,30 +193,33 @@ impl Lesson<'_> {
         settings: LearnerConfig,
         schedule: &LrSchedule,
         folder: &Path,
-    ) -> Result<()> {
-        let (tokenizer, eos) = (&model.tokenizer, model.eos);
-        let mut learner = TorchLearner::new(&model.config, model.parameters, settings)?;
+        mut outcome: Outcome,
+    ) -> Result<Outcome> {
+        let clock = Instant::now();
+        let tokenizer = &*model.tokenizer;
+        let eos = model.eos()?;
+        let mut learner = TorchLearner::of(&model, settings)?;
         let max_len = options.max_completion_length();
-        let examples: Vec<(Vec<TokenId>, Vec<TokenId>)> = prepare(self.tasks, tokenizer, PROMPT)?
-            .into_iter()
-            .filter(|p| p.trace.len() < max_len)
-            .map(|p| (p.prompt, [p.trace.tokens(), &[eos]].concat()))
+        let data = Dataset::with_template(self.tasks.to_vec(), tokenizer, PROMPT)?;
+        let examples: Vec<(&[TokenId], Vec<TokenId>)> = (0..data.len())
+            .filter_map(|task| Some((data.prompt(task), data.trace(task)?)))
+            .filter(|(_, trace)| trace.len() < max_len)
+            .map(|(prompt, trace)| (prompt, [trace.tokens(), &[eos]].concat()))
             .collect();
         ensure!(
             !examples.is_empty(),
             "no solution fits into --max-completion-length {max_len}"
         );
-        let sampler = TaskSampler::new(examples.len(), self.seed);
+        let facts = vec![TaskFacts::default(); examples.len()];
+        let mut order = TaskOrder::new(facts, Curriculum::Shuffled, None, self.seed)?;
         let steps = schedule.num_training_steps;
         let bar = ProgressBar::new(steps).with_style(ProgressStyle::with_template(
             "{prefix} {wide_bar} {pos}/{len} steps, {eta} left  {msg}",
         )?);
         bar.set_prefix(self.name);
         for step in 0..steps {
-            let chosen = sampler.batch(step, self.batch);
-            let pairs = chosen
-                .iter()
-                .map(|&i| (&examples[i].0[..], &examples[i].1[..]));
+            let chosen = order.take(self.batch, &[])?;
+            let pairs = chosen.iter().map(|&i| (examples[i].0, &examples[i].1[..]));
             let (loss, _) = supervised_step(&mut learner, pairs, schedule.lr(step))?;
             bar.inc(1);
             bar.set_message(format!("loss {loss:.4}"));
@@ -208,40 +228,21 @@ impl Lesson<'_> {
             }
         }
         bar.finish_and_clear();
-        save(folder, &model.config, learner.updated(), tokenizer)?;
+        model.save(folder, &learner)?;
 
-        let prompts: Vec<_> = prepare(&problems.held_out, tokenizer, PROMPT)?
-            .into_iter()
-            .map(|p| p.prompt)
-            .collect();
-        let set = EvalSet {
-            tasks: &problems.held_out,
-            prompts: &prompts,
-            tokenizer,
-            verifier: &problems.verifier(),
-        };
-        let sampling = SamplingParams {
-            stop_token_ids: vec![eos],
-            ..SamplingParams::default()
-        };
-        let greedy = SamplingParams {
-            temperature: 0.0,
-            ..sampling.clone()
-        };
-        let mut engine = TorchEngine::new(learner.policy());
-        let mut accuracy = |params: &SamplingParams| {
-            let found = evaluate(&mut engine, &set, params, max_len, self.seed)?;
-            anyhow::Ok(found.accuracy())
-        };
+        let held_out = Dataset::with_template(problems.held_out.clone(), tokenizer, PROMPT)?;
+        let (greedy, sampled) = accuracy(options, problems, &held_out, &model, self.seed)?;
+        outcome.updates = steps;
+        outcome.seconds = clock.elapsed().as_secs_f64();
+        outcome.measured(greedy);
+        outcome.sampled_accuracy.1 = sampled;
         eprintln!(
-            "{}: {} parameters, held-out accuracy {:.3} greedy, {:.3} sampled, in {}",
+            "{}: {} parameters, held-out accuracy {greedy:.3} greedy, {sampled:.3} sampled, in {}",
             self.name,
             model.config.num_parameters(),
-            accuracy(&greedy)?,
-            accuracy(&sampling)?,
             folder.display()
         );
-        Ok(())
+        Ok(outcome)
     }
 }
 
@@ -249,14 +250,15 @@ impl Lesson<'_> {
 mod tests {
     use super::*;
     use g2rpo::libtorch::Decoder;
-    use tch::Tensor;
+    use tch::{Device, Kind, Tensor};
 
     /// `testdata/gsm8k_tiny/make_expected.py` opened the shipped checkpoint in transformers.
     #[test]
     fn the_shipped_checkpoint_is_the_same_model_in_transformers() {
         tch::set_num_threads(1);
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let model = load(&root.join("gsm8k_tiny/warm_up")).unwrap();
+        let folder = root.join("gsm8k_tiny/warm_up");
+        let model = Model::load(folder, Device::Cpu, Some(DType::F32)).unwrap();
         let text = read(&root.join("../testdata/gsm8k_tiny/expected.json"));
         let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
         let ids: Vec<i64> = serde_json::from_value(expected["ids"].clone()).unwrap();

@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use g2rpo_rollout::{SamplingParams, TokenId};
 use tch::Device;
 
 use crate::error::{Error, Result};
 use crate::generate::engine::TorchEngine;
+use crate::hf::chat::{ChatOptions, Message};
 use crate::hf::checkpoint::{load_checkpoint, save_checkpoint};
 use crate::hf::tokenizer::HfTokenizer;
 use crate::learner::config::LearnerConfig;
 use crate::learner::torch_learner::TorchLearner;
 use crate::model::config::{DType, DecoderConfig};
 use crate::model::decoder::Decoder;
+use crate::model::init::init_parameters;
 use crate::model::lora::{Adapter, LoraConfig};
 use crate::model::params::Parameters;
 
@@ -48,6 +51,85 @@ impl Model {
             parameters: checkpoint.parameters,
             tokenizer: Arc::new(tokenizer),
             adapter: None,
+        })
+    }
+
+    /// A model with random numbers, to be trained from nothing.
+    ///
+    /// # Errors
+    /// As [`init_parameters`].
+    pub fn init(
+        config: DecoderConfig,
+        tokenizer: HfTokenizer,
+        seed: u64,
+        device: Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        Ok(Self {
+            parameters: init_parameters(&config, seed, dtype.kind(), device)?,
+            config,
+            tokenizer: Arc::new(tokenizer),
+            adapter: None,
+        })
+    }
+
+    /// The id that ends a completion: the first that the configuration names, or else the
+    /// tokenizer's.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if neither names one.
+    pub fn eos(&self) -> Result<TokenId> {
+        let named = self.config.eos_token_id.first().copied();
+        (named.or_else(|| self.tokenizer.eos_token_id())).ok_or_else(|| {
+            Error::invalid(
+                "eos_token_id",
+                "neither config.json nor the tokenizer says what ends a completion",
+            )
+        })
+    }
+
+    /// Plain sampling at temperature 1 that ends where the model's files say so.
+    pub fn sampling(&self) -> SamplingParams {
+        let mut ends = self.config.eos_token_id.clone();
+        ends.extend(self.tokenizer.eos_token_id());
+        ends.sort_unstable();
+        ends.dedup();
+        SamplingParams {
+            stop_token_ids: ends,
+            ..SamplingParams::default()
+        }
+    }
+
+    /// The chat template as a prompt template: a question becomes the text of a conversation in
+    /// which it is the user's turn, behind `system` if there is any, up to where the assistant
+    /// begins.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the tokenizer has no chat template. The prompt template gives the
+    /// errors of [`ChatTemplate::render`].
+    pub fn chat(
+        &self,
+        system: Option<&str>,
+    ) -> Result<impl Fn(&str) -> Result<String> + Send + Sync + use<>> {
+        if self.tokenizer.chat_template().is_none() {
+            return Err(Error::invalid(
+                "chat_template",
+                "the tokenizer has none; give the data set a template of text",
+            ));
+        }
+        let tokenizer = Arc::clone(&self.tokenizer);
+        let system = system.map(|text| Message::new("system", text));
+        Ok(move |question: &str| {
+            let mut messages: Vec<Message> = system.iter().cloned().collect();
+            messages.push(Message::new("user", question));
+            let options = ChatOptions {
+                add_generation_prompt: true,
+                ..ChatOptions::default()
+            };
+            match tokenizer.chat_template() {
+                Some(template) => template.render(&messages, &options),
+                None => Ok(question.to_owned()),
+            }
         })
     }
 

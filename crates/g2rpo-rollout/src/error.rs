@@ -56,6 +56,14 @@ pub enum Error {
         /// The count found.
         got: usize,
     },
+    /// A sampling setting that an engine does not have.
+    #[error("{engine} samples by {known} alone; leave other sampling settings at their defaults")]
+    Unsupported {
+        /// The engine.
+        engine: &'static str,
+        /// The settings it has.
+        known: &'static str,
+    },
     /// An engine failed.
     #[error("rollout engine: {0}")]
     Generate(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -94,9 +94,10 @@ pub fn parse_gsm8k(bytes: &[u8], path: &Path) -> Result<Vec<Task>> {
         tasks.push(Task {
             id: index as u64,
             question,
-            solution: answer,
             reference,
-            difficulty,
+            solution: Some(answer),
+            hints: Vec::new(),
+            difficulty: Some(difficulty),
         });
     }
     if tasks.is_empty() {
@@ -128,9 +129,10 @@ pub fn write_gsm8k(path: impl AsRef<Path>, tasks: &[Task]) -> Result<()> {
     let partial = path.with_extension("jsonl.partial");
     let mut file = std::io::BufWriter::new(fs::File::create(&partial).map_err(io)?);
     for task in tasks {
+        let answer = (task.solution.clone()).unwrap_or_else(|| format!("#### {}", task.reference));
         let line = LineRef {
             question: &task.question,
-            answer: &task.solution,
+            answer: &answer,
         };
         serde_json::to_writer(&mut file, &line).map_err(|e| io(e.into()))?;
         file.write_all(b"\n").map_err(io)?;
@@ -198,9 +200,10 @@ mod tests {
         let task = Task {
             id: 0,
             question: "\"1\" and 2?".into(),
-            solution: "<<1+2=3>>3\n#### 3".into(),
             reference: "3".into(),
-            difficulty: 1.0,
+            solution: Some("<<1+2=3>>3\n#### 3".into()),
+            hints: Vec::new(),
+            difficulty: Some(1.0),
         };
         write_gsm8k(&path, std::slice::from_ref(&task)).unwrap();
         assert_eq!(read_gsm8k(&path).unwrap(), [task]);

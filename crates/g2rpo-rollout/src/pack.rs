@@ -1,11 +1,16 @@
+//! Rollouts laid out for a learner: one row each, with a role for every token.
+
 use g2rpo_core::{Ragged, Role, Sequences, TokenId};
 
-use crate::{Group, Result, Stop};
+use crate::engine::Stop;
+use crate::error::Result;
+use crate::rollout::Rollout;
 
-/// Groups laid out for a learner: one row per rollout, group after group.
+/// Rollouts laid out for a learner: one row each, in the order given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Prompt, guidance and sampled ids: exactly the ids used in generation.
+    /// Prompt, guidance and sampled ids: exactly the ids used in generation, behind the prompt that
+    /// the row is scored under.
     pub sequences: Sequences,
     /// Who put each completion token there: guidance first, then own.
     pub roles: Ragged<Role>,
@@ -13,10 +18,6 @@ pub struct Batch {
     pub logp_sampling: Ragged<f64>,
     /// Log of the mass the sampling filters kept; 0 at guidance tokens.
     pub log_kept: Ragged<f64>,
-    /// The group of each row.
-    pub groups: Vec<usize>,
-    /// Whether each row started from guidance.
-    pub guided: Vec<bool>,
     /// Whether each row was cut off by the length limit.
     pub truncated: Vec<bool>,
 }
@@ -29,48 +30,40 @@ impl Batch {
     }
 }
 
-/// Lays groups out as a batch. No padding, no decoding: ids go in as they were generated.
+/// Lays out rollouts, each behind the prompt that it is to be scored under: the one it was sampled
+/// under, or another, such as the same question without its hint. No padding, no decoding: ids go
+/// in as they were generated.
 ///
 /// # Errors
 /// A [`g2rpo_core::Error`] if a prompt is empty.
-pub fn pack(groups: &[Group]) -> Result<Batch> {
+pub fn pack<'a>(rows: impl IntoIterator<Item = (&'a [TokenId], &'a Rollout)>) -> Result<Batch> {
     let mut tokens = Ragged::default();
-    let mut batch = Batch {
-        sequences: Sequences::new(Ragged::default(), Vec::new())?,
-        roles: Ragged::default(),
-        logp_sampling: Ragged::default(),
-        log_kept: Ragged::default(),
-        groups: Vec::new(),
-        guided: Vec::new(),
-        truncated: Vec::new(),
-    };
     let mut prompt_lens = Vec::new();
-    for (index, group) in groups.iter().enumerate() {
-        for rollout in &group.rollouts {
-            let (guidance, own) = (&rollout.guidance, &rollout.completion);
-            let ids = group.prompt.iter().chain(guidance).chain(&own.tokens);
-            tokens.push_row(ids.copied());
-            prompt_lens.push(group.prompt.len());
-            let roles = guidance.iter().map(|_| Role::Guidance);
-            batch
-                .roles
-                .push_row(roles.chain(own.tokens.iter().map(|_| Role::Own)));
-            let zeros = || guidance.iter().map(|_| 0.0);
-            let wide = |x: &f32| f64::from(*x);
-            let logps = zeros().chain(own.logps.iter().map(wide));
-            batch.logp_sampling.push_row(logps);
-            let kept = zeros().chain(own.log_kept.iter().map(wide));
-            batch.log_kept.push_row(kept);
-            batch.groups.push(index);
-            batch.guided.push(rollout.is_guided());
-            batch.truncated.push(own.stop == Stop::Length);
-        }
+    let mut roles = Ragged::default();
+    let mut logp_sampling = Ragged::default();
+    let mut log_kept = Ragged::default();
+    let mut truncated = Vec::new();
+    for (prompt, rollout) in rows {
+        let (guidance, own) = (&rollout.guidance, &rollout.completion);
+        let ids = prompt.iter().chain(guidance).chain(&own.tokens);
+        tokens.push_row(ids.copied());
+        prompt_lens.push(prompt.len());
+        let given = guidance.iter().map(|_| Role::Guidance);
+        roles.push_row(given.chain(own.tokens.iter().map(|_| Role::Own)));
+        let zeros = || guidance.iter().map(|_| 0.0);
+        let wide = |x: &f32| f64::from(*x);
+        logp_sampling.push_row(zeros().chain(own.logps.iter().map(wide)));
+        log_kept.push_row(zeros().chain(own.log_kept.iter().map(wide)));
+        truncated.push(own.stop == Stop::Length);
     }
-    batch.sequences = Sequences::new(tokens, prompt_lens)?;
-    batch
-        .roles
-        .check_shape("log-probabilities of the completions", &batch.logp_sampling)?;
-    Ok(batch)
+    roles.check_shape("log-probabilities of the completions", &logp_sampling)?;
+    Ok(Batch {
+        sequences: Sequences::new(tokens, prompt_lens)?,
+        roles,
+        logp_sampling,
+        log_kept,
+        truncated,
+    })
 }
 
 /// Lays (prompt, completion) pairs out for supervised learning: every completion token is
@@ -95,11 +88,12 @@ pub fn pack_supervised<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Completion, Rollout};
+    use crate::engine::Completion;
 
     #[test]
-    fn every_token_has_a_role_and_every_row_a_group() {
+    fn every_token_has_a_role() {
         let rollout = |guidance: &[TokenId], tokens: &[TokenId], stop| Rollout {
+            prompt: vec![5, 6, 7],
             guidance: guidance.to_vec(),
             completion: Completion {
                 tokens: tokens.to_vec(),
@@ -109,35 +103,24 @@ mod tests {
                 stop,
             },
         };
-        let group = |prompt: &[TokenId], rollouts| Group {
-            task: 0,
-            prompt: prompt.to_vec(),
-            rollouts,
-        };
-        // Equal prompts stay two groups; the stop id (0, equal to a pad id) keeps its role.
-        let groups = [
-            group(
-                &[5, 6],
-                vec![
-                    rollout(&[], &[1, 0], Stop::Eos),
-                    rollout(&[2, 3], &[4], Stop::Length),
-                ],
-            ),
-            group(&[5, 6], vec![rollout(&[], &[0], Stop::Eos)]),
+        // The stop id (0, equal to a pad id) keeps its role.
+        let rollouts = [
+            rollout(&[], &[1, 0], Stop::Eos),
+            rollout(&[2, 3], &[4], Stop::Length),
         ];
-        let batch = pack(&groups).unwrap();
+        let prompts: [&[TokenId]; 2] = [&rollouts[0].prompt, &[5, 6]];
+        let batch = pack(prompts.into_iter().zip(&rollouts)).unwrap();
+        assert_eq!(batch.sequences.tokens().row(0), [5, 6, 7, 1, 0]);
         assert_eq!(batch.sequences.tokens().row(1), [5, 6, 2, 3, 4]);
+        assert_eq!(batch.roles.row(0), [Role::Own; 2]);
         assert_eq!(
             batch.roles.row(1),
             [Role::Guidance, Role::Guidance, Role::Own]
         );
-        assert_eq!(batch.roles.row(0), [Role::Own; 2]);
         assert_eq!(batch.logp_sampling.row(1), [0.0, 0.0, -0.5]);
         assert_eq!(batch.log_kept.row(1), [0.0, 0.0, -0.25]);
-        assert_eq!(batch.groups, [0, 0, 1]);
-        assert_eq!(batch.guided, [false, true, false]);
-        assert_eq!(batch.truncated, [false, true, false]);
-        assert_eq!(batch.sampled_tokens(), 4);
+        assert_eq!(batch.truncated, [false, true]);
+        assert_eq!(batch.sampled_tokens(), 3);
     }
 
     #[test]

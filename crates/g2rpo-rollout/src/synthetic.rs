@@ -17,8 +17,8 @@ use crate::{Error, Result, Task};
 /// use g2rpo_rollout::{ChainProblems, Split};
 /// let tasks = ChainProblems::default().generate(2, 3, Split::Train, 7)?;
 /// assert_eq!(tasks.len(), 3);
-/// assert_eq!(tasks[0].difficulty, 2.0);
-/// assert_eq!(tasks[0].solution.lines().count(), 3);
+/// assert_eq!(tasks[0].difficulty, Some(2.0));
+/// assert_eq!(tasks[0].solution.as_ref().unwrap().lines().count(), 3);
 /// # Ok::<(), g2rpo_rollout::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,9 +150,10 @@ fn tell(chain: &[i64], id: u64, rng: &mut impl Rng) -> Task {
     Task {
         id,
         question,
-        solution,
         reference: total.to_string(),
-        difficulty: (chain.len() - 1) as f64,
+        solution: Some(solution),
+        hints: Vec::new(),
+        difficulty: Some((chain.len() - 1) as f64),
     }
 }
 
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn no_chain_is_in_both_splits() {
-        let numbers = |t: &Task| t.solution.clone() + &t.question[..t.question.find(',').unwrap()];
+        let numbers =
+            |t: &Task| t.solution.clone().unwrap() + &t.question[..t.question.find(',').unwrap()];
         let train: HashSet<_> = generate(2, 2000, Split::Train, 1)
             .iter()
             .map(numbers)
@@ -197,7 +199,8 @@ mod tests {
         for task in generate(6, 200, Split::Train, 5) {
             let start: i64 = task.question.split(' ').nth(2).unwrap().parse().unwrap();
             let mut total = start;
-            let mut lines = task.solution.lines();
+            let solution = task.solution.unwrap();
+            let mut lines = solution.lines();
             for line in lines.by_ref().take(6) {
                 let mark = &line[line.find("<<").unwrap() + 2..line.find(">>").unwrap()];
                 let (left, right) = mark.split_once('=').unwrap();
@@ -206,7 +209,7 @@ mod tests {
                     left[..sign].parse::<i64>().unwrap(),
                     left[sign..].parse::<i64>().unwrap(),
                 );
-                assert_eq!(a, total, "{}", task.solution);
+                assert_eq!(a, total, "{solution}");
                 total = right.parse().unwrap();
                 assert_eq!(a + b, total);
                 assert!((0..=99).contains(&total));

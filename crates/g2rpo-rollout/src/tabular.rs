@@ -183,12 +183,23 @@ impl Learner for TabularPolicy {
 impl RolloutEngine for TabularPolicy {
     type Error = Error;
 
-    /// Temperature, greedy decoding and stop ids are honoured; the other filters are not.
+    /// Temperature, greedy decoding and stop ids are honoured; other settings are refused.
     fn generate(
         &mut self,
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, Error> {
+        let known = SamplingParams {
+            temperature: params.temperature,
+            stop_token_ids: params.stop_token_ids.clone(),
+            ..SamplingParams::default()
+        };
+        if *params != known {
+            return Err(Error::Unsupported {
+                engine: "a table",
+                known: "temperature and stop_token_ids",
+            });
+        }
         let one = |request: &Request| {
             let mut tokens = [&request.prompt[..], &request.guidance].concat();
             self.check(&tokens)?;
@@ -282,6 +293,19 @@ mod tests {
                 assert!((numeric - exact).abs() < 1e-8, "{key:?} {id}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_table_cannot_do_is_refused() {
+        let params = SamplingParams {
+            top_k: 3,
+            ..SamplingParams::default()
+        };
+        let error = TabularPolicy::new(3, 1).generate(&[], &params).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a table samples by temperature and stop_token_ids alone; leave other sampling settings at their defaults"
+        );
     }
 
     #[test]

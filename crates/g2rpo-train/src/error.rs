@@ -57,7 +57,7 @@ pub enum Error {
         /// The value given.
         value: String,
         /// What is expected instead.
-        problem: &'static str,
+        problem: String,
     },
     /// A task cannot be used.
     #[error("task {task}: {problem}")]
@@ -70,6 +70,9 @@ pub enum Error {
     /// The learner failed.
     #[error("learner: {0}")]
     Learner(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine could not be given the learner's new weights.
+    #[error("weights to the engine: {0}")]
+    Sync(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A verifier did not judge every answer.
     #[error("verifier: expected {expected} verdicts, got {got}")]
     Verdicts {

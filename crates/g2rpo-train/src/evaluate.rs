@@ -6,102 +6,102 @@ pub mod paired;
 pub mod statistics;
 pub mod summary;
 
-use g2rpo_rollout::{
-    GroupPlan, RolloutEngine, SamplingParams, Stop, Task, TokenId, Tokenizer, collect,
-};
-use g2rpo_verify::{Outcome, Verifier};
+use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, Stop, collect};
+use g2rpo_verify::Verifier;
 
-use crate::{Result, score};
+use crate::data::dataset::Dataset;
+use crate::error::Result;
+use crate::evaluate::graded::GradedSample;
+use crate::step::grade::verdicts;
+
+/// How a policy is evaluated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalConfig {
+    /// How completions are drawn. Default greedy.
+    pub sampling: SamplingParams,
+    /// Longest completion in tokens. Default 512.
+    pub max_completion_length: usize,
+    /// Completions of each task; more than one needs a temperature. Default 1.
+    pub samples_per_task: u32,
+    /// Names the draws. Default 0.
+    pub seed: u64,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingParams::greedy(),
+            max_completion_length: 512,
+            samples_per_task: 1,
+            seed: 0,
+        }
+    }
+}
 
 /// How well a policy does without guidance.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// Completions graded.
-    pub n: usize,
-    /// Completions that were correct.
-    pub correct: usize,
-    /// Completions that nothing could be said about; they count as not correct.
-    pub undecided: usize,
-    /// Completions cut off by the length limit.
-    pub truncated: usize,
-    /// Mean number of tokens of a completion.
-    pub mean_length: f64,
-    /// (task index, answer, correct) of every completion.
-    pub samples: Vec<(usize, String, bool)>,
+    /// Every completion with its verdict, task after task.
+    pub samples: Vec<GradedSample>,
 }
 
 impl Evaluation {
-    /// Part of the completions that is correct, in [0, 1]; 0 when there are none.
+    /// Part of the completions that is correct, in [0, 1]; 0 when there are none. What could not be
+    /// decided is not correct.
     pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.n.max(1) as f64
+        let correct = self.samples.iter().filter(|s| s.is_correct()).count();
+        correct as f64 / self.samples.len().max(1) as f64
+    }
+
+    /// Mean number of tokens of a completion; 0 when there are none.
+    pub fn mean_length(&self) -> f64 {
+        let tokens: usize = self.samples.iter().map(|s| s.tokens).sum();
+        tokens as f64 / self.samples.len().max(1) as f64
     }
 }
 
-/// Held-out tasks and what is needed to grade them.
-#[derive(Clone, Copy)]
-pub struct EvalSet<'a> {
-    /// The tasks.
-    pub tasks: &'a [Task],
-    /// The prompt of each task.
-    pub prompts: &'a [Vec<TokenId>],
-    /// Decodes for the verifier.
-    pub tokenizer: &'a dyn Tokenizer,
-    /// Grades.
-    pub verifier: &'a dyn Verifier,
-}
-
-impl std::fmt::Debug for EvalSet<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EvalSet")
-            .field("tasks", &self.tasks.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Generates one unguided completion per task and grades it. No task ever sees guidance here.
+/// Generates unguided completions of every task and grades them. No task ever sees guidance here.
 ///
-/// With [`SamplingParams::greedy`] the result is a function of
-/// the policy alone; otherwise draws are keyed by `seed`.
+/// With [`SamplingParams::greedy`] the result is a function of the policy alone.
 ///
 /// # Errors
-/// As [`collect`] and [`score`].
+/// As [`collect`] and [`crate::grade`].
 pub fn evaluate<E: RolloutEngine + ?Sized>(
     engine: &mut E,
-    set: &EvalSet<'_>,
-    params: &SamplingParams,
-    max_completion_length: usize,
-    seed: u64,
+    data: &Dataset<'_>,
+    verifier: &dyn Verifier,
+    config: &EvalConfig,
 ) -> Result<Evaluation> {
-    let plans = (set.prompts.iter().enumerate())
-        .map(|(task, prompt)| GroupPlan {
-            task,
-            prompt: prompt.clone(),
-            guidance: vec![Vec::new()],
-        })
-        .collect();
-    // Training steps count from 0, so the largest number names no training step.
-    let groups = collect(engine, plans, params, seed, u64::MAX, max_completion_length)?;
-    let scores = score(&groups, set.tasks, set.tokenizer, set.verifier)?;
-    let rollouts = || groups.iter().flat_map(|g| &g.rollouts);
-    let n = rollouts().count();
-    let tokens: usize = rollouts().map(|r| r.completion.tokens.len()).sum();
-    let is = |wanted: fn(&Outcome) -> bool| {
-        let verdicts = scores.verdicts.iter();
-        verdicts.filter(|v| wanted(&v.outcome)).count()
+    let key = |task: usize, member| RolloutKey {
+        run: config.seed,
+        // Training steps count from 0, so the largest number names no training step.
+        step: u64::MAX,
+        group: task as u32,
+        member,
     };
+    let asked = || (0..data.len()).flat_map(|t| (0..config.samples_per_task).map(move |m| (t, m)));
+    let requests = asked().map(|(task, member)| Request {
+        prompt: data.prompt(task).to_vec(),
+        guidance: Vec::new(),
+        key: key(task, member),
+        max_new_tokens: config.max_completion_length,
+    });
+    let rollouts = collect(engine, requests.collect(), &config.sampling)?;
+    let answers: Vec<_> = (asked().zip(&rollouts))
+        .map(|((task, _), rollout)| (task, rollout.answer()))
+        .collect();
+    let (texts, verdicts) = verdicts(data, verifier, &answers)?;
+    let graded = asked().zip(rollouts).zip(texts.into_iter().zip(verdicts));
     Ok(Evaluation {
-        n,
-        correct: is(|o| matches!(o, Outcome::Correct)),
-        undecided: is(|o| matches!(o, Outcome::Unverifiable(_) | Outcome::Fault(_))),
-        truncated: rollouts()
-            .filter(|r| r.completion.stop == Stop::Length)
-            .count(),
-        mean_length: tokens as f64 / n.max(1) as f64,
-        samples: (groups.iter().map(|g| g.task))
-            .zip(scores.answers)
-            .zip(&scores.rewards)
-            .map(|((task, answer), reward)| (task, answer, *reward == Some(1.0)))
+        samples: graded
+            .map(
+                |(((task, member), rollout), (text, verdict))| GradedSample {
+                    tokens: rollout.completion.tokens.len(),
+                    truncated: rollout.completion.stop == Stop::Length,
+                    ..GradedSample::new(data.tasks()[task].id, member, text, &verdict)
+                },
+            )
             .collect(),
     })
 }

@@ -1,36 +1,43 @@
-//! The pieces of a G²RPO-A training loop over traits: any engine, any learner, any verifier.
+//! The training loop over traits: any engine, any learner, any verifier.
 //!
-//! A step reads: [`plan_step`], [`g2rpo_rollout::collect`], [`score`], advantages,
-//! [`g2rpo_rollout::pack`], [`update`], then the controller observes what came of it. The loop
-//! itself belongs to the program that runs it; `examples/gsm8k_tiny` writes it out.
+//! A [`Trainer`] runs a [`Method`](g2rpo_guidance::Method) on a [`Dataset`]. The pieces of its step
+//! are functions over plain data, in [`step`]: plan, generate, grade, revise, rows, rescore,
+//! advantages, update, report. A loop written by hand from them gives the same numbers.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod check;
 pub mod data;
 mod error;
 pub mod evaluate;
 mod metrics;
-mod plan;
 mod plot;
 pub mod recipe;
 pub mod run;
-mod score;
+mod schedule;
 mod state;
-mod step_metrics;
-mod step_stats;
+pub mod step;
 mod supervised;
-mod update;
+mod trainer;
 
+pub use data::dataset::Dataset;
+pub use data::order::{TaskOrder, TaskOrderState};
 pub use error::{Error, Result};
-pub use evaluate::{EvalSet, Evaluation, evaluate};
+pub use evaluate::{EvalConfig, Evaluation, evaluate};
 pub use metrics::MetricsRow;
-pub use plan::{Prepared, StepPlan, current_amount, plan_step, prepare};
 pub use plot::{Panel, Series, draw_svg};
 pub use run::files::write_atomically;
-pub use run::step_log::StepLog as MetricsWriter;
-pub use score::{Scores, score};
+pub use run::step_log::StepLog;
+pub use schedule::{LrSchedule, LrSchedulerType};
 pub use state::RunState;
-pub use step_metrics::step_row;
-pub use step_stats::step_stats;
+pub use step::generate::generate;
+pub use step::grade::{Grade, Judge, grade};
+pub use step::group::{Group, Member, StepKey, feedback};
+pub use step::learn::advantages;
+pub use step::plan::Planner;
+pub use step::report::{SampleRow, Seconds, StepReport};
+pub use step::rescore::rescore;
+pub use step::rows::Rows;
+pub use step::update::{Update, UpdateConfig, update};
 pub use supervised::supervised_step;
-pub use update::{Update, UpdateConfig, update};
+pub use trainer::{Trainer, TrainerConfig};

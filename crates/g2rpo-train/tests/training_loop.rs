@@ -1,336 +1,301 @@
-//! The whole loop on test doubles: a combination lock, a table as policy, no tensor library.
+//! The whole loop on test doubles: combination locks, a table as policy, no tensor library.
 
-use g2rpo_core::{AdvantageEstimator, Learner, LossConfig, LossType};
+mod common;
+
+use common::{LENGTH, Letters, config, data, method, opens, policy, tasks, trainer};
 use g2rpo_guidance::{
-    Amount, AmountUnit, Caps, CutLimits, CutReason, Fixed, FixedFraction, LengthController, Parts,
-    Placement, Rounding, Selector, StepStats, Target, TargetConfig, UnitCutter,
+    Amount, AmountUnit, ControllerConfig, CutReason, Method, StepStats, TargetConfig,
 };
-use g2rpo_rollout::{
-    Encoding, Error, RolloutEngine, SamplingParams, TabularPolicy, Task, TaskSampler, TokenId,
-    Tokenizer, collect, pack,
-};
+use g2rpo_rollout::{SamplingParams, Task};
 use g2rpo_train::{
-    EvalSet, MetricsRow, RunState, UpdateConfig, evaluate, plan_step, prepare, score, step_row,
-    step_stats, update,
+    Dataset, EvalConfig, Judge, Planner, Rows, RunState, StepKey, StepReport, Trainer,
+    UpdateConfig, advantages, evaluate, feedback, generate, grade, rescore, update,
 };
+use g2rpo_verify::{Unverifiable, Verdict, WeightedReward};
 
-const V: u32 = 4;
-const L: usize = 6;
-const SEED: u64 = 11;
-const NO_ONE: FixedFraction = FixedFraction {
-    alpha: 0.0,
-    rounding: Rounding::Ceil,
-};
-
-/// `a` to `d` are the ids 0 to 3; `?` asks for lock number 0 and so on, up to `V` locks.
-struct Letters;
-
-impl Tokenizer for Letters {
-    fn encode(&self, text: &str) -> Result<Encoding, Error> {
-        let id = |b: u8| match b {
-            b'a'..=b'd' => Ok(u32::from(b - b'a')),
-            b'0'..=b'9' => Ok(V + u32::from(b - b'0')),
-            _ => Err(Error::Tokenizer(format!(
-                "{:?} is no letter",
-                char::from(b)
-            ))),
-        };
-        Ok(Encoding {
-            ids: text.bytes().map(id).collect::<Result<_, _>>()?,
-            offsets: (0..text.len()).map(|i| i..i + 1).collect(),
-        })
+/// Half of each group starts from a prefix that follows the success of the guided half.
+fn guided() -> Method {
+    Method {
+        controller: ControllerConfig::Target(TargetConfig {
+            initial: 5.0,
+            max: 5.0,
+            unit: AmountUnit::Tokens,
+            ..TargetConfig::default()
+        }),
+        ..method("g2rpo-a").set("alpha", 0.5).unwrap()
     }
-
-    fn decode(&self, ids: &[TokenId]) -> Result<String, Error> {
-        Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
-    }
-}
-
-fn tasks() -> Vec<Task> {
-    let lock = |(id, combination): (usize, &str)| Task {
-        id: id as u64,
-        question: id.to_string(),
-        solution: combination.into(),
-        reference: combination.into(),
-        difficulty: L as f64,
-    };
-    ["abcdab", "bbacda", "cdabba", "dacbcd"]
-        .iter()
-        .copied()
-        .enumerate()
-        .map(lock)
-        .collect()
-}
-
-struct Run<'a> {
-    policy: TabularPolicy,
-    controller: Box<dyn LengthController>,
-    selector: &'a dyn Selector,
-    rows: Vec<MetricsRow>,
-    stats: Vec<StepStats>,
-}
-
-impl<'a> Run<'a> {
-    fn new(controller: impl LengthController + 'static, selector: &'a dyn Selector) -> Self {
-        Self {
-            // The lock's number and all letters so far: the table can tell every position apart.
-            policy: TabularPolicy::new(V as usize + 10, L + 1),
-            controller: Box::new(controller),
-            selector,
-            rows: Vec::new(),
-            stats: Vec::new(),
-        }
-    }
-
-    fn steps(&mut self, steps: std::ops::Range<u64>) {
-        let tasks = tasks();
-        let prepared = prepare(&tasks, &Letters, "{question}").unwrap();
-        let sampler = TaskSampler::new(tasks.len(), SEED);
-        let verifier = |answer: &str, gold: &str| answer == gold;
-        let config = UpdateConfig {
-            loss: LossConfig {
-                loss_type: LossType::Dapo,
-                ..LossConfig::default()
-            },
-            ..UpdateConfig::default()
-        };
-        for step in steps {
-            let limits = CutLimits::default();
-            let parts = Parts {
-                selector: self.selector,
-                controller: &self.controller,
-                cutter: &UnitCutter::default(),
-                placement: Placement::AssistantPrefix,
-                caps: Caps::new(&limits),
-            };
-            let chosen = sampler.batch(step, 4);
-            let plan = plan_step(&tasks, &prepared, &chosen, &parts, 8, SEED, step).unwrap();
-            let params = SamplingParams::default();
-            let groups = collect(
-                &mut self.policy,
-                plan.groups.clone(),
-                &params,
-                SEED,
-                step,
-                L,
-            )
-            .unwrap();
-            let scores = score(&groups, &tasks, &Letters, &verifier).unwrap();
-            let batch = pack(&groups).unwrap();
-            let advantages = AdvantageEstimator::default()
-                .advantages(&scores.rewards, &batch.groups, &batch.guided, None)
-                .unwrap();
-            let done = update(
-                &mut self.policy,
-                &batch,
-                &advantages.advantages,
-                &config,
-                &params.scoring(false),
-                20.0,
-            )
-            .unwrap();
-            let feedback = plan.feedback(&tasks, &scores, step);
-            self.controller.observe(&feedback);
-            self.rows
-                .push(step_row(&plan, &batch, &feedback, &advantages, &done, 0.0));
-            self.stats.push(step_stats(
-                &plan,
-                &batch,
-                &feedback,
-                &advantages,
-                &done,
-                5.0,
-            ));
-        }
-    }
-
-    fn accuracy(&mut self) -> f64 {
-        let tasks = tasks();
-        let prepared = prepare(&tasks, &Letters, "{question}").unwrap();
-        let prompts: Vec<_> = prepared.into_iter().map(|p| p.prompt).collect();
-        let verifier = |answer: &str, gold: &str| answer == gold;
-        let set = EvalSet {
-            tasks: &tasks,
-            prompts: &prompts,
-            tokenizer: &Letters,
-            verifier: &verifier,
-        };
-        evaluate(&mut self.policy, &set, &SamplingParams::greedy(), L, 0)
-            .unwrap()
-            .accuracy()
-    }
-}
-
-fn target() -> Target {
-    Target::new(TargetConfig {
-        initial: 3.0,
-        max: L as f64 - 1.0,
-        unit: AmountUnit::Tokens,
-        ..TargetConfig::default()
-    })
+    .set("guidance_token_loss", "masked")
     .unwrap()
 }
 
-fn half() -> FixedFraction {
-    FixedFraction {
-        alpha: 0.5,
-        rounding: Rounding::Ceil,
-    }
-}
-
-#[test]
-fn guidance_opens_locks_that_plain_grpo_never_opens() {
-    let half = half();
-    let mut guided = Run::new(target(), &half);
-    guided.steps(0..250);
-    let mut plain = Run::new(Fixed(Amount::NONE), &NO_ONE);
-    plain.steps(0..250);
-    assert_eq!(plain.accuracy(), 0.0, "4^-6 should not be found by chance");
-    assert!(guided.accuracy() >= 0.75, "{}", guided.accuracy());
-}
-
-#[test]
-fn the_same_run_twice_is_the_same_run() {
-    let half = half();
-    let mut runs = [Run::new(target(), &half), Run::new(target(), &half)];
-    for run in &mut runs {
-        run.steps(0..10);
-    }
-    assert_eq!(runs[0].policy, runs[1].policy);
-    assert_eq!(runs[0].rows, runs[1].rows);
-}
-
-#[test]
-fn no_guided_member_and_no_guidance_are_both_plain_grpo_to_the_bit() {
-    let mut plain = Run::new(Fixed(Amount::NONE), &NO_ONE);
-    let nobody = FixedFraction {
-        alpha: 0.0,
-        rounding: Rounding::Ceil,
+fn accuracy(trainer: &mut common::Locks<'_>) -> f64 {
+    let greedy = EvalConfig {
+        max_completion_length: LENGTH,
+        sampling: SamplingParams::greedy(),
+        ..EvalConfig::default()
     };
-    let half = half();
-    for mut run in [
-        Run::new(target(), &nobody),
-        Run::new(Fixed(Amount::Tokens(0.0)), &half),
-    ] {
-        plain.policy = TabularPolicy::new(V as usize + 10, L + 1);
-        plain.steps(0..15);
-        run.steps(0..15);
-        assert_eq!(run.policy, plain.policy);
+    evaluate(trainer.engine(), &data(), &opens, &greedy)
+        .unwrap()
+        .accuracy()
+}
+
+#[test]
+fn guidance_opens_locks_that_plain_grpo_does_not() {
+    let data = data();
+    let mut plain = trainer(&data, method("grpo"));
+    plain.steps(250).for_each(|report| drop(report.unwrap()));
+    let mut guided = trainer(&data, guided());
+    let reports: Vec<StepReport> = guided.steps(250).map(Result::unwrap).collect();
+    assert_eq!(accuracy(&mut plain), 0.0);
+    let learned = accuracy(&mut guided);
+    assert!(learned >= 0.75, "{learned}");
+    assert_ne!(reports[0].length, reports[249].length, "the length follows");
+    // Four of eight members had a prefix, and the rows say so.
+    assert_eq!(reports[0].row().get("guidance/frac_guided"), Some(0.5));
+    assert_eq!(reports[0].row().get("guidance/tokens"), Some(5.0));
+}
+
+#[test]
+fn without_guidance_it_is_plain_grpo_to_the_bit() {
+    let data = data();
+    let table = |method: Method| {
+        let mut run = trainer(&data, method);
+        run.steps(5).for_each(|report| drop(report.unwrap()));
+        let policy = run.learner().get().clone();
+        policy
+    };
+    let plain = table(method("grpo"));
+    let alpha_zero = guided().set("alpha", 0.0).unwrap();
+    assert_eq!(table(alpha_zero), plain);
+    let length_zero = Method {
+        controller: ControllerConfig::Fixed {
+            amount: Amount::Tokens(0.0),
+        },
+        ..guided()
+    };
+    assert_eq!(table(length_zero), plain);
+}
+
+#[test]
+fn a_loop_by_hand_is_the_trainer_to_the_bit() {
+    let data = data();
+    let method = guided().set("beta", 0.1).unwrap();
+    let mut whole = trainer(&data, method.clone());
+    let rows: Vec<_> = (whole.steps(6)).map(|r| r.unwrap().rows).collect();
+
+    let mut policy = policy();
+    let mut controller = method.controller.build().unwrap();
+    let source = method.source.build(data.written());
+    let mut order =
+        g2rpo_train::TaskOrder::new(data.facts(), method.curriculum, None, config().seed).unwrap();
+    let rewards = WeightedReward::default();
+    let judge = Judge {
+        verifier: &opens,
+        rewards: &rewards,
+    };
+    for (step, expected) in (0..6).zip(rows) {
+        let key = StepKey {
+            run: config().seed,
+            step,
+        };
+        let planner = Planner {
+            data: &data,
+            source: &*source,
+            parts: method.parts(&*controller, None),
+            num_generations: method.num_generations,
+            verifier: None,
+            key,
+        };
+        let mut groups = planner.plan(&order.take(4, &[]).unwrap(), 0).unwrap();
+        loop {
+            let sampling = SamplingParams::default();
+            generate(&mut policy, &mut groups, &data, &method, &sampling, key).unwrap();
+            grade(&mut groups, &data, &judge, &method).unwrap();
+            if !planner.revise(&mut groups).unwrap() {
+                break;
+            }
+        }
+        let rows = Rows::of(&groups, &data, method.score_context).unwrap();
+        let (loss, config) = (&method.loss, UpdateConfig::default());
+        let context = method.score_context;
+        let mut streams = rescore(&mut policy, &groups, &rows, loss, context, &config).unwrap();
+        streams.advantages = advantages(&rows, &streams, &method).unwrap().advantages;
+        let parts: Vec<usize> = rows.members.iter().map(|(group, _)| *group).collect();
+        let sequences = &rows.batch.sequences;
+        update(
+            &mut policy,
+            sequences,
+            &streams,
+            &parts,
+            loss,
+            &config,
+            |_| 20.0,
+        )
+        .unwrap();
+        controller.observe(&feedback(&groups, step));
+        assert_eq!(rows, expected, "step {step}");
     }
+    assert_eq!(*policy.get(), whole.learner().get().clone());
 }
 
 #[test]
 fn a_resumed_run_repeats_the_uninterrupted_one() {
-    let half = half();
-    let mut whole = Run::new(target(), &half);
-    whole.steps(0..20);
+    let data = data();
+    let mut whole = trainer(&data, guided());
+    let rows = |run: &mut common::Locks<'_>, n| -> Vec<Rows> {
+        run.steps(n).map(|report| report.unwrap().rows).collect()
+    };
+    let expected = rows(&mut whole, 8);
 
-    let mut first = Run::new(target(), &half);
-    first.steps(0..9);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.json");
-    RunState {
-        seed: SEED,
-        step: 9,
-        sampled_tokens: 0,
-        controller: first.controller.state(),
-    }
-    .save(&path)
-    .unwrap();
+    let mut first = trainer(&data, guided());
+    rows(&mut first, 3);
+    first.state().save(&path).unwrap();
+    let table = first.learner().get().clone();
+    drop(first);
+    let mut second = trainer(&data, guided());
+    *second.learner().get() = table;
+    second.restore(RunState::load(&path).unwrap()).unwrap();
+    assert_eq!(rows(&mut second, 5), expected[3..]);
+    assert_eq!(second.state(), whole.state());
 
-    let state = RunState::load(&path).unwrap();
-    let mut second = Run::new(target(), &half);
-    second.policy = first.policy;
-    second.controller.restore(state.controller).unwrap();
-    second.steps(state.step..20);
-    assert_eq!(second.policy, whole.policy);
-    assert_eq!(second.rows, whole.rows[9..]);
-}
-
-#[test]
-fn detectors_are_told_what_the_step_did() {
-    let half = half();
-    let mut run = Run::new(Fixed(Amount::Tokens(5.0)), &half);
-    run.steps(0..1);
-    let stats = &run.stats[0];
-    assert_eq!((stats.guided_min, stats.guided_max), (Some(4), Some(4)));
-    assert_eq!(stats.length, Some(5.0));
-    assert_eq!(stats.cuts.get(&CutReason::Exact), Some(&16));
-    // Nothing ends a combination but the limit of L tokens, of which guidance holds five.
-    assert_eq!(stats.own_tokens_guided, Some(L as f64 - 5.0));
-    assert_eq!(stats.own_tokens_unguided, Some(L as f64));
-    assert_eq!(stats.truncated_guided, Some(1.0));
-    assert_eq!(stats.truncated_unguided, Some(1.0));
-    // Nobody opens a lock unguided, so whatever the guided earn is the others' disadvantage.
-    let reward = run.rows[0].get("reward").unwrap();
-    assert!(reward > 0.0 && stats.success_unguided == Some(0.0));
-    assert!(stats.advantage_unguided.is_some_and(|a| a < 0.0));
-
-    let mut plain = Run::new(Fixed(Amount::NONE), &NO_ONE);
-    plain.steps(0..1);
-    let stats = &plain.stats[0];
-    assert_eq!(stats.own_tokens_guided, None);
-    assert_eq!((stats.guided_min, stats.guided_max), (Some(0), Some(0)));
-}
-
-#[test]
-fn settings_that_cannot_work_are_explained() {
-    let tasks = tasks();
-    let prepared = prepare(&tasks, &Letters, "{question}").unwrap();
-    let plan = |alpha, num_generations| {
-        let selector = FixedFraction {
-            alpha,
-            rounding: Rounding::Ceil,
-        };
-        let limits = CutLimits::default();
-        let parts = Parts {
-            selector: &selector,
-            controller: &Fixed(Amount::Tokens(1.0)),
-            cutter: &UnitCutter::default(),
-            placement: Placement::AssistantPrefix,
-            caps: Caps::new(&limits),
-        };
-        plan_step(&tasks, &prepared, &[0], &parts, num_generations, 0, 0)
-            .unwrap_err()
-            .to_string()
-    };
-    for alpha in [-0.1, 1.5, f64::NAN] {
-        let message = plan(alpha, 8);
-        assert!(
-            message.contains("alpha") && message.contains("[0, 1]"),
-            "{message}"
-        );
-    }
-    let message = plan(0.5, 1);
-    assert!(message.contains('1') && message.contains('2'), "{message}");
-    let message = prepare(&tasks, &Letters, "no place")
-        .unwrap_err()
-        .to_string();
-    assert!(message.contains("must contain {question}"), "{message}");
-}
-
-#[test]
-fn a_trace_shorter_than_the_length_is_cut_before_its_end() {
-    let tasks = tasks();
-    let prepared = prepare(&tasks, &Letters, "{question}").unwrap();
-    let half = half();
-    let limits = CutLimits::default();
-    let parts = Parts {
-        selector: &half,
-        controller: &Fixed(Amount::Tokens(1000.0)),
-        cutter: &UnitCutter::default(),
-        placement: Placement::AssistantPrefix,
-        caps: Caps::new(&limits),
-    };
-    let plan = plan_step(&tasks, &prepared, &[0], &parts, 4, 0, 0).unwrap();
-    let lengths: Vec<_> = plan.groups[0].guidance.iter().map(Vec::len).collect();
+    let mut other = TrainerOfSeed::make(&data, 12);
+    let error = other.restore(RunState::load(&path).unwrap()).unwrap_err();
     assert_eq!(
-        lengths,
-        [L - 1, L - 1, 0, 0],
-        "the last letter is the policy's to find"
+        error.to_string(),
+        "seed = 12: the run to go on with has the seed 11"
     );
 }
 
-/// The loop is written against these two traits; any backend that has them can be trained.
-#[allow(dead_code, reason = "compiles or does not")]
-fn any_backend<B: Learner + RolloutEngine>() {}
+struct TrainerOfSeed;
+
+impl TrainerOfSeed {
+    fn make<'a>(data: &'a Dataset<'a>, seed: u64) -> common::Locks<'a> {
+        let policy = policy();
+        let config = g2rpo_train::TrainerConfig { seed, ..config() };
+        Trainer::new(guided(), data, policy.clone(), policy, opens, config).unwrap()
+    }
+}
+
+#[test]
+fn a_step_in_which_nothing_can_be_learned_is_a_step() {
+    let data = data();
+    let masked = method("grpo")
+        .set("mask_truncated_completions", true)
+        .unwrap();
+    let mut all_masked = trainer(&data, masked);
+    let report = all_masked.step().unwrap();
+    assert!(report.update.stats.is_none());
+    assert!(
+        report.line().contains("nothing learned"),
+        "{}",
+        report.line()
+    );
+
+    let undecided = |_: &str, _: &str| Verdict::from(Unverifiable::EmptyReference);
+    let policy = policy();
+    let mut blind = Trainer::new(
+        method("grpo").set("beta", 0.0).unwrap(),
+        &data,
+        policy.clone(),
+        policy,
+        undecided,
+        config(),
+    )
+    .unwrap();
+    let report = blind.step().unwrap();
+    assert_eq!(report.row().get("masked"), Some(1.0));
+    assert!(report.line().contains("no verdict could be reached"));
+}
+
+#[test]
+fn groups_without_variance_are_replaced_up_to_a_cap() {
+    let data = data();
+    // Everybody is right about the tasks 2 and 3, nobody about the others: all groups are equal.
+    let never = |_: &str, _: &str| false;
+    let dapo = method("grpo");
+    let dapo = Method {
+        dynamic_sampling: Some(g2rpo_guidance::DynamicSampling {
+            max_num_gen_batches: 3,
+        }),
+        ..dapo
+    };
+    let policy = policy();
+    let mut run = Trainer::new(dapo, &data, policy.clone(), policy, never, config()).unwrap();
+    let report = run.step().unwrap();
+    assert_eq!(report.gen_batches, 3);
+    assert_eq!((report.groups.len(), report.replaced.len()), (0, 12));
+    let row = report.row();
+    assert_eq!(row.get("dynamic_sampling/frac_replaced"), Some(1.0));
+    assert!(report.update.stats.is_none());
+    // Members of replaced groups have draws of their own.
+    let indices: Vec<u32> = report.replaced.iter().map(|g| g.index).collect();
+    assert_eq!(indices, (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_the_first_step() {
+    let data = data();
+    let policy = policy();
+    let refused = |method: Method, config: g2rpo_train::TrainerConfig| {
+        Trainer::new(method, &data, policy.clone(), policy.clone(), opens, config)
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    let sampling = |change: fn(&mut SamplingParams)| {
+        let mut config = config();
+        change(&mut config.sampling);
+        config
+    };
+    let message = refused(method("grpo"), sampling(|s| s.temperature = 0.0));
+    assert!(
+        message.starts_with("temperature = 0: must be above 0"),
+        "{message}"
+    );
+    let message = refused(method("grpo"), sampling(|s| s.top_p = 0.9));
+    assert!(
+        message.contains("by temperature and stop_token_ids alone"),
+        "{message}"
+    );
+    let none = g2rpo_train::TrainerConfig {
+        prompts_per_step: 0,
+        ..config()
+    };
+    assert!(refused(method("grpo"), none).starts_with("prompts_per_step = 0"));
+
+    let bare: Vec<Task> = tasks()
+        .into_iter()
+        .map(|t| Task {
+            solution: None,
+            ..t
+        })
+        .collect();
+    let bare = Dataset::with_template(bare, &Letters, "{question}").unwrap();
+    let first = |name| {
+        let policy = common::policy();
+        let mut run =
+            Trainer::new(method(name), &bare, policy.clone(), policy, opens, config()).unwrap();
+        run.step().map(drop)
+    };
+    assert!(first("grpo").is_ok(), "plain GRPO needs no solutions");
+    let message = first("g2rpo-a").unwrap_err().to_string();
+    assert!(message.contains("no task has one"), "{message}");
+    let message = first("guide").unwrap_err().to_string();
+    assert!(message.contains("puts hints"), "{message}");
+}
+
+#[test]
+fn detectors_are_fed_by_the_loop() {
+    let data = data();
+    let mut run = trainer(&data, guided());
+    let report = run.step().unwrap();
+    let stats: StepStats = report.stats(&data, run.method().placement);
+    assert_eq!((stats.guided_min, stats.guided_max), (Some(4), Some(4)));
+    assert_eq!(stats.guided_expected, Some(4));
+    assert_eq!(stats.cuts[&CutReason::Exact], 16);
+    assert!(stats.steered && stats.length_max == Some(5.0));
+    assert_eq!(stats.own_tokens_guided, Some(1.0));
+    assert_eq!(stats.own_tokens_unguided, Some(6.0));
+}

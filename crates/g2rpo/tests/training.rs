@@ -3,224 +3,156 @@
 
 use std::collections::HashMap;
 
-use g2rpo::core::AdvantageEstimator;
+use g2rpo::core::{LossConfig, LossType};
 use g2rpo::guidance::{
-    Amount, AmountUnit, Caps, CutLimits, Fixed, FixedFraction, LengthController, Parts, Placement,
-    Rounding, Selector, Target, TargetConfig, Unit, UnitCutter,
+    Amount, AmountUnit, ControllerConfig, Method, TargetConfig, Unit, UnitCutter,
 };
 use g2rpo::libtorch::{
-    DecoderConfig, HfTokenizer, LearnerConfig, TokenizerConfig, TorchEngine, TorchLearner,
-    init_parameters,
+    DType, DecoderConfig, HfTokenizer, LearnerConfig, Model, TokenizerConfig, TorchEngine,
+    TorchLearner,
 };
-use g2rpo::rollout::{ChainProblems, SamplingParams, Split, Task, TaskSampler, collect, pack};
-use g2rpo::train::{
-    MetricsRow, Prepared, RunState, UpdateConfig, plan_step, prepare, score, step_row, update,
-};
+use g2rpo::rollout::{ChainProblems, Split, Task};
+use g2rpo::train::{Dataset, LrSchedule, Rows, RunState, Trainer, TrainerConfig};
 use g2rpo::verify::Verdict;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-const SEED: u64 = 3;
-const NO_ONE: FixedFraction = FixedFraction {
-    alpha: 0.0,
-    rounding: Rounding::Ceil,
-};
 const MAX_LEN: usize = 40;
 
 struct Setting {
     tasks: Vec<Task>,
-    prepared: Vec<Prepared>,
-    tokenizer: HfTokenizer,
-    config: DecoderConfig,
+    model: Model,
 }
 
+/// The same tasks and the same numbers every time.
 fn setting() -> Setting {
     tch::set_num_threads(1);
     let tasks = ChainProblems::default()
         .generate(2, 40, Split::Train, 0)
         .unwrap();
-    let texts = tasks.iter().flat_map(|t| [&*t.question, &*t.solution]);
-    let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default()).unwrap();
-    let prepared = prepare(&tasks, &tokenizer, "{question}\n").unwrap();
+    let texts = tasks
+        .iter()
+        .flat_map(|t| [Some(&*t.question), t.solution.as_deref()]);
+    let tokenizer = HfTokenizer::train(texts.flatten(), &TokenizerConfig::default()).unwrap();
     let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 32, 2, 2, 1);
-    Setting {
-        tasks,
-        prepared,
-        tokenizer,
-        config,
-    }
+    let model = Model::init(config, tokenizer, 1, Device::Cpu, DType::F32).unwrap();
+    Setting { tasks, model }
 }
 
-struct Run<'a> {
-    setting: &'a Setting,
-    learner: TorchLearner,
-    controller: Box<dyn LengthController>,
-    selector: &'a dyn Selector,
-    rows: Vec<MetricsRow>,
+/// An untrained model solves nothing, so what is paid here is how few digits it writes: any reward
+/// will do that differs between rollouts.
+fn few_digits(answer: &str, _: &str) -> Verdict {
+    let digits = answer.bytes().filter(u8::is_ascii_digit).count();
+    Verdict::from(digits % 2 == 0)
 }
 
-impl<'a> Run<'a> {
-    fn new(
-        setting: &'a Setting,
-        controller: impl LengthController + 'static,
-        selector: &'a dyn Selector,
-    ) -> Self {
-        let parameters = init_parameters(&setting.config, 1, Kind::Float, Device::Cpu).unwrap();
-        let settings = LearnerConfig::default();
-        let learner = TorchLearner::new(&setting.config, parameters, settings).unwrap();
-        Self {
-            setting,
-            learner,
-            controller: Box::new(controller),
-            selector,
-            rows: Vec::new(),
-        }
+fn method(alpha: f64, controller: ControllerConfig) -> Method {
+    Method {
+        num_generations: 4,
+        controller,
+        cutter: UnitCutter {
+            unit: Unit::Line,
+            ..UnitCutter::default()
+        },
+        loss: LossConfig {
+            loss_type: LossType::Dapo,
+            max_completion_length: MAX_LEN,
+            ..LossConfig::default()
+        },
+        ..Method::default()
     }
-
-    fn steps(&mut self, steps: std::ops::Range<u64>) {
-        let Setting {
-            tasks,
-            prepared,
-            tokenizer,
-            ..
-        } = self.setting;
-        let mut engine = TorchEngine::new(self.learner.policy());
-        // An untrained model solves nothing, so what is paid here is how few digits it writes: any
-        // reward will do that differs between rollouts.
-        let verifier = |answer: &str, _: &str| {
-            let digits = answer.bytes().filter(u8::is_ascii_digit).count();
-            Verdict::from(digits % 2 == 0)
-        };
-        let sampling = SamplingParams {
-            stop_token_ids: vec![tokenizer.eos_token_id().unwrap()],
-            ..SamplingParams::default()
-        };
-        for step in steps {
-            let limits = CutLimits::default();
-            let parts = Parts {
-                selector: self.selector,
-                controller: &self.controller,
-                cutter: &UnitCutter {
-                    unit: Unit::Line,
-                    ..UnitCutter::default()
-                },
-                placement: Placement::AssistantPrefix,
-                caps: Caps::new(&limits),
-            };
-            let chosen = TaskSampler::new(tasks.len(), SEED).batch(step, 4);
-            let plan = plan_step(tasks, prepared, &chosen, &parts, 4, SEED, step).unwrap();
-            let groups = collect(
-                &mut engine,
-                plan.groups.clone(),
-                &sampling,
-                SEED,
-                step,
-                MAX_LEN,
-            )
-            .unwrap();
-            let scores = score(&groups, tasks, tokenizer, &verifier).unwrap();
-            let batch = pack(&groups).unwrap();
-            let advantages = AdvantageEstimator::default()
-                .advantages(&scores.rewards, &batch.groups, &batch.guided, None)
-                .unwrap();
-            let config = UpdateConfig::default();
-            let done = update(
-                &mut self.learner,
-                &batch,
-                &advantages.advantages,
-                &config,
-                &sampling.scoring(true),
-                1e-3,
-            )
-            .unwrap();
-            let feedback = plan.feedback(tasks, &scores, step);
-            self.controller.observe(&feedback);
-            self.rows
-                .push(step_row(&plan, &batch, &feedback, &advantages, &done, 0.0));
-        }
-    }
-
-    fn parameters(&self) -> Vec<f32> {
-        let flat: &Tensor = self.learner.updated().flat();
-        Vec::try_from(flat.detach()).unwrap()
-    }
+    .set("alpha", alpha)
+    .unwrap()
 }
 
-fn target() -> Target {
-    Target::new(TargetConfig {
+fn target() -> ControllerConfig {
+    ControllerConfig::Target(TargetConfig {
         initial: 1.0,
         max: 1.5,
         unit: AmountUnit::Units,
         ..TargetConfig::default()
     })
-    .unwrap()
 }
 
-fn fraction(alpha: f64) -> FixedFraction {
-    FixedFraction {
-        alpha,
-        rounding: Rounding::Ceil,
+fn lines(n: f64) -> ControllerConfig {
+    ControllerConfig::Fixed {
+        amount: Amount::Units(n),
     }
+}
+
+type Run<'a> = Trainer<'a, TorchEngine, TorchLearner>;
+
+/// Runs `script` on a fresh trainer.
+fn with_run<T>(method: Method, script: impl FnOnce(&mut Run<'_>) -> T) -> T {
+    let setting = setting();
+    let tokenizer = &*setting.model.tokenizer;
+    let data = Dataset::with_template(setting.tasks, tokenizer, "{question}\n").unwrap();
+    let learner = TorchLearner::of(&setting.model, LearnerConfig::default()).unwrap();
+    let engine = TorchEngine::of(&setting.model).unwrap();
+    let config = TrainerConfig {
+        seed: 3,
+        prompts_per_step: 4,
+        sampling: setting.model.sampling(),
+        schedule: LrSchedule::constant(1e-3),
+        ..TrainerConfig::default()
+    };
+    let mut run = Trainer::new(method, &data, engine, learner, few_digits, config).unwrap();
+    script(&mut run)
+}
+
+fn steps(run: &mut Run<'_>, n: u64) -> Vec<Rows> {
+    run.steps(n).map(|report| report.unwrap().rows).collect()
+}
+
+fn parameters(run: &mut Run<'_>) -> Vec<f32> {
+    let flat: &Tensor = run.learner().updated().flat();
+    Vec::try_from(flat.detach()).unwrap()
 }
 
 #[test]
 fn ten_seeded_steps_repeat_to_the_bit() {
-    let setting = setting();
-    let half = fraction(0.5);
-    let mut first = Run::new(&setting, target(), &half);
-    first.steps(0..10);
-    let mut second = Run::new(&setting, target(), &half);
-    second.steps(0..10);
-    assert_eq!(first.rows, second.rows);
-    assert_eq!(first.parameters(), second.parameters());
-    let untrained = Run::new(&setting, target(), &half);
-    assert_ne!(
-        first.parameters(),
-        untrained.parameters(),
-        "nothing was learned"
-    );
+    let ten = || {
+        with_run(method(0.5, target()), |run| {
+            let before = parameters(run);
+            let rows = steps(run, 10);
+            assert_ne!(parameters(run), before, "nothing was learned");
+            (rows, parameters(run))
+        })
+    };
+    assert_eq!(ten(), ten());
 }
 
 #[test]
 fn without_guidance_a_run_is_plain_grpo_to_the_bit() {
-    let setting = setting();
-    let mut plain = Run::new(&setting, Fixed(Amount::NONE), &NO_ONE);
-    plain.steps(0..4);
-    let (nobody, half) = (fraction(0.0), fraction(0.5));
-    let mut alpha_zero = Run::new(&setting, target(), &nobody);
-    alpha_zero.steps(0..4);
-    assert_eq!(alpha_zero.parameters(), plain.parameters());
-    let mut length_zero = Run::new(&setting, Fixed(Amount::Units(0.0)), &half);
-    length_zero.steps(0..4);
-    assert_eq!(length_zero.parameters(), plain.parameters());
+    let four = |method| {
+        with_run(method, |run| {
+            steps(run, 4);
+            parameters(run)
+        })
+    };
+    let plain = four(method(0.0, lines(0.0)));
+    assert_eq!(four(method(0.0, target())), plain);
+    assert_eq!(four(method(0.5, lines(0.0))), plain);
 }
 
 #[test]
 fn a_resumed_run_repeats_the_uninterrupted_one_to_the_bit() {
-    let setting = setting();
-    let half = fraction(0.5);
-    let mut whole = Run::new(&setting, target(), &half);
-    whole.steps(0..6);
-
+    let (rows, last) = with_run(method(0.5, target()), |run| {
+        (steps(run, 6), parameters(run))
+    });
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("state.safetensors");
-    let mut first = Run::new(&setting, target(), &half);
-    first.steps(0..3);
-    let state = RunState {
-        seed: SEED,
-        step: 3,
-        sampled_tokens: 0,
-        controller: first.controller.state(),
-    };
-    // The run's own state travels in the learner's file, so that the two can never disagree.
-    let run = HashMap::from([("run".to_owned(), serde_json::to_string(&state).unwrap())]);
-    first.learner.save_state(&file, &run).unwrap();
-    drop(first);
-
-    let mut second = Run::new(&setting, target(), &half);
-    let run = second.learner.load_state(&file).unwrap();
-    let state: RunState = serde_json::from_str(&run["run"]).unwrap();
-    second.controller.restore(state.controller).unwrap();
-    second.steps(state.step..6);
-    assert_eq!(second.rows, whole.rows[3..]);
-    assert_eq!(second.parameters(), whole.parameters());
+    with_run(method(0.5, target()), |run| {
+        steps(run, 3);
+        // The run's own state travels in the learner's file, so that the two can never disagree.
+        let state = serde_json::to_string(&run.state()).unwrap();
+        let state = HashMap::from([("run".to_owned(), state)]);
+        run.learner().save_state(&file, &state).unwrap();
+    });
+    with_run(method(0.5, target()), |run| {
+        let state = run.learner().load_state(&file).unwrap();
+        let state: RunState = serde_json::from_str(&state["run"]).unwrap();
+        run.restore(state).unwrap();
+        assert_eq!(steps(run, 3), rows[3..]);
+        assert_eq!(parameters(run), last);
+    });
 }

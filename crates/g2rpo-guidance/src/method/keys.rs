@@ -134,6 +134,10 @@ fn found(tree: &Value, key: &str) -> Result<Option<String>> {
             named.push(path);
         }
     }
+    // A setting of a section comes before one deeper down: `beta` is the loss's.
+    let depth = |path: &String| path.matches('.').count();
+    let least = named.iter().map(depth).min();
+    named.retain(|path| Some(depth(path)) == least);
     match named.len() {
         0 | 1 => Ok(named.pop()),
         _ => Err(Error::AmbiguousKey {

@@ -3,9 +3,10 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::controller::amount::Amount;
 use crate::error::Result;
 use crate::selector::fraction::FixedFraction;
-use crate::selector::member::{GroupContext, Member, Played, Revision, Selector};
+use crate::selector::member::{GroupContext, Level, Member, Played, Revision, Selector};
 use crate::selector::probe::{Ladder, ProbeThenDecide};
 use crate::selector::retry::ZeroRewardRetry;
 use crate::selector::rounds::CurveRounds;
@@ -32,6 +33,28 @@ pub enum SelectorConfig {
 }
 
 impl SelectorConfig {
+    /// Every level that it may give a member; what a loop has to have guidance for.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{Level, Method};
+    /// let levels = |name| Method::preset(name, 10).unwrap().selector.levels();
+    /// assert!(levels("grpo").is_empty());
+    /// assert_eq!(levels("g2rpo-a"), [Level::Controlled]);
+    /// assert_eq!(levels("guide"), [Level::Hint(0)]);
+    /// ```
+    pub fn levels(&self) -> Vec<Level> {
+        match self {
+            Self::FixedFraction(fraction) | Self::Mixed(fraction) => {
+                Vec::from_iter((fraction.alpha > 0.0).then_some(Level::Controlled))
+            }
+            Self::ZeroRewardRetry(retry) => retry.levels.clone(),
+            Self::ProbeThenDecide(probe) => vec![probe.level],
+            Self::CurveRounds(_) => vec![Level::Exactly(Amount::Fraction(0.5))],
+            Self::Ladder(ladder) => ladder.rungs.iter().map(|rung| rung.level).collect(),
+            Self::Dropout(dropout) => dropout.inner.levels(),
+        }
+    }
+
     fn with<T>(&self, ask: impl FnOnce(&dyn Selector) -> T) -> T {
         match self {
             Self::FixedFraction(selector) => ask(selector),

@@ -1,4 +1,6 @@
-//! Data sets: how they are read, and what is wrong with them.
+//! Data sets: how they are read, what is wrong with them, how a policy sees them, in which order.
 
+pub mod dataset;
 pub mod formats;
 pub mod lint;
+pub mod order;

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// What a verifier decided, without its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Grade {
+pub enum VerdictKind {
     /// Right.
     Correct,
     /// Wrong.
@@ -25,7 +25,7 @@ pub enum Grade {
     Fault,
 }
 
-impl From<&Outcome> for Grade {
+impl From<&Outcome> for VerdictKind {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Correct => Self::Correct,
@@ -39,10 +39,10 @@ impl From<&Outcome> for Grade {
 /// One completion and what the verifier said about it: a line of an evaluation's JSONL file.
 ///
 /// ```
-/// use g2rpo_train::evaluate::graded::{Grade, GradedSample};
+/// use g2rpo_train::evaluate::graded::{VerdictKind, GradedSample};
 /// use g2rpo_verify::Verdict;
 /// let sample = GradedSample::new(7, 0, "It is 42.", &Verdict::correct().at(6..8));
-/// assert_eq!((sample.answer.as_deref(), sample.verdict), (Some("42"), Grade::Correct));
+/// assert_eq!((sample.answer.as_deref(), sample.verdict), (Some("42"), VerdictKind::Correct));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -60,7 +60,7 @@ pub struct GradedSample {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     /// The decision.
-    pub verdict: Grade,
+    pub verdict: VerdictKind,
     /// Why, in the verifier's words; empty for a right answer.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -99,15 +99,15 @@ impl GradedSample {
     pub fn vote(&self) -> Vote<'_> {
         let answer = self.answer.as_deref().unwrap_or(&self.text).trim();
         match self.verdict {
-            Grade::Correct => Vote::Right,
-            Grade::Incorrect if !answer.is_empty() => Vote::Wrong(answer),
+            VerdictKind::Correct => Vote::Right,
+            VerdictKind::Incorrect if !answer.is_empty() => Vote::Wrong(answer),
             _ => Vote::Abstained,
         }
     }
 
     /// Whether the answer is right. What could not be decided is not.
     pub fn is_correct(&self) -> bool {
-        self.verdict == Grade::Correct
+        self.verdict == VerdictKind::Correct
     }
 }
 

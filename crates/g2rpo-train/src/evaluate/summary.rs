@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::graded::{Grade, GradedSample};
+use super::graded::{GradedSample, VerdictKind};
 use super::interval::{Interval, Z95, bootstrap_mean, wilson};
 use super::paired::{PairedComparison, compare_paired};
 use super::statistics::{Vote, maj_at_k, pass_at_k};
@@ -118,7 +118,7 @@ fn summarize_part(samples: &[&GradedSample], seed: u64) -> Option<Summary> {
             .flatten()
             .map(|m| (fewest, m)),
         undecided: (samples.iter())
-            .filter(|s| matches!(s.verdict, Grade::Unverifiable | Grade::Fault))
+            .filter(|s| matches!(s.verdict, VerdictKind::Unverifiable | VerdictKind::Fault))
             .count(),
         truncated: samples.iter().filter(|s| s.truncated).count(),
         mean_tokens: samples.iter().map(|s| s.tokens as f64).sum::<f64>() / n,
@@ -163,7 +163,7 @@ mod tests {
         let mut samples: Vec<_> = (0..3).map(|i| sample(0, i, i == 0)).collect();
         samples.extend((0..4).map(|i| sample(1, i, true)));
         samples[0].truncated = true;
-        samples[1].verdict = Grade::Unverifiable;
+        samples[1].verdict = VerdictKind::Unverifiable;
         for (i, s) in samples.iter_mut().enumerate() {
             s.level = Some(if i < 3 { "5".into() } else { "1".into() });
             s.tokens = i;

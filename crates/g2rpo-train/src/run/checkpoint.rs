@@ -91,7 +91,7 @@ impl Checkpoints {
             return Err(Error::Config {
                 name: "save_total_limit",
                 value: "0".into(),
-                problem: "at least one checkpoint must be kept; leave it out to keep all",
+                problem: "at least one checkpoint must be kept; leave it out to keep all".into(),
             });
         }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;

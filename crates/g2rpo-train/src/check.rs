@@ -1,0 +1,132 @@
+//! Whether a run can do what its settings say, asked before the first step.
+
+use g2rpo_core::{Learner, LossConfig, Ragged, Sequences, WhichPolicy};
+use g2rpo_guidance::{Level, Method, ScoreContext, Traces};
+use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, TokenId, collect};
+use g2rpo_verify::{Verifier, check_references};
+
+use crate::data::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::step::update::UpdateConfig;
+use crate::trainer::TrainerConfig;
+
+fn refuse(name: &'static str, value: impl ToString, problem: &str) -> Error {
+    Error::Config {
+        name,
+        value: value.to_string(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// Settings that contradict each other or are outside their domain.
+pub(crate) fn settings(method: &Method, config: &TrainerConfig) -> Result<()> {
+    method.check()?;
+    config.update.check()?;
+    config.schedule.check()?;
+    if config.prompts_per_step == 0 {
+        return Err(refuse(
+            "prompts_per_step",
+            0,
+            "a step needs at least one task",
+        ));
+    }
+    let temperature = config.sampling.temperature;
+    if !(temperature.is_finite() && temperature > 0.0) {
+        let problem = "must be above 0: greedy rollouts of a group are all the same";
+        return Err(refuse("temperature", temperature, problem));
+    }
+    let hint_free = method.score_context != ScoreContext::AsSampled;
+    if hint_free && method.loss.importance_sampling_correction.is_some() {
+        let problem = "cannot be corrected for when own tokens are scored under another prompt than \
+                       they were sampled under: set score_context = as_sampled, or leave it out";
+        return Err(refuse("importance_sampling_correction", "set", problem));
+    }
+    if hint_free && method.loss.off_policy_mask_threshold.is_some() {
+        let problem = "compares with the sampler under another prompt: set score_context = \
+                       as_sampled, or leave it out";
+        return Err(refuse("off_policy_mask_threshold", "set", problem));
+    }
+    Ok(())
+}
+
+/// Guidance that the method needs and the tasks do not have.
+pub(crate) fn guidance(method: &Method, data: &Dataset<'_>) -> Result<()> {
+    let levels = method.selector.levels();
+    let hints = levels.iter().any(|l| matches!(l, Level::Hint(_)));
+    let traces = (levels.iter()).any(|l| matches!(l, Level::Controlled | Level::Exactly(_)));
+    let known: Vec<Traces> = (data.written().into_iter())
+        .filter(|t| method.source.order.contains(&t.provenance))
+        .collect();
+    let order = (method.source.order.iter())
+        .map(|author| format!("{author:?}").to_lowercase())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if traces && !method.source.learns() && known.iter().all(|t| t.traces.is_empty()) {
+        let problem = "the method cuts guidance from worked solutions of these authors, and no task \
+                       has one: give Task::solution, name its author in source.order, or choose a \
+                       method without guidance, such as grpo";
+        return Err(refuse("source.order", order, problem));
+    }
+    if hints && known.iter().all(|t| t.hints.is_empty()) {
+        let problem = "the method puts hints of these authors into prompts, and no task has any: give \
+                       Task::hints, or name their author in source.order";
+        return Err(refuse("source.order", order, problem));
+    }
+    Ok(())
+}
+
+/// A data set on which no verdict can be reached.
+pub(crate) fn references(verifier: &dyn Verifier, data: &Dataset<'_>) -> Result<()> {
+    let references = data.tasks().iter().map(|t| t.reference.as_str());
+    let report = check_references(verifier, references);
+    if report.unverifiable.len() < data.len() {
+        return Ok(());
+    }
+    let why = report.unverifiable.first().map(|(_, why)| why.to_string());
+    let problem = format!(
+        "the verifier cannot reach a verdict on any reference: {}",
+        why.unwrap_or_default()
+    );
+    Err(refuse("tasks", data.len(), &problem))
+}
+
+/// One token from the engine, under the settings of the run.
+pub(crate) fn engine<E: RolloutEngine>(
+    engine: &mut E,
+    prompt: &[TokenId],
+    sampling: &SamplingParams,
+) -> Result<()> {
+    let request = Request {
+        prompt: prompt.to_vec(),
+        guidance: Vec::new(),
+        // Training steps count from 0, evaluations take the largest number.
+        key: RolloutKey {
+            step: u64::MAX - 1,
+            ..RolloutKey::default()
+        },
+        max_new_tokens: 1,
+    };
+    collect(engine, vec![request], sampling)?;
+    Ok(())
+}
+
+/// One log-probability from the learner, of every kind that the loss will ask for.
+pub(crate) fn learner<L: Learner>(
+    learner: &mut L,
+    prompt: &[TokenId],
+    loss: &LossConfig,
+    config: &UpdateConfig,
+) -> Result<()> {
+    let row = [prompt, &prompt[..1]].concat();
+    let sequences = Sequences::new(Ragged::from_rows([row]), vec![prompt.len()])?;
+    let entropy = config.log_entropy || loss.needs_entropy();
+    let mut ask = |policy, entropy| {
+        let asked = learner.token_logps(&sequences, policy, &config.scoring(entropy));
+        asked.map(drop).map_err(Error::learner)
+    };
+    ask(WhichPolicy::Current, entropy)?;
+    if loss.needs_reference() {
+        ask(WhichPolicy::Reference, false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Second of a step: every member that is planned and not sampled yet, in one call of the engine.
+
+use g2rpo_guidance::{Given, HintTemplate, Method};
+use g2rpo_rollout::{Request, RolloutEngine, SamplingParams, TokenId, collect};
+
+use crate::data::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::step::group::{Group, StepKey};
+
+/// Samples the members of all groups that have no rollout yet. A prefix is spliced as ids; a hint
+/// goes into the prompt of its member alone, through the method's template and the data set's.
+///
+/// # Errors
+/// [`Error::Rollout`] with what the engine said, [`Error::Task`] for a hint that cannot be encoded.
+pub fn generate<E: RolloutEngine + ?Sized>(
+    engine: &mut E,
+    groups: &mut [Group],
+    data: &Dataset<'_>,
+    method: &Method,
+    sampling: &SamplingParams,
+    key: StepKey,
+) -> Result<()> {
+    let mut requests = Vec::new();
+    for group in groups.iter() {
+        let sampled = group.rollouts.len();
+        for (member, plan) in group.plan.members.iter().enumerate().skip(sampled) {
+            let given = plan.given(group.guidance.as_ref(), method.placement)?;
+            let (prompt, guidance) = match given {
+                Given::Nothing => (data.prompt(group.task).to_vec(), Vec::new()),
+                Given::Prefix(ids) => (data.prompt(group.task).to_vec(), ids.to_vec()),
+                Given::Hint(hint) => {
+                    let prompt = hinted_prompt(data, group.task, &method.hint_template, &hint)?;
+                    (prompt, Vec::new())
+                }
+            };
+            let budget = &method.limits.budget;
+            let room = method.loss.max_completion_length;
+            requests.push(Request {
+                max_new_tokens: budget.max_new_tokens(room, guidance.len()),
+                prompt,
+                guidance,
+                key: key.member(group.index, member as u32),
+            });
+        }
+    }
+    if requests.is_empty() {
+        return Ok(());
+    }
+    let mut rollouts = collect(engine, requests, sampling)?.into_iter();
+    for group in groups {
+        let missing = group.plan.members.len() - group.rollouts.len();
+        group.rollouts.extend(rollouts.by_ref().take(missing));
+    }
+    Ok(())
+}
+
+/// Ids of a task's prompt with a hint.
+pub(crate) fn hinted_prompt(
+    data: &Dataset<'_>,
+    task: usize,
+    template: &HintTemplate,
+    hint: &str,
+) -> Result<Vec<TokenId>> {
+    let question = template.render(&data.tasks()[task].question, hint);
+    data.encode_prompt(&question)
+        .map_err(|problem| Error::Task { task, problem })
+}

@@ -1,0 +1,123 @@
+//! Third of a step: one verdict for every rollout, and the rewards on top of it.
+
+use g2rpo_guidance::Method;
+use g2rpo_rollout::TokenId;
+use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward};
+
+use crate::data::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::step::group::Group;
+
+/// What a rollout was worth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grade {
+    /// The answer as text, guidance included: what was graded.
+    pub answer: String,
+    /// What counts as success, whatever else is paid.
+    pub verdict: Verdict,
+    /// What is paid: 1 for correct, 0 for incorrect, and what reward functions and penalties add.
+    /// `None` where nothing could be decided; such a row gets no advantage instead of a false one.
+    pub reward: Option<f64>,
+    /// What each reward function returned, unweighted, in the order of [`WeightedReward::names`];
+    /// `None` where it does not apply.
+    pub parts: Vec<Option<f64>>,
+}
+
+/// What judges rollouts.
+#[derive(Clone, Copy)]
+pub struct Judge<'a> {
+    /// Decides what is right.
+    pub verifier: &'a dyn Verifier,
+    /// Weighted reward functions, paid on top of the verdict.
+    pub rewards: &'a WeightedReward,
+}
+
+impl std::fmt::Debug for Judge<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge")
+            .field("rewards", self.rewards)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Verdicts on answers to tasks of a data set, in one batch, so that a verifier with workers uses
+/// them. Ids are decoded for the verifier's eyes only; the ids that were sampled stay the ids that
+/// are trained on.
+///
+/// # Errors
+/// [`Error::Rollout`] if ids cannot be decoded, [`Error::Verdicts`] if the verifier does not return
+/// one verdict per answer.
+pub(crate) fn verdicts(
+    data: &Dataset<'_>,
+    verifier: &dyn Verifier,
+    answers: &[(usize, Vec<TokenId>)],
+) -> Result<(Vec<String>, Vec<Verdict>)> {
+    let texts = (answers.iter())
+        .map(|(_, ids)| data.tokenizer().decode(ids))
+        .collect::<Result<Vec<_>, _>>()?;
+    let pairs: Vec<_> = (texts.iter().zip(answers))
+        .map(|(text, (task, _))| (text.as_str(), data.tasks()[*task].reference.as_str()))
+        .collect();
+    let verdicts = verifier.verify_batch(&pairs);
+    if verdicts.len() != pairs.len() {
+        return Err(Error::Verdicts {
+            expected: pairs.len(),
+            got: verdicts.len(),
+        });
+    }
+    Ok((texts, verdicts))
+}
+
+/// Grades the rollouts that have no grade yet: one verdict each, then the reward functions by
+/// group, then the method's penalty on length. A function that does not apply to a row adds nothing
+/// there, as in TRL; if it is a required one, the row is masked. A masked row stays so, and what
+/// counts as success does not change.
+///
+/// # Errors
+/// [`Error::Rollout`] if ids cannot be decoded, [`Error::Verdicts`] if the verifier miscounts,
+/// [`Error::Reward`] if a reward function does, or returns what is not finite.
+pub fn grade(
+    groups: &mut [Group],
+    data: &Dataset<'_>,
+    judge: &Judge<'_>,
+    method: &Method,
+) -> Result<()> {
+    let answers: Vec<(usize, Vec<TokenId>)> = (groups.iter())
+        .flat_map(|g| {
+            let new = g.rollouts.iter().skip(g.grades.len());
+            new.map(move |r| (g.task, r.answer()))
+        })
+        .collect();
+    let (texts, verdicts) = verdicts(data, judge.verifier, &answers)?;
+    let mut graded = (texts.into_iter().zip(verdicts)).zip(&answers);
+    for group in groups {
+        let task = &data.tasks()[group.task];
+        let missing = group.rollouts.len() - group.grades.len();
+        let new: Vec<_> = graded.by_ref().take(missing).collect();
+        let samples: Vec<_> = (new.iter())
+            .map(|((response, verdict), (_, tokens))| Sample {
+                prompt: &task.question,
+                response,
+                reference: &task.reference,
+                tokens,
+                verdict: Some(verdict),
+            })
+            .collect();
+        let added = judge.rewards.rewards(&samples)?;
+        for (((answer, verdict), (_, tokens)), added) in new.into_iter().zip(added) {
+            let overlong = (method.overlong.as_ref()).map_or(0.0, |o| {
+                o.penalty(method.loss.max_completion_length, tokens.len())
+            });
+            let reward = (verdict.reward())
+                .filter(|_| !added.lacks_required)
+                .map(|paid| paid + added.value.unwrap_or(0.0) + overlong);
+            group.grades.push(Grade {
+                answer,
+                verdict,
+                reward,
+                parts: added.parts,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! One task's members on their way through a step.
+
+use g2rpo_guidance::{ExampleId, GroupPlan, Guidance, MemberPlan, StepFeedback};
+use g2rpo_rollout::{Purpose, Rollout, RolloutKey};
+use rand_chacha::ChaCha8Rng;
+
+use crate::step::grade::Grade;
+
+/// Names a step of a run: every draw of the step is keyed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct StepKey {
+    /// Seed of the run.
+    pub run: u64,
+    /// The step, counted from 0.
+    pub step: u64,
+}
+
+impl StepKey {
+    /// The key of one member's rollout.
+    pub fn member(self, group: u32, member: u32) -> RolloutKey {
+        RolloutKey {
+            run: self.run,
+            step: self.step,
+            group,
+            member,
+        }
+    }
+
+    /// The generator for what is decided about a group in a round of generation, from 0.
+    pub(crate) fn rng(self, group: u32, round: u32) -> ChaCha8Rng {
+        self.member(group, round).rng(Purpose::Guidance)
+    }
+}
+
+/// One task in a step: what was found to guide it, who is guided how, and what came of it.
+///
+/// `rollouts` and `grades` have one entry per member of the plan, in its order, as far as members
+/// are generated and graded; a selector that asks for more makes the plan longer than they are.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Index of the task in its data set.
+    pub task: usize,
+    /// The task's id, under which guidance is kept.
+    pub example: ExampleId,
+    /// Names the group's draws within the step.
+    pub index: u32,
+    /// What the source knew.
+    pub guidance: Option<Guidance>,
+    /// Who is guided by how much.
+    pub plan: GroupPlan,
+    /// What was sampled.
+    pub rollouts: Vec<Rollout>,
+    /// What it was worth.
+    pub grades: Vec<Grade>,
+    /// The members to train on, once the selector has seen enough; empty if none.
+    pub trained: Option<Vec<usize>>,
+}
+
+/// A member with all that is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    /// How it was to be guided.
+    pub plan: &'a MemberPlan,
+    /// What it was given and sampled.
+    pub rollout: &'a Rollout,
+    /// What that was worth.
+    pub grade: &'a Grade,
+}
+
+impl Group {
+    /// The graded members, in the order of the plan.
+    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
+        (self.plan.members.iter())
+            .zip(&self.rollouts)
+            .zip(&self.grades)
+            .map(|((plan, rollout), grade)| Member {
+                plan,
+                rollout,
+                grade,
+            })
+    }
+
+    /// Whether the rewards of the members to train on differ, so that there is something to learn.
+    pub fn has_variance(&self) -> bool {
+        let trained = self.trained.as_deref().unwrap_or_default();
+        let mut rewards = trained.iter().filter_map(|&i| self.grades[i].reward);
+        let first = rewards.next();
+        rewards.any(|reward| Some(reward) != first)
+    }
+}
+
+/// What controllers and detectors learn from a step: every graded member of every group, whether
+/// it is trained on or not. Members without a verdict are left out.
+pub fn feedback<'a>(groups: impl IntoIterator<Item = &'a Group>, step: u64) -> StepFeedback {
+    let mut feedback = StepFeedback::new(step);
+    for group in groups {
+        for member in group.members() {
+            if let Some(reward) = member.grade.reward {
+                let success = member.grade.verdict.is_correct();
+                feedback.record(group.example, &member.plan.record(reward, success));
+            }
+        }
+    }
+    feedback
+}

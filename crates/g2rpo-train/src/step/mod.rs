@@ -1,0 +1,11 @@
+//! The pieces of a training step, in the order in which a step calls them.
+
+pub mod generate;
+pub mod grade;
+pub mod group;
+pub mod learn;
+pub mod plan;
+pub mod report;
+pub mod rescore;
+pub mod rows;
+pub mod update;

@@ -1,0 +1,384 @@
+//! Last of a step: everything that happened in it, and the views that loops log.
+
+use g2rpo_core::{Advantages, Role};
+use g2rpo_guidance::{
+    Given, Placement, Steering, StepFeedback, StepStats, Warning, Which, inspect_prefix,
+};
+use g2rpo_rollout::{Stop, TokenId};
+use g2rpo_verify::{Outcome, Verdict};
+use serde::Serialize;
+
+use crate::data::dataset::Dataset;
+use crate::error::Result;
+use crate::metrics::MetricsRow;
+use crate::step::group::{Group, Member, StepKey};
+use crate::step::rows::Rows;
+use crate::step::update::Update;
+
+/// What was planned, sampled, graded, learned and warned of in one step.
+///
+/// [`row`](Self::row), [`stats`](Self::stats) and [`samples`](Self::samples) are views of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Run and step.
+    pub key: StepKey,
+    /// The groups that the step trained on.
+    pub groups: Vec<Group>,
+    /// Groups without variance that dynamic sampling replaced by others.
+    pub replaced: Vec<Group>,
+    /// Batches that were generated for the step: 1 without dynamic sampling.
+    pub gen_batches: usize,
+    /// The members trained on, as rows.
+    pub rows: Rows,
+    /// Their advantages.
+    pub advantages: Advantages,
+    /// What the updates did.
+    pub update: Update,
+    /// What the controller and the curriculum learned from.
+    pub feedback: StepFeedback,
+    /// The amount that the controller gave, in its unit.
+    pub length: f64,
+    /// What the controller steers on, if it does.
+    pub steering: Option<Steering>,
+    /// Members of a group that the selector always chooses, where that is known.
+    pub guided_expected: Option<usize>,
+    /// Tier of the curriculum, where it has tiers.
+    pub tier: Option<usize>,
+    /// Passes over the data set so far.
+    pub epoch: f64,
+    /// Names of the reward functions, in the order of [`crate::Grade::parts`].
+    pub reward_names: Vec<String>,
+    /// Ids that end a completion.
+    pub stop_ids: Vec<TokenId>,
+    /// Tasks of the step whose verifier accepts an empty response, where it was asked.
+    pub silence_accepted: Option<u64>,
+    /// What the detectors say.
+    pub warnings: Vec<Warning>,
+    /// Wall-clock seconds of the parts of the step.
+    pub seconds: Seconds,
+}
+
+/// Wall-clock seconds of the parts of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Seconds {
+    /// Sampling.
+    pub generate: f64,
+    /// Verdicts and rewards.
+    pub grade: f64,
+    /// Log-probabilities and the update.
+    pub learn: f64,
+    /// All of the step.
+    pub step: f64,
+}
+
+/// One completion of a step, for reading.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampleRow {
+    /// The step.
+    pub step: u64,
+    /// The task's id.
+    pub task: u64,
+    /// Index of the member in its group.
+    pub member: usize,
+    /// What was asked.
+    pub question: String,
+    /// The hint in the prompt; empty without.
+    pub hint: String,
+    /// The guidance at the start of the completion; empty without.
+    pub guidance: String,
+    /// What the policy wrote behind it.
+    pub completion: String,
+    /// What the verifier compared with.
+    pub reference: String,
+    /// What the verifier said.
+    pub verdict: String,
+    /// What was paid; missing where the row was masked.
+    pub reward: Option<f64>,
+    /// The advantage; missing where the member was not trained on.
+    pub advantage: Option<f64>,
+    /// Tokens sampled.
+    pub tokens: usize,
+    /// Whether the length limit cut it off.
+    pub truncated: bool,
+}
+
+impl StepReport {
+    /// All groups, trained on or replaced.
+    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(&self.replaced)
+    }
+
+    fn members(&self) -> impl Iterator<Item = Member<'_>> {
+        self.all_groups().flat_map(Group::members)
+    }
+
+    /// Tokens sampled in the step, those of members that are not trained on included.
+    pub fn sampled_tokens(&self) -> usize {
+        self.members()
+            .map(|m| m.rollout.completion.tokens.len())
+            .sum()
+    }
+
+    /// The step as numbers under TRL's names; what concerns guidance is under `guidance/`.
+    ///
+    /// | name | meaning |
+    /// |---|---|
+    /// | `reward`, `rewards/{name}/mean` | mean reward; of each reward function, unweighted |
+    /// | `reward_std`, `frac_reward_zero_std` | mean of the groups' standard deviations; share of rows in groups without any |
+    /// | `advantage_abs` | mean absolute advantage |
+    /// | `completions/…` | lengths in tokens with and without guidance, share cut off by the limit |
+    /// | `masked` | share of rollouts without a verdict, which nothing is learned from |
+    /// | `guidance/length` | the controller's amount, in its unit |
+    /// | `guidance/tokens` | tokens given to a member that was chosen, mean |
+    /// | `guidance/reward_guided`, `…_unguided` | mean reward of members chosen and not chosen |
+    /// | `guidance/frac_guided` | share of the rows that had a prefix or a hint |
+    /// | `guidance/frac_identity_only` | rows in groups whose rewards only tell guided from unguided |
+    /// | `dynamic_sampling/…` | batches generated, share of groups that were replaced |
+    /// | `loss`, `kl`, `entropy`, `clip_ratio/…`, … | of the update, from [`g2rpo_core::LossMetrics`] |
+    /// | `grad_norm`, `learning_rate` | of the last optimiser step |
+    /// | `epoch`, `num_tokens`, `step_time`, … | where the run is, and how fast |
+    pub fn row(&self) -> MetricsRow {
+        let mut row = MetricsRow::new(self.key.step);
+        let n = self.rows.len().max(1) as f64;
+        let batch = &self.rows.batch;
+        let share = |count: usize| count as f64 / n;
+        let mean_reward = |which| {
+            let pool = self.feedback.pooled(which);
+            (pool.n > 0).then(|| pool.reward_sum / pool.n as f64)
+        };
+        row.put("reward", mean_reward(Which::All).unwrap_or(f64::NAN));
+        for (i, name) in self.reward_names.iter().enumerate() {
+            let parts = self.members().filter_map(|m| m.grade.parts[i]);
+            if let Some(mean) = mean(parts) {
+                row.put(&format!("rewards/{name}/mean"), mean);
+            }
+        }
+        let stds = self.advantages.groups.iter().filter_map(|g| g.std);
+        row.put("reward_std", mean(stds).unwrap_or(0.0));
+        row.put(
+            "frac_reward_zero_std",
+            self.advantages.frac_reward_zero_std(),
+        );
+        let absolute: f64 = self.advantages.advantages.iter().map(|a| a.abs()).sum();
+        row.put("advantage_abs", absolute / n);
+        row.put("completions/mean_length", share(batch.roles.values().len()));
+        row.put("completions/own_length", share(batch.sampled_tokens()));
+        let truncated = batch.truncated.iter().filter(|t| **t).count();
+        row.put("completions/clipped_ratio", share(truncated));
+        let masked = self.members().filter(|m| m.grade.reward.is_none()).count();
+        let all = self.members().count().max(1) as f64;
+        row.put("masked", masked as f64 / all);
+        row.put("guidance/length", self.length);
+        let chosen = self.members().filter(|m| m.plan.is_chosen());
+        let tokens = mean(chosen.map(|m| m.plan.cut.len as f64));
+        row.put("guidance/tokens", tokens.unwrap_or(0.0));
+        for (name, which) in [
+            ("guidance/reward_guided", Which::Guided),
+            ("guidance/reward_unguided", Which::Unguided),
+        ] {
+            if let Some(reward) = mean_reward(which) {
+                row.put(name, reward);
+            }
+        }
+        let guided = self.rows.guided.iter().filter(|g| **g).count();
+        row.put("guidance/frac_guided", share(guided));
+        row.put(
+            "guidance/frac_identity_only",
+            self.advantages.frac_identity_only_variance(),
+        );
+        if self.gen_batches > 1 || !self.replaced.is_empty() {
+            let replaced = self.replaced.len() as f64;
+            let all = self.groups.len() as f64 + replaced;
+            row.put("dynamic_sampling/num_gen_batches", self.gen_batches as f64);
+            row.put("dynamic_sampling/frac_replaced", replaced / all.max(1.0));
+        }
+        row.extend(self.update.metrics.entries());
+        if let Some(stats) = self.update.stats {
+            row.put("grad_norm", stats.grad_norm);
+            row.put("learning_rate", stats.lr);
+        }
+        row.put("epoch", self.epoch);
+        row.put("step_time", self.seconds.step);
+        row.put("step_time/generate", self.seconds.generate);
+        row.put("step_time/grade", self.seconds.grade);
+        row.put("step_time/learn", self.seconds.learn);
+        if self.seconds.generate > 0.0 {
+            let rate = self.sampled_tokens() as f64 / self.seconds.generate;
+            row.put("generate/tokens_per_second", rate);
+        }
+        row
+    }
+
+    /// The step in one line of a terminal; – where a quantity does not exist, like the reward of
+    /// guided members when there are none. When nothing was learned it says why.
+    pub fn line(&self) -> String {
+        let row = self.row();
+        let show = |name: &str, digits: usize| {
+            let value = row.get(name).filter(|x| x.is_finite());
+            value.map_or_else(|| "–".to_owned(), |x| format!("{x:.digits$}"))
+        };
+        let mut line = format!(
+            "step {:3}  reward {} guided {} unguided  ℓ {}  |A| {}  equal groups {}  kl {}  \
+             entropy {}  {} tokens/s",
+            self.key.step,
+            show("guidance/reward_guided", 3),
+            show("guidance/reward_unguided", 3),
+            show("guidance/length", 2),
+            show("advantage_abs", 2),
+            show("frac_reward_zero_std", 2),
+            show("kl", 4),
+            show("entropy", 3),
+            show("generate/tokens_per_second", 0),
+        );
+        if self.update.stats.is_none() {
+            let masked = self.members().all(|m| m.grade.reward.is_none());
+            line += if self.rows.is_empty() {
+                "  (nothing learned: the selector kept no member)"
+            } else if masked {
+                "  (nothing learned: no verdict could be reached)"
+            } else if self.advantages.frac_reward_zero_std() == 1.0 {
+                "  (nothing learned: equal rewards in every group)"
+            } else {
+                "  (nothing learned: every completion is masked)"
+            };
+        }
+        line
+    }
+
+    /// What the detectors look at.
+    pub fn stats(&self, data: &Dataset<'_>, placement: Placement) -> StepStats {
+        let plans = || self.all_groups().flat_map(|g| &g.plan.members);
+        let mut stats = StepStats::from_feedback(&self.feedback).with_cuts(plans());
+        stats.length = Some(self.length);
+        stats = stats.with_steering(self.steering, &self.feedback);
+        stats.tier = self.tier;
+        stats.guided_expected = self.guided_expected;
+        let counts = || {
+            let of = |g: &Group| g.plan.members.iter().filter(|m| m.is_chosen()).count();
+            self.groups.iter().map(of)
+        };
+        stats.guided_min = counts().min();
+        stats.guided_max = counts().max();
+        let mut found = PrefixCounts::default();
+        for group in self.all_groups() {
+            let trace = group.guidance.as_ref().and_then(|g| g.trace.as_ref());
+            for plan in &group.plan.members {
+                if let (Some(trace), Ok(Given::Prefix(ids))) =
+                    (trace, plan.given(group.guidance.as_ref(), placement))
+                {
+                    let reference = &data.tasks()[group.task].reference;
+                    let problems = inspect_prefix(trace, ids.len(), Some(reference));
+                    found.answers += u64::from(problems.announces_answer);
+                    found.broken += u64::from(problems.broken_tags);
+                    found.stops += u64::from(ids.iter().any(|id| self.stop_ids.contains(id)));
+                }
+            }
+        }
+        stats.prefixes_with_answer = Some(found.answers);
+        stats.prefixes_with_broken_tags = Some(found.broken);
+        stats.prefixes_with_stop = Some(found.stops);
+        stats.silence_accepted = self.silence_accepted;
+        stats.invalid_rewards = (self.members())
+            .filter(|m| m.grade.reward.is_some_and(|r| !r.is_finite()))
+            .count() as u64;
+        let format = (self.reward_names.iter()).position(|name| name.contains("format"));
+        if let Some(i) = format {
+            stats.format_reward = mean(self.members().filter_map(|m| m.grade.parts[i]));
+        }
+        let rows: Vec<RowFacts> = (0..self.rows.len()).map(|row| self.facts(row)).collect();
+        let of = |guided: bool, value: fn(&RowFacts) -> f64| {
+            mean(rows.iter().filter(|r| r.guided == guided).map(value))
+        };
+        stats.truncated_guided = of(true, |r| r.truncated);
+        stats.truncated_unguided = of(false, |r| r.truncated);
+        stats.own_tokens_guided = of(true, |r| r.own);
+        stats.own_tokens_unguided = of(false, |r| r.own);
+        stats.advantage_unguided = of(false, |r| r.advantage);
+        let metrics = &self.update.metrics;
+        stats.entropy = metrics.entropy.mean();
+        stats.guidance_negative_share = metrics.guidance_negative.mean();
+        stats.guidance_weight_ratio = (metrics.guidance_logp.count() > 0
+            && metrics.own_gradient > 0.0)
+            .then(|| metrics.guidance_gradient / metrics.own_gradient);
+        stats.logp_guidance = metrics.guidance_logp.mean();
+        stats.logp_own = metrics.own_logp.mean();
+        stats
+    }
+
+    fn facts(&self, row: usize) -> RowFacts {
+        let batch = &self.rows.batch;
+        let own = batch.roles.row(row).iter().filter(|r| **r == Role::Own);
+        RowFacts {
+            guided: self.rows.guided[row],
+            truncated: f64::from(u8::from(batch.truncated[row])),
+            own: own.count() as f64,
+            advantage: self.advantages.advantages[row],
+        }
+    }
+
+    /// Every completion of the step as text, groups in order.
+    ///
+    /// # Errors
+    /// [`Error::Rollout`](crate::Error::Rollout) if ids cannot be decoded.
+    pub fn samples(&self, data: &Dataset<'_>, placement: Placement) -> Result<Vec<SampleRow>> {
+        let mut samples = Vec::new();
+        for (g, group) in self.groups.iter().enumerate() {
+            let task = &data.tasks()[group.task];
+            for (m, member) in group.members().enumerate() {
+                let row = self.rows.members.iter().position(|at| *at == (g, m));
+                let decode = |ids: &[u32]| data.tokenizer().decode(ids);
+                let hint = match member.plan.given(group.guidance.as_ref(), placement)? {
+                    Given::Hint(hint) => hint.into_owned(),
+                    Given::Prefix(_) | Given::Nothing => String::new(),
+                };
+                samples.push(SampleRow {
+                    step: self.key.step,
+                    task: task.id,
+                    member: m,
+                    question: task.question.clone(),
+                    hint,
+                    guidance: decode(&member.rollout.guidance)?,
+                    completion: decode(&member.rollout.completion.tokens)?,
+                    reference: task.reference.clone(),
+                    verdict: verdict_text(&member.grade.verdict),
+                    reward: member.grade.reward,
+                    advantage: row.map(|row| self.advantages.advantages[row]),
+                    tokens: member.rollout.completion.tokens.len(),
+                    truncated: member.rollout.completion.stop == Stop::Length,
+                });
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// Guided prefixes with something wrong.
+#[derive(Default)]
+struct PrefixCounts {
+    answers: u64,
+    broken: u64,
+    stops: u64,
+}
+
+/// What the means of the strata are over.
+struct RowFacts {
+    guided: bool,
+    truncated: f64,
+    own: f64,
+    advantage: f64,
+}
+
+fn verdict_text(verdict: &Verdict) -> String {
+    match &verdict.outcome {
+        Outcome::Correct => "correct".to_owned(),
+        Outcome::Incorrect(why) => format!("incorrect: {why}"),
+        Outcome::Unverifiable(why) => format!("unverifiable: {why}"),
+        Outcome::Fault(why) => format!("fault: {why}"),
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = values.fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
+}

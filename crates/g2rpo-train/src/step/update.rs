@@ -1,0 +1,186 @@
+//! Eighth of a step: the learner is updated from the rows.
+
+use g2rpo_core::{
+    BatchTotals, GuidanceTokenLoss, Learner, LossConfig, LossMetrics, Role, Scoring, Sequences,
+    TokenStreams, UpdateStats, policy_loss,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// How a generation batch is used for updates. Names as in TRL.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpdateConfig {
+    /// Passes over the same rollouts (μ). Default 1, as in TRL.
+    pub num_iterations: usize,
+    /// Optimiser steps per pass; groups are dealt to them whole. Default 1: strictly on-policy.
+    pub steps_per_generation: usize,
+    /// Temperature of the log-probabilities: the one that rollouts are sampled at. Default 1.
+    #[serde(skip)]
+    pub temperature: f64,
+    /// Whether token entropies are measured for the metrics and the detectors. Default true.
+    pub log_entropy: bool,
+}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        Self {
+            num_iterations: 1,
+            steps_per_generation: 1,
+            temperature: 1.0,
+            log_entropy: true,
+        }
+    }
+}
+
+impl UpdateConfig {
+    pub(crate) fn scoring(&self, entropy: bool) -> Scoring {
+        Scoring {
+            temperature: self.temperature,
+            entropy,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("num_iterations", self.num_iterations),
+            ("steps_per_generation", self.steps_per_generation),
+        ] {
+            if value == 0 {
+                return Err(Error::Config {
+                    name,
+                    value: "0".into(),
+                    problem: "at least one update must be made per generation batch".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the updates of one generation batch did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Update {
+    /// Mean of the loss over the optimiser steps.
+    pub loss: f64,
+    /// Merged over all steps and micro-batches.
+    pub metrics: LossMetrics,
+    /// Of the last optimiser step; `None` when no row had anything to teach and the parameters
+    /// were left alone.
+    pub stats: Option<UpdateStats>,
+    /// Optimiser steps that the batch was for, those without anything to teach included.
+    pub n_updates: u64,
+}
+
+/// Trains on the rows that `streams` and `sequences` describe. `parts` numbers the group of each
+/// row, from 0, so that groups are dealt whole to the optimiser steps; `lr` is the learning rate of
+/// each of these, counted from 0.
+///
+/// Rows whose advantage is zero are not even scored when nothing but the advantage could give them
+/// a gradient: the loss and its gradient are the same without them, the metrics then speak of the
+/// rows that were scored. A batch in which nothing can be learned changes no parameter.
+///
+/// # Errors
+/// [`Error::Learner`], [`Error::Core`], and [`Error::Config`] for a count of zero.
+pub fn update<L: Learner + ?Sized>(
+    learner: &mut L,
+    sequences: &Sequences,
+    streams: &TokenStreams,
+    parts: &[usize],
+    loss: &LossConfig,
+    config: &UpdateConfig,
+    lr: impl Fn(u64) -> f64,
+) -> Result<Update> {
+    config.check()?;
+    let n_groups = parts.iter().max().map_or(0, |g| g + 1);
+    let n_parts = config.steps_per_generation.min(n_groups.max(1));
+    let mut result = Update::default();
+    for _ in 0..config.num_iterations {
+        for part in 0..n_parts {
+            let in_part = |row: &usize| parts[*row] * n_parts / n_groups.max(1) == part;
+            let rows: Vec<usize> = (0..parts.len()).filter(in_part).collect();
+            let step = Step {
+                sequences,
+                streams,
+                loss,
+                config,
+                lr: lr(result.n_updates),
+            };
+            result.n_updates += 1;
+            step.run(learner, &rows, &mut result)?;
+        }
+    }
+    result.loss /= (config.num_iterations * n_parts) as f64;
+    Ok(result)
+}
+
+/// One optimiser step.
+struct Step<'a> {
+    sequences: &'a Sequences,
+    streams: &'a TokenStreams,
+    loss: &'a LossConfig,
+    config: &'a UpdateConfig,
+    lr: f64,
+}
+
+impl Step<'_> {
+    fn run<L: Learner + ?Sized>(
+        &self,
+        learner: &mut L,
+        rows: &[usize],
+        result: &mut Update,
+    ) -> Result<()> {
+        let loss = self.loss;
+        let of_step = self.streams.select(rows);
+        let truncated = of_step.truncated.as_deref();
+        let mut totals = BatchTotals::of(&of_step.roles, truncated, loss)?;
+        if let Some(entropy) = &of_step.entropy {
+            totals = totals.with_entropies(&of_step.roles, entropy, truncated, loss)?;
+        }
+        let guidance_counts = loss.guidance_token_loss != GuidanceTokenLoss::Masked;
+        if totals.n_own == 0.0 && !(guidance_counts && totals.n_guidance > 0.0) {
+            return Ok(());
+        }
+        let scored: Vec<usize> = (rows.iter().copied())
+            .filter(|&row| self.has_gradient(row))
+            .collect();
+        if scored.is_empty() {
+            return Ok(());
+        }
+        let of_step = self.streams.select(&scored);
+        let scoring = self
+            .config
+            .scoring(self.config.log_entropy || loss.needs_entropy());
+        learner
+            .accumulate(&self.sequences.select(&scored), &scoring, &mut |outputs| {
+                let part = policy_loss(&of_step.with_outputs(outputs)?, loss, &totals)?;
+                result.loss += part.loss;
+                result.metrics.merge(&part.metrics);
+                Ok(part.into_grads())
+            })
+            .map_err(Error::learner)?;
+        result.stats = Some(learner.apply(self.lr).map_err(Error::learner)?);
+        Ok(())
+    }
+
+    /// Whether a row could have a gradient.
+    fn has_gradient(&self, row: usize) -> bool {
+        let loss = self.loss;
+        let guidance_learns_anyway = match loss.guidance_token_loss {
+            GuidanceTokenLoss::Supervised { .. } | GuidanceTokenLoss::Trust { .. } => true,
+            GuidanceTokenLoss::Masked
+            | GuidanceTokenLoss::SameAdvantage
+            | GuidanceTokenLoss::PositiveOnly
+            | GuidanceTokenLoss::Shaped { .. }
+            | GuidanceTokenLoss::TopEntropy { .. } => false,
+        };
+        let of_tokens = self.streams.token_advantages.as_ref();
+        self.streams.advantages[row] != 0.0
+            || of_tokens.is_some_and(|a| a.row(row).iter().any(|a| *a != 0.0))
+            || (guidance_learns_anyway && self.streams.roles.row(row).contains(&Role::Guidance))
+            || loss.needs_reference()
+            || loss.needs_entropy()
+    }
+}
