@@ -1,5 +1,6 @@
 //! Settings of a method by key.
 
+use g2rpo_core::{Rlsd, TokenAdvantage};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -31,7 +32,9 @@ impl Method {
     pub fn set(self, key: &str, value: impl Into<Value>) -> Result<Self> {
         let value = value.into();
         let mut json = as_json(&self);
+        let spread = TokenAdvantage::Rlsd(Rlsd::default());
         let full = as_json(&Self {
+            token_advantages: Some(self.token_advantages.unwrap_or(spread)),
             dynamic_sampling: Some(self.dynamic_sampling.unwrap_or_default()),
             overlong: Some(self.overlong.unwrap_or_default()),
             difficulty: Some(self.difficulty.unwrap_or_default()),

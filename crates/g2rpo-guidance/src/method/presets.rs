@@ -2,7 +2,7 @@
 
 use g2rpo_core::{
     AdvantageEstimator, GuidanceTokenLoss, ImportanceSamplingLevel, KlPlacement, LossConfig,
-    LossType, Preset, Scale,
+    LossType, Preset, Rlcsd, Rlsd, Scale, TokenAdvantage,
 };
 
 use crate::controller::amount::{Amount, AmountUnit, Rounding};
@@ -40,6 +40,8 @@ impl Method {
         "dr-grpo",
         "dapo",
         "gspo",
+        "rlsd",
+        "rlcsd",
         "g2rpo-a",
         "g2rpo-a-released",
         "g2rpo-a-reproduction",
@@ -104,6 +106,16 @@ fn preset(name: &str, steps: u64) -> Option<Method> {
                 epsilon_high: Some(4e-4),
                 ..without_kl()
             },
+            ..grpo()
+        },
+        "rlsd" => Method {
+            loss: Preset::Trl.loss(),
+            token_advantages: Some(TokenAdvantage::Rlsd(Rlsd::default())),
+            ..grpo()
+        },
+        "rlcsd" => Method {
+            loss: Preset::Trl.loss(),
+            token_advantages: Some(TokenAdvantage::Rlcsd(Rlcsd::default())),
             ..grpo()
         },
         // The rule as published; table 9's α for Qwen3-1.7B.
@@ -325,6 +337,7 @@ fn grpo() -> Method {
         score_context: ScoreContext::AsSampled,
         loss: Preset::DeepSeekMath.loss(),
         advantages: Preset::DeepSeekMath.advantages(),
+        token_advantages: None,
         dynamic_sampling: None,
         overlong: None,
         curriculum: Curriculum::default(),
@@ -455,7 +468,7 @@ mod tests {
     #[test]
     fn without_guidance_there_is_none() {
         let gold = Guidance::trace(Arc::new(Trace::from_tokens(vec![1; 9])), Provenance::Gold);
-        for name in ["grpo", "dr-grpo", "dapo", "gspo"] {
+        for name in ["grpo", "dr-grpo", "dapo", "gspo", "rlsd", "rlcsd"] {
             let method = Method::preset(name, 1).unwrap();
             let controller = method.controller.build().unwrap();
             let parts = method.parts(&*controller, None);

@@ -37,6 +37,9 @@ impl Method {
         }
         self.loss.check()?;
         self.advantages.check()?;
+        if let Some(spread) = &self.token_advantages {
+            spread.check(&self.loss)?;
+        }
         self.check_lengths()?;
         self.check_tasks()?;
         self.check_placement()
@@ -169,6 +172,8 @@ mod tests {
             ("dapo", "cache", json!(0), "cache = 0"),
             ("dapo", "max_completion_length", json!(20), "cache = 51"),
             ("dapo", "penalty_factor", json!(-1.0), "penalty_factor = -1"),
+            ("rlcsd", "aggregation", json!("sequence_mean"), "rlcsd"),
+            ("rlsd", "lambda", json!(1.5), "lambda = 1.5"),
             ("grpo", "capacity", json!(0), "capacity = 0"),
             ("grpo", "order", json!([]), "length of source.order = 0"),
             (

@@ -1,6 +1,6 @@
 //! A method as one value: rollout plan, loss and advantages.
 
-use g2rpo_core::{AdvantageEstimator, LossConfig};
+use g2rpo_core::{AdvantageEstimator, LossConfig, TokenAdvantage};
 use serde::{Deserialize, Serialize};
 
 use crate::controller::controllers::ControllerConfig;
@@ -57,6 +57,9 @@ pub struct Method {
     pub loss: LossConfig,
     /// How rewards become advantages.
     pub advantages: AdvantageEstimator,
+    /// How a row's advantage is spread over its tokens, by what a hint (the task's trace, or a
+    /// sibling) makes of them. `None` gives every token the row's.
+    pub token_advantages: Option<TokenAdvantage>,
     /// Whether groups without variance are replaced by others.
     pub dynamic_sampling: Option<DynamicSampling>,
     /// Whether long completions are paid less.
