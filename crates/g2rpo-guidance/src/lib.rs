@@ -39,7 +39,6 @@ pub use controller::amount::{Amount, AmountUnit, Rounding};
 pub use controller::bisection::{Bisection, BisectionConfig};
 pub use controller::bucketed::PerBucket;
 pub use controller::controllers::ControllerConfig;
-pub use controller::curve::ResponseCurve;
 pub use controller::irt::{Irt, IrtConfig};
 pub use controller::length::{LengthController, Query};
 pub use controller::ratio::{Ratio, RatioConfig, ZeroReward};

@@ -2,7 +2,7 @@
 
 use g2rpo_guidance::{
     BinomialCosine, Bisection, BisectionConfig, ControllerConfig, Difficulty, DifficultyConfig,
-    ExampleId, Irt, IrtConfig, LengthController, Query, Record, ResponseCurve, StepFeedback,
+    ExampleId, Irt, IrtConfig, LengthController, Query, Record, StepFeedback,
 };
 use rand::SeedableRng;
 use serde::Deserialize;
@@ -13,15 +13,7 @@ struct Vectors {
     bisection: BisectionCase,
     difficulty: DifficultyCase,
     binomial_cosine: Vec<f64>,
-    response_curve: CurveCase,
     irt: IrtCase,
-}
-
-#[derive(Deserialize)]
-struct CurveCase {
-    observations: Vec<Vec<(f64, f64, f64)>>,
-    points: Vec<f64>,
-    successes: Vec<Vec<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -173,21 +165,6 @@ fn the_binomial_probability_follows_its_cosine() {
             "step {}: expected {want}, got {got}",
             20 * i
         );
-    }
-}
-
-#[test]
-fn response_curves_follow_their_formula() {
-    let case = vectors().response_curve;
-    for (observations, successes) in case.observations.into_iter().zip(case.successes) {
-        let curve = ResponseCurve::fit(observations.iter().copied());
-        for (&x, want) in case.points.iter().zip(successes) {
-            let got = curve.success(x);
-            assert!(
-                close(got, want),
-                "{observations:?} at {x}: expected {want}, got {got}"
-            );
-        }
     }
 }
 

@@ -19,20 +19,8 @@ const N_PLACES: usize = 31;
 /// Three parameters have no stable best fit to a handful of rollouts, so the curve is the mean over
 /// all parameters of a grid (`a` of 4, 8, 16, 32; `b` from -0.25 to 1.25 in steps of 0.05; `c` of
 /// 0, 0.05, 0.25), each weighted by how well it explains what was seen. It rises with `x` always.
-///
-/// ```
-/// use g2rpo_guidance::ResponseCurve;
-/// // Nothing seen: places lie evenly around the middle, and the mean chance is 0.1.
-/// let curve = ResponseCurve::fit([]);
-/// assert!((curve.success(0.5) - (0.1 + 0.9 * 0.5)).abs() < 1e-12);
-/// // Eight failures with nothing, eight successes with half of the trace.
-/// let curve = ResponseCurve::fit([(0.0, 8.0, 0.0), (0.5, 8.0, 8.0)]);
-/// let half = curve.fraction_for(0.5);
-/// assert!(0.1 < half && half < 0.4);
-/// assert!((curve.success(half) - 0.5).abs() < 1e-4);
-/// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct ResponseCurve {
+pub(crate) struct ResponseCurve {
     /// One weight per triple of the grid, in the order of [`grid`]; they sum to 1.
     weights: Vec<f64>,
 }
@@ -41,7 +29,7 @@ impl ResponseCurve {
     /// Learns from triples of fraction, rollouts and successes. Numbers of rollouts may be
     /// fractions, for evidence that has aged. Triples with a number that is not finite or below 0
     /// are left out; successes beyond the rollouts count as all of them.
-    pub fn fit(observations: impl IntoIterator<Item = (f64, f64, f64)>) -> Self {
+    pub(crate) fn fit(observations: impl IntoIterator<Item = (f64, f64, f64)>) -> Self {
         let seen: Vec<(f64, f64, f64)> = (observations.into_iter())
             .filter(|(x, n, s)| [x, n, s].iter().all(|v| v.is_finite() && **v >= 0.0))
             .map(|(x, n, s)| (x, n, s.min(n)))
@@ -63,7 +51,7 @@ impl ResponseCurve {
     }
 
     /// Expected share of successes when `fraction` of the trace is given, in (0, 1).
-    pub fn success(&self, fraction: f64) -> f64 {
+    pub(crate) fn success(&self, fraction: f64) -> f64 {
         (grid().zip(&self.weights))
             .map(|(point, w)| w * point.success(fraction))
             .sum()
@@ -71,7 +59,7 @@ impl ResponseCurve {
 
     /// The smallest fraction in [0, 1] at which the expected share reaches `target`, to 1e-6; 1 if
     /// none does.
-    pub fn fraction_for(&self, target: f64) -> f64 {
+    pub(crate) fn fraction_for(&self, target: f64) -> f64 {
         if self.success(0.0) >= target {
             return 0.0;
         }
@@ -121,6 +109,46 @@ fn grid() -> impl Iterator<Item = Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        response_curve: Case,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        observations: Vec<Vec<(f64, f64, f64)>>,
+        points: Vec<f64>,
+        successes: Vec<Vec<f64>>,
+    }
+
+    #[test]
+    fn curves_follow_their_formula() {
+        let json = include_str!("../../../../testdata/guidance/trajectories.json");
+        let case = serde_json::from_str::<Vectors>(json)
+            .unwrap()
+            .response_curve;
+        assert_eq!(case.observations.len(), case.successes.len());
+        for (observations, successes) in case.observations.into_iter().zip(case.successes) {
+            let curve = ResponseCurve::fit(observations.iter().copied());
+            for (&x, want) in case.points.iter().zip(successes) {
+                let got = curve.success(x);
+                assert!((got - want).abs() < 1e-12, "{observations:?} at {x}: {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_seen_is_the_mean_of_the_grid() {
+        // Places lie evenly around the middle, and the mean chance is 0.1.
+        let curve = ResponseCurve::fit([]);
+        assert!((curve.success(0.5) - (0.1 + 0.9 * 0.5)).abs() < 1e-12);
+        // Eight failures with nothing, eight successes with half of the trace.
+        let curve = ResponseCurve::fit([(0.0, 8.0, 0.0), (0.5, 8.0, 8.0)]);
+        let half = curve.fraction_for(0.5);
+        assert!(0.1 < half && half < 0.4);
+        assert!((curve.success(half) - 0.5).abs() < 1e-4);
+    }
 
     #[test]
     fn evidence_moves_the_curve_and_it_always_rises() {

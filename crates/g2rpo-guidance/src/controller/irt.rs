@@ -36,9 +36,12 @@ impl Default for IrtConfig {
     }
 }
 
-/// Gives each task the fraction at which its [`ResponseCurve`] says that `target` succeed: SEELE's
+/// Gives each task the fraction at which its response curve says that `target` succeed: SEELE's
 /// rule (arXiv 2509.06923) with steps in the place of its rounds within one step, for which see
 /// [`CurveRounds`](crate::CurveRounds).
+///
+/// The curve has SEELE's three parameters, `P(x) = c + (1 - c) / (1 + exp(-a (x - b)))`; it is the mean
+/// over a grid of them, each weighted by how well it explains what was seen.
 ///
 /// A task's curve is learnt from its own rollouts, guided and unguided, which age by `decay`, and
 /// from a few rollouts' worth of all tasks together. Fractions are noted to a twentieth.
@@ -124,7 +127,7 @@ impl Irt {
     }
 
     /// The curve of a task as it is known now.
-    pub fn curve(&self, task: ExampleId) -> ResponseCurve {
+    fn curve(&self, task: ExampleId) -> ResponseCurve {
         let Counts { all, tasks } = &self.state;
         let known: f64 = all.n.iter().sum();
         let shared = if known > self.config.population {

@@ -13,8 +13,8 @@ use crate::selector::member::{
 /// SEELE's rounds (arXiv 2509.06923): a group is generated in parts, and each part is given the
 /// fraction of the trace at which, by what the parts before it earned, half should succeed.
 ///
-/// The curve between fraction and success is [`ResponseCurve`]. What other steps and tasks have
-/// shown is not used; [`Irt`](crate::Irt) does that.
+/// The curve between fraction and success is that of [`Irt`](crate::Irt). What other steps and tasks have
+/// shown is not used; that controller does.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CurveRounds {

@@ -77,8 +77,8 @@ impl GuidanceSource for FirstOf {
             });
         }
         let before: Vec<Value> = self.0.iter().map(|source| source.state()).collect();
-        for i in 0..states.len() {
-            if let Err(error) = self.0[i].restore(states[i].clone()) {
+        for (i, state) in states.into_iter().enumerate() {
+            if let Err(error) = self.0[i].restore(state) {
                 for (source, state) in self.0.iter_mut().zip(before).take(i) {
                     source.restore(state)?;
                 }
