@@ -9,7 +9,7 @@ use crate::expr::Expr;
 use crate::form::{Form, Sign};
 use crate::fuel::Fuel;
 use crate::realset::real_set;
-use crate::relation::{self, Assignment};
+use crate::relation;
 use crate::units::Unit;
 
 type Same = Result<(), Mismatch>;
@@ -429,10 +429,8 @@ impl Comparer<'_> {
                 if let [_, Sign::In] | [Sign::In] = signs.as_slice() {
                     return Ok(sides.last().map(|side| (side.clone(), None)));
                 }
-                match relation::assignment(comparer, sides, signs)? {
-                    Assignment::Value { value, rounded, .. } => Ok(Some((value, rounded))),
-                    Assignment::None => Ok(None),
-                }
+                let assigned = relation::assignment(comparer, sides, signs)?;
+                Ok(assigned.map(|a| (a.value, a.rounded)))
             };
         let (a, mut b) = (value(self, gold)?, value(self, answer)?);
         if b.is_none() && !matches!(gold, Form::Relation { .. }) {

@@ -8,17 +8,13 @@ use crate::expr::{Expr, Func};
 use crate::form::{Form, Sign};
 use crate::rounding;
 
-/// What a chain of equations says.
-pub(crate) enum Assignment {
-    /// `name = value`; without a name when all sides are values.
-    Value {
-        name: Option<String>,
-        value: Form,
-        /// What `≈` says that the value rounds to.
-        rounded: Option<Form>,
-    },
-    /// It is an equation between expressions.
-    None,
+/// What a chain of equations says: `name = value`.
+pub(crate) struct Assignment {
+    /// Absent when all sides are values.
+    name: Option<String>,
+    pub(crate) value: Form,
+    /// What `≈` says that the value rounds to.
+    pub(crate) rounded: Option<Form>,
 }
 
 type Chain<'a> = (&'a [Form], &'a [Sign]);
@@ -32,12 +28,12 @@ pub(crate) fn assignment(
     comparer: &mut Comparer<'_>,
     sides: &[Form],
     signs: &[Sign],
-) -> Result<Assignment, Mismatch> {
+) -> Result<Option<Assignment>, Mismatch> {
     if signs
         .iter()
         .any(|s| !matches!(s, Sign::Equal | Sign::Approx))
     {
-        return Ok(Assignment::None);
+        return Ok(None);
     }
     let (mut names, mut values) = (Vec::new(), Vec::new());
     // Each value with whether it is only close to the one before.
@@ -59,34 +55,32 @@ pub(crate) fn assignment(
         (2, 0) => {
             let value = sides[1].clone();
             let name = names.swap_remove(0);
-            return Ok(Assignment::Value {
+            return Ok(Some(Assignment {
                 name: Some(name),
                 value,
                 rounded: None,
-            });
+            }));
         }
         // `\angle A = \angle B = 40^\circ` names one value twice.
         (2.., 1..) if values.iter().all(|(v, _)| is_constant(v)) => names.pop(),
-        _ => return Ok(Assignment::None),
+        _ => return Ok(None),
     };
     if name.is_none() && values.iter().any(|(v, _)| !is_constant(v)) {
-        return Ok(Assignment::None);
+        return Ok(None);
     }
     let mentions_itself = values.iter().any(|(v, _)| {
         v.scalar()
             .is_some_and(|e| e.symbols().iter().any(|s| Some(*s) == name.as_deref()))
     });
     if mentions_itself {
-        return Ok(Assignment::None);
+        return Ok(None);
     }
-    Ok(match agreed(comparer, &values)? {
-        Some((value, rounded)) => Assignment::Value {
-            name,
-            value,
-            rounded,
-        },
-        None => Assignment::None,
-    })
+    let agreed = agreed(comparer, &values)?;
+    Ok(agreed.map(|(value, rounded)| Assignment {
+        name,
+        value,
+        rounded,
+    }))
 }
 
 /// The value on which all of a chain agree, and what it is rounded to, where that is said.
@@ -294,16 +288,16 @@ pub(crate) fn same(
         };
     }
     if let (
-        Assignment::Value {
+        Some(Assignment {
             name: Some(a),
             value: x,
             ..
-        },
-        Assignment::Value {
+        }),
+        Some(Assignment {
             name: Some(b),
             value: y,
             ..
-        },
+        }),
     ) = (
         assignment(comparer, gold.0, gold.1)?,
         assignment(comparer, answer.0, answer.1)?,

@@ -113,7 +113,7 @@ fn prefixed(name: &str) -> Option<Unit> {
                 let lower = name.to_lowercase();
                 let rest = lower.strip_prefix("micro")?;
                 let mut unit: Unit = word(rest).or_else(|| word(rest.strip_suffix('s')?))?.into();
-                unit.factor = unit.factor / RBig::from(1_000_000);
+                unit.factor /= RBig::from(1_000_000);
                 return Some(unit);
             }
         },
@@ -123,7 +123,7 @@ fn prefixed(name: &str) -> Option<Unit> {
         "C" => base("C"),
         other => symbol(other)?.into(),
     };
-    unit.factor = unit.factor * factor;
+    unit.factor *= factor;
     Some(unit)
 }
 

@@ -194,9 +194,9 @@ fn names_another(text: &str) -> bool {
         let is_last = behind.trim_start_matches([')', ' ']).is_empty();
         let is_joined = match previous {
             Some("or" | "OR") => true,
-            Some("and") => !words[..i - 1]
+            Some("and") => words[..i - 1]
                 .last()
-                .is_some_and(|(_, w)| single(w).is_some()),
+                .is_none_or(|(_, w)| single(w).is_none()),
             None => before.is_empty() && is_last || before.ends_with([',', '/', '&', ';']),
             Some(word) => {
                 before.ends_with([',', '/', '&', ';']) && single(word).is_none() && is_last

@@ -204,7 +204,7 @@ fn begins_clause(before: &str, rest: &str, head: Head) -> bool {
         ('(' | '[', _) if is_apart => return is_remark(rest, head),
         (_, Some(dash)) => {
             let behind = &rest[dash.len()..];
-            if !is_apart && *dash != "—" || *dash != "—" && !behind.starts_with(' ') {
+            if *dash != "—" && !(is_apart && behind.starts_with(' ')) {
                 return false;
             }
             behind
