@@ -204,7 +204,12 @@ impl Call<'_> {
             Outcome::Fault(fault) => fault,
         };
         let now = Instant::now();
-        let remedy = fault.remedy();
+        let adapter = self.fleet.servers[server].serving().adapter;
+        let remedy = match fault {
+            // Started again, it does not know the adapter.
+            Fault::Status { status: 404, .. } if adapter => Remedy::Revive,
+            _ => fault.remedy(),
+        };
         let too_often = match remedy {
             Remedy::GiveUp => {
                 return board.fail(Error::Rollout {

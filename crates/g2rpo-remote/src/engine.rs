@@ -190,6 +190,9 @@ impl RolloutEngine for RemoteEngine {
                 check_request(request, &server.info)?;
             }
         }
+        for server in &fleet.servers {
+            sync::check(fleet, server)?;
+        }
         let version = self.version();
         // A server refuses to sample nothing.
         let (some, none): (Vec<_>, Vec<_>) = (requests.iter().cloned().enumerate())

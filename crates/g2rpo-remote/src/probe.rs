@@ -124,7 +124,8 @@ impl Probe<'_> {
         Ok((names[at].into(), room))
     }
 
-    /// Whether a route is open: an empty question is a bad one there, and not found elsewhere.
+    /// Whether a route is open: an empty question is a bad one there, not found where there is no
+    /// such route, and forbidden where a switch of the server closes it.
     fn knows(&self, path: &str) -> Result<bool> {
         let reply = self
             .endpoint
@@ -132,10 +133,10 @@ impl Probe<'_> {
         match reply {
             Ok(_) => Ok(true),
             Err(Fault::Status {
-                status: 404 | 405, ..
+                status: 403..=405, ..
             }) => Ok(false),
             Err(Fault::Status {
-                status: 401 | 403,
+                status: 401,
                 message,
                 ..
             }) => self.refuse(format!("it wants another API key (api_key_env): {message}")),

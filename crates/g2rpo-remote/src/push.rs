@@ -46,22 +46,20 @@ impl Line<'_> {
     }
 
     /// Whether the server still has what was pushed to it; one that was started again has not.
-    pub(crate) fn has(&self, weights: &Weights, version: u64) -> Result<bool, Fault> {
+    /// `None` where it does not say.
+    pub(crate) fn has(&self, weights: &Weights, version: u64) -> Result<Option<bool>, Fault> {
         let get = |path| parse::<Value>(&self.endpoint.get(self.agent, path, self.quick)?);
         let label = version.to_string();
+        let labelled = |path| Ok(Some(get(path)?["weight_version"] == *label));
         match (weights, self.backend) {
-            (Weights::AsStarted, _) => Ok(true),
-            (Weights::Adapter(_, name), Backend::Vllm) => Ok(get("/v1/models")?["data"]
-                .as_array()
-                .is_some_and(|models| models.iter().any(|model| model["id"] == **name))),
-            // It lists no adapters everywhere; loading one again does no harm.
-            (Weights::Adapter(..), Backend::Sglang) => Ok(false),
-            (Weights::Folder(_), Backend::Vllm) => {
-                Ok(get("/weight_info")?["weight_version"] == *label)
-            }
-            (Weights::Folder(_), Backend::Sglang) => {
-                Ok(get("/get_model_info")?["weight_version"] == *label)
-            }
+            (Weights::AsStarted, _) => Ok(Some(true)),
+            (Weights::Adapter(_, name), Backend::Vllm) => Ok(Some(
+                (get("/v1/models")?["data"].as_array())
+                    .is_some_and(|models| models.iter().any(|model| model["id"] == **name)),
+            )),
+            (Weights::Adapter(..), Backend::Sglang) => Ok(None),
+            (Weights::Folder(_), Backend::Vllm) => labelled("/weight_info"),
+            (Weights::Folder(_), Backend::Sglang) => labelled("/get_model_info"),
         }
     }
 

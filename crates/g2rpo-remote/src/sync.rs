@@ -175,6 +175,17 @@ fn bring(
     }
 }
 
+/// Restores a server that was started again between two calls. Faults are left to the rollouts.
+pub(crate) fn check(fleet: &Fleet, server: &Server) -> Result<()> {
+    let Some(applied) = lock(&fleet.applied).clone() else {
+        return Ok(());
+    };
+    match line(fleet, server).has(&applied.weights, applied.version) {
+        Ok(Some(false)) => restore(fleet, server),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a server that was lost the last weights again if it lacks them, and proves them.
 pub(crate) fn restore(fleet: &Fleet, server: &Server) -> Result<()> {
     let Some(applied) = lock(&fleet.applied).clone() else {
@@ -186,7 +197,8 @@ pub(crate) fn restore(fleet: &Fleet, server: &Server) -> Result<()> {
         server: server.url().into(),
         fault,
     };
-    if !line.has(&applied.weights, applied.version).map_err(call)? {
+    // Loading once more does no harm.
+    if line.has(&applied.weights, applied.version).map_err(call)? != Some(true) {
         line.push(&applied.weights, applied.version).map_err(call)?;
     }
     let report = compare(fleet, server, &applied, None)?;

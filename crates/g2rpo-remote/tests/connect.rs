@@ -31,7 +31,9 @@ fn a_server_is_known_before_the_first_rollout() {
 #[test]
 fn the_other_route_serves_where_the_first_is_closed() {
     let (open, closed) = (Stub::start(), Stub::start());
-    closed.state().missing = vec!["/inference/v1/generate"];
+    closed.fault(|seen, _| {
+        (seen.path == "/inference/v1/generate").then(|| recorded("generate_disabled"))
+    });
     let mut engines = [&open, &closed].map(|stub| connect(config(&[stub])));
     assert_eq!(
         engines[1].servers().next().unwrap().route,
@@ -114,7 +116,7 @@ fn what_a_server_lacks_is_refused_with_what_to_do() {
             |s, _| {
                 s.fault(|seen, _| {
                     (seen.body["request_id"] == "g2rpo-probe").then(|| recorded("generate_stop"))
-                })
+                });
             },
             "it reports no log-probabilities of the two most probable ids",
         ),
@@ -124,13 +126,15 @@ fn what_a_server_lacks_is_refused_with_what_to_do() {
                     (seen.path == "/inference/v1/generate").then(|| {
                         Reply::Json(401, r#"{"error": {"message": "Unauthorized"}}"#.into())
                     })
-                })
+                });
             },
             "another API key (api_key_env): Unauthorized",
         ),
         (
             |s, _| {
-                s.fault(|seen, _| (seen.path == "/v1/models").then(|| Reply::Json(200, "[".into())))
+                s.fault(|seen, _| {
+                    (seen.path == "/v1/models").then(|| Reply::Json(200, "[".into()))
+                });
             },
             "asking for its models",
         ),

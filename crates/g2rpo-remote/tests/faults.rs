@@ -192,7 +192,7 @@ fn what_would_come_again_is_refused_at_once() {
             "cut off",
             |r| {
                 choice(r, |c| {
-                    c["logprobs"]["content"][0]["logprob"] = json!(-9999.0)
+                    c["logprobs"]["content"][0]["logprob"] = json!(-9999.0);
                 })
             },
             "is -9999",
@@ -451,7 +451,51 @@ fn a_server_that_is_started_again_gets_its_weights_again() {
 }
 
 #[test]
-fn a_restart_between_two_requests_is_seen_by_the_label() {
+fn a_restart_between_two_calls_is_noticed() {
+    for (weight_sync, adapter, route) in [
+        (WeightSync::Folder, false, ""),
+        (WeightSync::Folder, false, "/inference/v1/generate"),
+        (WeightSync::Adapter, true, ""),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        common::write_weights(dir.path(), 1.5, adapter);
+        let mut stub = Stub::start();
+        stub.state().missing = vec![route];
+        let mut engine = connect(RemoteConfig {
+            weight_sync,
+            ..config(&[&stub])
+        });
+        engine
+            .sync(dir.path(), 7, &mut common::learner(1.5))
+            .unwrap();
+        let expected = engine.generate(&requests(4, 8), &params()).unwrap();
+        stub.kill();
+        stub.restart();
+        assert_eq!(
+            engine.generate(&requests(4, 8), &params()).unwrap(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn an_adapter_that_vanished_during_a_call_is_loaded_again() {
+    let dir = tempfile::tempdir().unwrap();
+    common::write_weights(dir.path(), 1.5, true);
+    let stub = Stub::start();
+    let mut engine = connect(RemoteConfig {
+        weight_sync: WeightSync::Adapter,
+        ..config(&[&stub])
+    });
+    engine
+        .sync(dir.path(), 7, &mut common::learner(1.5))
+        .unwrap();
+    spoil(&stub, 2, |_| recorded("generate_unknown_model"));
+    engine.generate(&requests(4, 8), &params()).unwrap();
+}
+
+#[test]
+fn an_answer_by_other_weights_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     common::write_weights(dir.path(), 1.5, false);
     let stub = Stub::start();
@@ -462,16 +506,15 @@ fn a_restart_between_two_requests_is_seen_by_the_label() {
     engine
         .sync(dir.path(), 7, &mut common::learner(1.5))
         .unwrap();
-    // So fast that no call met a closed door.
-    (stub.state().weights, stub.state().label) = (0.0, "default".into());
+    spoil(&stub, 1, |r| {
+        choice(r, |c| c["weight_versions"][0]["version"] = json!("default"))
+    });
     let error = engine
         .generate(&requests(1, 8), &params())
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("weights `default` made it, and 7 were to; was the server started again?"),
-        "{error}"
-    );
+    let words = "weights `default` made it, and 7 were to; was the server started again?";
+    assert!(error.contains(words), "{error}");
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn every_failure_of_a_sync_is_named() {
             |s| {
                 s.fault(|seen, _| {
                     (seen.path == "/collective_rpc").then(|| recorded("reload_weights_bad_path"))
-                })
+                });
             },
             "bringing weights at http://127.0.0.1",
         ),
@@ -249,7 +249,7 @@ fn every_failure_of_a_sync_is_named() {
                 s.fault(|seen, _| {
                     (seen.path == "/reset_prefix_cache")
                         .then(|| Reply::Json(200, r#"{"success": false}"#.into()))
-                })
+                });
             },
             "/reset_prefix_cache did not succeed",
         ),
@@ -258,7 +258,7 @@ fn every_failure_of_a_sync_is_named() {
             |s| {
                 s.fault(|seen, _| {
                     (seen.path == "/update_weight_version").then(|| recorded("not_found"))
-                })
+                });
             },
             "status 404: Not Found",
         ),
@@ -268,7 +268,7 @@ fn every_failure_of_a_sync_is_named() {
                 s.fault(|seen, _| {
                     (seen.path == "/v1/load_lora_adapter")
                         .then(|| recorded("load_lora_adapter_bad_rank"))
-                })
+                });
             },
             "LoRA rank 16 is greater than max_lora_rank 8",
         ),
@@ -278,7 +278,7 @@ fn every_failure_of_a_sync_is_named() {
                 s.fault(|seen, _| {
                     (seen.path == "/v1/load_lora_adapter")
                         .then(|| recorded("load_lora_adapter_bad_path"))
-                })
+                });
             },
             "No adapter found",
         ),
@@ -287,7 +287,7 @@ fn every_failure_of_a_sync_is_named() {
             |s| {
                 s.fault(|seen, _| {
                     (seen.body["request_id"] == "g2rpo-score").then(|| recorded("generate"))
-                })
+                });
             },
             "no prompt_logprobs",
         ),

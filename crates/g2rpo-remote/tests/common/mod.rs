@@ -45,7 +45,7 @@ pub(crate) enum Reply {
     /// These bytes and nothing else.
     Bytes(Vec<u8>),
     /// The answer after a while.
-    Late(Duration, Box<Reply>),
+    Late(Duration, Box<Self>),
     /// The answer byte by byte.
     Drip(Duration, String),
 }

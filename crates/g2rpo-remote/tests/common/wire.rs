@@ -31,8 +31,9 @@ pub(crate) fn serve(stream: TcpStream, state: &Arc<Mutex<State>>) {
             Duration::ZERO => reply,
             work => Reply::Late(work, Box::new(reply)),
         };
-        let goes_on = send(&stream, &reply, state);
+        let reply = wait(&stream, reply, state);
         lock(state).in_flight -= 1;
+        let goes_on = reply.is_some_and(|reply| send(&stream, &reply, state));
         if !goes_on {
             let _ = stream.shutdown(std::net::Shutdown::Both);
             return;
@@ -66,6 +67,22 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     })
 }
 
+/// What is to be answered, when it is time; nothing if the client has gone by then.
+fn wait(stream: &TcpStream, reply: Reply, state: &Arc<Mutex<State>>) -> Option<Reply> {
+    let Reply::Late(time, reply) = reply else {
+        return Some(reply);
+    };
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2).min(time));
+        if gone(stream) {
+            lock(state).dropped += 1;
+            return None;
+        }
+    }
+    wait(stream, *reply, state)
+}
+
 /// Whether the connection may go on.
 fn send(mut stream: &TcpStream, reply: &Reply, state: &Arc<Mutex<State>>) -> bool {
     let head = |status: u16, more: &str| {
@@ -94,17 +111,7 @@ fn send(mut stream: &TcpStream, reply: &Reply, state: &Arc<Mutex<State>>) -> boo
             let _ = stream.write_all(bytes);
             false
         }
-        Reply::Late(time, reply) => {
-            let end = Instant::now() + *time;
-            while Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(2).min(*time));
-                if gone(stream) {
-                    lock(state).dropped += 1;
-                    return false;
-                }
-            }
-            send(stream, reply, state)
-        }
+        Reply::Late(..) => false,
         Reply::Drip(pause, text) => {
             let head = head(200, &format!("content-length: {}", text.len()));
             for byte in (head + text).bytes() {
