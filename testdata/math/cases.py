@@ -92,6 +92,9 @@ EXPRESSIONS = [
     ("range", r"\max(x-7,0)", Max(x - 7, 0), r"\frac{x-7+|x-7|}{2}", (x - 7 + Abs(x - 7)) / 2),
     ("range", r"|x^2-4|", Abs(x**2 - 4), r"4-x^2", 4 - x**2),
     ("range", r"\frac{|x-5|}{x-5}", Abs(x - 5) / (x - 5), r"-1", sp.Integer(-1)),
+    ("range", r"3-(2x-48)^2", 3 - (2 * x - 48) ** 2, r"\min(3-(2x-48)^2, 1)", Min(3 - (2 * x - 48) ** 2, 1)),
+    ("range", r"|(x-30)^2-\frac{1}{100}|", Abs((x - 30) ** 2 - R(1, 100)), r"(x-30)^2-\frac{1}{100}", (x - 30) ** 2 - R(1, 100)),
+    ("range", r"\max((x-30)^2, \frac{1}{10})", Max((x - 30) ** 2, R(1, 10)), r"(x-30)^2", (x - 30) ** 2),
     # Equal where both are real. Here all letters are positive.
     ("domain", r"\frac{1}{\sqrt{n}}", 1 / sqrt(n), r"\sqrt{1/n}", sqrt(1 / n)),
     ("domain", r"\ln(ab)", log(a * b), r"\ln a+\ln b", log(a) + log(b)),
@@ -189,7 +192,7 @@ REPORTED = [
 ]
 
 NATURALS = [mp.mpf(v) for v in range(1, 200)]
-GRID = [s * mp.mpf(v) / 16 for v in (1, 1.7, 2.3, 2.9, 3.7, 4.3, 5, 5.9, 6.7, 7.3, 13, 23, 41, 87, 333, 1041, 2087, 20011, 70003, 1600007) for s in (1, -1)]
+GRID = [s * mp.mpf(v) / 16 for v in (1, 1.7, 2.3, 2.9, 3.7, 4.3, 5, 5.9, 6.7, 7.3, 13, 23, 41, 87, 333, 384.7, 480.3, 1041, 2087, 20011, 70003, 1600007) for s in (1, -1)]
 
 
 def label(first, second):

@@ -34,6 +34,9 @@ const BESIDE: [f64; 8] = [
     -0.37, -0.061, -0.0037, -0.00007, 0.00007, 0.0037, 0.061, 0.37,
 ];
 
+/// Places on one line where a switch comes near 0 and may pass it twice.
+const MAX_DIPS: usize = 8;
+
 /// Halvings of an interval that holds a border.
 const HALVINGS: usize = 40;
 
@@ -160,29 +163,103 @@ impl Switch {
         into: &mut Vec<f64>,
         fuel: &mut Fuel,
     ) -> Result<(), Stop> {
-        let mut at = |x: f64| {
-            point[i] = x;
-            self.cell(point)
-        };
-        let mut before = None;
+        let mut before: Option<(f64, i64)> = None;
+        // Sizes at the last two points of one sign.
+        let mut sizes: Vec<(f64, f64)> = Vec::new();
+        let mut dips = 0;
         for &x in on_line {
-            let Some(cell) = at(x) else { continue };
-            if let Some((mut low, first)) = before
+            point[i] = x;
+            let Some(cell) = self.cell(point) else {
+                continue;
+            };
+            if let Some((low, first)) = before
                 && first != cell
             {
-                fuel.spend(self.program.cost(HALVINGS))?;
-                let mut high = x;
-                for _ in 0..HALVINGS {
-                    let middle = low + (high - low) / 2.0;
-                    if at(middle) == Some(first) {
-                        low = middle;
-                    } else {
-                        high = middle;
-                    }
-                }
-                into.push(high);
+                into.push(self.border(point, i, (low, x), first, fuel)?);
+                sizes.clear();
             }
             before = Some((x, cell));
+            if self.by_steps || cell == i64::MIN {
+                continue;
+            }
+            point[i] = x;
+            sizes.push((x, self.size(point)));
+            if let [.., (low, a), (_, b), (_, c)] = sizes[..]
+                && b <= a
+                && b <= c
+                && dips < MAX_DIPS
+            {
+                dips += 1;
+                self.dip(point, i, (low, x), cell, into, fuel)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the switch is from changing.
+    fn size(&self, point: &[f64]) -> f64 {
+        match self.program.at(point) {
+            Worth::Value(v, _) => v.abs(),
+            _ => f64::INFINITY,
+        }
+    }
+
+    /// Where the region `first` ends between two points, of which only the lower one lies in it.
+    fn border(
+        &self,
+        point: &mut [f64],
+        i: usize,
+        (mut low, mut high): (f64, f64),
+        first: i64,
+        fuel: &mut Fuel,
+    ) -> Result<f64, Stop> {
+        fuel.spend(self.program.cost(HALVINGS))?;
+        for _ in 0..HALVINGS {
+            point[i] = low + (high - low) / 2.0;
+            if self.cell(point) == Some(first) {
+                low = point[i];
+            } else {
+                high = point[i];
+            }
+        }
+        Ok(high)
+    }
+
+    /// Looks for two borders, or one that is only touched, where the size is least in the middle.
+    fn dip(
+        &self,
+        point: &mut [f64],
+        i: usize,
+        (low, high): (f64, f64),
+        cell: i64,
+        into: &mut Vec<f64>,
+        fuel: &mut Fuel,
+    ) -> Result<(), Stop> {
+        fuel.spend(self.program.cost(2 * HALVINGS))?;
+        let (mut left, mut right) = (low, high);
+        let mut least = f64::INFINITY;
+        for _ in 0..HALVINGS {
+            let inner = [0.382, 0.618].map(|share| left + (right - left) * share);
+            let mut sizes = [0.0; 2];
+            for (size, x) in sizes.iter_mut().zip(inner) {
+                point[i] = x;
+                if self.cell(point).is_some_and(|c| c != cell) {
+                    into.push(self.border(point, i, (low, x), cell, fuel)?);
+                    into.push(self.border(point, i, (high, x), cell, fuel)?);
+                    return Ok(());
+                }
+                *size = self.size(point);
+                least = least.min(*size);
+            }
+            if sizes[0] < sizes[1] {
+                right = inner[1];
+            } else {
+                left = inner[0];
+            }
+        }
+        point[i] = low;
+        if least < 1e-9 * self.size(point) {
+            into.push(left);
         }
         Ok(())
     }
