@@ -19,7 +19,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "g2rpo-guidance",
-        ours: &[],
+        ours: &["g2rpo-core"],
         libtorch: false,
     },
     Rule {

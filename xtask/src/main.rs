@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod chores;
+mod circles;
 mod deps;
 mod error;
 mod install;
@@ -26,8 +27,9 @@ Chores of this repository.
   cargo xtask lint                   rustfmt and clippy, as CI runs them
   cargo xtask doc                    the documentation, as CI builds it
   cargo xtask check-deps             who may depend on what
+  cargo xtask check-files            no circles among files, and each says what it is
 
-All but check-deps install libtorch first, if the checkout has none and neither LIBTORCH
+All but the last two install libtorch first, if the checkout has none and neither LIBTORCH
 nor LIBTORCH_USE_PYTORCH is set.";
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn dispatch(args: &[String]) -> Result<u8> {
         "lint" => none(chores::lint),
         "doc" => none(chores::doc),
         "check-deps" => none(deps::check),
+        "check-files" => none(circles::check),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(0)

@@ -1,3 +1,5 @@
+//! The trait of everything that continues token prefixes, and what goes in and out of it.
+
 use g2rpo_core::{Scoring, TokenId};
 
 use crate::RolloutKey;

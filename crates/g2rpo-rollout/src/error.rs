@@ -1,3 +1,5 @@
+//! What can go wrong between a data set and a packed batch.
+
 use std::path::PathBuf;
 
 /// What can go wrong between a data set and a packed batch.

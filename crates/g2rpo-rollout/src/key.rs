@@ -1,3 +1,5 @@
+//! The key that names every random draw of a rollout.
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -1,3 +1,5 @@
+//! An engine that answers what a closure says: the test double of engines.
+
 use std::convert::Infallible;
 use std::fmt;
 

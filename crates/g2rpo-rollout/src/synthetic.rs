@@ -1,3 +1,5 @@
+//! Word problems of a given number of steps, made up.
+
 use std::collections::HashSet;
 use std::fmt::Write;
 

@@ -1,3 +1,5 @@
+//! A policy that is a table, which samples and learns: the test double of learners.
+
 use std::collections::BTreeMap;
 
 use g2rpo_core::{

@@ -1,3 +1,5 @@
+//! The trait between text and token ids, and a tokenizer of bytes.
+
 use std::ops::Range;
 
 use g2rpo_core::TokenId;

@@ -7,8 +7,8 @@ use g2rpo_verify::{Verifier, check_references};
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::settings::TrainerConfig;
 use crate::step::update::UpdateConfig;
-use crate::trainer::TrainerConfig;
 
 fn refuse(name: &'static str, value: impl ToString, problem: &str) -> Error {
     Error::Config {

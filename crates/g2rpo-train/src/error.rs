@@ -1,3 +1,5 @@
+//! What can go wrong in a training run.
+
 use std::path::{Path, PathBuf};
 
 /// What can go wrong in a training run.

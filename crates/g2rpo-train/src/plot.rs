@@ -1,3 +1,5 @@
+//! Curves as a picture.
+
 use std::path::Path;
 
 use plotters::prelude::*;

@@ -1,3 +1,5 @@
+//! One step of supervised learning.
+
 use g2rpo_core::{Learner, Role, Scoring, UpdateStats, count_roles, supervised_loss};
 use g2rpo_rollout::{TokenId, pack_supervised};
 

@@ -7,14 +7,14 @@ use g2rpo_core::Learner;
 use g2rpo_guidance::{
     Detectors, Difficulty, GuidanceSource, LengthController, Method, Selector, StepFeedback, Trace,
 };
-use g2rpo_rollout::{RolloutEngine, RolloutKey, SamplingParams, Tokenizer};
+use g2rpo_rollout::{RolloutEngine, RolloutKey, Tokenizer};
 use g2rpo_verify::{Verifier, WeightedReward};
 
 use crate::check;
 use crate::data::dataset::Dataset;
 use crate::data::order::TaskOrder;
 use crate::error::{Error, Result};
-use crate::schedule::LrSchedule;
+use crate::settings::TrainerConfig;
 use crate::state::RunState;
 use crate::step::generate::generate;
 use crate::step::grade::{Judge, grade};
@@ -24,38 +24,7 @@ use crate::step::plan::Planner;
 use crate::step::report::{Seconds, StepReport};
 use crate::step::rescore::rescore;
 use crate::step::rows::Rows;
-use crate::step::update::{UpdateConfig, update};
-
-/// What a run needs beside the method: how much, how fast, from which seed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainerConfig {
-    /// Seed of everything random. Default 0.
-    pub seed: u64,
-    /// Tasks of a step; each gives a group of `num_generations` rollouts. Default 8.
-    pub prompts_per_step: usize,
-    /// How rollouts are drawn. Its temperature is that of the learner's log-probabilities as well.
-    pub sampling: SamplingParams,
-    /// How a batch of rollouts is used for updates.
-    pub update: UpdateConfig,
-    /// The learning rate of every optimiser step.
-    pub schedule: LrSchedule,
-    /// Whether the verifier is asked about guided prefixes, so that none passes by itself: one more
-    /// verdict for each group. Default true.
-    pub verify_prefixes: bool,
-}
-
-impl Default for TrainerConfig {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            prompts_per_step: 8,
-            sampling: SamplingParams::default(),
-            update: UpdateConfig::default(),
-            schedule: LrSchedule::default(),
-            verify_prefixes: true,
-        }
-    }
-}
+use crate::step::update::update;
 
 /// Runs a method: one call of [`step`](Self::step) is one step of docs/algorithm.md.
 ///

@@ -6,22 +6,7 @@ use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward};
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::step::group::Group;
-
-/// What a rollout was worth.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Grade {
-    /// The answer as text, guidance included: what was graded.
-    pub answer: String,
-    /// What counts as success, whatever else is paid.
-    pub verdict: Verdict,
-    /// What is paid: 1 for correct, 0 for incorrect, and what reward functions and penalties add.
-    /// `None` where nothing could be decided; such a row gets no advantage instead of a false one.
-    pub reward: Option<f64>,
-    /// What each reward function returned, unweighted, in the order of [`WeightedReward::names`];
-    /// `None` where it does not apply.
-    pub parts: Vec<Option<f64>>,
-}
+use crate::step::group::{Grade, Group};
 
 /// What judges rollouts.
 #[derive(Clone, Copy)]

@@ -2,9 +2,8 @@
 
 use g2rpo_guidance::{ExampleId, GroupPlan, Guidance, MemberPlan, StepFeedback};
 use g2rpo_rollout::{Purpose, Rollout, RolloutKey};
+use g2rpo_verify::Verdict;
 use rand_chacha::ChaCha8Rng;
-
-use crate::step::grade::Grade;
 
 /// Names a step of a run: every draw of the step is keyed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -30,6 +29,21 @@ impl StepKey {
     pub(crate) fn rng(self, group: u32, round: u32) -> ChaCha8Rng {
         self.member(group, round).rng(Purpose::Guidance)
     }
+}
+
+/// What a rollout was worth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grade {
+    /// The answer as text, guidance included: what was graded.
+    pub answer: String,
+    /// What counts as success, whatever else is paid.
+    pub verdict: Verdict,
+    /// What is paid: 1 for correct, 0 for incorrect, and what reward functions and penalties add.
+    /// `None` where nothing could be decided; such a row gets no advantage instead of a false one.
+    pub reward: Option<f64>,
+    /// What each reward function returned, unweighted, in the order of [`g2rpo_verify::WeightedReward::names`];
+    /// `None` where it does not apply.
+    pub parts: Vec<Option<f64>>,
 }
 
 /// One task in a step: what was found to guide it, who is guided how, and what came of it.

@@ -1,0 +1,323 @@
+//! Files that import each other in a circle, and files that do not say what they are.
+//!
+//! A circle makes two files one concept: neither can be read, tested or moved without the other.
+
+use crate::error::{Error, Result};
+use crate::repo;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Refuses circles among the files of a crate, and source files without a first line `//!`.
+pub(crate) fn check() -> Result<u8> {
+    let crates = repo::root().join("crates");
+    let mut faults = Vec::new();
+    let mut n_files = 0;
+    for package in sorted(&crates)? {
+        let source = package.join("src");
+        if !source.is_dir() {
+            continue;
+        }
+        let name = package
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let files = Files::read(&source)?;
+        n_files += files.modules.len();
+        for path in files
+            .modules
+            .values()
+            .filter(|file| !file.text.starts_with("//!"))
+        {
+            let shown = path.path.strip_prefix(repo::root()).unwrap_or(&path.path);
+            faults.push(format!(
+                "{}: the first line must be a `//!` sentence that says what the file is",
+                shown.display()
+            ));
+        }
+        for circle in circles(&files.imports()) {
+            faults.push(format!(
+                "{name}: {} import each other in a circle",
+                circle.join(", ")
+            ));
+        }
+    }
+    if faults.is_empty() {
+        println!("{n_files} files: no circle, and each says what it is");
+        return Ok(0);
+    }
+    Err(Error::new(faults.join("\n       ")))
+}
+
+/// A module's file, without its tests.
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+/// The files of one crate by module path; the root is `""`.
+struct Files {
+    modules: BTreeMap<String, File>,
+}
+
+impl Files {
+    fn read(source: &Path) -> Result<Self> {
+        let mut modules = BTreeMap::new();
+        let mut folders = vec![source.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for path in sorted(&folder)? {
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let Some(module) = module_of(source, &path) else {
+                    continue;
+                };
+                let text = fs::read_to_string(&path)
+                    .map_err(Error::io(format_args!("read {}", path.display())))?;
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let text = code.to_owned();
+                modules.insert(module, File { path, text });
+            }
+        }
+        Ok(Self { modules })
+    }
+
+    /// Who imports from whom.
+    fn imports(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let homes = self.exports();
+        let mut graph = BTreeMap::new();
+        for (module, file) in &self.modules {
+            let mut targets = BTreeSet::new();
+            for path in uses(&file.text) {
+                let Some(path) = absolute(&path, module) else {
+                    continue;
+                };
+                // What the root re-exports belongs to the module that holds it.
+                let path = match path.split_once("::") {
+                    None => homes.get(path.as_str()).cloned().unwrap_or(path),
+                    Some(_) => path,
+                };
+                if let Some(target) = self.holder(&path) {
+                    if target != module && !target.is_empty() {
+                        targets.insert(target);
+                    }
+                }
+            }
+            // A parent declares its children; that it re-exports them is no import.
+            if is_declaring(&file.path) {
+                targets.retain(|target| !target.starts_with(&format!("{module}::")));
+            }
+            if !module.is_empty() {
+                graph.insert(module.as_str(), targets);
+            }
+        }
+        graph
+    }
+
+    /// Names that the root exports, with their full paths.
+    fn exports(&self) -> BTreeMap<String, String> {
+        let mut homes = BTreeMap::new();
+        let Some(root) = self.modules.get("") else {
+            return homes;
+        };
+        for path in uses(&root.text) {
+            let name = path.rsplit("::").next().unwrap_or_default().to_owned();
+            homes.insert(name, path.trim_start_matches("crate::").to_owned());
+        }
+        homes
+    }
+
+    /// The longest prefix of `path` that is a file.
+    fn holder(&self, path: &str) -> Option<&str> {
+        let mut path = path;
+        loop {
+            if let Some((module, _)) = self.modules.get_key_value(path) {
+                return Some(module);
+            }
+            path = path.rsplit_once("::")?.0;
+        }
+    }
+}
+
+fn is_declaring(path: &Path) -> bool {
+    path.ends_with("mod.rs") || path.with_extension("").is_dir()
+}
+
+/// `a/b.rs` and `a/b/mod.rs` are `a::b`; files that are not modules are nothing.
+fn module_of(source: &Path, path: &Path) -> Option<String> {
+    if path.extension()? != "rs" {
+        return None;
+    }
+    let inside = path.strip_prefix(source).ok()?.with_extension("");
+    let mut parts: Vec<_> = inside
+        .iter()
+        .map(|p| p.to_string_lossy().into_owned())
+        .collect();
+    match parts.last()?.as_str() {
+        "main" | "tests" => return None,
+        "mod" | "lib" => drop(parts.pop()),
+        _ if parts.first()? == "bin" => return None,
+        _ => {}
+    }
+    Some(parts.join("::"))
+}
+
+/// Every path that the `use` statements of a file name, groups written out.
+fn uses(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut statement: Option<String> = None;
+    for line in text.lines() {
+        let line = line.split("//").next().unwrap_or_default().trim();
+        let open = match &mut statement {
+            Some(open) => open,
+            None => {
+                let Some(start) = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "]
+                    .iter()
+                    .find_map(|word| line.strip_prefix(word))
+                else {
+                    continue;
+                };
+                statement.insert(String::new()).push_str(start);
+                if line.ends_with(';') {
+                    found.extend(spread(&statement.take().unwrap_or_default()));
+                }
+                continue;
+            }
+        };
+        open.push_str(line);
+        if line.ends_with(';') {
+            found.extend(spread(&statement.take().unwrap_or_default()));
+        }
+    }
+    found
+}
+
+/// `a::{b, c::d}` is `a::b` and `a::c::d`.
+fn spread(tree: &str) -> Vec<String> {
+    let tree = tree.trim().trim_end_matches(';').trim();
+    let Some(open) = tree.find('{') else {
+        let name = tree.split(" as ").next().unwrap_or_default().trim();
+        return vec![name.trim_end_matches("::self").to_owned()];
+    };
+    let (prefix, rest) = tree.split_at(open);
+    let inner = rest[1..].strip_suffix('}').unwrap_or(&rest[1..]);
+    let (mut depth, mut start, mut parts) = (0_u32, 0, Vec::new());
+    for (i, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&inner[start..i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&inner[start..]);
+    (parts.into_iter())
+        .filter(|part| !part.trim().is_empty())
+        .flat_map(|part| spread(&format!("{prefix}{}", part.trim())))
+        .collect()
+}
+
+/// A path from the root of the crate, if it is one of this crate.
+fn absolute(path: &str, module: &str) -> Option<String> {
+    if let Some(rest) = path.strip_prefix("crate::") {
+        return Some(rest.to_owned());
+    }
+    let mut base: Vec<&str> = module.split("::").collect();
+    let mut rest = path;
+    if let Some(own) = rest.strip_prefix("self::") {
+        return Some(format!("{module}::{own}"));
+    }
+    if !rest.starts_with("super::") {
+        return None;
+    }
+    while let Some(up) = rest.strip_prefix("super::") {
+        base.pop();
+        rest = up;
+    }
+    Some(
+        base.into_iter()
+            .chain([rest])
+            .collect::<Vec<_>>()
+            .join("::"),
+    )
+}
+
+/// The groups of more than one node that reach each other.
+fn circles(graph: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
+    let reach = |from: &str| {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut open: Vec<&str> = graph.get(from).into_iter().flatten().copied().collect();
+        while let Some(node) = open.pop() {
+            if seen.insert(node) {
+                open.extend(graph.get(node).into_iter().flatten());
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&str, BTreeSet<&str>> = graph.keys().map(|&n| (n, reach(n))).collect();
+    let mut groups: BTreeSet<Vec<String>> = BTreeSet::new();
+    for (&node, seen) in &reached {
+        if seen.contains(node) {
+            let group = seen
+                .iter()
+                .filter(|other| reached.get(**other).is_some_and(|back| back.contains(node)));
+            groups.insert(group.map(|n| (*n).to_owned()).collect());
+        }
+    }
+    groups.into_iter().collect()
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(folder).map_err(Error::io(format_args!("read {}", folder.display())))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_written_out() {
+        assert_eq!(
+            spread("crate::{a::{B, C as D}, e};"),
+            ["crate::a::B", "crate::a::C", "crate::e"]
+        );
+        assert_eq!(spread("crate::a::{self, B}"), ["crate::a", "crate::a::B"]);
+    }
+
+    #[test]
+    fn uses_are_found_over_several_lines() {
+        let text = "//! x\nuse std::fmt;\npub use crate::a::{\n    B,\n    C,\n};\nfn f() {}\n";
+        assert_eq!(uses(text), ["std::fmt", "crate::a::B", "crate::a::C"]);
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_root() {
+        assert_eq!(absolute("super::c::D", "a::b").unwrap(), "a::c::D");
+        assert_eq!(absolute("crate::c::D", "a::b").unwrap(), "c::D");
+        assert_eq!(absolute("std::fmt", "a::b"), None);
+    }
+
+    #[test]
+    fn a_circle_is_found_and_a_chain_is_none() {
+        let graph = |edges: &[(&'static str, &'static str)]| {
+            let mut graph: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for (from, to) in edges {
+                graph.entry(from).or_default().insert(to);
+                graph.entry(to).or_default();
+            }
+            graph
+        };
+        assert!(circles(&graph(&[("a", "b"), ("b", "c"), ("a", "c")])).is_empty());
+        let ring = circles(&graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]));
+        assert_eq!(ring, [["a", "b", "c"]]);
+    }
+}
