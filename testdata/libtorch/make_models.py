@@ -1,6 +1,8 @@
 """Tiny random checkpoints of every family with transformers' logits and greedy tokens.
 
-    OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python make_models.py
+    OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python make_models.py [NAME ...]
+
+With names, only these are made anew.
 
 Written by torch 2.11.0, transformers 5.23.0, safetensors 0.8.0. Every folder holds config.json and
 model.safetensors as transformers saves them, or, where the name says so, as another version or
@@ -10,20 +12,30 @@ layout of the files has them, and expected.json:
     lengths   how much of each row counts; what follows is padding
     logits    of the last position that counts of each row, f32
     logps     log-probability of every id given those before it, per row, f32
-    greedy    16 ids that `generate` continues each row with, do_sample=False
+    greedy    ids that `generate` continues each row with, do_sample=False: 16, in the newer
+              families 32
+    gradient  in the newer families: per parameter the gradient of the sum of all log-probabilities
+              of both rows, by autograd in f64, rounded to 7 digits
 """
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 HERE = Path(__file__).parent / "models"
@@ -82,6 +94,85 @@ MODELS = {
         ),
     ),
 }
+# With 32 greedy ids and gradients, as small as they can be.
+SMALL = dict(COMMON, vocab_size=48, hidden_size=24, intermediate_size=28)
+NEWER = {
+    # Five layers: rotations left out in the fourth.
+    "smollm3_tied": (SmolLM3Config, SmolLM3ForCausalLM, dict(num_hidden_layers=5, num_key_value_heads=2)),
+    # Rotations left out and a window in layers that the file names.
+    "smollm3_window": (
+        SmolLM3Config,
+        SmolLM3ForCausalLM,
+        dict(
+            num_hidden_layers=3,
+            num_key_value_heads=4,
+            tie_word_embeddings=False,
+            attention_bias=True,
+            mlp_bias=True,
+            no_rope_layers=[1, 0, 0],
+            use_sliding_window=True,
+            sliding_window=9,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+    "granite_tied": (
+        GraniteConfig,
+        GraniteForCausalLM,
+        dict(
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            embedding_multiplier=3.5,
+            attention_multiplier=0.3,
+            residual_multiplier=0.4,
+            logits_scaling=1.7,
+        ),
+    ),
+    "granite_bias": (
+        GraniteConfig,
+        GraniteForCausalLM,
+        dict(
+            num_key_value_heads=1,
+            tie_word_embeddings=False,
+            attention_bias=True,
+            mlp_bias=True,
+            embedding_multiplier=0.7,
+            attention_multiplier=0.1,
+            residual_multiplier=1.3,
+            logits_scaling=0.6,
+        ),
+    ),
+    "gemma3_tied": (
+        Gemma3TextConfig,
+        Gemma3ForCausalLM,
+        dict(
+            num_hidden_layers=3,
+            hidden_size=20,
+            num_key_value_heads=1,
+            head_dim=6,
+            query_pre_attn_scalar=10,
+            sliding_window=7,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+    # The window's pattern by default (a full layer only at the sixth), another base, heads as wide
+    # as Gemma's are.
+    "gemma3_scaled_rope": (
+        Gemma3TextConfig,
+        Gemma3ForCausalLM,
+        dict(
+            num_hidden_layers=6,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=8,
+            query_pre_attn_scalar=8,
+            sliding_window=16,
+            rope_parameters={
+                "full_attention": dict(rope_type="linear", factor=8.0, rope_theta=50000.0),
+                "sliding_attention": dict(rope_type="default", rope_theta=1000.0),
+            },
+        ),
+    ),
+}
 
 
 def as_version_4(config):
@@ -94,37 +185,63 @@ def as_version_4(config):
     return config
 
 
-def main():
-    shutil.rmtree(HERE, ignore_errors=True)
-    for seed, (name, (config_class, model_class, fields)) in enumerate(MODELS.items()):
-        torch.manual_seed(seed)
-        model = model_class(config_class(**COMMON, **fields)).eval()
+def gradient(model, ids, lengths):
+    """Of the sum of all log-probabilities, by the parameters' names."""
+    model = model.double()
+    total = 0.0
+    for row, n in enumerate(lengths):
+        prompt = ids[row : row + 1, :n]
+        logps = torch.log_softmax(model(prompt).logits[0, :-1], -1)
+        total = total + logps.gather(1, prompt[0, 1:, None]).sum()
+    total.backward()
+    return {
+        name: [float(f"{x:.6e}") for x in p.grad.flatten().tolist()] for name, p in model.named_parameters()
+    }
+
+
+def make(name, seed, common, config_class, model_class, fields, newer):
+    torch.manual_seed(seed)
+    model = model_class(config_class(**{**common, **fields})).eval()
+    with torch.no_grad():
+        # Norms and biases start as ones and zeros, which would hide a misplaced one.
+        for key, p in model.named_parameters():
+            if key.endswith("norm.weight"):
+                p.uniform_(-0.5, 0.5) if name.startswith("gemma") else p.uniform_(0.5, 1.5)
+            elif key.endswith(".bias"):
+                p.normal_(0, 0.3)
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shard = {"llama2": "20KB", "granite_bias": "8KB"}.get(name, "1GB")
+    model.save_pretrained(folder, max_shard_size=shard)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if name.endswith("v4_config"):
+        path = folder / "config.json"
+        path.write_text(json.dumps(as_version_4(json.loads(path.read_text())), indent=2))
+    lengths = [40, 23]
+    ids = torch.randint(0, model.config.vocab_size, (2, 40))
+    expected = dict(ids=ids.tolist(), lengths=lengths, logits=[], logps=[], greedy=[])
+    for row, n in enumerate(lengths):
+        prompt = ids[row : row + 1, :n]
         with torch.no_grad():
-            # Norms and biases start as ones and zeros, which would hide a misplaced one.
-            for key, p in model.named_parameters():
-                if key.endswith("norm.weight"):
-                    p.uniform_(0.5, 1.5)
-                elif key.endswith(".bias"):
-                    p.normal_(0, 0.3)
-        folder = HERE / name
-        model.save_pretrained(folder, max_shard_size="20KB" if name == "llama2" else "1GB")
-        (folder / "generation_config.json").unlink(missing_ok=True)
-        if name.endswith("v4_config"):
-            path = folder / "config.json"
-            path.write_text(json.dumps(as_version_4(json.loads(path.read_text())), indent=2))
-        lengths = [40, 23]
-        ids = torch.randint(0, 96, (2, 40))
-        expected = dict(ids=ids.tolist(), lengths=lengths, logits=[], logps=[], greedy=[])
-        for row, n in enumerate(lengths):
-            prompt = ids[row : row + 1, :n]
-            with torch.no_grad():
-                out = model(prompt)
-                logps = torch.log_softmax(out.logits[0, :-1], -1)
-                expected["logps"].append(logps.gather(1, prompt[0, 1:, None])[:, 0].tolist())
-                expected["logits"].append(out.logits[0, -1].tolist())
-                more = model.generate(prompt, max_new_tokens=16, do_sample=False)
-            expected["greedy"].append(more[0, n:].tolist())
-        (folder / "expected.json").write_text(json.dumps(expected))
+            out = model(prompt)
+            logps = torch.log_softmax(out.logits[0, :-1], -1)
+            expected["logps"].append(logps.gather(1, prompt[0, 1:, None])[:, 0].tolist())
+            expected["logits"].append(out.logits[0, -1].tolist())
+            more = model.generate(prompt, max_new_tokens=32 if newer else 16, do_sample=False)
+        expected["greedy"].append(more[0, n:].tolist())
+    if newer:
+        expected["gradient"] = gradient(model, ids, lengths)
+    (folder / "expected.json").write_text(json.dumps(expected))
+
+
+def main():
+    wanted = sys.argv[1:]
+    if not wanted:
+        shutil.rmtree(HERE, ignore_errors=True)
+    every = [(COMMON, False, item) for item in MODELS.items()] + [(SMALL, True, item) for item in NEWER.items()]
+    for seed, (common, newer, (name, rest)) in enumerate(every):
+        if not wanted or name in wanted:
+            make(name, seed, common, *rest, newer)
 
 
 main()

@@ -11,6 +11,7 @@ use super::prefill::Prefilled;
 use super::shared::{Block, Partial, Readers};
 use crate::error::Doing;
 use crate::error::Result;
+use crate::model::context::Rotations;
 use crate::model::decoder::Decoder;
 
 /// The rows being generated on any device and in any number format, by libtorch's operations.
@@ -19,8 +20,8 @@ pub(super) struct DeviceRows<'a> {
     runner: &'a Runner,
     cache: KvCache,
     cache_bytes: usize,
-    /// Cosines and sines of all positions, `[positions, 1, head_dim]`.
-    rotations: (Tensor, Tensor),
+    /// Of all positions, `[positions, 1, head_dim]`.
+    rotations: Rotations,
     /// What every row reads besides its own: contexts of blocks.
     contexts: Vec<Vec<(Rc<Block>, usize)>>,
     /// The same by block.
@@ -88,11 +89,10 @@ impl<'a> DeviceRows<'a> {
 }
 
 /// Cosines and sines of the first positions, `[positions, 1, head_dim]`.
-pub(super) fn rotations(decoder: &Decoder, positions: usize) -> Result<(Tensor, Tensor)> {
+pub(super) fn rotations(decoder: &Decoder, positions: usize) -> Result<Rotations> {
     let compute = || -> Result<_> {
         let ids = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
-        let (cos, sin) = decoder.rope().cos_sin(&ids, decoder.kind())?;
-        Ok((cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?))
+        decoder.rotations(&ids)
     };
     compute().doing(|| format!("computing the rotations of {positions} positions"))
 }
@@ -103,8 +103,15 @@ impl Decoding for DeviceRows<'_> {
     }
 
     fn add_rows(&mut self, filled: &Prefilled) -> Result<()> {
-        let prompts = Block::new(&filled.store, &filled.prompts)?.map(Rc::new);
-        let guidance = Block::new(&filled.store, &filled.guidance)?.map(Rc::new);
+        let mut starts = vec![0; filled.guidance.len()];
+        for &(prompt, guided) in &filled.places {
+            if let Some(guided) = guided {
+                starts[guided] = filled.prompts[prompt].len();
+            }
+        }
+        let zeros = vec![0; filled.prompts.len()];
+        let prompts = Block::new(&filled.store, &filled.prompts, &zeros)?.map(Rc::new);
+        let guidance = Block::new(&filled.store, &filled.guidance, &starts)?.map(Rc::new);
         for &(prompt, guided) in &filled.places {
             let prompt = prompts.clone().map(|block| (block, prompt));
             let guided = guidance.clone().zip(guided);
@@ -134,9 +141,9 @@ impl Decoding for DeviceRows<'_> {
         let upload = |values: &[i64]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_to_device(decoder.device())?)
         };
+        let furthest = positions.iter().max().map_or(0, |&p| p as usize);
         let positions = upload(positions)?;
-        let cos = self.rotations.0.f_index_select(0, &positions)?;
-        let sin = self.rotations.1.f_index_select(0, &positions)?;
+        let rotations = (self.rotations).map(|table| Ok(table.f_index_select(0, &positions)?))?;
         let step = self.cache.step()?;
         let mut x_bh = decoder.embed(&upload(ids)?)?;
         let (b, _) = x_bh.size2()?;
@@ -148,12 +155,25 @@ impl Decoding for DeviceRows<'_> {
             config.head_dim as i64,
         ];
         for i in 0..decoder.n_layers() {
-            let (q, k, v) = self.runner.qkv(i, &x_bh, &cos, &sin)?;
+            let (q, k, v) = self.runner.qkv(i, &x_bh, &rotations)?;
             let q = q.f_reshape(heads)?;
-            let (k, v) = self.cache.append(i, &step, &k, &v)?;
-            let mut attended = Partial::new(&q, &k, &v, step.mask.as_ref())?;
+            let (mut k, mut v) = self.cache.append(i, &step, &k, &v)?;
+            let mut mask = step.mask.as_ref().map(Tensor::shallow_clone);
+            let window = decoder.layers()[i].self_attn.spec.window;
+            let window = window.filter(|&window| window <= furthest);
+            if let Some(window) = window {
+                // Rows write the same column, so the window's end is the same for all.
+                let (len, kept) = (k.size()[2], k.size()[2].min(window as i64));
+                k = k.f_narrow(2, len - kept, kept)?;
+                v = v.f_narrow(2, len - kept, kept)?;
+                mask = (mask.map(|mask| mask.f_narrow(3, len - kept, kept))).transpose()?;
+            }
+            let first = window
+                .map(|window| positions.f_add_scalar(1 - window as i64))
+                .transpose()?;
+            let mut attended = Partial::new(&q, &k, &v, mask.as_ref())?;
             for readers in &self.readers {
-                readers.attend(i, &q, &mut attended)?;
+                readers.attend(i, &q, first.as_ref(), &mut attended)?;
             }
             let y = attended.out.f_to_kind(decoder.kind())?.f_reshape([b, -1])?;
             self.runner.finish(i, &mut x_bh, &y)?;

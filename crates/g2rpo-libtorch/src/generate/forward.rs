@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use crate::error::Result;
+use crate::model::context::Rotations;
 use crate::model::decoder::Decoder;
 use crate::model::linear::Linear;
 use crate::model::rope::rotate;
@@ -54,14 +55,14 @@ impl Runner {
         (self.fused[i].qkv.as_ref(), self.fused[i].gate_up.as_ref())
     }
 
-    /// Queries, keys and values of layer `i` for the residual stream `[.., hidden]`: normed and
-    /// turned, `[.., heads, head_dim]`. `cos` and `sin` are `[.., 1, head_dim]`.
+    /// Queries, keys and values of layer `i` for the residual stream `[.., hidden]`: normed, turned
+    /// and, where scores are not divided by √head_dim, multiplied so that they may be;
+    /// `[.., heads, head_dim]`. Cosines and sines are `[.., 1, head_dim]`.
     pub(super) fn qkv(
         &self,
         i: usize,
         x: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        rotations: &Rotations,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let config = self.decoder.config();
         let layer = &self.decoder.layers()[i];
@@ -92,26 +93,32 @@ impl Runner {
             q = q_norm.forward(&q)?;
             k = k_norm.forward(&k)?;
         }
-        Ok((rotate(&q, cos, sin)?, rotate(&k, cos, sin)?, v))
+        if let Some((cos, sin)) = rotations.of(attn.spec.rope) {
+            (q, k) = (rotate(&q, cos, sin)?, rotate(&k, cos, sin)?);
+        }
+        if let Some(factor) = config.query_factor() {
+            q = q.f_mul_scalar(factor)?;
+        }
+        Ok((q, k, v))
     }
 
     /// Adds attention output `[.., heads · head_dim]` and then the feed-forward layer to the
     /// residual stream, in place.
     pub(super) fn finish(&self, i: usize, x: &mut Tensor, attended: &Tensor) -> Result<()> {
         let layer = &self.decoder.layers()[i];
-        let _ = x.f_add_(&layer.self_attn.o_proj.forward(attended)?)?;
-        let normed = layer.post_attention_layernorm.forward(x)?;
+        let _ = x.f_add_(&layer.attended(layer.self_attn.o_proj.forward(attended)?)?)?;
+        let normed = layer.mlp_norm.forward(x)?;
         let mixed = match &self.fused[i].gate_up {
             Some(gate_up) => {
                 let y = gate_up.forward(&normed)?;
                 let half = y.size().last().copied().unwrap_or(0) / 2;
-                let mut gate = y.f_narrow(-1, 0, half)?.f_silu()?;
+                let mut gate = layer.mlp.activation.of(&y.f_narrow(-1, 0, half)?)?;
                 let _ = gate.f_mul_(&y.f_narrow(-1, half, half)?)?;
                 layer.mlp.down_proj.forward(&gate)?
             }
             None => layer.mlp.forward(&normed)?,
         };
-        let _ = x.f_add_(&mixed)?;
+        let _ = x.f_add_(&layer.mixed(mixed)?)?;
         Ok(())
     }
 }

@@ -91,13 +91,18 @@ fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)>
     let ends = prompts.ends(decoder.device())?;
     let mut layers = Vec::with_capacity(decoder.n_layers());
     for i in 0..decoder.n_layers() {
-        let (mut q, k, v) = runner.qkv(i, &x_bth, &context.cos, &context.sin)?;
-        let mut mask = None;
+        let (mut q, k, v) = runner.qkv(i, &x_bth, &context.rotations)?;
+        let window = decoder.layers()[i].self_attn.spec.window;
+        let mut mask = match window {
+            Some(_) => (context.window_mask.as_ref()).map(Tensor::shallow_clone),
+            None => None,
+        };
         let last = i + 1 == decoder.n_layers();
         if last {
             (q, x_bth) = (pick(&q, &ends)?, pick(&x_bth, &ends)?);
-            mask = mask_of(&prompts.lens, prompts.width, decoder.device())?;
+            mask = mask_of(&prompts.lens, prompts.width, window, decoder.device())?;
         }
+        let causal = !last && mask.is_none();
         let mask = mask
             .map(|mask| mask.f_to_kind(decoder.kind()))
             .transpose()?;
@@ -106,7 +111,7 @@ fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)>
             k.f_transpose(1, 2)?,
             v.f_transpose(1, 2)?,
         ];
-        let y = attend(&q, &k_heads, &v_heads, mask.as_ref(), !last)?;
+        let y = attend(&q, &k_heads, &v_heads, mask.as_ref(), causal)?;
         let y = y.f_transpose(1, 2)?.f_flatten(2, 3)?;
         runner.finish(i, &mut x_bth, &y)?;
         layers.push((flat(&k)?, flat(&v)?));
@@ -130,7 +135,9 @@ fn forward_guidance(
     let mut positions = Vec::with_capacity(b * t);
     // Keys stand without a gap: those of the prompt, those of the guidance, then padding.
     let mut keys = vec![0i64; b * s];
+    let window = decoder.window();
     let mut mask = vec![f32::NEG_INFINITY; b * t * s];
+    let mut window_mask = window.map(|_| mask.clone());
     let n_prompt_positions = prompts.lens.len() * prompts.width;
     for (row, &parent) in parents.iter().enumerate() {
         let start = prompts.lens[parent];
@@ -142,25 +149,35 @@ fn forward_guidance(
         for i in 0..t {
             let sees = (start + i + 1).min(start + guidance.lens[row]);
             mask[(row * t + i) * s..][..sees].fill(0.0);
+            if let (Some(window), Some(mask)) = (window, &mut window_mask) {
+                // What is behind the end sees something as well, or it would become NaN.
+                let first = (start + i + 1).saturating_sub(window).min(sees - 1);
+                mask[(row * t + i) * s..][first..sees].fill(0.0);
+            }
         }
     }
     let positions = Tensor::f_from_slice(&positions)?
         .f_view([b as i64, t as i64])?
         .f_to_device(device)?;
-    let (cos, sin) = decoder.rope().cos_sin(&positions, kind)?;
-    let (cos, sin) = (cos.f_unsqueeze(2)?, sin.f_unsqueeze(2)?);
+    let rotations = decoder.rotations(&positions)?;
     let keys = Tensor::f_from_slice(&keys)?.f_to_device(device)?;
-    let mask = Tensor::f_from_slice(&mask)?
-        .f_view([b as i64, 1, t as i64, s as i64])?
-        .f_to_device(device)?
-        .f_to_kind(kind)?;
+    let upload = |mask: &Vec<f32>| -> Result<Tensor> {
+        Ok(Tensor::f_from_slice(mask)?
+            .f_view([b as i64, 1, t as i64, s as i64])?
+            .f_to_device(device)?
+            .f_to_kind(kind)?)
+    };
+    let mask = upload(&mask)?;
+    let window_mask = window_mask.as_ref().map(upload).transpose()?;
 
     let mut x_bth = decoder.embed(&guidance.ids_bt)?;
     let (b, _, h) = x_bth.size3()?;
     let ends = guidance.ends(device)?;
-    let mut mask = mask;
     for (i, (k_store, v_store)) in store.layers.iter_mut().enumerate() {
-        let (mut q, k, v) = runner.qkv(i, &x_bth, &cos, &sin)?;
+        let (mut q, k, v) = runner.qkv(i, &x_bth, &rotations)?;
+        let windowed = decoder.layers()[i].self_attn.spec.window.is_some();
+        let mask = window_mask.as_ref().filter(|_| windowed).unwrap_or(&mask);
+        let mut mask = mask.shallow_clone();
         if i + 1 == decoder.n_layers() {
             (q, x_bth) = (pick(&q, &ends)?, pick(&x_bth, &ends)?);
             mask = pick(&mask.f_transpose(1, 2)?, &ends)?.f_transpose(1, 2)?;
@@ -180,14 +197,23 @@ fn forward_guidance(
     Ok(x_bth.f_view([b, h])?)
 }
 
-/// 0 for the first `len` of `width` positions and -inf behind them, `[lens, 1, 1, width]`; `None` if
-/// there is nothing behind.
-pub(super) fn mask_of(lens: &[usize], width: usize, device: Device) -> Result<Option<Tensor>> {
-    if lens.iter().all(|&len| len == width) {
+/// 0 for the first `len` of `width` positions, or the last `window` of these, and -inf elsewhere,
+/// `[lens, 1, 1, width]`; `None` if all may be seen.
+pub(super) fn mask_of(
+    lens: &[usize],
+    width: usize,
+    window: Option<usize>,
+    device: Device,
+) -> Result<Option<Tensor>> {
+    let window = window.unwrap_or(width);
+    if window >= width && lens.iter().all(|&len| len == width) {
         return Ok(None);
     }
     let values: Vec<f32> = (lens.iter())
-        .flat_map(|&len| (0..width).map(move |i| if i < len { 0.0 } else { f32::NEG_INFINITY }))
+        .flat_map(|&len| {
+            let sees = move |i: usize| i < len && i + window >= len;
+            (0..width).map(move |i| if sees(i) { 0.0 } else { f32::NEG_INFINITY })
+        })
         .collect();
     let mask = Tensor::f_from_slice(&values)?
         .f_view([lens.len() as i64, 1, 1, width as i64])?

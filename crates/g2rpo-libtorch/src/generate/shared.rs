@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::prefill::{Store, mask_of};
 use crate::error::Result;
@@ -15,6 +15,8 @@ pub(super) struct Block {
     /// Per layer keys and values, `[contexts, kv_heads, width, head_dim]`.
     layers: Vec<(Tensor, Tensor)>,
     lens: Vec<usize>,
+    /// Where each context starts in the sequences of its readers.
+    starts: Vec<usize>,
     /// 0 where a context is, -inf behind its end, `[contexts, 1, 1, width]`; absent when all are
     /// of one length.
     mask: Option<Tensor>,
@@ -42,7 +44,11 @@ pub(super) struct Partial {
 
 impl Block {
     /// Copies contexts from the store; `None` if there are none.
-    pub(super) fn new(store: &Store, contexts: &[Range<usize>]) -> Result<Option<Self>> {
+    pub(super) fn new(
+        store: &Store,
+        contexts: &[Range<usize>],
+        starts: &[usize],
+    ) -> Result<Option<Self>> {
         let Some((first, _)) = store.layers.first().filter(|_| !contexts.is_empty()) else {
             return Ok(None);
         };
@@ -66,8 +72,9 @@ impl Block {
             .collect::<Result<_>>()?;
         Ok(Some(Self {
             layers,
-            mask: mask_of(&lens, width, first.device())?,
+            mask: mask_of(&lens, width, None, first.device())?,
             lens,
+            starts: starts.to_vec(),
         }))
     }
 
@@ -84,8 +91,9 @@ impl Block {
             .collect::<Result<_>>()?;
         Ok(Self {
             layers,
-            mask: mask_of(&lens, width, device)?,
+            mask: mask_of(&lens, width, None, device)?,
             lens,
+            starts: contexts.iter().map(|&i| self.starts[i]).collect(),
         })
     }
 
@@ -136,8 +144,15 @@ impl Readers {
     }
 
     /// Adds attention to the block's contexts in layer `i` to that of the rows that read it.
-    /// Queries `[b, kv_heads, queries, head_dim]`.
-    pub(super) fn attend(&self, i: usize, queries: &Tensor, partial: &mut Partial) -> Result<()> {
+    /// Queries `[b, kv_heads, queries, head_dim]`; `first_b`, for a layer with a window, is the first
+    /// position that each row sees.
+    pub(super) fn attend(
+        &self,
+        i: usize,
+        queries: &Tensor,
+        first_b: Option<&Tensor>,
+        partial: &mut Partial,
+    ) -> Result<()> {
         let (_, kv_heads, t, d) = queries.size4()?;
         let (n, m) = (self.block.len() as i64, self.places);
         let (k, v) = &self.block.layers[i];
@@ -145,7 +160,11 @@ impl Readers {
             .f_view([n, m, kv_heads, t, d])?
             .f_transpose(1, 2)?
             .f_reshape([n, kv_heads, m * t, d])?;
-        let all = Partial::new(&together, k, v, self.block.mask.as_ref())?;
+        let mask = match first_b {
+            Some(first_b) => Some(self.window_mask(first_b, t)?),
+            None => self.block.mask.as_ref().map(Tensor::shallow_clone),
+        };
+        let all = Partial::new(&together, k, v, mask.as_ref())?;
         let apart = |x: &Tensor| -> Result<Tensor> {
             Ok((x.f_view([n, kv_heads, m, t, -1])?)
                 .f_transpose(1, 2)?
@@ -164,6 +183,36 @@ impl Readers {
         let _ = partial.out.f_index_copy_(0, &self.rows, &merged.out)?;
         let _ = (partial.log_sum).f_index_copy_(0, &self.rows, &merged.log_sum)?;
         Ok(())
+    }
+}
+
+impl Readers {
+    /// The block's mask for every place's queries, `[contexts, 1, places · queries, width]`.
+    ///
+    /// What lies before the window gets a large negative number and not -inf: a row that sees nothing
+    /// of a context then has a softmax there, whose weight in the sum with other parts is 0.
+    fn window_mask(&self, first_b: &Tensor, queries: i64) -> Result<Tensor> {
+        let (n, m, device) = (self.block.len() as i64, self.places, first_b.device());
+        let width = self.block.lens.iter().max().copied().unwrap_or(0) as i64;
+        let starts: Vec<i64> = self
+            .block
+            .starts
+            .iter()
+            .map(|&start| start as i64)
+            .collect();
+        let starts = Tensor::f_from_slice(&starts)?.f_to_device(device)?;
+        let positions = (starts.f_view([n, 1, 1, 1])?)
+            .f_add(&Tensor::f_arange(width, (Kind::Int64, device))?)?;
+        let first = (first_b.f_index_select(0, &self.gather)?)
+            .f_view([n, 1, m, 1])?
+            .f_repeat_interleave_self_int(queries, 2, None)?;
+        let before = positions.f_lt_tensor(&first)?;
+        let mask = Tensor::f_zeros([n, 1, m * queries, width], (Kind::Float, device))?
+            .f_masked_fill(&before, -1e30)?;
+        Ok(match &self.block.mask {
+            Some(block) => mask.f_add(block)?,
+            None => mask,
+        })
     }
 }
 
@@ -203,7 +252,6 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     const CPU: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -222,7 +270,7 @@ mod tests {
         let rows = [(1, 0), (0, 3), (1, 2)];
         let own = Tensor::randn([2, 4, kv_heads, 6, d], CPU);
         let q = Tensor::randn([4, kv_heads, t, d], CPU);
-        let block = Rc::new(Block::new(&store, &contexts).unwrap().unwrap());
+        let block = Rc::new(Block::new(&store, &contexts, &[0, 0]).unwrap().unwrap());
         assert_eq!(block.bytes(), 2 * 2 * 2 * 5 * 4 * 8);
         let both = Readers::new(Rc::clone(&block), &rows).unwrap();
         // A block of the second context alone serves its two rows as well.
@@ -230,7 +278,7 @@ mod tests {
         let some = Readers::new(second, &[(0, 0), (0, 2)]).unwrap();
         for (readers, rows) in [(&both, &rows[..]), (&some, &[(1, 0), (1, 2)][..])] {
             let mut partial = Partial::new(&q, &own.get(0), &own.get(1), None).unwrap();
-            readers.attend(0, &q, &mut partial).unwrap();
+            readers.attend(0, &q, None, &mut partial).unwrap();
             for row in 0..4 {
                 let context = rows.iter().find(|r| r.1 == row as usize);
                 let all = |which: i64| {

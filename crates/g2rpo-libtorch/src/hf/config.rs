@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::fields::Fields;
 use crate::error::Result;
 use crate::hf::files::read_json;
-use crate::model::config::{Architecture, DType, DecoderConfig, RopeConfig, RopeScaling};
+use crate::model::config::{
+    Activation, Architecture, DType, DecoderConfig, LayerRope, LayerSpec, RopeConfig, RopeScaling,
+};
 
 impl DecoderConfig {
     /// Reads `config.json`.
@@ -26,33 +28,30 @@ impl DecoderConfig {
     /// [`Error::Config`](crate::Error::Config), as [`from_file`](Self::from_file).
     pub fn from_json(value: &Value, path: &Path) -> Result<Self> {
         let f = Fields::new(value, path, "")?;
-        let architecture = match f.str("model_type")? {
-            Some("llama") => Architecture::Llama,
-            Some("qwen2") => Architecture::Qwen2,
-            Some("qwen3") => Architecture::Qwen3,
-            Some(other) => {
-                return Err(f.error(
-                    "model_type",
-                    format!(
-                        "`{other}` is not supported; supported are llama, qwen2 and qwen3 (dense)"
-                    ),
-                ));
-            }
-            None => return Err(f.error("model_type", "missing")),
-        };
-        refuse_unsupported(&f)?;
+        let name = f.str("model_type")?;
+        let name = name.ok_or_else(|| f.error("model_type", "missing"))?;
+        let architecture = Architecture::of_model_type(name).ok_or_else(|| {
+            let supported: Vec<&str> = Architecture::model_types().collect();
+            f.error(
+                "model_type",
+                format!(
+                    "`{name}` is not supported; supported are {}",
+                    supported.join(", ")
+                ),
+            )
+        })?;
+        refuse_unsupported(&f, architecture)?;
         let (hidden_size, num_attention_heads) = (
             f.required("hidden_size")?,
             f.required("num_attention_heads")?,
         );
-        let num_key_value_heads = match architecture {
-            Architecture::Qwen2 | Architecture::Qwen3 => {
-                f.usize("num_key_value_heads")?.unwrap_or(32)
-            }
-            Architecture::Llama => f
-                .usize("num_key_value_heads")?
-                .unwrap_or(num_attention_heads),
+        // What transformers takes where the file says nothing.
+        let default_kv_heads = match architecture {
+            Architecture::Qwen2 | Architecture::Qwen3 => 32,
+            Architecture::Llama | Architecture::Granite => num_attention_heads,
+            Architecture::SmolLm3 | Architecture::Gemma3 => 4,
         };
+        let num_key_value_heads = f.usize("num_key_value_heads")?.unwrap_or(default_kv_heads);
         if num_attention_heads == 0
             || num_key_value_heads == 0
             || num_attention_heads % num_key_value_heads != 0
@@ -65,6 +64,7 @@ impl DecoderConfig {
         let head_dim = match (f.usize("head_dim")?, architecture) {
             (Some(d), _) => d,
             (None, Architecture::Qwen3) => 128,
+            (None, Architecture::Gemma3) => 256,
             (None, _) => hidden_size / num_attention_heads,
         };
         if head_dim == 0 || head_dim % 2 != 0 {
@@ -74,22 +74,76 @@ impl DecoderConfig {
             ));
         }
         let attention_bias = f.bool("attention_bias")?.unwrap_or(false);
+        let has_mlp_bias = matches!(
+            architecture,
+            Architecture::Llama | Architecture::SmolLm3 | Architecture::Granite
+        );
+        let num_hidden_layers = f.required("num_hidden_layers")?;
+        let multiplier = |field: &str| -> Result<f64> {
+            let value = f.f64(field)?.unwrap_or(1.0);
+            if value.is_finite() && value != 0.0 {
+                return Ok(value);
+            }
+            Err(f.error(
+                field,
+                format!("expected a number other than 0, got {value}"),
+            ))
+        };
+        let granite = architecture == Architecture::Granite;
+        let gemma3 = architecture == Architecture::Gemma3;
+        let (rope, local_rope) = ropes(&f, architecture)?;
         let config = Self {
             architecture,
             vocab_size: f.required("vocab_size")?,
             hidden_size,
             intermediate_size: f.required("intermediate_size")?,
-            num_hidden_layers: f.required("num_hidden_layers")?,
+            num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
             rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(1e-6),
-            rope: RopeConfig::from_fields(&f)?,
-            tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(false),
+            rope,
+            local_rope,
+            layers: layers(&f, architecture, num_hidden_layers)?,
+            embedding_multiplier: match architecture {
+                Architecture::Granite => multiplier("embedding_multiplier")?,
+                Architecture::Gemma3 => (hidden_size as f64).sqrt(),
+                _ => 1.0,
+            },
+            attention_multiplier: match architecture {
+                Architecture::Granite => Some(multiplier("attention_multiplier")?),
+                Architecture::Gemma3 => {
+                    let scalar = f.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
+                    if scalar <= 0.0 {
+                        let what = format!("expected a positive number, got {scalar}");
+                        return Err(f.error("query_pre_attn_scalar", what));
+                    }
+                    Some(scalar.sqrt().recip())
+                }
+                _ => None,
+            },
+            residual_multiplier: if granite {
+                multiplier("residual_multiplier")?
+            } else {
+                1.0
+            },
+            logits_scaling: if granite {
+                multiplier("logits_scaling")?
+            } else {
+                1.0
+            },
+            tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(matches!(
+                architecture,
+                Architecture::SmolLm3 | Architecture::Gemma3
+            )),
             qkv_bias: attention_bias || architecture == Architecture::Qwen2,
             o_bias: attention_bias && architecture != Architecture::Qwen2,
-            mlp_bias: architecture == Architecture::Llama && f.bool("mlp_bias")?.unwrap_or(false),
-            max_position_embeddings: f.usize("max_position_embeddings")?.unwrap_or(2048),
+            mlp_bias: has_mlp_bias && f.bool("mlp_bias")?.unwrap_or(false),
+            max_position_embeddings: f.usize("max_position_embeddings")?.unwrap_or(if gemma3 {
+                131_072
+            } else {
+                2048
+            }),
             initializer_range: f.f64("initializer_range")?.unwrap_or(0.02),
             dtype: dtype(&f)?,
             bos_token_id: f.ids("bos_token_id")?.first().copied(),
@@ -133,27 +187,52 @@ impl DecoderConfig {
     }
 }
 
+/// The rotations of full layers and, for Gemma 3, of those with a window, wherever the file puts
+/// their base: `rope_scaling` (transformers 4) goes before `rope_parameters` (5), and what the object
+/// leaves out stands at the top level.
+fn ropes(f: &Fields<'_>, architecture: Architecture) -> Result<(RopeConfig, Option<RopeConfig>)> {
+    let (default, local_default) = match architecture {
+        Architecture::SmolLm3 => (2_000_000.0, None),
+        Architecture::Gemma3 => (1_000_000.0, Some(10_000.0)),
+        _ => (10_000.0, None),
+    };
+    let parameters = f.object("rope_parameters")?;
+    let old = f.object("rope_scaling")?.filter(|old| !old.map.is_empty());
+    let nested = |key: &str| -> Result<Option<Fields<'_>>> {
+        (parameters.as_ref()).map_or(Ok(None), |p| p.object(key))
+    };
+    let full = match (old, nested("full_attention")?) {
+        (Some(old), _) => Some(old),
+        (None, Some(full)) => Some(full),
+        (None, None) => f.object("rope_parameters")?,
+    };
+    let theta = f.f64("rope_theta")?.unwrap_or(default);
+    let rope = RopeConfig::from_fields(full.as_ref(), theta, f)?;
+    let Some(local_default) = local_default else {
+        return Ok((rope, None));
+    };
+    let theta = f.f64("rope_local_base_freq")?.unwrap_or(local_default);
+    let local = RopeConfig::from_fields(nested("sliding_attention")?.as_ref(), theta, f)?;
+    Ok((rope, Some(local)))
+}
+
 impl RopeConfig {
-    fn from_fields(f: &Fields<'_>) -> Result<Self> {
-        let default_theta = 10_000.0;
-        if let Some(rope) = f.object("rope_parameters")? {
-            return Ok(Self {
-                theta: rope.f64("rope_theta")?.unwrap_or(default_theta),
-                scaling: RopeScaling::from_fields(&rope)?,
-            });
-        }
-        Ok(Self {
-            theta: f.f64("rope_theta")?.unwrap_or(default_theta),
-            scaling: match f.object("rope_scaling")? {
-                Some(scaling) => RopeScaling::from_fields(&scaling)?,
-                None => RopeScaling::None,
+    fn from_fields(rope: Option<&Fields<'_>>, theta: f64, top: &Fields<'_>) -> Result<Self> {
+        Ok(match rope {
+            Some(rope) => Self {
+                theta: rope.f64("rope_theta")?.unwrap_or(theta),
+                scaling: RopeScaling::from_fields(rope, top)?,
+            },
+            None => Self {
+                theta,
+                scaling: RopeScaling::None,
             },
         })
     }
 }
 
 impl RopeScaling {
-    fn from_fields(f: &Fields<'_>) -> Result<Self> {
+    fn from_fields(f: &Fields<'_>, top: &Fields<'_>) -> Result<Self> {
         if let Some(factor) = f.f64("partial_rotary_factor")?
             && factor != 1.0
         {
@@ -176,7 +255,14 @@ impl RopeScaling {
                 factor: needed("factor")?,
                 low_freq_factor: needed("low_freq_factor")?,
                 high_freq_factor: needed("high_freq_factor")?,
-                original_max_position_embeddings: needed("original_max_position_embeddings")?,
+                original_max_position_embeddings: {
+                    let field = "original_max_position_embeddings";
+                    let value = top.f64(field)?.or(f.f64(field)?);
+                    match value.or(top.f64("max_position_embeddings")?) {
+                        Some(value) => value,
+                        None => return Err(f.error(field, "missing")),
+                    }
+                },
             }),
             other => Err(f.error(
                 field,
@@ -186,25 +272,119 @@ impl RopeScaling {
     }
 }
 
-fn refuse_unsupported(f: &Fields<'_>) -> Result<()> {
-    if let Some(act) = f.str("hidden_act")?
-        && act != "silu"
-    {
-        return Err(f.error("hidden_act", format!("`{act}` is not supported, only silu")));
+/// What is special about each layer: windows, and layers without rotations.
+fn layers(f: &Fields<'_>, architecture: Architecture, n: usize) -> Result<Vec<LayerSpec>> {
+    let mut layers = vec![LayerSpec::default(); n];
+    match architecture {
+        Architecture::SmolLm3 => {
+            let every = f.usize("no_rope_layer_interval")?.unwrap_or(4).max(1);
+            let given = f.list("no_rope_layers", n)?;
+            for (i, layer) in layers.iter_mut().enumerate() {
+                let rotated = match &given {
+                    Some(given) => match given[i].as_u64() {
+                        Some(flag @ 0..=1) => flag == 1,
+                        _ => {
+                            return Err(
+                                f.error("no_rope_layers", format!("{} is no flag", given[i]))
+                            );
+                        }
+                    },
+                    None => (i + 1) % every != 0,
+                };
+                if !rotated {
+                    layer.rope = LayerRope::None;
+                }
+            }
+            if f.bool("use_sliding_window")? == Some(true)
+                && let Some(window) = f.usize("sliding_window")?
+            {
+                let types = f.list("layer_types", n)?;
+                for (i, layer) in layers.iter_mut().enumerate() {
+                    let slides = match &types {
+                        Some(types) => slides(f, types[i])?,
+                        None => layer.rope == LayerRope::None,
+                    };
+                    layer.window = slides.then_some(window);
+                }
+            }
+        }
+        Architecture::Gemma3 => {
+            let window = f.usize("sliding_window")?.unwrap_or(4096);
+            let every = f.usize("sliding_window_pattern")?.unwrap_or(6).max(1);
+            let types = f.list("layer_types", n)?;
+            for (i, layer) in layers.iter_mut().enumerate() {
+                let slides = match &types {
+                    Some(types) => slides(f, types[i])?,
+                    None => (i + 1) % every != 0,
+                };
+                if slides {
+                    *layer = LayerSpec {
+                        rope: LayerRope::Local,
+                        window: Some(window),
+                    };
+                }
+            }
+        }
+        _ => {}
     }
-    if f.bool("use_sliding_window")? == Some(true) {
-        return Err(f.error(
-            "use_sliding_window",
-            "sliding-window attention is not supported",
-        ));
+    if layers.iter().any(|layer| layer.window == Some(0)) {
+        return Err(f.error("sliding_window", "a position sees itself at least, got 0"));
     }
-    if let Some(Value::Array(types)) = f.map.get("layer_types")
-        && let Some(other) = types.iter().find(|t| t.as_str() != Some("full_attention"))
-    {
-        return Err(f.error(
+    while layers.last() == Some(&LayerSpec::default()) {
+        layers.pop();
+    }
+    Ok(layers)
+}
+
+fn slides(f: &Fields<'_>, kind: &Value) -> Result<bool> {
+    match kind.as_str() {
+        Some("sliding_attention") => Ok(true),
+        Some("full_attention") => Ok(false),
+        _ => Err(f.error(
             "layer_types",
-            format!("{other} is not supported, only full_attention"),
-        ));
+            format!("{kind} is not supported, only full_attention and sliding_attention"),
+        )),
+    }
+}
+
+fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> Result<()> {
+    let (field, supported) = match architecture.block().activation {
+        Activation::Silu => ("hidden_act", "silu"),
+        Activation::GeluTanh => ("hidden_activation", "gelu_pytorch_tanh"),
+    };
+    if let Some(act) = f.str(field)?
+        && act != supported
+    {
+        return Err(f.error(field, format!("`{act}` is not supported, only {supported}")));
+    }
+    if architecture == Architecture::Gemma3 {
+        for field in ["final_logit_softcapping", "attn_logit_softcapping"] {
+            if let Some(cap) = f.f64(field)? {
+                return Err(f.error(field, format!("{cap} is not supported, only null")));
+            }
+        }
+        if f.bool("use_bidirectional_attention")? == Some(true) {
+            return Err(f.error(
+                "use_bidirectional_attention",
+                "attention to later positions is not supported",
+            ));
+        }
+    }
+    if !matches!(architecture, Architecture::SmolLm3 | Architecture::Gemma3) {
+        if f.bool("use_sliding_window")? == Some(true) {
+            return Err(f.error(
+                "use_sliding_window",
+                "sliding-window attention is not supported",
+            ));
+        }
+        if let Some(Value::Array(types)) = f.map.get("layer_types")
+            && let Some(other) = types.iter().find(|t| t.as_str() != Some("full_attention"))
+        {
+            return Err(f.error(
+                "layer_types",
+                format!("{other} is not supported, only full_attention"),
+            ));
+        }
     }
     if f.object("quantization_config")?.is_some() {
         return Err(f.error(
@@ -297,7 +477,7 @@ mod tests {
             (
                 "model_type",
                 json!("qwen3_moe"),
-                "config.json: field `model_type`: `qwen3_moe` is not supported; supported are llama, qwen2 and qwen3 (dense)",
+                "config.json: field `model_type`: `qwen3_moe` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text",
             ),
             (
                 "model_type",

@@ -81,6 +81,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A list with an entry for each of `n` layers at least.
+    pub(super) fn list(&self, field: &str, n: usize) -> Result<Option<Vec<&'a Value>>> {
+        let expected = format!("a list of at least {n} entries");
+        self.get(field, &expected, |v| match v {
+            Value::Array(items) if items.len() >= n => Some(items.iter().collect()),
+            _ => None,
+        })
+    }
+
     pub(super) fn ids(&self, field: &str) -> Result<Vec<u32>> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         Ok(self

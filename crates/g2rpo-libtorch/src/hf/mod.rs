@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod checkpoint;
 mod config;
+mod config_json;
 mod fields;
 pub(crate) mod files;
 pub(crate) mod hub;

@@ -202,6 +202,11 @@ impl Trunk<'_> {
         if let Some(embedding) = self.trained.embedding {
             let mut grad = gradients.view(embedding);
             let rows = grad_bth.f_view([-1, width])?.f_to_kind(grad.kind())?;
+            let factor = self.decoder.embedding_multiplier();
+            let rows = match factor == 1.0 {
+                true => rows,
+                false => rows.f_mul_scalar(factor)?,
+            };
             let _ = tch::no_grad(|| grad.f_index_add_(0, &ids_bt.f_view(-1)?, &rows))?;
         }
         Ok(())

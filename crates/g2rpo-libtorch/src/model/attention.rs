@@ -7,6 +7,7 @@ use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::rotate;
 use crate::error::Result;
+use crate::model::config::LayerSpec;
 
 /// Causal self-attention with grouped key and value heads.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub struct Attention {
     pub qk_norm: Option<(RmsNorm, RmsNorm)>,
     /// Width of one head.
     pub head_dim: i64,
+    /// Rotations and window.
+    pub spec: LayerSpec,
+    /// Scores are multiplied by it; 1 / √head_dim if `None`.
+    pub scale: Option<f64>,
 }
 
 impl Attention {
@@ -42,21 +47,22 @@ impl Attention {
             q = q_norm.forward(&q)?;
             k = k_norm.forward(&k)?;
         }
-        let q = rotate(&q, &context.cos, &context.sin)?;
-        let k = rotate(&k, &context.cos, &context.sin)?;
+        if let Some((cos, sin)) = context.rotations.of(self.spec.rope) {
+            (q, k) = (rotate(&q, cos, sin)?, rotate(&k, cos, sin)?);
+        }
         let [q, k, v] = [
             q.f_transpose(1, 2)?,
             k.f_transpose(1, 2)?,
             v.f_transpose(1, 2)?,
         ];
         let y = match &context.pattern {
-            Pattern::Causal => causal(&q, &k, &v)?,
+            Pattern::Causal => self.attend(&q, &k, &v, context)?,
             Pattern::Packed(lengths) => {
                 let mut start = 0;
                 let mut rows = Vec::with_capacity(lengths.len());
                 for &length in lengths {
                     let part = |x: &Tensor| x.f_narrow(2, start, length);
-                    rows.push(causal(&part(&q)?, &part(&k)?, &part(&v)?)?);
+                    rows.push(self.attend(&part(&q)?, &part(&k)?, &part(&v)?, context)?);
                     start += length;
                 }
                 Tensor::f_cat(&rows, 2)?
@@ -75,22 +81,23 @@ impl Attention {
             v_proj: self.v_proj.shallow_clone(),
             o_proj: self.o_proj.shallow_clone(),
             qk_norm: (self.qk_norm.as_ref()).map(|(q, k)| (q.shallow_clone(), k.shallow_clone())),
-            head_dim: self.head_dim,
+            ..*self
         }
     }
-}
 
-/// q `[B, heads, T, head_dim]`, k and v `[B, kv_heads, T, head_dim]`.
-fn causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let gqa = q.size()[1] != k.size()[1];
-    Ok(Tensor::f_scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        None::<&Tensor>,
-        0.0,
-        true,
-        None,
-        gqa,
-    )?)
+    /// q `[B, heads, T, head_dim]`, k and v `[B, kv_heads, T, head_dim]`.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, context: &Context) -> Result<Tensor> {
+        let t = q.size()[2];
+        let mask = match (self.spec.window, &context.window_mask) {
+            (Some(window), Some(mask)) if window < t as usize => {
+                Some(mask.f_narrow(0, 0, t)?.f_narrow(1, 0, t)?)
+            }
+            _ => None,
+        };
+        let gqa = q.size()[1] != k.size()[1];
+        let causal = mask.is_none();
+        Ok(Tensor::f_scaled_dot_product_attention(
+            q, k, v, mask, 0.0, causal, self.scale, gqa,
+        )?)
+    }
 }

@@ -1,7 +1,5 @@
 //! What a model is: shape and constants of a decoder.
 
-use serde_json::{Value, json};
-
 use crate::error::{Error, Result};
 use crate::model::params::ParamSpec;
 
@@ -32,6 +30,18 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f64,
     /// Rotary position embedding.
     pub rope: RopeConfig,
+    /// That of the layers which say [`LayerRope::Local`] (Gemma 3's layers with a window).
+    pub local_rope: Option<RopeConfig>,
+    /// What is special about each layer; layers behind the list's end are plain.
+    pub layers: Vec<LayerSpec>,
+    /// Embeddings are multiplied by it.
+    pub embedding_multiplier: f64,
+    /// Scores of the attention are multiplied by it; 1 / √head_dim if `None`.
+    pub attention_multiplier: Option<f64>,
+    /// What a block adds to the residual stream is multiplied by it.
+    pub residual_multiplier: f64,
+    /// Logits are divided by it.
+    pub logits_scaling: f64,
     /// The LM head is the embedding matrix.
     pub tie_word_embeddings: bool,
     /// q, k and v projections carry a bias. Always true for Qwen2.
@@ -63,6 +73,55 @@ pub enum Architecture {
     Qwen2,
     /// Qwen3 dense: RMS norms on the heads of q and k.
     Qwen3,
+    /// `SmolLM3`: some layers without rotations.
+    SmolLm3,
+    /// Granite 3, dense: multipliers of embeddings, scores, residual branches and logits.
+    Granite,
+    /// Gemma 3, text: windows, two rotations, norms around every part, scaled embeddings.
+    Gemma3,
+}
+
+/// What may differ from layer to layer. The default is a plain layer: rotations, no window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerSpec {
+    /// How positions are told apart.
+    pub rope: LayerRope,
+    /// A position sees itself and this many minus one before it; all before it if `None`.
+    pub window: Option<usize>,
+}
+
+/// Which rotary embedding a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerRope {
+    /// [`DecoderConfig::rope`].
+    #[default]
+    Main,
+    /// [`DecoderConfig::local_rope`].
+    Local,
+    /// None: the layer tells positions apart by what it may see alone.
+    None,
+}
+
+/// What the layers of a family have in common.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockSpec {
+    /// The heads of q and k are normalised.
+    pub qk_norm: bool,
+    /// Norms multiply by their weight plus this.
+    pub norm_offset: f64,
+    /// What attention and feed-forward layer put out is normalised before it is added.
+    pub output_norms: bool,
+    /// The gate's function.
+    pub activation: Activation,
+}
+
+/// Function of the feed-forward layer's gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x / (1 + e⁻ˣ)`.
+    Silu,
+    /// `x · (1 + tanh(√(2/π) · (x + 0.044715·x³))) / 2`, `gelu_pytorch_tanh` in transformers.
+    GeluTanh,
 }
 
 /// Rotary position embedding.
@@ -162,22 +221,64 @@ impl std::str::FromStr for DType {
 }
 
 impl Architecture {
-    /// The class name that transformers looks for.
-    fn class(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-        }
+    /// Every family: `model_type` in config.json, the class that transformers looks for, and what
+    /// its layers have in common.
+    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 6] = {
+        const PLAIN: BlockSpec = BlockSpec {
+            qk_norm: false,
+            norm_offset: 0.0,
+            output_norms: false,
+            activation: Activation::Silu,
+        };
+        const QK_NORM: BlockSpec = BlockSpec {
+            qk_norm: true,
+            ..PLAIN
+        };
+        const GEMMA3: BlockSpec = BlockSpec {
+            qk_norm: true,
+            norm_offset: 1.0,
+            output_norms: true,
+            activation: Activation::GeluTanh,
+        };
+        [
+            (Self::Llama, "llama", "LlamaForCausalLM", PLAIN),
+            (Self::Qwen2, "qwen2", "Qwen2ForCausalLM", PLAIN),
+            (Self::Qwen3, "qwen3", "Qwen3ForCausalLM", QK_NORM),
+            (Self::SmolLm3, "smollm3", "SmolLM3ForCausalLM", PLAIN),
+            (Self::Granite, "granite", "GraniteForCausalLM", PLAIN),
+            (Self::Gemma3, "gemma3_text", "Gemma3ForCausalLM", GEMMA3),
+        ]
+    };
+
+    /// The family of a `model_type`, if it is supported.
+    pub(crate) fn of_model_type(name: &str) -> Option<Self> {
+        let row = Self::TABLE.iter().find(|row| row.1 == name)?;
+        Some(row.0)
+    }
+
+    /// Every `model_type` that is supported.
+    pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
+        Self::TABLE.iter().map(|row| row.1)
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static str, BlockSpec) {
+        // The table has a row for every family, in their order.
+        &Self::TABLE[self as usize]
     }
 
     /// `model_type` in config.json.
-    fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
+    pub(crate) fn model_type(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The class name that transformers looks for.
+    pub(crate) fn class(self) -> &'static str {
+        self.row().2
+    }
+
+    /// What the family's layers have in common.
+    pub fn block(self) -> BlockSpec {
+        self.row().3
     }
 }
 
@@ -206,6 +307,12 @@ impl DecoderConfig {
                 theta: 1e6,
                 scaling: RopeScaling::None,
             },
+            local_rope: None,
+            layers: Vec::new(),
+            embedding_multiplier: 1.0,
+            attention_multiplier: None,
+            residual_multiplier: 1.0,
+            logits_scaling: 1.0,
             tie_word_embeddings: true,
             qkv_bias: false,
             o_bias: false,
@@ -219,81 +326,16 @@ impl DecoderConfig {
         }
     }
 
-    /// Whether the heads of q and k are normalised.
-    pub fn qk_norm(&self) -> bool {
-        self.architecture == Architecture::Qwen3
+    /// What is special about layer `i`.
+    pub fn layer(&self, i: usize) -> LayerSpec {
+        self.layers.get(i).copied().unwrap_or_default()
     }
 
-    /// The configuration as transformers 5 writes it.
-    pub fn to_json(&self) -> Value {
-        let mut rope = json!({ "rope_theta": self.rope.theta, "rope_type": "default" });
-        match self.rope.scaling {
-            RopeScaling::None => {}
-            RopeScaling::Linear { factor } => {
-                rope["rope_type"] = json!("linear");
-                rope["factor"] = json!(factor);
-            }
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings,
-            } => {
-                rope["rope_type"] = json!("llama3");
-                rope["factor"] = json!(factor);
-                rope["low_freq_factor"] = json!(low_freq_factor);
-                rope["high_freq_factor"] = json!(high_freq_factor);
-                rope["original_max_position_embeddings"] =
-                    json!(original_max_position_embeddings as u64);
-            }
-        }
-        let mut config = json!({
-            "architectures": [self.architecture.class()],
-            "model_type": self.architecture.model_type(),
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
-            "hidden_act": "silu",
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_parameters": rope,
-            // transformers 4 reads this one.
-            "rope_theta": self.rope.theta,
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "max_position_embeddings": self.max_position_embeddings,
-            "initializer_range": self.initializer_range,
-            "attention_dropout": 0.0,
-            "use_cache": true,
-        });
-        if self.rope.scaling != RopeScaling::None {
-            config["rope_scaling"] = config["rope_parameters"].clone();
-        }
-        match self.architecture {
-            Architecture::Llama => {
-                config["attention_bias"] = json!(self.qkv_bias);
-                config["mlp_bias"] = json!(self.mlp_bias);
-            }
-            Architecture::Qwen2 => config["use_sliding_window"] = json!(false),
-            Architecture::Qwen3 => {
-                config["attention_bias"] = json!(self.qkv_bias);
-                config["use_sliding_window"] = json!(false);
-            }
-        }
-        if let Some(dtype) = self.dtype {
-            config["dtype"] = json!(dtype.name());
-            config["torch_dtype"] = json!(dtype.name());
-        }
-        config["bos_token_id"] = json!(self.bos_token_id);
-        config["pad_token_id"] = json!(self.pad_token_id);
-        config["eos_token_id"] = match self.eos_token_id[..] {
-            [] => Value::Null,
-            [id] => json!(id),
-            _ => json!(self.eos_token_id),
-        };
-        config
+    /// What a query is multiplied by so that scores divided by √head_dim are those of
+    /// [`attention_multiplier`](Self::attention_multiplier); `None` for 1.
+    pub(crate) fn query_factor(&self) -> Option<f64> {
+        self.attention_multiplier
+            .map(|multiplier| multiplier * (self.head_dim as f64).sqrt())
     }
 
     /// Names and shapes of all parameters, in the order that suits generation: the matrices that
@@ -308,6 +350,7 @@ impl DecoderConfig {
         .map(|n| n as i64);
         let q = self.num_attention_heads as i64 * d;
         let kv = self.num_key_value_heads as i64 * d;
+        let block = self.architecture.block();
         let mut specs = Vec::new();
         let mut add = |name: String, shape: &[i64]| {
             specs.push(ParamSpec {
@@ -327,7 +370,7 @@ impl DecoderConfig {
                 add(p("self_attn.k_proj.bias"), &[kv]);
                 add(p("self_attn.v_proj.bias"), &[kv]);
             }
-            if self.qk_norm() {
+            if block.qk_norm {
                 add(p("self_attn.q_norm.weight"), &[d]);
                 add(p("self_attn.k_norm.weight"), &[d]);
             }
@@ -336,6 +379,10 @@ impl DecoderConfig {
                 add(p("self_attn.o_proj.bias"), &[h]);
             }
             add(p("post_attention_layernorm.weight"), &[h]);
+            if block.output_norms {
+                add(p("pre_feedforward_layernorm.weight"), &[h]);
+                add(p("post_feedforward_layernorm.weight"), &[h]);
+            }
             add(p("mlp.gate_proj.weight"), &[ffn, h]);
             add(p("mlp.up_proj.weight"), &[ffn, h]);
             if self.mlp_bias {

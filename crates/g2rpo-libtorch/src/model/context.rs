@@ -1,26 +1,74 @@
 //! What a layer is told about the positions that it is given.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::model::config::LayerRope;
 
 /// What a layer needs to know about the rows it is given: the rotation of every position and who
 /// may attend to whom.
 #[derive(Debug)]
 pub struct Context {
-    /// Cosines, shape `[T, 1, head_dim]`.
-    pub cos: Tensor,
-    /// Sines, shape `[T, 1, head_dim]`.
-    pub sin: Tensor,
+    /// Cosines and sines, shape `[T, 1, head_dim]`.
+    pub rotations: Rotations,
     /// Who may attend to whom.
     pub pattern: Pattern,
+    /// For layers with a window that is shorter than the longest row: 0 where a position may look,
+    /// -inf elsewhere, `[T, T]` of the longest row.
+    pub window_mask: Option<Tensor>,
+}
+
+/// Cosines and sines of positions, for the layers' kinds of rotary embedding.
+#[derive(Debug)]
+pub struct Rotations {
+    /// Of the main one.
+    pub main: (Tensor, Tensor),
+    /// Of the local one, if the model has it.
+    pub local: Option<(Tensor, Tensor)>,
 }
 
 /// Who may attend to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
-    /// Every position sees itself and those before it in its row. Padding behind a row's end
-    /// changes nothing before it.
+    /// Every position sees itself and those before it in its row, as far as the layer's window
+    /// reaches. Padding behind a row's end changes nothing before it.
     Causal,
     /// `B = 1`; the sequences stand one behind the other without padding, these are their
     /// lengths, and none sees another.
     Packed(Vec<i64>),
+}
+
+impl Rotations {
+    /// Those of a layer; `None` if it does not turn anything.
+    pub fn of(&self, rope: LayerRope) -> Option<&(Tensor, Tensor)> {
+        match rope {
+            LayerRope::Main => Some(&self.main),
+            LayerRope::Local => self.local.as_ref(),
+            LayerRope::None => None,
+        }
+    }
+
+    /// The same for other positions, or in another shape.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub(crate) fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let both =
+            |(cos, sin): &(Tensor, Tensor)| -> Result<_> { Ok((change(cos)?, change(sin)?)) };
+        Ok(Self {
+            main: both(&self.main)?,
+            local: self.local.as_ref().map(both).transpose()?,
+        })
+    }
+}
+
+/// 0 where a position (row) may look at another (column), -inf elsewhere: itself and the
+/// `window - 1` before it. `[len, len]`.
+pub(crate) fn window_mask(len: usize, window: usize, kind: Kind, device: Device) -> Result<Tensor> {
+    let shape = [len as i64, len as i64];
+    let sees = Tensor::f_ones(shape, (Kind::Bool, device))?
+        .f_tril(0)?
+        .f_triu(1 - window as i64)?;
+    let mask = Tensor::f_zeros(shape, (kind, device))?;
+    Ok(mask.f_masked_fill(&sees.f_logical_not()?, f64::NEG_INFINITY)?)
 }

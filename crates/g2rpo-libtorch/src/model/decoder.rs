@@ -3,16 +3,16 @@
 use tch::{Device, Kind, Tensor};
 
 use super::attention::Attention;
-use super::context::{Context, Pattern};
+use super::context::{Context, Pattern, Rotations, window_mask};
 use super::linear::Linear;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rope;
 use crate::error::{Error, Result};
-use crate::model::config::DecoderConfig;
+use crate::model::config::{Architecture, DecoderConfig};
 use crate::model::params::Parameters;
 
-/// A decoder-only transformer of the Llama, Qwen2 or Qwen3 family.
+/// A decoder-only transformer of one of the families of [`Architecture`](crate::Architecture).
 ///
 /// It holds handles to tensors, not numbers: the tensors are those of the [`Parameters`] it was
 /// built from, so an update of the parameters is an update of every decoder built from them.
@@ -28,19 +28,28 @@ pub struct Decoder {
     norm: RmsNorm,
     lm_head: Tensor,
     rope: Rope,
+    local_rope: Option<Rope>,
+    embedding_multiplier: f64,
 }
 
-/// One layer: attention and feed-forward, each behind a norm and added to the residual stream.
+/// One layer: attention and feed-forward, each behind a norm, some before another, and added to the
+/// residual stream.
 #[derive(Debug)]
 pub struct DecoderLayer {
     /// Before the attention.
     pub input_layernorm: RmsNorm,
     /// Mixes positions.
     pub self_attn: Attention,
+    /// Of what the attention puts out (Gemma).
+    pub attention_output_norm: Option<RmsNorm>,
     /// Before the feed-forward layer.
-    pub post_attention_layernorm: RmsNorm,
+    pub mlp_norm: RmsNorm,
     /// Mixes channels.
     pub mlp: Mlp,
+    /// Of what the feed-forward layer puts out (Gemma).
+    pub mlp_output_norm: Option<RmsNorm>,
+    /// What attention and feed-forward layer add is multiplied by it.
+    pub residual_multiplier: f64,
 }
 
 impl Decoder {
@@ -50,13 +59,16 @@ impl Decoder {
     /// # Errors
     /// [`Error::UnknownParameter`] for a parameter that is not there.
     pub fn new(config: &DecoderConfig, parameters: &Parameters) -> Result<Self> {
+        let block = config.architecture.block();
         let get = |name: &str| parameters.get(name).map(Tensor::shallow_clone);
         let norm = |name: &str| -> Result<RmsNorm> {
             Ok(RmsNorm {
                 weight: get(&format!("{name}.weight"))?,
                 eps: config.rms_norm_eps,
+                offset: block.norm_offset,
             })
         };
+        let output_norm = |name: &str| block.output_norms.then(|| norm(name)).transpose();
         let linear = |name: &str, bias: bool| -> Result<Linear> {
             let bias = match bias {
                 true => Some(get(&format!("{name}.bias"))?),
@@ -74,20 +86,29 @@ impl Decoder {
                         k_proj: linear(&p("self_attn.k_proj"), config.qkv_bias)?,
                         v_proj: linear(&p("self_attn.v_proj"), config.qkv_bias)?,
                         o_proj: linear(&p("self_attn.o_proj"), config.o_bias)?,
-                        qk_norm: match config.qk_norm() {
+                        qk_norm: match block.qk_norm {
                             true => {
                                 Some((norm(&p("self_attn.q_norm"))?, norm(&p("self_attn.k_norm"))?))
                             }
                             false => None,
                         },
                         head_dim: config.head_dim as i64,
+                        spec: config.layer(i),
+                        scale: config.attention_multiplier,
                     },
-                    post_attention_layernorm: norm(&p("post_attention_layernorm"))?,
+                    attention_output_norm: output_norm(&p("post_attention_layernorm"))?,
+                    mlp_norm: norm(&p(match block.output_norms {
+                        true => "pre_feedforward_layernorm",
+                        false => "post_attention_layernorm",
+                    }))?,
                     mlp: Mlp {
                         gate_proj: linear(&p("mlp.gate_proj"), config.mlp_bias)?,
                         up_proj: linear(&p("mlp.up_proj"), config.mlp_bias)?,
                         down_proj: linear(&p("mlp.down_proj"), config.mlp_bias)?,
+                        activation: block.activation,
                     },
+                    mlp_output_norm: output_norm(&p("post_feedforward_layernorm"))?,
+                    residual_multiplier: config.residual_multiplier,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -98,6 +119,16 @@ impl Decoder {
         };
         Ok(Self {
             rope: Rope::new(&config.rope, config.head_dim, embed_tokens.device())?,
+            local_rope: (config.local_rope.as_ref())
+                .map(|rope| Rope::new(rope, config.head_dim, embed_tokens.device()))
+                .transpose()?,
+            embedding_multiplier: match config.architecture {
+                // Gemma's is rounded to the number format before it multiplies.
+                Architecture::Gemma3 => Tensor::f_from_slice(&[config.embedding_multiplier])?
+                    .f_to_kind(embed_tokens.kind())?
+                    .f_double_value(&[0])?,
+                _ => config.embedding_multiplier,
+            },
             config: config.clone(),
             embed_tokens,
             layers,
@@ -131,9 +162,32 @@ impl Decoder {
         &self.layers
     }
 
-    /// Rotary embedding.
-    pub fn rope(&self) -> &Rope {
-        &self.rope
+    /// Cosines and sines, in the parameters' number format, for integer positions of any shape:
+    /// `[.., 1, head_dim]` each.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn rotations(&self, positions: &Tensor) -> Result<Rotations> {
+        let of = |rope: &Rope| -> Result<(Tensor, Tensor)> {
+            let (cos, sin) = rope.cos_sin(positions, self.kind())?;
+            Ok((cos.f_unsqueeze(-2)?, sin.f_unsqueeze(-2)?))
+        };
+        Ok(Rotations {
+            main: of(&self.rope)?,
+            local: self.local_rope.as_ref().map(of).transpose()?,
+        })
+    }
+
+    /// What embeddings are multiplied by.
+    pub(crate) fn embedding_multiplier(&self) -> f64 {
+        self.embedding_multiplier
+    }
+
+    /// The shortest window of a layer, if there is one.
+    pub(crate) fn window(&self) -> Option<usize> {
+        (self.layers.iter())
+            .filter_map(|layer| layer.self_attn.spec.window)
+            .min()
     }
 
     /// Embedding matrix, `[vocab, hidden]`.
@@ -173,7 +227,7 @@ impl Decoder {
     /// libtorch's.
     pub fn causal_context(&self, len: usize) -> Result<Context> {
         let positions = Tensor::f_arange(len as i64, (Kind::Int64, self.device()))?;
-        self.context(&positions, Pattern::Causal)
+        self.context(&positions, len, Pattern::Causal)
     }
 
     /// Context of sequences of the given lengths, one behind the other without padding.
@@ -183,16 +237,19 @@ impl Decoder {
     pub fn packed_context(&self, lengths: &[usize]) -> Result<Context> {
         let positions: Vec<i64> = (lengths.iter()).flat_map(|&n| 0..n as i64).collect();
         let positions = Tensor::f_from_slice(&positions)?.f_to_device(self.device())?;
+        let longest = lengths.iter().copied().max().unwrap_or(0);
         let lengths = lengths.iter().map(|&n| n as i64).collect();
-        self.context(&positions, Pattern::Packed(lengths))
+        self.context(&positions, longest, Pattern::Packed(lengths))
     }
 
-    fn context(&self, positions_t: &Tensor, pattern: Pattern) -> Result<Context> {
-        let (cos, sin) = self.rope.cos_sin(positions_t, self.kind())?;
+    fn context(&self, positions_t: &Tensor, longest: usize, pattern: Pattern) -> Result<Context> {
+        let window = self.window().filter(|&window| window < longest);
         Ok(Context {
-            cos: cos.f_unsqueeze(1)?,
-            sin: sin.f_unsqueeze(1)?,
+            rotations: self.rotations(positions_t)?,
             pattern,
+            window_mask: window
+                .map(|window| window_mask(longest, window, self.kind(), self.device()))
+                .transpose()?,
         })
     }
 
@@ -201,13 +258,8 @@ impl Decoder {
     /// # Errors
     /// libtorch's, for an id outside the vocabulary among others.
     pub fn embed(&self, ids_bt: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::f_embedding(
-            &self.embed_tokens,
-            ids_bt,
-            -1,
-            false,
-            false,
-        )?)
+        let x = Tensor::f_embedding(&self.embed_tokens, ids_bt, -1, false, false)?;
+        scaled(x, self.embedding_multiplier)
     }
 
     /// Layer `i` on the residual stream `[B, T, hidden]`.
@@ -224,12 +276,12 @@ impl Decoder {
         layer.forward(x_bth, context)
     }
 
-    /// The norm before the LM head.
+    /// The norm before the LM head, and what logits are divided by, which is divided by here.
     ///
     /// # Errors
     /// libtorch's.
     pub fn final_norm(&self, x_bth: &Tensor) -> Result<Tensor> {
-        self.norm.forward(x_bth)
+        scaled(self.norm.forward(x_bth)?, 1.0 / self.config.logits_scaling)
     }
 
     /// LM head, shape `[vocab, hidden]`; the embedding matrix itself when tied.
@@ -285,6 +337,8 @@ impl Decoder {
             norm: self.norm.shallow_clone(),
             lm_head: self.lm_head.shallow_clone(),
             rope: self.rope.shallow_clone(),
+            local_rope: self.local_rope.as_ref().map(Rope::shallow_clone),
+            embedding_multiplier: self.embedding_multiplier,
         }
     }
 }
@@ -292,17 +346,45 @@ impl Decoder {
 impl DecoderLayer {
     fn forward(&self, x_bth: &Tensor, context: &Context) -> Result<Tensor> {
         let attended = (self.self_attn).forward(&self.input_layernorm.forward(x_bth)?, context)?;
-        let x_bth = x_bth.f_add(&attended)?;
-        let mixed = (self.mlp).forward(&self.post_attention_layernorm.forward(&x_bth)?)?;
-        Ok(x_bth.f_add(&mixed)?)
+        let x_bth = x_bth.f_add(&self.attended(attended)?)?;
+        let mixed = (self.mlp).forward(&self.mlp_norm.forward(&x_bth)?)?;
+        Ok(x_bth.f_add(&self.mixed(mixed)?)?)
+    }
+
+    /// What is added to the residual stream for the attention's output.
+    pub(crate) fn attended(&self, attended: Tensor) -> Result<Tensor> {
+        let attended = normed(self.attention_output_norm.as_ref(), attended)?;
+        scaled(attended, self.residual_multiplier)
+    }
+
+    /// What is added to the residual stream for the feed-forward layer's output.
+    pub(crate) fn mixed(&self, mixed: Tensor) -> Result<Tensor> {
+        let mixed = normed(self.mlp_output_norm.as_ref(), mixed)?;
+        scaled(mixed, self.residual_multiplier)
     }
 
     fn shallow_clone(&self) -> Self {
         Self {
             input_layernorm: self.input_layernorm.shallow_clone(),
             self_attn: self.self_attn.shallow_clone(),
-            post_attention_layernorm: self.post_attention_layernorm.shallow_clone(),
+            attention_output_norm: (self.attention_output_norm.as_ref())
+                .map(RmsNorm::shallow_clone),
+            mlp_norm: self.mlp_norm.shallow_clone(),
             mlp: self.mlp.shallow_clone(),
+            mlp_output_norm: self.mlp_output_norm.as_ref().map(RmsNorm::shallow_clone),
+            residual_multiplier: self.residual_multiplier,
         }
     }
+}
+
+fn normed(norm: Option<&RmsNorm>, x: Tensor) -> Result<Tensor> {
+    norm.map_or(Ok(x.shallow_clone()), |norm| norm.forward(&x))
+}
+
+/// `x · factor`, untouched if the factor is 1.
+fn scaled(x: Tensor, factor: f64) -> Result<Tensor> {
+    if factor == 1.0 {
+        return Ok(x);
+    }
+    Ok(x.f_mul_scalar(factor)?)
 }

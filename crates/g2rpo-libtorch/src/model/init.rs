@@ -10,7 +10,7 @@ use crate::model::config::DecoderConfig;
 use crate::model::params::Parameters;
 
 /// Fresh parameters as transformers initialises them: matrices normal with standard deviation
-/// [`DecoderConfig::initializer_range`], norms 1, biases 0. The same seed gives the same numbers on
+/// [`DecoderConfig::initializer_range`], norms 1 (0 where 1 is added to them), biases 0. The same seed gives the same numbers on
 /// every machine and device.
 ///
 /// # Errors
@@ -37,7 +37,8 @@ pub fn init_parameters(
     let mut parameters = Parameters::zeros(&specs, kind, device)?;
     for (i, spec) in specs.iter().enumerate() {
         let value = if spec.name.ends_with("norm.weight") {
-            Tensor::f_ones(&spec.shape, (Kind::Float, Device::Cpu))?
+            let one = 1.0 - config.architecture.block().norm_offset;
+            Tensor::f_full(&spec.shape, one, (Kind::Float, Device::Cpu))?
         } else if spec.name.ends_with(".bias") {
             Tensor::f_zeros(&spec.shape, (Kind::Float, Device::Cpu))?
         } else {

@@ -4,8 +4,9 @@ use tch::Tensor;
 
 use super::linear::Linear;
 use crate::error::Result;
+use crate::model::config::Activation;
 
-/// Gated feed-forward layer: `down(silu(gate(x)) · up(x))`.
+/// Gated feed-forward layer: `down(f(gate(x)) · up(x))`.
 #[derive(Debug)]
 pub struct Mlp {
     /// `[ffn, hidden]`.
@@ -14,6 +15,8 @@ pub struct Mlp {
     pub up_proj: Linear,
     /// `[hidden, ffn]`.
     pub down_proj: Linear,
+    /// `f`.
+    pub activation: Activation,
 }
 
 impl Mlp {
@@ -22,7 +25,7 @@ impl Mlp {
     /// # Errors
     /// libtorch's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate = self.gate_proj.forward(x)?.f_silu()?;
+        let gate = self.activation.of(&self.gate_proj.forward(x)?)?;
         self.down_proj
             .forward(&gate.f_mul(&self.up_proj.forward(x)?)?)
     }
@@ -34,6 +37,20 @@ impl Mlp {
             gate_proj: self.gate_proj.shallow_clone(),
             up_proj: self.up_proj.shallow_clone(),
             down_proj: self.down_proj.shallow_clone(),
+            activation: self.activation,
         }
+    }
+}
+
+impl Activation {
+    /// Element by element.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Silu => x.f_silu()?,
+            Self::GeluTanh => x.f_gelu("tanh")?,
+        })
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod params;
 pub(crate) mod rope;
 
 pub use attention::Attention;
-pub use context::{Context, Pattern};
+pub use context::{Context, Pattern, Rotations};
 pub use decoder::{Decoder, DecoderLayer};
 pub use linear::{Linear, Lora};
 pub use mlp::Mlp;

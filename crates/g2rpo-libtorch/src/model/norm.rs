@@ -1,16 +1,19 @@
 //! The root-mean-square norm.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Root-mean-square norm over the last dimension: `w · x / √(mean(x²) + eps)`, computed in f32.
+/// Root-mean-square norm over the last dimension: `(w + offset) · x / √(mean(x²) + eps)`, computed
+/// in f32.
 #[derive(Debug)]
 pub struct RmsNorm {
     /// Shape `[n]`.
     pub weight: Tensor,
     /// Added to the mean square.
     pub eps: f64,
+    /// Added to the weight: 0, or 1 for weights that are trained around 0 (Gemma).
+    pub offset: f64,
 }
 
 impl RmsNorm {
@@ -19,7 +22,17 @@ impl RmsNorm {
     /// # Errors
     /// libtorch's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps)?)
+        if self.offset == 0.0 {
+            return Ok(x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps)?);
+        }
+        // In f32 throughout: in bf16, a weight plus 1 would lose most of the weight's digits.
+        let wide = |t: &Tensor| match t.kind() {
+            Kind::Double => Ok(t.shallow_clone()),
+            _ => t.f_to_kind(Kind::Float),
+        };
+        let weight = wide(&self.weight)?.f_add_scalar(self.offset)?;
+        let y = wide(x)?.f_rms_norm(weight.size(), Some(&weight), self.eps)?;
+        Ok(y.f_to_kind(x.kind())?)
     }
 
     /// Another handle to the same tensor.
@@ -27,7 +40,7 @@ impl RmsNorm {
     pub fn shallow_clone(&self) -> Self {
         Self {
             weight: self.weight.shallow_clone(),
-            eps: self.eps,
+            ..*self
         }
     }
 }
@@ -42,6 +55,7 @@ mod tests {
         let norm = RmsNorm {
             weight: Tensor::from_slice(&[1f32, 2.]),
             eps: 0.0,
+            offset: 0.0,
         };
         let y =
             Vec::<f32>::try_from(norm.forward(&Tensor::from_slice(&[3f32, 4.])).unwrap()).unwrap();

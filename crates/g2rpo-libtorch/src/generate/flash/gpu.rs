@@ -31,6 +31,14 @@ impl Gpu {
         {
             return;
         }
+        if decoder.window().is_some() {
+            self.fallbacks.push(
+                "decoding steps go without flash attention and CUDA graphs: the model has layers \
+                 with a window"
+                    .into(),
+            );
+            return;
+        }
         let model = decoder.config();
         let heads = (
             model.num_attention_heads as i64,

@@ -18,6 +18,7 @@ use crate::generate::device::rotations;
 use crate::generate::forward::Runner;
 use crate::generate::prefill::Prefilled;
 use crate::model::config::DecoderConfig;
+use crate::model::context::Rotations;
 
 /// The rows being generated, by flash attention and in steps that can be recorded.
 #[derive(Debug)]
@@ -50,8 +51,8 @@ struct Step<'a> {
     /// Ids, positions, places in `own` of the new positions, and numbers of own positions with the new
     /// one, of `b` rows one behind the other; int64, `[4 · max_rows]`.
     inputs: Tensor,
-    /// Cosines and sines of all positions, `[positions, 1, head_dim]`.
-    rotations: (Tensor, Tensor),
+    /// Of all positions, `[positions, 1, head_dim]`.
+    rotations: Rotations,
     prompts: Part,
     guidance: Part,
     /// Hidden states behind the final norm, `[max_rows, h]`.
@@ -229,11 +230,10 @@ impl Step<'_> {
         let input = |i: i64| self.inputs.f_narrow(0, i * b, b);
         let (ids, positions, places) = (input(0)?, input(1)?, input(2)?);
         let lens = input(3)?.f_to_kind(Kind::Int)?;
-        let cos = self.rotations.0.f_index_select(0, &positions)?;
-        let sin = self.rotations.1.f_index_select(0, &positions)?;
+        let rotations = (self.rotations).map(|table| Ok(table.f_index_select(0, &positions)?))?;
         let mut x_bh = decoder.embed(&ids)?;
         for i in 0..decoder.n_layers() {
-            let (q, k, v) = self.runner.qkv(i, &x_bh, &cos, &sin)?;
+            let (q, k, v) = self.runner.qkv(i, &x_bh, &rotations)?;
             let (own_k, own_v) = &self.own[i];
             for (cache, new) in [(own_k, &k), (own_v, &v)] {
                 let _ = cache.shallow_clone().f_index_copy_(0, &places, new)?;
@@ -316,8 +316,8 @@ mod tests {
             &step.own_starts,
             &step.one_each,
             &step.inputs,
-            &step.rotations.0,
-            &step.rotations.1,
+            &step.rotations.main.0,
+            &step.rotations.main.1,
             &step.hidden,
         ];
         let own = step.own.iter().flat_map(|(k, v)| [k, v]);

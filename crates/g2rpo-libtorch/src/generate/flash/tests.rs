@@ -7,7 +7,7 @@ use tch::{Device, Kind};
 use crate::generate::config::EngineConfig;
 use crate::generate::cuda::flash::on_the_cpu;
 use crate::generate::engine::TorchEngine;
-use crate::model::config::DecoderConfig;
+use crate::model::config::{DecoderConfig, LayerRope, LayerSpec};
 use crate::model::decoder::Decoder;
 use crate::model::init::init_parameters;
 
@@ -124,6 +124,21 @@ fn so_they_are_without_grouped_heads_and_with_biases() {
     same_rollouts(DecoderConfig {
         qkv_bias: true,
         ..DecoderConfig::tiny_qwen3(90, 24, 3, 3, 3)
+    });
+}
+
+#[test]
+fn so_they_are_with_multipliers_and_layers_without_rotations() {
+    same_rollouts(DecoderConfig {
+        embedding_multiplier: 2.5,
+        attention_multiplier: Some(0.2),
+        residual_multiplier: 0.6,
+        logits_scaling: 1.4,
+        layers: vec![LayerSpec {
+            rope: LayerRope::None,
+            window: None,
+        }],
+        ..DecoderConfig::tiny_qwen3(90, 32, 2, 4, 2)
     });
 }
 

@@ -93,6 +93,23 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// `gate = gelu(gate) · up`, gelu with tanh: `g / (1 + e^(-2u))`, `u = √(2/π) · (g + 0.044715·g³)`.
+    pub(crate) fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+        for (g, &u) in gate.iter_mut().zip(up) {
+            let inner = 1.595_769_1 * (0.044_715 * *g * *g).mul_add(*g, *g);
+            *g = *g / (1.0 + exp(-inner)) * u;
+        }
+    }
+
+    /// `out += x · factor`.
+    pub(crate) fn add_scaled(out: &mut [f32], x: &[f32], factor: f32) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out += x * factor;
+        }
+    }
+}
+
 /// `out = Σᵢ weights[i] · rows[i · stride ..][.. out.len()]`.
 #[inline(always)]
 pub(crate) fn combine(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {

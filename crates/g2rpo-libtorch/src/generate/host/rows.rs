@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::context::{Context, Readers};
-use super::step::{Scratch, Step};
+use super::step::{Scratch, Step, Tables};
 use super::threads::Threads;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -19,8 +19,8 @@ use crate::generate::slice::f32_slice;
 pub(in crate::generate) struct HostRows<'a> {
     weights: Weights<'a>,
     threads: Threads,
-    /// Cosines and sines of all positions, `[positions, head_dim]`.
-    rotations: (Vec<f32>, Vec<f32>),
+    /// Of all positions.
+    rotations: Tables,
     /// Most own positions of a row.
     capacity: usize,
     /// Per layer the own keys `[rows, kv_heads, head_dim, capacity]` and values
@@ -59,10 +59,16 @@ impl<'a> HostRows<'a> {
             .collect::<Result<_>>()?;
         let decoder = runner.decoder();
         let positions = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
-        let (cos, sin) = decoder.rope().cos_sin(&positions, Kind::Float)?;
+        let rotations = decoder.rotations(&positions)?;
+        let table = |(cos, sin): &(Tensor, Tensor)| -> Result<(Vec<f32>, Vec<f32>)> {
+            Ok((f32_slice(cos)?.to_vec(), f32_slice(sin)?.to_vec()))
+        };
         Ok(Some(Self {
             threads: Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?,
-            rotations: (f32_slice(&cos)?.to_vec(), f32_slice(&sin)?.to_vec()),
+            rotations: Tables {
+                main: table(&rotations.main)?,
+                local: rotations.local.as_ref().map(table).transpose()?,
+            },
             weights,
             capacity,
             own,

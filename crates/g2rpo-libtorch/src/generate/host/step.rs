@@ -3,18 +3,18 @@
 use super::attention::{Head, Part};
 use super::context::Readers;
 use super::gemm::Rows;
-use super::math::{rms_norm, rms_norm_row, rotate_row, silu_mul};
+use super::math::{add_scaled, gelu_mul, rms_norm, rms_norm_row, rotate_row, silu_mul};
 use super::simd::vectorised;
 use super::threads::Threads;
-use super::weights::{LayerWeights, Norm, Weights};
+use super::weights::{LayerWeights, Norm, NormWeights, Projection, Weights};
+use crate::model::config::{Activation, LayerRope};
 
 /// A decoding step: one position of every row.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     pub(super) weights: &'a Weights<'a>,
     pub(super) threads: &'a Threads,
-    /// Cosines and sines, `[positions, head_dim]`.
-    pub(super) rotations: &'a (Vec<f32>, Vec<f32>),
+    pub(super) rotations: &'a Tables,
     /// Room for own positions in every row.
     pub(super) capacity: usize,
     /// Own positions of every row before this step.
@@ -24,6 +24,23 @@ pub(super) struct Step<'a> {
     pub(super) places: &'a [Vec<(usize, usize)>],
     /// The position of every row, counted from the start of its context.
     pub(super) positions: &'a [i64],
+}
+
+/// Cosines and sines, `[positions, head_dim]`, for the layers' kinds of rotary embedding.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) main: (Vec<f32>, Vec<f32>),
+    pub(super) local: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Tables {
+    fn of(&self, rope: LayerRope) -> Option<&(Vec<f32>, Vec<f32>)> {
+        match rope {
+            LayerRope::Main => Some(&self.main),
+            LayerRope::Local => self.local.as_ref(),
+            LayerRope::None => None,
+        }
+    }
 }
 
 /// Activations, kept from step to step; `[features, b]` unless they go by row.
@@ -69,41 +86,86 @@ impl Step<'_> {
         for (row, &id) in ids.iter().enumerate() {
             write_column(&w.embedding[id as usize * h..][..h], row, b, residual);
         }
-        let norm = |x: &[f32], norm: Norm<'_>, out: &mut [f32]| {
+        if w.embedding_multiplier != 1.0 {
+            residual
+                .iter_mut()
+                .for_each(|x| *x *= w.embedding_multiplier);
+        }
+        let norm = |x: &[f32], norm: &NormWeights<'_>, out: &mut [f32]| {
+            let norm = norm.get();
             rms_norm(x, norm.weight, norm.eps, b, out);
+        };
+        // Adds what a part puts out to the residual stream, at once where nothing is to be done to it.
+        let plain = w.residual_multiplier == 1.0;
+        let add = |part: &Projection<'_>,
+                   output_norm: &Option<NormWeights<'_>>,
+                   input: &[f32],
+                   residual: &mut [f32],
+                   normed: &mut [f32]| {
+            if plain && output_norm.is_none() {
+                part.apply(self.threads, input, b, residual, true);
+                return;
+            }
+            let mut out = vec![0f32; residual.len()];
+            part.apply(self.threads, input, b, &mut out, false);
+            match output_norm {
+                Some(output_norm) => {
+                    norm(&out, output_norm, normed);
+                    add_scaled(residual, normed, w.residual_multiplier);
+                }
+                None => add_scaled(residual, &out, w.residual_multiplier),
+            }
         };
         for (i, layer) in w.layers.iter().enumerate() {
             let (keys, values) = &mut own[i];
-            norm(residual, layer.input_norm, normed);
+            norm(residual, &layer.input_norm, normed);
             projected.resize(layer.qkv.width() * b, 0.0);
             (layer.qkv).apply(self.threads, normed, b, projected, false);
             self.split_rows(layer, projected, qkv_rows, keys, values);
-            self.attend_shared(i, qkv_rows, shared);
-            self.attend_own(qkv_rows, keys, values, shared, attended_rows);
+            // Where no row has come so far that the window ends, it changes nothing.
+            let window = layer.spec.window.filter(|&window| {
+                (self.positions.iter()).any(|&position| position as usize >= window)
+            });
+            if window.is_none() {
+                self.attend_shared(i, qkv_rows, shared);
+            }
+            self.attend_own(i, window, qkv_rows, (keys, values), shared, attended_rows);
             for (row, values) in attended_rows.chunks_exact(w.heads * w.head_dim).enumerate() {
                 write_column(values, row, b, attended);
             }
-            (layer.o).apply(self.threads, attended, b, residual, true);
+            add(
+                &layer.o,
+                &layer.attention_output_norm,
+                attended,
+                residual,
+                normed,
+            );
 
-            norm(residual, layer.post_norm, normed);
+            norm(residual, &layer.mlp_norm, normed);
             projected.resize(2 * ffn * b, 0.0);
             (layer.gate_up).apply(self.threads, normed, b, projected, false);
             let (gate, up) = projected.split_at_mut(ffn * b);
             let share = self.threads.share(ffn * b, 1, ffn * b);
             let chunks = gate.chunks_mut(share).zip(up.chunks(share)).collect();
             (self.threads).each(chunks, |_, (gate, up): (&mut [f32], &[f32])| {
-                silu_mul(gate, up);
+                match w.activation {
+                    Activation::Silu => silu_mul(gate, up),
+                    Activation::GeluTanh => gelu_mul(gate, up),
+                }
             });
-            (layer.down).apply(self.threads, gate, b, residual, true);
+            add(&layer.down, &layer.mlp_output_norm, gate, residual, normed);
         }
-        norm(residual, w.norm, normed);
+        norm(residual, &w.norm, normed);
+        if w.output_factor != 1.0 {
+            normed.iter_mut().for_each(|x| *x *= w.output_factor);
+        }
         for (row, hidden) in hidden_bh.chunks_exact_mut(h).enumerate() {
             read_column(normed, row, b, hidden);
         }
     }
 
-    /// Queries, keys and values row by row: normed, turned, queries divided by √head_dim, keys and
-    /// values written behind the row's own.
+    /// Queries, keys and values row by row: normed, turned, queries multiplied by what scores are,
+    /// keys and values written behind the row's own.
     fn split_rows(
         &self,
         layer: &LayerWeights<'_>,
@@ -115,7 +177,6 @@ impl Step<'_> {
         let (w, b, capacity) = (self.weights, self.positions.len(), self.capacity);
         let (d, width) = (w.head_dim, projected.len() / b);
         qkv_rows.resize(projected.len(), 0.0);
-        let root = 1.0 / (d as f32).sqrt();
         let size = w.kv_heads * d * capacity;
         let rows = (qkv_rows.chunks_exact_mut(width))
             .zip(keys.chunks_exact_mut(size))
@@ -124,13 +185,13 @@ impl Step<'_> {
         (self.threads).each(rows, |row, ((qkv, keys), values)| {
             read_column(projected, row, b, qkv);
             let (at, position) = (self.lens[row], self.positions[row] as usize);
-            let cos = &self.rotations.0[position * d..][..d];
-            let sin = &self.rotations.1[position * d..][..d];
+            let rotation = (self.rotations.of(layer.spec.rope))
+                .map(|(cos, sin)| (&cos[position * d..][..d], &sin[position * d..][..d]));
             let (q, kv) = qkv.split_at_mut(w.heads * d);
             let (k, v) = kv.split_at_mut(w.kv_heads * d);
-            let norms = layer.qk_norm;
-            turn(q, norms.map(|n| n.0), cos, sin, root);
-            turn(k, norms.map(|n| n.1), cos, sin, 1.0);
+            let norms = layer.qk_norm.as_ref();
+            turn(q, d, norms.map(|n| n.0.get()), rotation, w.query_factor);
+            turn(k, d, norms.map(|n| n.1.get()), rotation, 1.0);
             for (head, k) in k.chunks_exact(d).enumerate() {
                 write_column(k, at, capacity, &mut keys[head * d * capacity..]);
             }
@@ -165,12 +226,14 @@ impl Step<'_> {
         });
     }
 
-    /// Attention of every row to its own positions, joined with that to shared contexts.
+    /// Attention of every row of layer `i` to its own positions, joined with that to shared contexts,
+    /// which a row reads by itself if a window ends in them.
     fn attend_own(
         &self,
+        i: usize,
+        window: Option<usize>,
         qkv_rows: &[f32],
-        keys: &[f32],
-        values: &[f32],
+        (keys, values): (&[f32], &[f32]),
         shared: &[Part],
         attended_rows: &mut [f32],
     ) {
@@ -181,21 +244,32 @@ impl Step<'_> {
         let rows = attended_rows.chunks_exact_mut(w.heads * d).collect();
         (self.threads).each(rows, |row, out: &mut [f32]| {
             let len = self.lens[row] + 1;
+            let position = self.positions[row] as usize;
+            // The first position that the row sees, of all and of its own.
+            let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+            let own_first = first.saturating_sub(position + 1 - len);
             let mut own = Part::default();
+            let mut alone = vec![Part::default(); self.places[row].len()];
             for (kv_head, out) in out.chunks_exact_mut(group * d).enumerate() {
                 let from = row * w.kv_heads * size + kv_head * size;
                 let head = Head {
                     keys: Rows {
-                        data: &keys[from..][..size],
-                        width: len,
+                        data: &keys[from + own_first..from + size],
+                        width: len - own_first,
                         stride: capacity,
                     },
-                    values: &values[from..][..len * d],
+                    values: &values[from + own_first * d..from + len * d],
                 };
-                own.compute(
-                    &qkv_rows[row * width + kv_head * group * d..][..group * d],
-                    head,
-                );
+                let queries = &qkv_rows[row * width + kv_head * group * d..][..group * d];
+                own.compute(queries, head);
+                if window.is_some() {
+                    let seen = self.read_alone(i, row, first, kv_head, queries, &mut alone);
+                    for (query, out) in out.chunks_exact_mut(d).enumerate() {
+                        let contexts = alone[seen..].iter().map(|part| (part, query));
+                        Part::merge([(&own, query)].into_iter().chain(contexts), out);
+                    }
+                    continue;
+                }
                 for (query, out) in out.chunks_exact_mut(d).enumerate() {
                     let contexts = self.places[row].iter().map(|&(which, member)| {
                         (
@@ -210,14 +284,60 @@ impl Step<'_> {
     }
 }
 
+impl Step<'_> {
+    /// Attention of one row to the contexts that it reads from position `first` on, one part for each;
+    /// the first part that sees anything.
+    fn read_alone(
+        &self,
+        i: usize,
+        row: usize,
+        first: usize,
+        kv_head: usize,
+        queries: &[f32],
+        parts: &mut [Part],
+    ) -> usize {
+        let d = self.weights.head_dim;
+        let (mut start, mut seen) = (0, 0);
+        for (&(which, _), part) in self.places[row].iter().zip(parts) {
+            let context = &self.readers[which].context;
+            let skipped = first.saturating_sub(start).min(context.len);
+            start += context.len;
+            if skipped == context.len {
+                seen += 1;
+                continue;
+            }
+            let (keys, values) = &context.layers[i];
+            let size = d * context.len;
+            let head = Head {
+                keys: Rows {
+                    data: &keys[kv_head * size + skipped..(kv_head + 1) * size],
+                    width: context.len - skipped,
+                    stride: context.len,
+                },
+                values: &values[kv_head * size + skipped * d..(kv_head + 1) * size],
+            };
+            part.compute(queries, head);
+        }
+        seen
+    }
+}
+
 vectorised! {
     /// Norms the heads of one position, turns them and multiplies them by a factor.
-    fn turn(heads: &mut [f32], norm: Option<Norm<'_>>, cos: &[f32], sin: &[f32], factor: f32) {
-        for head in heads.chunks_exact_mut(cos.len()) {
+    fn turn(
+        heads: &mut [f32],
+        d: usize,
+        norm: Option<Norm<'_>>,
+        rotation: Option<(&[f32], &[f32])>,
+        factor: f32,
+    ) {
+        for head in heads.chunks_exact_mut(d) {
             if let Some(norm) = norm {
                 rms_norm_row(head, norm.weight, norm.eps);
             }
-            rotate_row(head, cos, sin);
+            if let Some((cos, sin)) = rotation {
+                rotate_row(head, cos, sin);
+            }
             for x in head {
                 *x *= factor;
             }

@@ -1,5 +1,7 @@
 //! The numbers of a decoder where they lie in host memory.
 
+use std::borrow::Cow;
+
 use tch::{Device, Kind, Tensor};
 
 use super::gemm::{Rows, multiply};
@@ -7,6 +9,7 @@ use super::threads::Threads;
 use crate::error::Result;
 use crate::generate::forward::Runner;
 use crate::generate::slice::f32_slice;
+use crate::model::config::{Activation, LayerSpec};
 use crate::model::linear::Linear;
 use crate::model::norm::RmsNorm;
 
@@ -16,23 +19,40 @@ pub(super) struct Weights<'a> {
     /// `[vocab, hidden]`.
     pub(super) embedding: &'a [f32],
     pub(super) layers: Vec<LayerWeights<'a>>,
-    pub(super) norm: Norm<'a>,
+    pub(super) norm: NormWeights<'a>,
     pub(super) hidden: usize,
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
     pub(super) ffn: usize,
+    pub(super) activation: Activation,
+    /// Queries are multiplied by it.
+    pub(super) query_factor: f32,
+    pub(super) embedding_multiplier: f32,
+    pub(super) residual_multiplier: f32,
+    /// Hidden states behind the final norm are multiplied by it.
+    pub(super) output_factor: f32,
 }
 
 #[derive(Debug)]
 pub(super) struct LayerWeights<'a> {
-    pub(super) input_norm: Norm<'a>,
+    pub(super) spec: LayerSpec,
+    pub(super) input_norm: NormWeights<'a>,
     pub(super) qkv: Projection<'a>,
-    pub(super) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
+    pub(super) qk_norm: Option<(NormWeights<'a>, NormWeights<'a>)>,
     pub(super) o: Projection<'a>,
-    pub(super) post_norm: Norm<'a>,
+    pub(super) attention_output_norm: Option<NormWeights<'a>>,
+    pub(super) mlp_norm: NormWeights<'a>,
     pub(super) gate_up: Projection<'a>,
     pub(super) down: Projection<'a>,
+    pub(super) mlp_output_norm: Option<NormWeights<'a>>,
+}
+
+/// A norm's weights with what is added to them.
+#[derive(Debug)]
+pub(super) struct NormWeights<'a> {
+    weight: Cow<'a, [f32]>,
+    eps: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,39 +95,63 @@ impl<'a> Weights<'a> {
                     Some(joined) => vec![joined],
                     None => vec![&mlp.gate_proj, &mlp.up_proj],
                 };
+                let optional =
+                    |norm: &'a Option<RmsNorm>| norm.as_ref().map(NormWeights::new).transpose();
                 Ok(LayerWeights {
-                    input_norm: Norm::new(&layer.input_layernorm)?,
+                    spec: attn.spec,
+                    input_norm: NormWeights::new(&layer.input_layernorm)?,
                     qkv: Projection::new(&qkv)?,
                     qk_norm: match &attn.qk_norm {
-                        Some((q, k)) => Some((Norm::new(q)?, Norm::new(k)?)),
+                        Some((q, k)) => Some((NormWeights::new(q)?, NormWeights::new(k)?)),
                         None => None,
                     },
                     o: Projection::new(&[&attn.o_proj])?,
-                    post_norm: Norm::new(&layer.post_attention_layernorm)?,
+                    attention_output_norm: optional(&layer.attention_output_norm)?,
+                    mlp_norm: NormWeights::new(&layer.mlp_norm)?,
                     gate_up: Projection::new(&gate_up)?,
                     down: Projection::new(&[&mlp.down_proj])?,
+                    mlp_output_norm: optional(&layer.mlp_output_norm)?,
                 })
             })
             .collect::<Result<_>>()?;
         Ok(Some(Self {
             embedding: f32_slice(decoder.embed_tokens())?,
             layers,
-            norm: Norm::new(decoder.norm())?,
+            norm: NormWeights::new(decoder.norm())?,
             hidden: config.hidden_size,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             ffn: config.intermediate_size,
+            activation: config.architecture.block().activation,
+            query_factor: match config.attention_multiplier {
+                Some(multiplier) => multiplier as f32,
+                None => 1.0 / (config.head_dim as f32).sqrt(),
+            },
+            embedding_multiplier: decoder.embedding_multiplier() as f32,
+            residual_multiplier: config.residual_multiplier as f32,
+            output_factor: (1.0 / config.logits_scaling) as f32,
         }))
     }
 }
 
-impl<'a> Norm<'a> {
+impl<'a> NormWeights<'a> {
     fn new(norm: &'a RmsNorm) -> Result<Self> {
+        let weight = f32_slice(&norm.weight)?;
         Ok(Self {
-            weight: f32_slice(&norm.weight)?,
+            weight: match norm.offset == 0.0 {
+                true => Cow::Borrowed(weight),
+                false => weight.iter().map(|w| w + norm.offset as f32).collect(),
+            },
             eps: norm.eps,
         })
+    }
+
+    pub(super) fn get(&self) -> Norm<'_> {
+        Norm {
+            weight: &self.weight,
+            eps: self.eps,
+        }
     }
 }
 

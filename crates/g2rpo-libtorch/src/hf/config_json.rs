@@ -1,0 +1,126 @@
+//! `config.json`, written.
+
+use serde_json::{Value, json};
+
+use crate::model::config::{
+    Activation, Architecture, DecoderConfig, LayerRope, RopeConfig, RopeScaling,
+};
+
+impl DecoderConfig {
+    /// The configuration as transformers 5 writes it.
+    pub fn to_json(&self) -> Value {
+        let rope = self.rope.to_json();
+        let mut config = json!({
+            "architectures": [self.architecture.class()],
+            "model_type": self.architecture.model_type(),
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_parameters": rope,
+            // transformers 4 reads this one.
+            "rope_theta": self.rope.theta,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "max_position_embeddings": self.max_position_embeddings,
+            "initializer_range": self.initializer_range,
+            "attention_dropout": 0.0,
+            "use_cache": true,
+        });
+        if self.rope.scaling != RopeScaling::None {
+            config["rope_scaling"] = rope.clone();
+        }
+        let activation = match self.architecture.block().activation {
+            Activation::Silu => "silu",
+            Activation::GeluTanh => "gelu_pytorch_tanh",
+        };
+        let windows = self.layers.iter().find_map(|layer| layer.window);
+        let types: Vec<&str> = (0..self.num_hidden_layers)
+            .map(|i| match self.layer(i).window {
+                Some(_) => "sliding_attention",
+                None => "full_attention",
+            })
+            .collect();
+        let mut set = |field: &str, value: Value| config[field] = value;
+        if self.architecture != Architecture::Gemma3 {
+            set("hidden_act", json!(activation));
+        }
+        if self.architecture != Architecture::Qwen2 {
+            set("attention_bias", json!(self.qkv_bias));
+        }
+        match self.architecture {
+            Architecture::Llama => set("mlp_bias", json!(self.mlp_bias)),
+            Architecture::Qwen2 | Architecture::Qwen3 => set("use_sliding_window", json!(false)),
+            Architecture::SmolLm3 => {
+                set("mlp_bias", json!(self.mlp_bias));
+                let rotated = |i| u8::from(self.layer(i).rope != LayerRope::None);
+                let rotated: Vec<u8> = (0..self.num_hidden_layers).map(rotated).collect();
+                set("no_rope_layers", json!(rotated));
+                set("use_sliding_window", json!(windows.is_some()));
+                set("sliding_window", json!(windows));
+                set("layer_types", json!(types));
+            }
+            Architecture::Granite => {
+                set("mlp_bias", json!(self.mlp_bias));
+                set("embedding_multiplier", json!(self.embedding_multiplier));
+                set("attention_multiplier", json!(self.attention_multiplier));
+                set("residual_multiplier", json!(self.residual_multiplier));
+                set("logits_scaling", json!(self.logits_scaling));
+            }
+            Architecture::Gemma3 => {
+                set("hidden_activation", json!(activation));
+                set("sliding_window", json!(windows));
+                set("layer_types", json!(types));
+                let scalar = self.attention_multiplier.map(|m| (1.0 / (m * m)).round());
+                set("query_pre_attn_scalar", json!(scalar.map(|s| s as u64)));
+                let local = self.local_rope.as_ref().unwrap_or(&self.rope);
+                let ropes = json!({ "full_attention": rope, "sliding_attention": local.to_json() });
+                set("rope_parameters", ropes);
+                set("rope_local_base_freq", json!(local.theta));
+            }
+        }
+        if let Some(dtype) = self.dtype {
+            config["dtype"] = json!(dtype.name());
+            config["torch_dtype"] = json!(dtype.name());
+        }
+        config["bos_token_id"] = json!(self.bos_token_id);
+        config["pad_token_id"] = json!(self.pad_token_id);
+        config["eos_token_id"] = match self.eos_token_id[..] {
+            [] => Value::Null,
+            [id] => json!(id),
+            _ => json!(self.eos_token_id),
+        };
+        config
+    }
+}
+
+impl RopeConfig {
+    /// An entry of `rope_parameters`.
+    fn to_json(&self) -> Value {
+        let mut rope = json!({ "rope_theta": self.theta, "rope_type": "default" });
+        match self.scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear { factor } => {
+                rope["rope_type"] = json!("linear");
+                rope["factor"] = json!(factor);
+            }
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            } => {
+                rope["rope_type"] = json!("llama3");
+                rope["factor"] = json!(factor);
+                rope["low_freq_factor"] = json!(low_freq_factor);
+                rope["high_freq_factor"] = json!(high_freq_factor);
+                rope["original_max_position_embeddings"] =
+                    json!(original_max_position_embeddings as u64);
+            }
+        }
+        rope
+    }
+}
