@@ -9,7 +9,8 @@ use super::settings::{MethodSettings, Recipe};
 use crate::{Error, Result};
 
 impl MethodSettings {
-    /// The method, for a run of that many steps.
+    /// The method, for a run of that many steps. A table under the name of a preset holds settings
+    /// for that preset alone.
     ///
     /// ```
     /// use g2rpo_train::recipe::settings::MethodSettings;
@@ -18,6 +19,11 @@ impl MethodSettings {
     /// settings.overrides.insert("loss".into(), serde_json::json!({ "epsilon_high": 0.28 }));
     /// let method = settings.build(100)?;
     /// assert_eq!((method.loss.epsilon, method.loss.epsilon_high), (0.2, Some(0.28)));
+    /// settings.overrides.insert("grpo".into(), serde_json::json!({ "beta": 0.04 }));
+    /// assert_eq!(settings.build(100)?.loss.beta, method.loss.beta);
+    /// settings.method = "grpo".into();
+    /// settings.overrides.remove("alpha");
+    /// assert_eq!(settings.build(100)?.loss.beta, 0.04);
     /// # Ok::<(), g2rpo_train::Error>(())
     /// ```
     ///
@@ -39,8 +45,23 @@ impl MethodSettings {
         overrides.sort_by_key(|(_, value)| !value.is_object());
         let mut problems = Vec::new();
         for (name, value) in overrides {
-            match apply(method.clone(), name, value) {
-                Ok(changed) => method = changed,
+            // Settings under the name of a preset are for that one, so that a recipe can hold
+            // those of several.
+            let (target, of_preset) = match Method::NAMES.iter().find(|preset| *preset == name) {
+                Some(preset) if *preset != self.method => {
+                    (Method::preset(preset, steps).ok(), true)
+                }
+                named => (Some(method.clone()), named.is_some()),
+            };
+            let Some(target) = target else { continue };
+            let changed = match value {
+                Value::Object(table) if of_preset => (table.iter())
+                    .try_fold(target, |method, (part, value)| apply(method, part, value)),
+                value => apply(target, name, value),
+            };
+            match changed {
+                Ok(changed) if !of_preset || *name == self.method => method = changed,
+                Ok(_) => {}
                 Err(error) => problems.push((name.clone(), setting_problem(name, value, error))),
             }
         }

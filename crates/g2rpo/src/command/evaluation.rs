@@ -1,0 +1,211 @@
+//! Evaluations: within a run, by themselves, and compared.
+
+use std::path::{Path, PathBuf};
+
+use g2rpo::libtorch::TorchEngine;
+use g2rpo::train::evaluate::graded::{GradedSample, read_graded, write_graded};
+use g2rpo::train::evaluate::summary::{Summary, compare, summarize};
+use g2rpo::train::{EvalConfig, MetricsRow, evaluate};
+use g2rpo::verify::Verifier;
+
+use super::cli::{CompareArgs, EvalArgs};
+use super::console::Console;
+use super::data::{EvalSet, Files, prepare};
+use super::failure::Failure;
+use super::setup;
+
+/// Evaluates a set; the summary's numbers go into `row` under `eval/`.
+pub(crate) fn evaluate_set(
+    engine: &mut TorchEngine,
+    set: &EvalSet<'_>,
+    verifier: &dyn Verifier,
+    config: &EvalConfig,
+    row: &mut MetricsRow,
+) -> Result<(Vec<GradedSample>, Option<Summary>), Failure> {
+    let mut samples = evaluate(engine, &set.data, verifier, config)?.samples;
+    for sample in &mut samples {
+        sample.level = set.levels.get(&sample.task).cloned();
+    }
+    let summary = summarize(&samples, config.seed);
+    if let Some(summary) = &summary {
+        put(row, &set.name, summary);
+    }
+    Ok((samples, summary))
+}
+
+fn put(row: &mut MetricsRow, set: &str, summary: &Summary) {
+    let mut put = |name: &str, value: f64| row.put(&format!("eval/{set}/{name}"), value);
+    put("accuracy", summary.accuracy);
+    put("low", summary.interval.low);
+    put("high", summary.interval.high);
+    put("problems", summary.problems as f64);
+    put("mean_length", summary.mean_tokens);
+    put(
+        "clipped_ratio",
+        summary.truncated as f64 / summary.samples.max(1) as f64,
+    );
+    put(
+        "undecided",
+        summary.undecided as f64 / summary.samples.max(1) as f64,
+    );
+    for (k, value) in summary.pass_at.iter().skip(1) {
+        put(&format!("pass@{k}"), *value);
+    }
+    if let Some((k, value)) = summary.maj_at {
+        put(&format!("maj@{k}"), value);
+    }
+    for (level, of_level) in &summary.levels {
+        put(&format!("level/{level}"), of_level.accuracy);
+    }
+}
+
+/// A summary in a line or a few.
+pub(crate) fn tell(name: &str, summary: &Summary) -> String {
+    let mut text = format!(
+        "{name}: {:.3} (95 % {:.3} to {:.3}) on {} problems, {:.0} tokens a completion",
+        summary.accuracy,
+        summary.interval.low,
+        summary.interval.high,
+        summary.problems,
+        summary.mean_tokens
+    );
+    for (k, value) in summary.pass_at.iter().skip(1) {
+        text.push_str(&format!(", pass@{k} {value:.3}"));
+    }
+    if let Some((k, value)) = summary.maj_at {
+        text.push_str(&format!(", maj@{k} {value:.3}"));
+    }
+    if summary.undecided > 0 {
+        text.push_str(&format!("; no verdict on {}", summary.undecided));
+    }
+    if summary.truncated > 0 {
+        text.push_str(&format!("; {} cut off", summary.truncated));
+    }
+    for (level, of_level) in &summary.levels {
+        text.push_str(&format!(
+            "\n  {level}: {:.3} on {}",
+            of_level.accuracy, of_level.problems
+        ));
+    }
+    text
+}
+
+/// `g2rpo eval`.
+pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
+    let console = Console::new(args.show.quiet);
+    let mut recipe = setup::read_recipe(&args.recipe, &console)?;
+    if let Some(model) = &args.model {
+        recipe.model.model_name_or_path.clone_from(model);
+    }
+    recipe.model.use_peft = false;
+    if recipe.data.eval_datasets.is_empty() {
+        let message = "eval_datasets: is missing: files for evaluation by name, such as { test = \"test.jsonl\" }";
+        return Err(Failure::new(Failure::SETTINGS, message));
+    }
+    let files = Files::read(&recipe, false, &console)?;
+    let method = recipe.method.build(1000)?;
+    let verifier = setup::verifier(
+        recipe.verify.verifier,
+        files.format(),
+        recipe.verify.verify_threads,
+    )?;
+    let model = setup::open_model(&recipe)?;
+    let data = prepare(files, &recipe, &model, &*verifier, false, &console)?;
+    let mut engine = setup::engine(&recipe, &model)?;
+    let config = setup::eval_config(&recipe, &model, &method);
+    for set in &data.evals {
+        let mut row = MetricsRow::new(0);
+        let (samples, summary) = evaluate_set(&mut engine, set, &*verifier, &config, &mut row)?;
+        if let Some(out) = &args.out {
+            std::fs::create_dir_all(out)
+                .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+            write_graded(&out.join(format!("{}.jsonl", set.name)), &samples)?;
+        }
+        if let Some(summary) = summary {
+            console.say(tell(&set.name, &summary));
+        }
+    }
+    Ok(())
+}
+
+/// `g2rpo compare`.
+pub(crate) fn compare_runs(args: &CompareArgs) -> Result<(), Failure> {
+    let console = Console::new(false);
+    let first = &args.runs[0];
+    let mut compared = 0;
+    for second in &args.runs[1..] {
+        for (name, a, b) in pairs(first, second)? {
+            let Some(found) = compare(&read_graded(&a)?, &read_graded(&b)?, 0) else {
+                continue;
+            };
+            compared += 1;
+            let sure = match found.p_value {
+                p if p < 0.05 => "",
+                _ => ": that may be luck",
+            };
+            console.say(format_args!(
+                "{name}: {} {:.3}, {} {:.3}, difference {:+.3} (95 % {:+.3} to {:+.3}) on {} problems; better on {}, worse on {}, p = {:.3}{sure}",
+                first.display(),
+                found.first,
+                second.display(),
+                found.second,
+                found.difference,
+                found.interval.low,
+                found.interval.high,
+                found.n,
+                found.wins,
+                found.losses,
+                found.p_value
+            ));
+        }
+    }
+    if compared == 0 {
+        let message =
+            "there is no problem that both answered: are the evaluations of the same set?";
+        return Err(Failure::new(Failure::INPUT, message));
+    }
+    Ok(())
+}
+
+/// Files to compare: two files, or the last evaluation of each set that both runs have.
+fn pairs(first: &Path, second: &Path) -> Result<Vec<(String, PathBuf, PathBuf)>, Failure> {
+    if first.is_file() && second.is_file() {
+        return Ok(vec![("graded".into(), first.into(), second.into())]);
+    }
+    let (a, b) = (last_evaluations(first)?, last_evaluations(second)?);
+    let both = a.into_iter().filter_map(|(set, file)| {
+        let other = b.iter().find(|(s, _)| *s == set)?;
+        Some((set, file, other.1.clone()))
+    });
+    Ok(both.collect())
+}
+
+/// The last evaluation of each set of a run.
+fn last_evaluations(run: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let folder = run.join("evaluations");
+    let entries = std::fs::read_dir(&folder).map_err(|e| {
+        Failure::new(
+            Failure::RUN,
+            format!("{}: {e}; has the run been evaluated?", folder.display()),
+        )
+    })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.sort();
+    let mut last: Vec<(String, PathBuf)> = Vec::new();
+    for file in files {
+        let name = file
+            .file_stem()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let Some((set, _)) = name.rsplit_once("_step_") else {
+            continue;
+        };
+        match last.last_mut() {
+            Some((known, at)) if known == set => *at = file.clone(),
+            _ => last.push((set.to_owned(), file.clone())),
+        }
+    }
+    Ok(last)
+}

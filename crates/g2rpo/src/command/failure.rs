@@ -1,0 +1,69 @@
+//! What a command ends with when it cannot do what was asked: a sentence and an exit code by kind.
+
+use std::process::ExitCode;
+
+use g2rpo::{libtorch, train};
+
+/// Why a command ends.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something else went wrong.
+    pub(crate) const OTHER: u8 = 1;
+    /// A recipe or an argument is wrong.
+    pub(crate) const SETTINGS: u8 = 2;
+    /// A data set or another input cannot be used.
+    pub(crate) const INPUT: u8 = 3;
+    /// The folder of a run or a checkpoint cannot be used.
+    pub(crate) const RUN: u8 = 4;
+    /// A run's telemetry says that it went wrong.
+    pub(crate) const CHECK: u8 = 5;
+    /// A signal ended the run, which can be resumed.
+    pub(crate) const INTERRUPTED: u8 = 130;
+
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Says why, and gives the exit code.
+    pub(crate) fn tell(self) -> ExitCode {
+        use std::io::Write;
+        // Where nobody listens any more there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<train::Error> for Failure {
+    fn from(error: train::Error) -> Self {
+        use train::Error;
+        let code = match &error {
+            Error::Recipe(_) | Error::Config { .. } => Self::SETTINGS,
+            Error::Data { .. } | Error::Line { .. } | Error::Task { .. } => Self::INPUT,
+            Error::RunFolder { .. } | Error::Checkpoint { .. } => Self::RUN,
+            _ => Self::OTHER,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<libtorch::Error> for Failure {
+    fn from(error: libtorch::Error) -> Self {
+        Self::new(Self::OTHER, error.to_string())
+    }
+}
+
+/// Adds what a library's error was about.
+pub(crate) fn because(
+    code: u8,
+    what: impl std::fmt::Display,
+) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+    move |error| Failure::new(code, format!("{what}: {error}"))
+}

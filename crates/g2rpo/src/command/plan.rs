@@ -1,0 +1,201 @@
+//! What a run will do, said before it does it.
+
+use g2rpo::guidance::Method;
+use g2rpo::libtorch::Model;
+use g2rpo::train::recipe::settings::Recipe;
+use g2rpo::train::recipe::write::differences;
+use g2rpo::train::{Dataset, Planner, StepKey};
+
+use super::console::{Console, bytes};
+use super::data::Data;
+use super::failure::Failure;
+
+/// Says what follows from a recipe: counts, tokens, memory, and what differs from the defaults.
+pub(crate) fn say(
+    recipe: &Recipe,
+    method: &Method,
+    model: &Model,
+    data: &Data<'_>,
+    steps: u64,
+    console: &Console,
+) {
+    let train = &recipe.train;
+    let completions = train.prompts_per_step * method.num_generations;
+    let updates = train.num_iterations * train.steps_per_generation;
+    let most = method.loss.max_completion_length;
+    let prompt = (0..data.train.len())
+        .map(|t| data.train.prompt(t).len())
+        .max()
+        .unwrap_or(0);
+    let per_row = prompt + most;
+    let rows = (recipe.model.max_tokens_per_micro_batch / per_row.max(1)).max(1);
+    let micro = completions
+        .div_ceil(train.steps_per_generation)
+        .div_ceil(rows);
+    console.say(format_args!(
+        "method {} on {} problems, {} steps ({:.2} passes)",
+        recipe.method.method,
+        data.train.len(),
+        steps,
+        steps as f64 * train.prompts_per_step as f64 / data.train.len().max(1) as f64
+    ));
+    console.say(format_args!(
+        "a step: {} prompts × {} completions = {completions} of at most {most} tokens; {updates} updates of {} completions, \
+         at least {micro} micro-batches each",
+        train.prompts_per_step,
+        method.num_generations,
+        completions / train.steps_per_generation,
+    ));
+    let tokens = completions as u64 * most as u64;
+    console.say(format_args!(
+        "at most {} sampled tokens a step, {} in all; the longest prompt has {prompt}",
+        count(tokens),
+        count(tokens * steps)
+    ));
+    let saves =
+        steps / recipe.save.save_steps + u64::from(!steps.is_multiple_of(recipe.save.save_steps));
+    let kept = recipe
+        .save
+        .save_total_limit
+        .map_or("all".to_owned(), |n| format!("{n} and the best"));
+    console.say(format_args!(
+        "{saves} checkpoints, of which {kept} are kept"
+    ));
+    for set in &data.evals {
+        console.say(format_args!(
+            "evaluation on {}: {} problems × {}",
+            set.name,
+            set.data.len(),
+            recipe.evaluate.num_generations_eval
+        ));
+    }
+    console.say(memory(recipe, method, model, completions, per_row));
+    let different = differences(&Recipe::default(), recipe);
+    let different: Vec<String> = different
+        .iter()
+        .map(|(key, _, value)| format!("{key} = {value}"))
+        .collect();
+    console.say(format_args!("not as by default: {}", different.join(", ")));
+    if let Ok(preset) = Method::preset(&recipe.method.method, steps) {
+        let changed = preset.diff(method);
+        let changed: Vec<String> = changed
+            .iter()
+            .map(|(key, was, is)| format!("{key} = {is} (preset {was})"))
+            .collect();
+        if !changed.is_empty() {
+            console.say(format_args!("not as in the preset: {}", changed.join(", ")));
+        }
+    }
+}
+
+/// Memory by part: what is always there, and the larger of generating and learning.
+fn memory(
+    recipe: &Recipe,
+    method: &Method,
+    model: &Model,
+    completions: usize,
+    per_row: usize,
+) -> String {
+    let element = if model.parameters.kind() == tch::Kind::Float {
+        4.0
+    } else {
+        2.0
+    };
+    let parameters = model.parameters.numel() as f64;
+    let trained = match &model.adapter {
+        Some(adapter) => adapter.parameters().numel() as f64,
+        None => parameters,
+    };
+    // Moments in f32, the gradient as the parameters, and master weights beside 16 bits.
+    let master = if element < 4.0 { 4.0 } else { 0.0 };
+    let optimiser = trained * (8.0 + element + master);
+    let copy = method.loss.needs_reference() && model.adapter.is_none();
+    let reference = if copy { parameters * element } else { 0.0 };
+    let c = &model.config;
+    let kv_token =
+        2.0 * (c.num_hidden_layers * c.num_key_value_heads * c.head_dim) as f64 * element;
+    let rows = completions.min(recipe.generate.max_rows) as f64;
+    let cache =
+        (rows * per_row as f64 * kv_token).min((recipe.generate.max_cache_mib << 20) as f64);
+    let micro = recipe.model.max_tokens_per_micro_batch.max(per_row) as f64;
+    let layers = c.num_hidden_layers as f64;
+    let hidden = c.hidden_size as f64 * element;
+    let layer = (8 * c.hidden_size + 3 * c.intermediate_size) as f64 * element;
+    let kept = if recipe.model.gradient_checkpointing {
+        layers * hidden + layer
+    } else {
+        layers * layer
+    };
+    let activations = micro * kept + 3.0 * (recipe.model.max_logits_mib << 20) as f64;
+    format!(
+        "memory: parameters {}, optimiser {}, reference {}, and while generating {} or while learning {}: {} in all",
+        bytes(parameters * element),
+        bytes(optimiser),
+        bytes(reference),
+        bytes(cache),
+        bytes(activations),
+        bytes(parameters * element + optimiser + reference + cache.max(activations))
+    )
+}
+
+fn count(n: u64) -> String {
+    match n {
+        n if n >= 10_000_000 => format!("{:.0} M", n as f64 / 1e6),
+        n if n >= 10_000 => format!("{:.0} k", n as f64 / 1e3),
+        n => n.to_string(),
+    }
+}
+
+/// The first problems as the model will see them: guidance between ⟦ and ⟧, then what is expected.
+pub(crate) fn samples(
+    recipe: &Recipe,
+    method: &Method,
+    data: &Dataset<'_>,
+    console: &Console,
+) -> Result<(), Failure> {
+    const SHOWN: usize = 3;
+    let controller = method
+        .controller
+        .build()
+        .map_err(g2rpo::train::Error::from)?;
+    let source = method.source.build(data.written());
+    let planner = Planner {
+        data,
+        source: &*source,
+        parts: method.parts(&*controller, None),
+        num_generations: method.num_generations,
+        verifier: None,
+        key: StepKey {
+            run: recipe.train.seed,
+            step: 0,
+        },
+    };
+    let tasks: Vec<usize> = (0..data.len().min(SHOWN)).collect();
+    for group in planner.plan(&tasks, 0)? {
+        let decode = |ids: &[u32]| {
+            data.tokenizer()
+                .decode(ids)
+                .map_err(g2rpo::train::Error::from)
+        };
+        let chosen = group.plan.members.iter().find(|m| m.is_chosen());
+        let prefix = chosen.map_or(0, |m| m.cut.len);
+        let trace = group.guidance.as_ref().and_then(|g| g.trace.as_ref());
+        let given = match trace {
+            Some(trace) if prefix > 0 => format!("⟦{}⟧", decode(&trace.tokens()[..prefix])?),
+            _ => String::new(),
+        };
+        let guided = group.plan.members.iter().filter(|m| m.is_chosen()).count();
+        let task = &data.tasks()[group.task];
+        console.say(format_args!(
+            "--- problem {}, {guided} of {} guided",
+            task.id + 1,
+            group.plan.members.len()
+        ));
+        console.say(format_args!("{}{given}", decode(data.prompt(group.task))?));
+        console.say(format_args!(
+            "--- reference: {}",
+            super::console::short(&task.reference, 200)
+        ));
+    }
+    Ok(())
+}

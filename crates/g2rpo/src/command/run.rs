@@ -1,0 +1,340 @@
+//! The loop of a run: steps, evaluations, checkpoints, and everything written about them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use g2rpo::libtorch::{Model, TorchEngine, TorchLearner};
+use g2rpo::train::evaluate::graded::write_graded;
+use g2rpo::train::recipe::settings::{Recipe, ReportTo};
+use g2rpo::train::run::checkpoint::{Best, Checkpoint, Checkpoints};
+use g2rpo::train::run::events::EventWriter;
+use g2rpo::train::run::folder::RunFolder;
+use g2rpo::train::run::report::record::WarningRow;
+use g2rpo::train::run::step_log::read_rows;
+use g2rpo::train::{EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer};
+use g2rpo::verify::Verifier;
+
+use super::console::Console;
+use super::data::EvalSet;
+use super::evaluation::{evaluate_set, tell};
+use super::failure::{Failure, because};
+use super::stop::Stop;
+
+const LEARNER: &str = "learner.safetensors";
+const STATE: &str = "state.json";
+const MODEL: &str = "model";
+
+/// Everything that a run is made of.
+pub(crate) struct Run<'r, 'd> {
+    pub(crate) recipe: &'r Recipe,
+    pub(crate) folder: &'r RunFolder,
+    pub(crate) model: &'r Model,
+    pub(crate) trainer: Trainer<'d, TorchEngine, TorchLearner>,
+    pub(crate) evals: &'r [EvalSet<'d>],
+    pub(crate) eval_config: EvalConfig,
+    pub(crate) verifier: &'r dyn Verifier,
+    pub(crate) steps: u64,
+    pub(crate) console: Console,
+    pub(crate) stop: Stop,
+}
+
+/// Files that are written while it runs.
+struct Logs {
+    metrics: StepLog,
+    samples: StepLog,
+    warnings: StepLog,
+    events: Option<EventWriter>,
+}
+
+/// Which evaluation is the best so far, and how many came after it.
+#[derive(Default)]
+struct Progress {
+    best: Option<f64>,
+    since: u64,
+}
+
+impl Progress {
+    fn note(&mut self, value: f64) -> bool {
+        let better = self.best.is_none_or(|best| value > best);
+        if better {
+            self.best = Some(value);
+            self.since = 0;
+        } else {
+            self.since += 1;
+        }
+        better
+    }
+}
+
+impl Run<'_, '_> {
+    /// Runs to the end, or until somebody wants it to stop.
+    pub(crate) fn go(mut self, resumed: bool) -> Result<(), Failure> {
+        let limit = self.recipe.save.save_total_limit;
+        let checkpoints = Checkpoints::open(self.folder.checkpoints(), limit)?;
+        if resumed {
+            self.restore(&checkpoints)?;
+        }
+        let first = self.trainer.next_step();
+        let mut logs = self.open_logs(first)?;
+        let mut progress = self.progress_so_far()?;
+        if first == 0 && self.recipe.evaluate.eval_on_start && !self.evals.is_empty() {
+            let mut row = MetricsRow::new(0);
+            let value = self.evaluate(0, &mut row)?;
+            progress.note(value);
+            logs.write(&row)?;
+        }
+        self.console.start(first, self.steps);
+        let patience = self.recipe.train.early_stopping_patience;
+        while self.trainer.next_step() < self.steps {
+            let report = self.trainer.step()?;
+            let done = self.trainer.next_step();
+            let mut row = report.row();
+            row.put("num_tokens", self.trainer.sampled_tokens() as f64);
+            self.warn(&report, &mut logs)?;
+            self.sample(&report, &mut logs)?;
+            let finite = ["loss", "grad_norm"]
+                .into_iter()
+                .find(|name| row.get(name).is_some_and(|v| !v.is_finite()));
+            if let Some(name) = finite {
+                logs.write(&row)?;
+                let message = format!(
+                    "step {}: {name} is not a number, so the run ends here; the last checkpoint is sound. \
+                     A lower learning_rate or max_grad_norm may help",
+                    report.key.step
+                );
+                return Err(Failure::new(Failure::OTHER, message));
+            }
+            let last = done == self.steps;
+            let evaluates = !self.evals.is_empty()
+                && (last
+                    || self
+                        .recipe
+                        .evaluate
+                        .eval_steps
+                        .is_some_and(|n| done.is_multiple_of(n)));
+            let better = evaluates && {
+                let value = self.evaluate(done, &mut row)?;
+                progress.note(value)
+            };
+            logs.write(&row)?;
+            let tired = evaluates && patience.is_some_and(|patience| progress.since >= patience);
+            let stop = self.stop.wanted();
+            let line =
+                (done.is_multiple_of(self.recipe.log.logging_steps) || last).then(|| report.line());
+            self.console.step(done, line);
+            if last || tired || stop || better || done.is_multiple_of(self.recipe.save.save_steps) {
+                logs.sync()?;
+                self.save(&checkpoints, done)?;
+                if let (true, Some(value)) = (better, progress.best) {
+                    checkpoints.set_best(Best { step: done, value })?;
+                }
+            }
+            if tired {
+                let since = progress.since;
+                self.console.say(format_args!(
+                    "the last {since} evaluations were no better, so the run ends early"
+                ));
+                break;
+            }
+            if stop && !last {
+                self.console.finish();
+                let path = self.folder.path().display();
+                let message = format!(
+                    "stopped by a signal after step {done}, saved; `g2rpo resume {path}` goes on"
+                );
+                return Err(Failure::new(Failure::INTERRUPTED, message));
+            }
+        }
+        self.console.finish();
+        self.write_model(&checkpoints)
+    }
+
+    fn open_logs(&self, step: u64) -> Result<Logs, Failure> {
+        let events = match self.recipe.log.report_to {
+            ReportTo::Tensorboard => Some(EventWriter::open(&self.folder.tensorboard(), step)?),
+            ReportTo::None => None,
+        };
+        Ok(Logs {
+            metrics: StepLog::resume(self.folder.metrics(), step)?,
+            samples: StepLog::resume(self.folder.samples(), step)?,
+            warnings: StepLog::resume(self.folder.warnings(), step)?,
+            events,
+        })
+    }
+
+    /// The evaluations of the rows that are on record.
+    fn progress_so_far(&self) -> Result<Progress, Failure> {
+        let mut progress = Progress::default();
+        let Some(metric) = self.metric() else {
+            return Ok(progress);
+        };
+        let rows: Vec<MetricsRow> = read_rows(&self.folder.metrics())?;
+        for value in rows.iter().filter_map(|row| row.get(&metric)) {
+            progress.note(value);
+        }
+        Ok(progress)
+    }
+
+    /// What the best checkpoint is best in.
+    fn metric(&self) -> Option<String> {
+        let named = self.recipe.evaluate.metric_for_best_model.as_deref();
+        let set = named.or_else(|| self.evals.first().map(|set| set.name.as_str()))?;
+        Some(format!("eval/{set}/accuracy"))
+    }
+
+    /// Evaluates all sets after `done` steps; returns what the best checkpoint is best in.
+    fn evaluate(&mut self, done: u64, row: &mut MetricsRow) -> Result<f64, Failure> {
+        for set in self.evals {
+            let engine = self.trainer.engine();
+            let (samples, summary) =
+                evaluate_set(engine, set, self.verifier, &self.eval_config, row)?;
+            write_graded(&self.folder.evaluation(&set.name, done)?, &samples)?;
+            if let Some(summary) = summary {
+                self.console.say(format_args!(
+                    "after {done} steps, {}",
+                    tell(&set.name, &summary)
+                ));
+            }
+        }
+        let metric = self.metric().unwrap_or_default();
+        Ok(row.get(&metric).unwrap_or(0.0))
+    }
+
+    fn warn(&self, report: &StepReport, logs: &mut Logs) -> Result<(), Failure> {
+        for warning in &report.warnings {
+            self.console
+                .warn(format_args!("step {}: {warning}", report.key.step));
+            logs.warnings.write(&WarningRow {
+                step: report.key.step,
+                name: warning.detector.to_string(),
+                text: warning.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Keeps and shows the best and the worst completions of some steps.
+    fn sample(&self, report: &StepReport, logs: &mut Logs) -> Result<(), Failure> {
+        let log = &self.recipe.log;
+        let every = log.log_completions_steps;
+        if every == 0 || !report.key.step.is_multiple_of(every) {
+            return Ok(());
+        }
+        let mut samples: Vec<SampleRow> =
+            report.samples(self.trainer.data(), self.trainer.method().placement)?;
+        samples.sort_by(|a, b| b.reward.unwrap_or(0.0).total_cmp(&a.reward.unwrap_or(0.0)));
+        let n = log.num_completions_to_print.min(samples.len());
+        let best = n.div_ceil(2);
+        let chosen: Vec<&SampleRow> = samples[..best]
+            .iter()
+            .chain(&samples[samples.len() - (n - best)..])
+            .collect();
+        for sample in &chosen {
+            logs.samples.write(sample)?;
+        }
+        self.console.samples(&chosen);
+        Ok(())
+    }
+
+    fn save(&mut self, checkpoints: &Checkpoints, done: u64) -> Result<Checkpoint, Failure> {
+        let state = self.trainer.state();
+        let (model, learner) = (self.model, self.trainer.learner());
+        Ok(checkpoints.save(done, |folder| {
+            learner.save_state(folder.join(LEARNER), &HashMap::new())?;
+            state.save(&folder.join(STATE))?;
+            model.save(folder.join(MODEL), learner)?;
+            Ok(())
+        })?)
+    }
+
+    fn restore(&mut self, checkpoints: &Checkpoints) -> Result<(), Failure> {
+        let (latest, damaged) = checkpoints.latest()?;
+        for bad in damaged {
+            let path = bad.checkpoint.path;
+            self.console.warn(format_args!(
+                "{} is damaged and not used: {}",
+                path.display(),
+                bad.problem
+            ));
+        }
+        let Some(checkpoint) = latest else {
+            self.console
+                .say("no checkpoint was written yet: the run begins again");
+            return Ok(());
+        };
+        self.trainer
+            .learner()
+            .load_state(checkpoint.path.join(LEARNER))?;
+        self.trainer
+            .restore(RunState::load(&checkpoint.path.join(STATE))?)?;
+        self.console
+            .say(format_args!("going on after {} steps", checkpoint.step));
+        Ok(())
+    }
+
+    /// Leaves the model at the end, or the best one, where transformers opens it.
+    fn write_model(&mut self, checkpoints: &Checkpoints) -> Result<(), Failure> {
+        let target = self.folder.path().join(MODEL);
+        let partial = self.folder.path().join("model.partial");
+        let best = if self.recipe.evaluate.load_best_model_at_end {
+            checkpoints.best()?
+        } else {
+            None
+        };
+        let io = |path: &Path| because(Failure::RUN, path.display().to_string());
+        let clear = |path: &Path| match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(&error)),
+            _ => Ok(()),
+        };
+        clear(&partial)?;
+        match best {
+            Some(best) => {
+                let list = checkpoints.list()?;
+                let from = list.iter().find(|c| c.step == best.step);
+                let from = from.map(|c| c.path.join(MODEL));
+                let from =
+                    from.ok_or_else(|| Failure::new(Failure::RUN, "the best checkpoint is gone"))?;
+                copy_folder(&from, &partial).map_err(|e| io(&partial)(&e))?;
+                self.console.say(format_args!(
+                    "the best model is that after {} steps",
+                    best.step
+                ));
+            }
+            None => self.model.save(&partial, self.trainer.learner())?,
+        }
+        clear(&target)?;
+        fs::rename(&partial, &target).map_err(|e| io(&target)(&e))?;
+        self.console
+            .say(format_args!("the model is in {}", target.display()));
+        Ok(())
+    }
+}
+
+impl Logs {
+    fn write(&mut self, row: &MetricsRow) -> Result<(), Failure> {
+        self.metrics.write(row)?;
+        if let Some(events) = &mut self.events {
+            events.write_row(row)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        for log in [&self.metrics, &self.samples, &self.warnings] {
+            log.sync()?;
+        }
+        Ok(())
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name() {
+            fs::copy(&path, to.join(name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! The command from outside: a tiny model trained, killed, resumed, evaluated and reported.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use g2rpo::rollout::{ChainProblems, Split, write_gsm8k};
+use g2rpo::train::MetricsRow;
+use g2rpo::train::run::step_log::read_rows;
+
+/// A folder with problems, and a model that solves some of them.
+fn place() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, n, split) in [
+        ("train.jsonl", 60, Split::Train),
+        ("test.jsonl", 12, Split::HeldOut),
+    ] {
+        let tasks = ChainProblems::default().generate(2, n, split, 0).unwrap();
+        write_gsm8k(dir.path().join(file), &tasks).unwrap();
+    }
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/gsm8k_tiny/warm_up");
+    let recipe = format!(
+        r##"
+        model_name_or_path = "{}"
+        device = "cpu"
+        dataset_name = "train.jsonl"
+        eval_datasets = {{ test = "test.jsonl" }}
+        prompt_template = "{{question}}\n"
+        max_steps = 6
+        prompts_per_step = 3
+        learning_rate = 1e-3
+        lr_scheduler_type = "constant"
+        eval_steps = 3
+        save_steps = 2
+        save_total_limit = 2
+        log_completions_steps = 2
+        output_dir = "run"
+        report_to = "tensorboard"
+        verify_threads = 1
+        [method]
+        num_generations = 4
+        max_completion_length = 48
+        controller.initial = 16
+        controller.max = 48
+        "##,
+        model.display()
+    );
+    fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
+    dir
+}
+
+fn command(place: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_g2rpo"));
+    // One thread, so that sums are added in one order.
+    command
+        .args(args)
+        .current_dir(place)
+        .env("OMP_NUM_THREADS", "1")
+        .env_remove("RUST_LOG");
+    command
+}
+
+fn run(place: &Path, args: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(place, args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// What a run is compared by: its rows without times.
+fn rows(run: &Path) -> Vec<String> {
+    let rows: Vec<MetricsRow> = read_rows(&run.join("metrics.jsonl")).unwrap();
+    let timed = |name: &str| name.starts_with("step_time") || name.contains("per_second");
+    (rows.iter())
+        .map(|row| {
+            let numbers = row.iter().filter(|(name, _)| !timed(name));
+            let numbers: Vec<String> = numbers
+                .map(|(name, value)| format!("{name}={value:?}"))
+                .collect();
+            format!("{} {}", row.step(), numbers.join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_from_its_recipe_to_its_report() {
+    let place = place();
+    let at = place.path();
+    let (code, out, err) = run(at, &["train", "recipe.toml", "--dry-run"]);
+    assert_eq!(code, 0, "{err}");
+    for expected in [
+        "method g2rpo-a on 60 problems, 6 steps",
+        "a step: 3 prompts × 4 completions = 12 of at most 48 tokens",
+        "3 checkpoints, of which 2 and the best are kept",
+        "evaluation on test: 12 problems × 1",
+        "memory: parameters",
+        "not as by default: model_name_or_path",
+        "not as in the preset: controller.initial = 16",
+        "--- problem 1, 1 of 4 guided",
+        "⟦",
+    ] {
+        assert!(out.contains(expected), "{expected}\n{out}");
+    }
+    assert!(!at.join("run").exists());
+
+    let (code, out, err) = run(at, &["train", "recipe.toml"]);
+    assert_eq!(code, 0, "{err}\n{out}");
+    assert!(
+        out.contains("after 6 steps, test: 0.") && out.contains("the model is in run/model"),
+        "{out}"
+    );
+    let rows = rows(&at.join("run"));
+    assert_eq!(rows.len(), 6);
+    assert!(rows[2].contains("eval/test/accuracy") && rows[5].contains("eval/test/accuracy"));
+    for file in [
+        "recipe.toml",
+        "samples.jsonl",
+        "evaluations/test_step_000006.jsonl",
+        "checkpoints/step_000006/manifest.json",
+        "checkpoints/step_000006/learner.safetensors",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+    ] {
+        assert!(at.join("run").join(file).exists(), "{file}");
+    }
+    assert_eq!(fs::read_dir(at.join("run/tensorboard")).unwrap().count(), 1);
+
+    let (code, _, err) = run(at, &["train", "recipe.toml"]);
+    assert_eq!(code, 4);
+    assert!(
+        err.contains("it holds a run already") && !err.contains("panicked"),
+        "{err}"
+    );
+
+    let (code, out, err) = run(
+        at,
+        &[
+            "eval",
+            "recipe.toml",
+            "--model",
+            "run/model",
+            "--out",
+            "graded",
+        ],
+    );
+    assert_eq!(code, 0, "{err}");
+    let last = rows[5]
+        .split(' ')
+        .find_map(|cell| cell.strip_prefix("eval/test/accuracy="))
+        .unwrap();
+    let accuracy: f64 = last.parse().unwrap();
+    assert!(
+        out.contains(&format!("test: {accuracy:.3} ")),
+        "{out} {accuracy}"
+    );
+
+    let (code, out, err) = run(
+        at,
+        &[
+            "compare",
+            "graded/test.jsonl",
+            "run/evaluations/test_step_000006.jsonl",
+        ],
+    );
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("difference +0.000") && out.contains("on 12 problems"),
+        "{out}"
+    );
+
+    let (code, _, err) = run(at, &["report", "run"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        fs::read_to_string(at.join("run/report.html"))
+            .unwrap()
+            .contains("guidance length")
+    );
+    let (code, out, err) = run(at, &["report", "run", "--check"]);
+    assert!(matches!(code, 0 | 5), "{out}{err}");
+    let (code, out, err) = run(
+        at,
+        &[
+            "generate",
+            "run/model",
+            "2 and 3?",
+            "--max-completion-length",
+            "8",
+        ],
+    );
+    assert_eq!(code, 0, "{err}");
+    assert!(!out.is_empty());
+}
+
+/// Starts a run, or goes on with it, and kills it after a while. Whether it was killed.
+fn interrupted(place: &Path, args: &[&str], after: Duration, signal: &str) -> bool {
+    let mut child = command(place, args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(after);
+    let running = child.try_wait().unwrap().is_none();
+    let kill = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success() || !running);
+    let status = child.wait().unwrap();
+    running && !status.success()
+}
+
+#[test]
+fn a_run_that_is_killed_and_resumed_is_the_run_that_was_not() {
+    let place = place();
+    let at = place.path();
+    let settings = ["--set", "max_steps=8", "--quiet"];
+    let begin = |folder: &str| {
+        let output = format!("output_dir={folder}");
+        let args = [&["train", "recipe.toml", "--set", &output][..], &settings].concat();
+        args.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let whole = begin("whole");
+    let args: Vec<&str> = whole.iter().map(String::as_str).collect();
+    let start = std::time::Instant::now();
+    assert_eq!(run(at, &args).0, 0);
+    let needed = start.elapsed();
+
+    // More of them, at other instants: G2RPO_KILLS=100.
+    let wanted = std::env::var("G2RPO_KILLS").map_or(3, |n| n.parse().unwrap());
+    let (mut killed, mut runs, mut random) = (0, 0, 1_u64);
+    while killed < wanted {
+        runs += 1;
+        let folder = format!("parts-{runs}");
+        let parts = begin(&folder);
+        let mut args: Vec<&str> = parts.iter().map(String::as_str).collect();
+        loop {
+            // The generator of MMIX; its upper bits are the good ones.
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let share = 0.05 + 0.9 * (random >> 40) as f64 / f64::from(1 << 24);
+            if killed >= wanted || !interrupted(at, &args, needed.mul_f64(share), "-KILL") {
+                break;
+            }
+            killed += 1;
+            if at.join(&folder).join("recipe.toml").exists() {
+                args = vec!["resume", &folder, "--quiet"];
+            } else {
+                fs::remove_dir_all(at.join(&folder)).unwrap_or_default();
+            }
+        }
+        if at.join(&folder).join("recipe.toml").exists() {
+            let (code, _, err) = run(at, &["resume", &folder, "--quiet"]);
+            assert_eq!(code, 0, "{err}");
+            assert_eq!(rows(&at.join(&folder)), rows(&at.join("whole")));
+            for file in [
+                "model/model.safetensors",
+                "samples.jsonl",
+                "evaluations/test_step_000008.jsonl",
+            ] {
+                let read = |run: &str| fs::read(at.join(run).join(file)).unwrap();
+                assert!(read(&folder) == read("whole"), "{file} of {folder}");
+            }
+        }
+        fs::remove_dir_all(at.join(&folder)).unwrap();
+    }
+    eprintln!("{killed} kills in {runs} runs");
+}
+
+#[test]
+fn a_signal_ends_the_step_and_saves() {
+    let place = place();
+    let at = place.path();
+    let args = [
+        "train",
+        "recipe.toml",
+        "--set",
+        "max_steps=10000",
+        "--set",
+        "save_steps=10000",
+        "--set",
+        "eval_steps=",
+    ];
+    let child = command(at, &args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let metrics = at.join("run/metrics.jsonl");
+    // Until the first step is done.
+    while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(
+        Command::new("kill")
+            .arg(child.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(
+        err.contains("stopped by a signal after step")
+            && err.contains("`g2rpo resume run` goes on"),
+        "{err}"
+    );
+    assert_eq!(fs::read_dir(at.join("run/checkpoints")).unwrap().count(), 1);
+    // A changed recipe is shown and asked for; a damaged checkpoint is told and not used.
+    let (code, _, err) = run(at, &["resume", "run", "--set", "learning_rate=1e-4"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("learning_rate: 0.001 → 0.0001"), "{err}");
+    let checkpoint: PathBuf = fs::read_dir(at.join("run/checkpoints"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    fs::write(checkpoint.join("state.json"), "{}").unwrap();
+    let (code, out, err) = run(at, &["resume", "run", "--set", "max_steps=1", "--yes"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("is damaged and not used: state.json: 2 bytes where"),
+        "{err}"
+    );
+    assert!(out.contains("no checkpoint was written yet"), "{out}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_a_sentence_with_its_exit_code() {
+    let place = place();
+    let at = place.path();
+    for (args, code, message) in [
+        (&["train"][..], 2, "which recipe?"),
+        (&["train", "none.toml"], 2, "none.toml: No such file"),
+        (
+            &["train", "recipe.toml", "--set", "sed=1"],
+            2,
+            "unknown key: did you mean seed?",
+        ),
+        (
+            &["train", "recipe.toml", "--set", "dataset_name=none.jsonl"],
+            1,
+            "none.jsonl: No such file",
+        ),
+        (
+            &["train", "recipe.toml", "--set", "dataset_name=recipe.toml"],
+            3,
+            "rows cannot be used",
+        ),
+        (
+            &["train", "recipe.toml", "--set", "model_name_or_path=none"],
+            1,
+            "none",
+        ),
+        (&["resume", "none"], 4, "there is no such run to resume"),
+        (&["report", "none"], 4, "it holds no metrics.jsonl"),
+        (&["compare", "a"], 2, "required"),
+        (&["verify", "none.jsonl"], 3, "none.jsonl: No such file"),
+    ] {
+        let (got, _, err) = run(at, args);
+        assert!(
+            got == code && err.contains(message),
+            "{args:?}: {got}, {err}"
+        );
+        assert!(!err.contains("panicked"), "{err}");
+    }
+    fs::write(
+        at.join("answers.jsonl"),
+        "{\"response\": \"\\\\boxed{5}\", \"reference\": \"5\"}\n",
+    )
+    .unwrap();
+    let (code, out, _) = run(at, &["verify", "answers.jsonl"]);
+    assert!(code == 0 && out.contains("right: 1.000"), "{out}");
+    let (code, _, _) = run(at, &["init", "new.toml"]);
+    assert_eq!(code, 0);
+    let (code, _, err) = run(at, &["init", "new.toml"]);
+    assert!(code == 2 && err.contains("it is there already"), "{err}");
+}
