@@ -1,0 +1,7 @@
+//! The loop as a whole, on a table as policy: every method, detector and setting runs through it.
+
+mod detectors;
+mod methods;
+mod misuse;
+mod probe;
+mod settings;
