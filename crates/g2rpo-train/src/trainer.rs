@@ -1,5 +1,6 @@
 //! The loop: every piece of a step, joined.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
@@ -17,10 +18,11 @@ use crate::error::{Error, Result};
 use crate::settings::TrainerConfig;
 use crate::state::RunState;
 use crate::step::generate::generate;
-use crate::step::grade::{Judge, grade};
+use crate::step::grade::{Judge, accepts_silence, grade};
 use crate::step::group::{Group, StepKey, feedback};
 use crate::step::learn::advantages;
 use crate::step::plan::Planner;
+use crate::step::reliance::reliance;
 use crate::step::report::{Seconds, StepReport};
 use crate::step::rescore::rescore;
 use crate::step::rows::Rows;
@@ -74,6 +76,8 @@ pub struct Trainer<'a, E, L> {
     step: u64,
     updates: u64,
     sampled_tokens: u64,
+    /// Of every task met so far, whether the verifier accepts an empty response.
+    silence: BTreeMap<usize, bool>,
 }
 
 type Sync<'a, E, L> = dyn FnMut(&mut E, &mut L) -> Result<(), Box<dyn std::error::Error + Send + std::marker::Sync>>
@@ -120,6 +124,7 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
             step: 0,
             updates: 0,
             sampled_tokens: 0,
+            silence: BTreeMap::new(),
             method,
             config,
             data,
@@ -275,8 +280,20 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
         }
     }
 
+    /// Tasks of the step that an empty response solves. The verifier is asked once for each task.
+    fn silence_accepted(&mut self, rolled: &Rolled) -> Result<u64> {
+        let tasks: BTreeSet<usize> = rolled.all().map(|g| g.task).collect();
+        let new: Vec<usize> = (tasks.iter().copied())
+            .filter(|task| !self.silence.contains_key(task))
+            .collect();
+        let accepted = accepts_silence(self.data, &*self.verifier, &new)?;
+        self.silence.extend(new.into_iter().zip(accepted));
+        Ok(tasks.iter().filter(|&task| self.silence[task]).count() as u64)
+    }
+
     /// The second half of a step: advantages, the update, and what everybody learns from it.
     fn learn(&mut self, rolled: Rolled) -> Result<StepReport> {
+        let silence_accepted = Some(self.silence_accepted(&rolled)?);
         let clock = Instant::now();
         let (method, config) = (&self.method, &self.config.update);
         let groups = &rolled.groups;
@@ -285,6 +302,7 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
         let mut streams = rescore(&mut self.learner, groups, &rows, loss, context, config)?;
         let advantages = advantages(&rows, &streams, method)?;
         streams.advantages.clone_from(&advantages.advantages);
+        let hint_reliance = reliance(&mut self.learner, groups, &rows, self.data, config)?;
         let parts: Vec<usize> = rows.members.iter().map(|(g, _)| *g).collect();
         let first = self.updates;
         let lr = |i| self.config.schedule.lr(first + i);
@@ -325,7 +343,8 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
             epoch: self.order.epoch(),
             reward_names: self.rewards.names().map(str::to_owned).collect(),
             stop_ids: self.config.sampling.stop_token_ids.clone(),
-            silence_accepted: None,
+            silence_accepted,
+            hint_reliance,
             warnings: Vec::new(),
             seconds,
         };

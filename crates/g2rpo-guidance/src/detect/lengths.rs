@@ -70,9 +70,12 @@ pub(super) fn stalled(view: &View<'_>) -> Option<Numbers> {
     })
 }
 
+/// Steps that are looked at around a change of tier.
+pub(super) const AROUND_TIER: usize = 6;
+
 /// The length moved by more than a little within five steps of a change of tier.
 pub(super) fn curriculum_confound(view: &View<'_>) -> Option<Numbers> {
-    let steps = view.last(6, |s| Some((s.tier?, s.length?)))?;
+    let steps = view.last(AROUND_TIER, |s| Some((s.tier?, s.length?)))?;
     let change = steps.windows(2).position(|w| w[0].0 != w[1].0)?;
     let ((from, before), (to, _)) = (steps[change], steps[change + 1]);
     let after = steps.last()?.1;

@@ -66,11 +66,6 @@ pub(super) fn stop_in_prefix(view: &View<'_>) -> Option<Numbers> {
     (n > 0).then(|| vec![("prefixes_with_stop", n as f64)])
 }
 
-pub(super) fn retokenization(view: &View<'_>) -> Option<Numbers> {
-    let n = view.now.retokenized?;
-    (n > 0).then(|| vec![("rows", n as f64)])
-}
-
 pub(super) fn unequal_budget(view: &View<'_>) -> Option<Numbers> {
     let (guided, unguided) = (view.now.own_tokens_guided?, view.now.own_tokens_unguided?);
     let relative = (guided - unguided).abs() / unguided.max(1.0);
@@ -165,19 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_do_not_stay_what_they_are() {
+    fn prefixes_that_end_a_sequence() {
         let stop = |n| StepStats {
             prefixes_with_stop: Some(n),
             ..StepStats::default()
         };
         assert!(goes_off(Detector::StopInPrefix, &stop(1)));
         assert!(!goes_off(Detector::StopInPrefix, &stop(0)));
-        let rows = |n| StepStats {
-            retokenized: Some(n),
-            ..StepStats::default()
-        };
-        assert!(goes_off(Detector::Retokenization, &rows(7)));
-        assert!(!goes_off(Detector::Retokenization, &rows(0)));
     }
 
     #[test]

@@ -36,11 +36,6 @@ pub(super) fn zero_reward(view: &View<'_>) -> Option<Numbers> {
         .then(|| vec![("reward", reward), ("expected_successes", expected)])
 }
 
-pub(super) fn invalid_reward(view: &View<'_>) -> Option<Numbers> {
-    let invalid = view.now.invalid_rewards;
-    (invalid > 0).then(|| vec![("invalid_rewards", invalid as f64)])
-}
-
 pub(super) fn permissive_verifier(view: &View<'_>) -> Option<Numbers> {
     let accepted = view.now.silence_accepted?;
     (accepted > 0).then(|| vec![("tasks_solved_by_silence", accepted as f64)])
@@ -143,16 +138,6 @@ mod tests {
         };
         assert!(goes_off(Detector::ZeroReward, &stats(2.0 / 280.0)));
         assert!(!goes_off(Detector::ZeroReward, &stats(20.0 / 280.0)));
-    }
-
-    #[test]
-    fn rewards_that_are_no_numbers() {
-        let stats = |n| StepStats {
-            invalid_rewards: n,
-            ..StepStats::default()
-        };
-        assert!(goes_off(Detector::InvalidReward, &stats(1)));
-        assert!(!goes_off(Detector::InvalidReward, &stats(0)));
     }
 
     #[test]

@@ -21,7 +21,6 @@ use crate::trace::cutter::CutReason;
 /// | `identity_only_variance` | `frac_identity_only` | the same |
 /// | `all_guided_saturated` | `success_guided`, `guided_fraction` | the same |
 /// | `zero_reward` | `reward`, `success`, `n_rollouts` | the same |
-/// | `invalid_reward` | `invalid_rewards` | the same |
 /// | `reliance_gap` | `success_guided`, `success_unguided` | the same |
 /// | `permissive_verifier` | `silence_accepted` | the verifier on an empty response to each task |
 /// | `hint_reliance` | `hint_reliance` | own tokens of hinted successes scored under both prompts |
@@ -31,12 +30,11 @@ use crate::trace::cutter::CutReason;
 /// | `length_oscillating` | `length`, `length_max` | the same |
 /// | `length_stalled` | `length`, `success_guided`, `success_unguided` | the same |
 /// | `curriculum_confound` | `tier`, `length` | [`Curriculum::tier_of`](crate::Curriculum::tier_of) |
-/// | `guided_count` | `guided_min`, `guided_max`, `guided_expected` | the groups that were generated; [`Selector::chosen_of`](crate::Selector::chosen_of) |
+/// | `guided_count` | `guided_min`, `guided_max`, `guided_expected` | the members trained on that have a reward; [`Selector::chosen_of`](crate::Selector::chosen_of) |
 /// | `guidance_exceeds_trace`, `no_trace` | `cuts` | [`with_cuts`](Self::with_cuts) |
 /// | `budget_tight` | `cuts`, `truncated_guided`, `truncated_unguided` | the same, and the completions |
 /// | `answer_in_prefix`, `broken_tags` | `prefixes_with_answer`, `prefixes_with_broken_tags` | [`inspect_prefix`](crate::inspect_prefix) |
 /// | `stop_in_prefix` | `prefixes_with_stop` | prefixes that hold an id that ends or pads |
-/// | `retokenization` | `retokenized` | ids an engine says it sampled from, against those asked for |
 /// | `unequal_budget` | `own_tokens_guided`, `own_tokens_unguided` | the completions |
 /// | `unguided_pushed_down` | `advantage_unguided`, `success_guided` | the advantages |
 /// | `negative_guidance` | `guidance_negative_share` | metrics of the loss |
@@ -52,8 +50,6 @@ pub struct StepStats {
     pub group_size: usize,
     /// Number of rollouts with a reward.
     pub n_rollouts: u64,
-    /// Rollouts whose reward was NaN or infinite.
-    pub invalid_rewards: u64,
     /// Mean reward.
     pub reward: Option<f64>,
     /// Share of rollouts that succeeded.
@@ -95,8 +91,6 @@ pub struct StepStats {
     pub prefixes_with_broken_tags: Option<u64>,
     /// Guided prefixes that hold an id which ends or pads a sequence.
     pub prefixes_with_stop: Option<u64>,
-    /// Rows whose ids changed between generation and training.
-    pub retokenized: Option<u64>,
     /// Share of guided rollouts that were truncated by the token limit.
     pub truncated_guided: Option<f64>,
     /// Share of unguided rollouts that were truncated by the token limit.
@@ -154,7 +148,6 @@ impl StepStats {
             step: feedback.step,
             group_size: share(all.n, groups).map_or(0, |g| g.round() as usize),
             n_rollouts: all.n,
-            invalid_rewards: all.invalid,
             reward: (all.n > 0).then(|| all.reward_sum / all.n as f64),
             success: share(all.successes, all.n),
             success_guided: share(guided.successes, guided.n),

@@ -62,10 +62,6 @@ table! {
     ZeroReward "zero_reward" rewards::zero_reward,
     "Too few successes to learn or to steer from: lengthen the guidance, sample more rollouts, or use easier tasks; the ratio rule shortens guidance in this state."
 
-    /// A reward was NaN or infinite.
-    InvalidReward "invalid_reward" rewards::invalid_reward,
-    "Such rewards were left out of every sum: check the reward function."
-
     /// The verifier accepts a response without anything in it.
     PermissiveVerifier "permissive_verifier" rewards::permissive_verifier,
     "A task that is solved by silence teaches silence: repair its reference, or leave it out."
@@ -129,10 +125,6 @@ table! {
     /// A guided prefix holds an id that ends or pads a sequence.
     StopInPrefix "stop_in_prefix" prefixes::stop_in_prefix,
     "The policy continues behind an end: take the ids of padding and end of sequence out of the traces."
-
-    /// The ids trained on are not those generated from.
-    Retokenization "retokenization" prefixes::retokenization,
-    "Text that is encoded again gives other ids at the seams: splice ids, or leave these rows out."
 
     /// Much of the weight of guidance tokens pushes them down.
     NegativeGuidance "negative_guidance" losses::negative_guidance,

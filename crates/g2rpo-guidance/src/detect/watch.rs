@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::detect::lengths::AROUND_TIER;
 use crate::detect::stats::StepStats;
 use crate::detect::table::Detector;
 use crate::detect::view::{Thresholds, View};
@@ -70,7 +71,7 @@ impl Detectors {
     /// Looks at a finished step and says what is wrong, leaving out what was said lately.
     pub fn observe(&mut self, stats: &StepStats) -> Vec<Warning> {
         self.history.push_back(stats.clone());
-        let keep = self.thresholds.window.max(self.thresholds.trend).max(2);
+        let keep = (self.thresholds.window.max(self.thresholds.trend)).max(AROUND_TIER);
         while self.history.len() > keep {
             self.history.pop_front();
         }

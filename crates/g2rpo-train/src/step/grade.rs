@@ -1,8 +1,10 @@
 //! Third of a step: one verdict for every rollout, and the rewards on top of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use g2rpo_guidance::Method;
 use g2rpo_rollout::TokenId;
-use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward};
+use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward, verify_parallel};
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -43,7 +45,9 @@ pub(crate) fn verdicts(
     let pairs: Vec<_> = (texts.iter().zip(answers))
         .map(|(text, (task, _))| (text.as_str(), data.tasks()[*task].reference.as_str()))
         .collect();
-    let verdicts = verifier.verify_batch(&pairs);
+    // A verifier that panics says nothing about the pair it panicked at, and goes on with the others.
+    let verdicts = catch_unwind(AssertUnwindSafe(|| verifier.verify_batch(&pairs)))
+        .unwrap_or_else(|_| verify_parallel(verifier, &pairs, 1));
     if verdicts.len() != pairs.len() {
         return Err(Error::Verdicts {
             expected: pairs.len(),
@@ -51,6 +55,20 @@ pub(crate) fn verdicts(
         });
     }
     Ok((texts, verdicts))
+}
+
+/// Whether an empty response to each of these tasks would be accepted.
+///
+/// # Errors
+/// As [`verdicts`].
+pub(crate) fn accepts_silence(
+    data: &Dataset<'_>,
+    verifier: &dyn Verifier,
+    tasks: &[usize],
+) -> Result<Vec<bool>> {
+    let silent: Vec<_> = tasks.iter().map(|&task| (task, Vec::new())).collect();
+    let (_, verdicts) = verdicts(data, verifier, &silent)?;
+    Ok(verdicts.iter().map(Verdict::is_correct).collect())
 }
 
 /// Grades the rollouts that have no grade yet: one verdict each, then the reward functions by

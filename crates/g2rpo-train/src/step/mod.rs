@@ -5,6 +5,7 @@ pub mod grade;
 pub mod group;
 pub mod learn;
 pub mod plan;
+pub(crate) mod reliance;
 pub mod report;
 pub mod rescore;
 pub mod rows;

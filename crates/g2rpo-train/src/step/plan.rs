@@ -4,7 +4,7 @@
 use g2rpo_guidance::{
     Caps, ExampleId, GuidanceSource, Next, Parts, Query, Trace, plan_group, revise_group,
 };
-use g2rpo_verify::Verifier;
+use g2rpo_verify::{Verdict, Verifier, verify_parallel};
 
 use crate::data::dataset::Dataset;
 use crate::error::Result;
@@ -116,7 +116,10 @@ impl Planner<'_> {
         let reference = &self.data.tasks()[task].reference;
         let passes = |trace: &Trace, n: usize| {
             let prefix = trace.prefix_text(n);
-            prefix.is_some_and(|text| verifier.verify(text, reference).is_correct())
+            prefix.is_some_and(|text| {
+                let verdicts = verify_parallel(verifier, &[(text, reference)], 1);
+                verdicts.iter().all(Verdict::is_correct)
+            })
         };
         run(&Parts {
             caps: Caps {

@@ -53,6 +53,9 @@ pub struct StepReport {
     pub stop_ids: Vec<TokenId>,
     /// Tasks of the step whose verifier accepts an empty response, where it was asked.
     pub silence_accepted: Option<u64>,
+    /// Mean over hinted successes of `mean log p(y|x) - mean log p(y|x, hint)` before the update, in
+    /// nats per token; missing without any.
+    pub hint_reliance: Option<f64>,
     /// What the detectors say.
     pub warnings: Vec<Warning>,
     /// Wall-clock seconds of the parts of the step.
@@ -134,6 +137,7 @@ impl StepReport {
     /// | `guidance/reward_guided`, `…_unguided` | mean reward of members chosen and not chosen |
     /// | `guidance/frac_guided` | share of the rows that had a prefix or a hint |
     /// | `guidance/frac_identity_only` | rows in groups whose rewards only tell guided from unguided |
+    /// | `guidance/hint_reliance` | of hinted successes, log-probability of a token without the hint minus with it |
     /// | `dynamic_sampling/…` | batches generated, share of groups that were replaced |
     /// | `loss`, `kl`, `entropy`, `clip_ratio/…`, … | of the update, from [`g2rpo_core::LossMetrics`] |
     /// | `grad_norm`, `learning_rate` | of the last optimiser step |
@@ -187,6 +191,9 @@ impl StepReport {
             "guidance/frac_identity_only",
             self.advantages.frac_identity_only_variance(),
         );
+        if let Some(reliance) = self.hint_reliance {
+            row.put("guidance/hint_reliance", reliance);
+        }
         if self.gen_batches > 1 || !self.replaced.is_empty() {
             let replaced = self.replaced.len() as f64;
             let all = self.groups.len() as f64 + replaced;
@@ -254,9 +261,14 @@ impl StepReport {
         stats = stats.with_steering(self.steering, &self.feedback);
         stats.tier = self.tier;
         stats.guided_expected = self.guided_expected;
+        // Members that something is learned from; a group without any has nothing to count.
         let counts = || {
-            let of = |g: &Group| g.plan.members.iter().filter(|m| m.is_chosen()).count();
-            self.groups.iter().map(of)
+            self.groups.iter().filter_map(|group| {
+                let trained = group.trained.iter().flatten();
+                let scored = trained.filter(|&&m| group.grades[m].reward.is_some());
+                let chosen = scored.map(|&m| usize::from(group.plan.members[m].is_chosen()));
+                chosen.reduce(|a, b| a + b)
+            })
         };
         stats.guided_min = counts().min();
         stats.guided_max = counts().max();
@@ -279,9 +291,7 @@ impl StepReport {
         stats.prefixes_with_broken_tags = Some(found.broken);
         stats.prefixes_with_stop = Some(found.stops);
         stats.silence_accepted = self.silence_accepted;
-        stats.invalid_rewards = (self.members())
-            .filter(|m| m.grade.reward.is_some_and(|r| !r.is_finite()))
-            .count() as u64;
+        stats.hint_reliance = self.hint_reliance;
         let format = (self.reward_names.iter()).position(|name| name.contains("format"));
         if let Some(i) = format {
             stats.format_reward = mean(self.members().filter_map(|m| m.grade.parts[i]));

@@ -50,14 +50,23 @@ struct Row {
 
 const ALPHA_OR_LENGTH: Off = &[
     &[("selector.alpha", "0.0")],
-    &[("controller", r#"{"kind": "fixed", "amount": {"tokens": 0.0}}"#)],
+    &[(
+        "controller",
+        r#"{"kind": "fixed", "amount": {"tokens": 0.0}}"#,
+    )],
 ];
 const NONE: [&[usize]; 3] = [&[], &[], &[]];
 const ALL: &[usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 const PLAIN: [&str; 3] = ["--------"; 3];
 const WHOLE: [&str; 3] = ["cccccccc"; 3];
 
-const fn row(name: &'static str, placed: Placed, plans: [&'static str; 3], calls: usize, lens: [&'static [usize]; 3]) -> Row {
+const fn row(
+    name: &'static str,
+    placed: Placed,
+    plans: [&'static str; 3],
+    calls: usize,
+    lens: [&'static [usize]; 3],
+) -> Row {
     Row {
         name,
         set: &[],
@@ -78,22 +87,41 @@ const fn plain(name: &'static str, also: fn(&Method, &Run)) -> Row {
     }
 }
 
+/// Nobody is guided, and advantages of tokens come from passes under other prompts.
+const fn contrasted(name: &'static str) -> Row {
+    Row {
+        off: &[&[("token_advantages", "null")]],
+        also: |method, _| assert!(method.token_advantages.is_some()),
+        ..row(name, Placed::Nowhere, PLAIN, 1, NONE)
+    }
+}
+
 /// Half of a group's guided members succeed, fewer in the first step: members 0, 2, 4, … do where
 /// their task is easy, where it is hard and they have help, and where it is stubborn and they have
 /// ten tokens of it.
 fn script(asked: &Asked) -> Vec<u32> {
     let needed = [10, 1, 0, 0][asked.task];
     let every = if asked.step == 0 { 4 } else { 2 };
-    writes(asked.member, asked.help >= needed && asked.member.is_multiple_of(every))
+    writes(
+        asked.member,
+        asked.help >= needed && asked.member.is_multiple_of(every),
+    )
 }
 
 fn table() -> Vec<Row> {
     use Placed::{Prefix, Prompt};
     vec![
         plain("grpo", |_, run| {
-            assert!(run.logs[0].scored.iter().any(|s| s.0 == WhichPolicy::Reference));
+            assert!(
+                run.logs[0]
+                    .scored
+                    .iter()
+                    .any(|s| s.0 == WhichPolicy::Reference)
+            );
         }),
-        plain("dr-grpo", |method, _| assert_eq!(method.advantages.scale, Scale::None)),
+        plain("dr-grpo", |method, _| {
+            assert_eq!(method.advantages.scale, Scale::None)
+        }),
         Row {
             set: &[("cache", "22")],
             plans: ["----------------|", "----------------|", "----------------"],
@@ -102,12 +130,17 @@ fn table() -> Vec<Row> {
             ..row("dapo", Placed::Nowhere, PLAIN, 0, NONE)
         },
         plain("gspo", |method, _| ratios_are_of_sequences(method)),
+        contrasted("rlsd"),
+        contrasted("rlcsd"),
         Row {
             off: ALPHA_OR_LENGTH,
             also: |_, run| {
                 let [r0, r1, r2] = rewards(run);
                 let length = (3072.0 * r0 / r1).clamp(1.0, 3072.0);
-                assert_close(length_of(run), (length * (r0 + r1) / 2.0 / r2).clamp(1.0, 3072.0));
+                assert_close(
+                    length_of(run),
+                    (length * (r0 + r1) / 2.0 / r2).clamp(1.0, 3072.0),
+                );
             },
             ..row("g2rpo-a", Prefix, ["ccc-------"; 3], 1, [&[GIVEABLE]; 3])
         },
@@ -117,7 +150,13 @@ fn table() -> Vec<Row> {
                 let [r0, r1, r2] = rewards(run);
                 assert_close(length_of(run), (3072.0 * ((r0 + r1) / 2.0 / r2)).floor());
             },
-            ..row("g2rpo-a-released", Prefix, ["cc--------"; 3], 1, [&[GIVEABLE]; 3])
+            ..row(
+                "g2rpo-a-released",
+                Prefix,
+                ["cc--------"; 3],
+                1,
+                [&[GIVEABLE]; 3],
+            )
         },
         Row {
             off: ALPHA_OR_LENGTH,
@@ -127,7 +166,13 @@ fn table() -> Vec<Row> {
                 let length = round(384.0 * r0 / r1);
                 assert_close(length_of(run), round(length * (r0 + r1) / 2.0 / r2));
             },
-            ..row("g2rpo-a-reproduction", Prefix, ["c---"; 3], 1, [&[GIVEABLE]; 3])
+            ..row(
+                "g2rpo-a-reproduction",
+                Prefix,
+                ["c---"; 3],
+                1,
+                [&[GIVEABLE]; 3],
+            )
         },
         Row {
             off: ALPHA_OR_LENGTH,
@@ -155,31 +200,78 @@ fn table() -> Vec<Row> {
             off: ALPHA_OR_LENGTH,
             also: |_, run| assert!(run.logs[0].taught[0].entropy),
             // 95 %, 72.5 % and 27.5 % of 20 tokens, the answer kept back.
-            ..row("prefix-rft", Prefix, ["c-------"; 3], 1, [&[14], &[14], &[5, 6]])
+            ..row(
+                "prefix-rft",
+                Prefix,
+                ["c-------"; 3],
+                1,
+                [&[14], &[14], &[5, 6]],
+            )
         },
         Row {
             off: ALPHA_OR_LENGTH,
             // Fifths of 20 tokens for three fifths of the run.
-            ..row("uft", Prefix, ["cccc"; 3], 1, [&[0, 4, 8, 12, 14], &[0], &[0]])
+            ..row(
+                "uft",
+                Prefix,
+                ["cccc"; 3],
+                1,
+                [&[0, 4, 8, 12, 14], &[0], &[0]],
+            )
         },
         Row {
-            off: &[&[("selector.rungs", r#"[{"members": 8, "level": "unguided", "below": 0.0}]"#)]],
+            off: &[&[(
+                "selector.rungs",
+                r#"[{"members": 8, "level": "unguided", "below": 0.0}]"#,
+            )]],
             // A quarter and a half of the trace are moved on to the ends of steps.
-            ..row("trapo", Prefix, ["----cccc", "----cccc", "------cc"], 4, [&[7, 14]; 3])
+            ..row(
+                "trapo",
+                Prefix,
+                ["----cccc", "----cccc", "------cc"],
+                4,
+                [&[7, 14]; 3],
+            )
         },
         Row {
             off: &[&[("levels", "[]")]],
-            ..row("ghpo", Prompt, ["--------cccccccccccccccc|16..24", "--------cccccccc|8..16", "--------"], 3, [&[5, 10, 14]; 3])
+            ..row(
+                "ghpo",
+                Prompt,
+                [
+                    "--------cccccccccccccccc|16..24",
+                    "--------cccccccc|8..16",
+                    "--------",
+                ],
+                3,
+                [&[5, 10, 14]; 3],
+            )
         },
         Row {
             off: &[&[("levels", "[]"), ("discard_constant", "false")]],
-            ..row("guide", Prompt, ["--------cccccccc|", "--------cccccccc|8..16", "--------"], 2, NONE)
+            ..row(
+                "guide",
+                Prompt,
+                ["--------cccccccc|", "--------cccccccc|8..16", "--------"],
+                2,
+                NONE,
+            )
         },
         Row {
             set: &[("warmup_steps", "1")],
             off: &[&[("levels", "[]")], &[("warmup_steps", "3")]],
             also: |_, run| assert_eq!(run.logs[0].calls.len(), 1, "no retry in the warm-up"),
-            ..row("scaf", Prompt, ["--------ccc|0 1 2 3 4 5 6 10", "--------c|0 1 2 3 4 5 6 8", "--------"], 4, NONE)
+            ..row(
+                "scaf",
+                Prompt,
+                [
+                    "--------ccc|0 1 2 3 4 5 6 10",
+                    "--------c|0 1 2 3 4 5 6 8",
+                    "--------",
+                ],
+                4,
+                NONE,
+            )
         },
         Row {
             off: &[&[("levels", "[]")]],
@@ -187,7 +279,11 @@ fn table() -> Vec<Row> {
             ..row(
                 "hint-grpo",
                 Prefix,
-                ["--------cccccccccccccccccccccccc|24..32", "--------cccccccccccccccc|16..24", "--------"],
+                [
+                    "--------cccccccccccccccccccccccc|24..32",
+                    "--------cccccccccccccccc|16..24",
+                    "--------",
+                ],
                 4,
                 [&[0, 7, 14]; 3],
             )
@@ -210,29 +306,62 @@ fn table() -> Vec<Row> {
             also: |method, run| {
                 assert_eq!(method.loss.kl_placement, KlPlacement::Reward);
                 let differs = |report| advantage_errors(method, report).iter().any(|e| *e > 1e-6);
-                assert!(differs(&run.reports[2]), "the reward of the third step has a KL term");
+                assert!(
+                    differs(&run.reports[2]),
+                    "the reward of the third step has a KL term"
+                );
             },
             ..row("r3", Prefix, WHOLE, 1, [&[0, 3, 6, 7, 10, 13, 14]; 3])
         },
         Row {
             off: &[&[("levels", "[]")]],
-            also: |_, run| assert!(run.state.source.to_string().contains("tokens"), "{}", run.state.source),
-            ..row("sage", Prompt, ["--------cccccccccccccccc|16..24", "--------cccccccc|8..16", "--------"], 3, NONE)
+            also: |_, run| {
+                assert!(
+                    run.state.source.to_string().contains("tokens"),
+                    "{}",
+                    run.state.source
+                )
+            },
+            ..row(
+                "sage",
+                Prompt,
+                [
+                    "--------cccccccccccccccc|16..24",
+                    "--------cccccccc|8..16",
+                    "--------",
+                ],
+                3,
+                NONE,
+            )
         },
         Row {
             also: |_, run| {
                 let parts = |group: &Group| -> Vec<f64> {
-                    group.plan.members.chunks(2).map(|part| part[0].amount.value()).collect()
+                    group
+                        .plan
+                        .members
+                        .chunks(2)
+                        .map(|part| part[0].amount.value())
+                        .collect()
                 };
                 let groups = &run.reports[0].groups;
                 assert!(groups.iter().all(|g| parts(g)[0] == parts(&groups[0])[0]));
-                assert!(groups.iter().all(|g| parts(g)[1] != parts(g)[0]), "the curve moved on");
+                assert!(
+                    groups.iter().all(|g| parts(g)[1] != parts(g)[0]),
+                    "the curve moved on"
+                );
             },
             ..row("seele", Prompt, WHOLE, 4, [ALL; 3])
         },
         Row {
             off: &[&[("selector.level", r#""unguided""#)]],
-            ..row("nurl", Prompt, ["-ccccccc", "-ccccccc", "--------"], 2, NONE)
+            ..row(
+                "nurl",
+                Prompt,
+                ["-ccccccc", "-ccccccc", "--------"],
+                2,
+                NONE,
+            )
         },
         Row {
             off: ALPHA_OR_LENGTH,
@@ -251,12 +380,17 @@ fn value(json: &str) -> Value {
 }
 
 fn with(method: Method, settings: &[(&str, &str)]) -> Method {
-    settings.iter().fold(method, |m, (key, json)| m.set(key, value(json)).unwrap())
+    settings
+        .iter()
+        .fold(method, |m, (key, json)| m.set(key, value(json)).unwrap())
 }
 
 fn preset(row: &Row) -> Method {
     let method = Method::preset(row.name, 3).unwrap();
-    with(method.set("max_completion_length", MAX_LEN).unwrap(), row.set)
+    with(
+        method.set("max_completion_length", MAX_LEN).unwrap(),
+        row.set,
+    )
 }
 
 /// The tasks, and a teacher who solved the last.
@@ -283,7 +417,11 @@ fn length_of(run: &Run) -> f64 {
 
 /// Who wrote the last task's trace in a step.
 fn author(run: &Run, step: usize) -> Provenance {
-    let group = run.reports[step].groups.iter().find(|g| g.task == 3).unwrap();
+    let group = run.reports[step]
+        .groups
+        .iter()
+        .find(|g| g.task == 3)
+        .unwrap();
     group.guidance.as_ref().unwrap().provenance
 }
 
@@ -317,18 +455,31 @@ fn every_preset_does_what_makes_it_that_method() {
 
 fn who_is_guided(row: &Row, run: &Run) {
     let report = &run.reports[1];
-    let calls = if row.calls == 0 { report.gen_batches } else { row.calls };
+    let calls = if row.calls == 0 {
+        report.gen_batches
+    } else {
+        row.calls
+    };
     assert_eq!(run.logs[1].calls.len(), calls, "{}: rounds", row.name);
     for group in report.all_groups() {
         let (members, trained) = match row.plans[group.task.min(2)].split_once('|') {
-            None => (row.plans[group.task.min(2)], (0..group.plan.members.len()).collect()),
+            None => (
+                row.plans[group.task.min(2)],
+                (0..group.plan.members.len()).collect(),
+            ),
             Some((members, trained)) => (members, indices(trained)),
         };
         let chosen = |m: &g2rpo_guidance::MemberPlan| if m.is_chosen() { 'c' } else { '-' };
         let got: String = group.plan.members.iter().map(chosen).collect();
         assert_eq!(got, members, "{}: task {}", row.name, group.task);
         if row.name != "dapo" {
-            assert_eq!(group.trained, Some(trained), "{}: task {}", row.name, group.task);
+            assert_eq!(
+                group.trained,
+                Some(trained),
+                "{}: task {}",
+                row.name,
+                group.task
+            );
         }
         assert_eq!(group.rollouts.len(), members.len());
     }
@@ -337,12 +488,18 @@ fn who_is_guided(row: &Row, run: &Run) {
 fn indices(text: &str) -> Vec<usize> {
     match text.split_once("..") {
         Some((first, end)) => (first.parse().unwrap()..end.parse().unwrap()).collect(),
-        None => text.split_whitespace().map(|i| i.parse().unwrap()).collect(),
+        None => text
+            .split_whitespace()
+            .map(|i| i.parse().unwrap())
+            .collect(),
     }
 }
 
 fn what_is_given(row: &Row, method: &Method, data: &Dataset<'_>, run: &Run) {
-    assert_eq!(method.placement == Placement::PromptHint, row.placed == Placed::Prompt);
+    assert_eq!(
+        method.placement == Placement::PromptHint,
+        row.placed == Placed::Prompt
+    );
     for (step, report) in run.reports.iter().enumerate() {
         for group in report.all_groups() {
             for (m, member) in group.members().enumerate() {
@@ -400,11 +557,24 @@ fn what_is_scored(row: &Row, method: &Method, data: &Dataset<'_>, run: &Run) {
         let bare: Vec<Vec<u32>> = (report.rows.members.iter())
             .map(|(g, _)| data.prompt(report.groups[*g].task).to_vec())
             .collect();
-        let wanted = if expected == ScoreContext::AsSampled { &sampled } else { &bare };
-        assert_eq!(&prompts(&report.rows.batch.sequences), wanted, "{}", row.name);
-        let old = log.scored.iter().find(|(policy, _)| *policy == WhichPolicy::Current);
+        let wanted = if expected == ScoreContext::AsSampled {
+            &sampled
+        } else {
+            &bare
+        };
+        assert_eq!(
+            &prompts(&report.rows.batch.sequences),
+            wanted,
+            "{}",
+            row.name
+        );
+        let old = log.scored.iter().find(|(policy, sequences)| {
+            // A pass over some of the rows is about their hints.
+            *policy == WhichPolicy::Current && sequences.n_rows() == report.rows.len()
+        });
         match expected {
             ScoreContext::OffPolicy => assert_eq!(prompts(&old.unwrap().1), sampled),
+            _ if method.token_advantages.is_some() => {}
             _ => assert_eq!(old.is_some(), row.name == "r3", "{}", row.name),
         }
         let reference = log.scored.iter().any(|s| s.0 == WhichPolicy::Reference);
@@ -422,7 +592,9 @@ fn advantage_errors(method: &Method, report: &StepReport) -> Vec<f64> {
     let rows = &report.rows;
     let of = |row: usize| {
         let same = |other: &usize| rows.baselines[*other] == rows.baselines[row];
-        let rewards: Vec<f64> = ((0..rows.len()).filter(same)).map(|i| rows.rewards[i].unwrap()).collect();
+        let rewards: Vec<f64> = ((0..rows.len()).filter(same))
+            .map(|i| rows.rewards[i].unwrap())
+            .collect();
         let n = rewards.len() as f64;
         let mean = rewards.iter().sum::<f64>() / n;
         let square = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>();
@@ -439,7 +611,12 @@ fn advantage_errors(method: &Method, report: &StepReport) -> Vec<f64> {
 
 fn how_rewards_become_advantages(row: &Row, method: &Method, report: &StepReport) {
     let centred = ["dr-grpo", "luffy", "prefix-rft", "trapo"].contains(&row.name);
-    assert_eq!(method.advantages.scale == Scale::None, centred, "{}", row.name);
+    assert_eq!(
+        method.advantages.scale == Scale::None,
+        centred,
+        "{}",
+        row.name
+    );
     let errors = advantage_errors(method, report);
     assert!(errors.iter().all(|e| *e < 1e-9), "{}: {errors:?}", row.name);
     let rows = &report.rows;
@@ -500,7 +677,9 @@ fn what_guidance_tokens_teach(row: &Row, method: &Method, run: &Run) {
                     (grad - own * p * gamma / (p + gamma).powi(2)).abs() < 1e-15
                 }
                 // Supervision, whatever the advantage.
-                GuidanceTokenLoss::Supervised { .. } | GuidanceTokenLoss::Trust { .. } => grad < 0.0,
+                GuidanceTokenLoss::Supervised { .. } | GuidanceTokenLoss::Trust { .. } => {
+                    grad < 0.0
+                }
                 GuidanceTokenLoss::PositiveOnly => false,
             };
             assert!(fits, "{}: {grad} where own tokens have {own}", row.name);
@@ -509,14 +688,20 @@ fn what_guidance_tokens_teach(row: &Row, method: &Method, run: &Run) {
     }
     let tokens: usize = lessons.iter().map(|l| l.guidance.len()).sum();
     if let GuidanceTokenLoss::TopEntropy { fraction } = treatment {
-        assert!((1..tokens / 2).contains(&taught), "{fraction} of {tokens}: {taught}");
+        assert!(
+            (1..tokens / 2).contains(&taught),
+            "{fraction} of {tokens}: {taught}"
+        );
     }
     let expected = match row.name {
         "g2rpo-a" | "g2rpo-a-released" => GuidanceTokenLoss::SameAdvantage,
         "luffy" => GuidanceTokenLoss::Shaped { gamma: 0.1 },
         "prefix-rft" => GuidanceTokenLoss::TopEntropy { fraction: 0.2 },
         "uft" => GuidanceTokenLoss::Supervised { coef: 0.001 },
-        "trapo" => GuidanceTokenLoss::Trust { alpha: 0.1, coef: 1.0 },
+        "trapo" => GuidanceTokenLoss::Trust {
+            alpha: 0.1,
+            coef: 1.0,
+        },
         _ => GuidanceTokenLoss::Masked,
     };
     assert_eq!(treatment, expected, "{}", row.name);
@@ -550,13 +735,19 @@ fn ratios_are_of_sequences(gspo: &Method) {
         let run =
             crate::probe::run_with(method, &data, &probe, is_right, config, 1, |t| t).unwrap();
         let spread = |lesson: &Lesson| {
-            lesson.own.iter().map(|g| (g - lesson.own[0]).abs()).fold(0.0, f64::max)
+            lesson
+                .own
+                .iter()
+                .map(|g| (g - lesson.own[0]).abs())
+                .fold(0.0, f64::max)
         };
         let second = lessons(&run.reports[0], &run.logs[0].taught[1]);
         second.iter().all(|lesson| spread(lesson) < 1e-15)
     };
     assert!(shares_ratio(gspo));
-    assert!(!shares_ratio(&Method::preset("grpo", 3).unwrap().set("beta", 0.0).unwrap()));
+    assert!(!shares_ratio(
+        &Method::preset("grpo", 3).unwrap().set("beta", 0.0).unwrap()
+    ));
 }
 
 #[test]
@@ -578,11 +769,21 @@ fn without_guidance_presets_are_plain_grpo_to_the_bit() {
         };
         let expected = outcome(&plain);
         for off in row.off {
-            assert_eq!(outcome(&with(method.clone(), off)), expected, "{}: {off:?}", row.name);
+            assert_eq!(
+                outcome(&with(method.clone(), off)),
+                expected,
+                "{}: {off:?}",
+                row.name
+            );
         }
         // Copies with baselines of their own, and a curve that always aims at a half, have no such
         // limit.
-        assert_eq!(row.off.is_empty(), ["pope", "seele"].contains(&row.name), "{}", row.name);
+        assert_eq!(
+            row.off.is_empty(),
+            ["pope", "seele"].contains(&row.name),
+            "{}",
+            row.name
+        );
     }
 }
 
@@ -593,13 +794,22 @@ fn own_successes_guide_later_steps() {
         .and_then(|m| m.set("source.order", json!(["own"])))
         .and_then(|m| m.set("max_completion_length", MAX_LEN))
         .unwrap();
-    let bare: Vec<Task> = (tasks().into_iter()).map(|t| Task { solution: None, ..t }).collect();
+    let bare: Vec<Task> = (tasks().into_iter())
+        .map(|t| Task {
+            solution: None,
+            ..t
+        })
+        .collect();
     // Members 0 and 4 of the easy tasks succeed alone.
     let probe = Probe::new(Some(Rc::new(script)));
     let run = run(&method, &dataset(bare), &probe, is_right, 3).unwrap();
     let guided = |report: &StepReport| report.rows.guided.iter().filter(|g| **g).count();
     assert_eq!(guided(&run.reports[0]), 0);
-    assert_eq!(guided(&run.reports[1]), 8, "four members of each of the two tasks");
+    assert_eq!(
+        guided(&run.reports[1]),
+        8,
+        "four members of each of the two tasks"
+    );
     let group = run.reports[1].groups.iter().find(|g| g.task == 3).unwrap();
     // A quarter of the four tokens that member 0 wrote.
     assert_eq!(group.rollouts[0].guidance, writes(0, true)[..1]);
@@ -615,20 +825,37 @@ fn curricula_and_difficulty_choose_the_tasks() {
         let probe = Probe::new(Some(Rc::new(script)));
         let run =
             crate::probe::run_with(method, &data, &probe, is_right, config, n, |t| t).unwrap();
-        (run.reports.iter()).map(|r| r.groups.iter().map(|g| g.task).collect()).collect()
+        (run.reports.iter())
+            .map(|r| r.groups.iter().map(|g| g.task).collect())
+            .collect()
     };
     let grpo = Method::default();
-    let order = |curriculum| Method { curriculum, ..grpo.clone() };
+    let order = |curriculum| Method {
+        curriculum,
+        ..grpo.clone()
+    };
     assert_eq!(tasks_of(&order(Curriculum::Given), 2), [[0, 1], [2, 3]]);
     let easy_first = Curriculum::Continuous(OrderBy::Difficulty);
     assert_eq!(tasks_of(&order(easy_first), 2), [[3, 2], [1, 0]]);
-    let tiers = Curriculum::Tiers { by: OrderBy::Difficulty, tiers: 2 };
+    let tiers = Curriculum::Tiers {
+        by: OrderBy::Difficulty,
+        tiers: 2,
+    };
     let mut dealt = tasks_of(&order(tiers), 2);
     dealt.iter_mut().for_each(|step| step.sort_unstable());
     assert_eq!(dealt, [[2, 3], [0, 1]]);
     // From the easiest; a mean reward of 1/4 against a target of 0 makes it harder.
-    let difficulty = DifficultyConfig { initial: 7.0, min: 7.0, max: 10.0, target: 0.0, ..DifficultyConfig::default() };
-    let follows = Method { difficulty: Some(difficulty), ..grpo };
+    let difficulty = DifficultyConfig {
+        initial: 7.0,
+        min: 7.0,
+        max: 10.0,
+        target: 0.0,
+        ..DifficultyConfig::default()
+    };
+    let follows = Method {
+        difficulty: Some(difficulty),
+        ..grpo
+    };
     assert_eq!(tasks_of(&follows, 2), [[3, 2], [0, 1]]);
     assert!(matches!(follows.controller, ControllerConfig::Fixed { .. }));
 }

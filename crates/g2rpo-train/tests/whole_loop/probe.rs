@@ -54,8 +54,14 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn of(request: &Request) -> Self {
-        let prompt: String = request.prompt.iter().map(|&id| char::from(id as u8)).collect();
-        let hint = prompt.split_once("begins like this:\n").map_or("", |(_, hint)| hint);
+        let prompt: String = request
+            .prompt
+            .iter()
+            .map(|&id| char::from(id as u8))
+            .collect();
+        let hint = prompt
+            .split_once("begins like this:\n")
+            .map_or("", |(_, hint)| hint);
         let help = match hint.strip_prefix("hint ") {
             Some(number) => 5 * (number.parse::<usize>().unwrap() + 1),
             None => hint.len(),
@@ -63,7 +69,8 @@ impl Asked {
         Self {
             task: prompt[1..2].parse().unwrap(),
             member: request.key.member,
-            step: request.key.step,
+            // The trainer's first question is of a step that never comes.
+            step: request.key.step % (u64::MAX - 1),
             help: help + request.guidance.len(),
         }
     }
@@ -73,7 +80,11 @@ impl Asked {
 pub(crate) fn writes(member: u32, right: bool) -> Vec<TokenId> {
     let name = b'A' + (member % 26) as u8;
     let word = if right { b"ok!" } else { b"no." };
-    [name].iter().chain(word).map(|&byte| u32::from(byte)).collect()
+    [name]
+        .iter()
+        .chain(word)
+        .map(|&byte| u32::from(byte))
+        .collect()
 }
 
 /// Whether an answer is right: a rule that looks at what the script wrote.
@@ -134,7 +145,10 @@ impl Probe {
                 let push = |t: usize| -0.5 - (t * 7 % 5) as f64;
                 (0..row.len()).map(push).collect::<Vec<_>>()
             }));
-            Ok(TokenGrads { logp, entropy: None })
+            Ok(TokenGrads {
+                logp,
+                entropy: None,
+            })
         };
         (policy.accumulate(&sequences, &Scoring::default(), &mut { push })).unwrap();
         policy.apply(1.0).unwrap();
@@ -154,12 +168,15 @@ impl RolloutEngine for Probe {
         let mut completions = match &self.script {
             None => self.policy.generate(requests, params)?,
             Some(script) => {
-                let mut scripted = ScriptedEngine::new(|request: &Request| script(&Asked::of(request)));
+                let mut scripted =
+                    ScriptedEngine::new(|request: &Request| script(&Asked::of(request)));
                 scripted.generate(requests, params).unwrap_or_default()
             }
         };
         let logps = completions.iter_mut().flat_map(|c| &mut c.logps);
-        logps.enumerate().for_each(|(i, logp)| *logp += self.rounding * (i % 5) as f32);
+        logps
+            .enumerate()
+            .for_each(|(i, logp)| *logp += self.rounding * (i % 5) as f32);
         Ok(completions)
     }
 }
@@ -173,7 +190,10 @@ impl Learner for Probe {
         policy: WhichPolicy,
         scoring: &Scoring,
     ) -> Result<TokenOutputs, Error> {
-        self.log.borrow_mut().scored.push((policy, sequences.clone()));
+        self.log
+            .borrow_mut()
+            .scored
+            .push((policy, sequences.clone()));
         self.policy.token_logps(sequences, policy, scoring)
     }
 
@@ -229,7 +249,9 @@ pub(crate) fn run(
     verifier: impl Verifier,
     n: usize,
 ) -> Result<Run, TrainError> {
-    run_with(method, data, probe, verifier, config(), n, |trainer| trainer)
+    run_with(method, data, probe, verifier, config(), n, |trainer| {
+        trainer
+    })
 }
 
 /// `n` steps of a method, with more to say about the trainer.
