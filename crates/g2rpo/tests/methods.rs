@@ -34,9 +34,11 @@ fn every_preset_takes_three_steps_on_a_model() {
     tch::set_num_threads(1);
     let tasks = tasks();
     let texts = (tasks.iter()).flat_map(|t| [Some(&*t.question), t.solution.as_deref()]);
-    let tokenizer = HfTokenizer::train(texts.flatten(), &TokenizerConfig::default()).unwrap();
-    let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 16, 1, 2, 1);
+    let texts: Vec<&str> = texts.flatten().collect();
     for name in Method::NAMES {
+        let texts = texts.iter().copied();
+        let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default()).unwrap();
+        let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 16, 1, 2, 1);
         let model = Model::init(
             config.clone(),
             tokenizer.clone(),
@@ -63,7 +65,7 @@ fn every_preset_takes_three_steps_on_a_model() {
         let engine = TorchEngine::of(&model).unwrap();
         let mut run = Trainer::new(method, &data, engine, learner, even, settings)
             .unwrap_or_else(|e| panic!("{name}: {e}"));
-        let mut flat = |run: &mut Trainer<'_, TorchEngine, TorchLearner>| -> Vec<f32> {
+        let flat = |run: &mut Trainer<'_, TorchEngine, TorchLearner>| -> Vec<f32> {
             let flat: &Tensor = run.learner().updated().flat();
             Vec::try_from(flat.detach()).unwrap()
         };

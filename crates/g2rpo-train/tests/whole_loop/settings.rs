@@ -13,7 +13,9 @@ use crate::probe::{Asked, MAX_LEN, Probe, config, dataset, is_right, run_with, t
 /// Lengths, successes and truncations of every kind.
 fn lively(asked: &Asked) -> Vec<u32> {
     let (member, step) = (u64::from(asked.member), asked.step);
-    let right = (member * 7 + asked.task as u64 * 3 + step * 5) % 4 < 1 + u64::from(asked.help > 3);
+    // More of them in every second step, for controllers to see.
+    let of_four = 1 + u64::from(asked.help > 3) + step % 2;
+    let right = (member * 7 + asked.task as u64 * 3 + step * 5) % 4 < of_four;
     let mut answer = writes(asked.member, right);
     let more = if member == 5 { 30 } else { member % 3 + step };
     answer.extend((0..more).map(|i| u32::from(b'a' + (i % 7) as u8)));
@@ -471,10 +473,11 @@ fn controllers() {
         "controller",
         &of(json!({"kind": "ratio", "initial": 8.0, "max": 12.0})),
         &[
-            ("unit", none(), json!("units")),
+            ("unit", none(), json!("fraction")),
             ("initial", none(), json!(3.0)),
             ("min", none(), json!(7.9)),
-            ("max", none(), json!(8.0)),
+            // Refused: it begins above.
+            ("max", json!({"controller.initial": 12.0}), json!(8.0)),
             ("window", none(), json!(1)),
             ("every", none(), json!(2)),
             // Only failures, which are skipped otherwise.
