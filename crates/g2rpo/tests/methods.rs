@@ -39,14 +39,7 @@ fn every_preset_takes_three_steps_on_a_model() {
         let texts = texts.iter().copied();
         let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default()).unwrap();
         let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 16, 1, 2, 1);
-        let model = Model::init(
-            config.clone(),
-            tokenizer.clone(),
-            1,
-            Device::Cpu,
-            DType::F32,
-        )
-        .unwrap();
+        let model = Model::init(config, tokenizer, 1, Device::Cpu, DType::F32).unwrap();
         let mut method = Method::preset(name, 3).unwrap();
         method.num_generations = method.num_generations.min(8);
         method.loss.max_completion_length = MAX_LEN;
