@@ -53,10 +53,10 @@ fn main() -> Result<()> {
     let data = Dataset::gsm8k(&options.data, &*model.tokenizer, chat)?;
     let method = Method::preset(&options.method, options.steps)?
         .set("num_generations", 8)?
-        .set("max_completion_length", 256)?
+        .set("max_completion_length", 128)?
         .set("beta", 0.0)?;
     let config = TrainerConfig {
-        prompts_per_step: 4,
+        prompts_per_step: 2,
         sampling: model.sampling(),
         schedule: LrSchedule::constant(1e-6),
         ..TrainerConfig::default()

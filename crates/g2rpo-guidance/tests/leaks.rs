@@ -4,7 +4,7 @@
 //! `testdata/guidance/announcements.jsonl`.
 //!
 //! `G2RPO_DATA` names the folder with `gsm8k/train.jsonl` and `math500/test.jsonl`; without it the
-//! tests say so and pass. `--nocapture` prints what the caps did; docs/results.md has the table.
+//! tests say so and pass. `--nocapture` prints what the caps did; docs/results has the table.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

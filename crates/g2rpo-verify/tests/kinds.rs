@@ -1,6 +1,6 @@
 //! Responses by kind of difficulty, labelled by hand and by SymPy (`testdata/verify/kinds.py`).
 //!
-//! `cargo test -p g2rpo-verify --test kinds -- --nocapture` prints the table of docs/results.md.
+//! `cargo test -p g2rpo-verify --test kinds -- --nocapture` prints the table of docs/results.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Our own answer pairs, against Math-Verify's verdicts on them (`testdata/verify`).
 //!
-//! `cargo test -p g2rpo-verify --test pairs -- --nocapture` prints the table of docs/results.md.
+//! `cargo test -p g2rpo-verify --test pairs -- --nocapture` prints the table of docs/results.
 
 use std::collections::BTreeMap;
 use std::path::Path;
