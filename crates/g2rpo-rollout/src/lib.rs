@@ -13,6 +13,7 @@ mod files;
 mod gsm8k;
 mod key;
 mod pack;
+pub mod ranks;
 mod rollout;
 mod scripted;
 mod shared;

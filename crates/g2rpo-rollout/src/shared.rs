@@ -8,6 +8,7 @@ use g2rpo_core::{
 };
 
 use crate::engine::{Completion, Request, RolloutEngine, SamplingParams};
+use crate::ranks::{Collective, DataParallel, RankedError};
 
 /// A policy that samples and learns, to be handed out twice; every clone is the same policy.
 ///
@@ -78,5 +79,15 @@ impl<P: Learner> Learner for Shared<P> {
 
     fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
         self.get().apply(lr)
+    }
+}
+
+impl<P: DataParallel> DataParallel for Shared<P> {
+    fn sum_gradient(&mut self, ranks: &dyn Collective) -> Result<(), RankedError<Self::Error>> {
+        self.get().sum_gradient(ranks)
+    }
+
+    fn fingerprint(&self) -> Result<u64, Self::Error> {
+        self.get().fingerprint()
     }
 }

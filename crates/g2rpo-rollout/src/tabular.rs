@@ -7,6 +7,7 @@ use g2rpo_core::{
     UpdateStats, WhichPolicy,
 };
 
+use crate::ranks::{Collective, DataParallel, RankedError, fingerprint, share};
 use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
 
 /// A policy that is a table: a row of logits for every context of the last few tokens.
@@ -179,6 +180,46 @@ impl Learner for TabularPolicy {
             grad_norm: square.sqrt(),
             lr,
         })
+    }
+}
+
+impl DataParallel for TabularPolicy {
+    fn sum_gradient(&mut self, ranks: &dyn Collective) -> Result<(), RankedError<Error>> {
+        // Ranks have met different contexts, so rows go with their keys.
+        let mut numbers = Vec::new();
+        for (key, row) in &self.gradient {
+            numbers.push(key.len() as f64);
+            numbers.extend(key.iter().map(|id| f64::from(*id)));
+            numbers.extend(row);
+        }
+        let same = fingerprint((self.vocab, self.context));
+        let shared = share(ranks, "the sum of gradients", same, Ok(numbers))?;
+        self.gradient.clear();
+        for numbers in &shared {
+            let mut rest = &numbers[..];
+            while let Some((&length, tail)) = rest.split_first() {
+                let (key, tail) = tail.split_at(length as usize);
+                let (row, tail) = tail.split_at(self.vocab);
+                let key = key.iter().map(|id| *id as TokenId).collect();
+                let sum = self
+                    .gradient
+                    .entry(key)
+                    .or_insert_with(|| vec![0.0; row.len()]);
+                sum.iter_mut().zip(row).for_each(|(s, g)| *s += g);
+                rest = tail;
+            }
+        }
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> Result<u64, Error> {
+        let bits = |row: &Vec<f64>| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|(key, row)| (key, bits(row)))
+            .collect();
+        Ok(fingerprint(rows))
     }
 }
 
