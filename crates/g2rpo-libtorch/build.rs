@@ -6,9 +6,9 @@
 //! `DEP_G2RPO_LIBTORCH_RPATH`: their build scripts do the same (`crates/g2rpo/build.rs` is made to
 //! be reused).
 //!
-//! It also compiles `cuda/shim.cpp`, which reaches what tch does not bind of libtorch's GPU half, where
-//! the headers for that are. The object is not linked: the crate holds its bytes and loads them when
-//! there is a GPU.
+//! It also compiles what tch does not bind of libtorch, where the headers for that are: `cuda/shim.cpp` of its GPU
+//! half, `gloo/shim.cpp` of its collectives. The objects are not linked: the crate holds their bytes and loads them
+//! when there is a GPU, or when there are several processes.
 
 use std::env;
 use std::fs;
@@ -21,7 +21,9 @@ const TORCH_VERSION: &str = "2.11.0";
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(g2rpo_cuda_shim)");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(g2rpo_gloo_shim)");
     println!("cargo::rerun-if-changed=cuda");
+    println!("cargo::rerun-if-changed=gloo");
     for name in [
         "LIBTORCH",
         "LIBTORCH_LIB",
@@ -40,7 +42,14 @@ fn main() {
     if let Some(torch) = lib.parent()
         && env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
     {
-        match compile_shim(torch) {
+        // Each takes half a minute, most of it to read libtorch's headers.
+        let (cuda, gloo) = std::thread::scope(|scope| {
+            let gloo = scope.spawn(|| compile_gloo(torch));
+            let cuda = compile_cuda(torch);
+            let died = |_| Err("its compilation panicked".to_owned());
+            (cuda, gloo.join().unwrap_or_else(died))
+        });
+        match cuda {
             Ok(object) => {
                 println!("cargo::rustc-cfg=g2rpo_cuda_shim");
                 println!("cargo::rustc-env=G2RPO_CUDA_SHIM={}", object.display());
@@ -48,6 +57,15 @@ fn main() {
             Err(why) => println!(
                 "cargo::warning=built without CUDA graphs and flash attention in decoding steps, which only GPUs use: {why}"
             ),
+        }
+        match gloo {
+            Ok(object) => {
+                println!("cargo::rustc-cfg=g2rpo_gloo_shim");
+                println!("cargo::rustc-env=G2RPO_GLOO_SHIM={}", object.display());
+            }
+            Err(why) => {
+                println!("cargo::warning=built without training by several processes: {why}")
+            }
         }
     }
     // The path as it was given follows a link that is set anew (`cargo xtask setup --cuda`); the
@@ -101,12 +119,8 @@ fn libtorch_lib() -> Option<PathBuf> {
 }
 
 /// `cuda/shim.cpp` as a shared object in the build folder.
-fn compile_shim(torch: &Path) -> Result<PathBuf, String> {
-    let include = torch.join("include");
-    let header = include.join("c10/cuda/impl/cuda_cmake_macros.h");
-    if !header.is_file() {
-        return Err(format!("{} is not there", header.display()));
-    }
+fn compile_cuda(torch: &Path) -> Result<PathBuf, String> {
+    there(&torch.join("include/c10/cuda/impl/cuda_cmake_macros.h"))?;
     let runtime = [
         torch.join("../nvidia/cu13/include"),
         PathBuf::from(env::var_os("CUDA_HOME").unwrap_or("/usr/local/cuda".into())).join("include"),
@@ -121,7 +135,36 @@ fn compile_shim(torch: &Path) -> Result<PathBuf, String> {
             runtime[1].display()
         ));
     };
-    let object = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("shim.so");
+    compile("cuda", torch, |command| {
+        command.arg("-isystem").arg(runtime);
+    })
+}
+
+/// `gloo/shim.cpp` as a shared object in the build folder. Gloo's own headers are in no wheel; what c10d's header
+/// names of them stands in for them.
+fn compile_gloo(torch: &Path) -> Result<PathBuf, String> {
+    there(&torch.join("include/torch/csrc/distributed/c10d/ProcessGroupGloo.hpp"))?;
+    compile("gloo", torch, |command| {
+        command.arg("-DUSE_C10D_GLOO");
+    })
+}
+
+fn there(header: &Path) -> Result<(), String> {
+    if header.is_file() {
+        return Ok(());
+    }
+    Err(format!("{} is not there", header.display()))
+}
+
+/// The `shim.cpp` of a folder as a shared object in the build folder.
+fn compile(
+    folder: &str,
+    torch: &Path,
+    arguments: impl FnOnce(&mut Command),
+) -> Result<PathBuf, String> {
+    let include = torch.join("include");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let object = out.join(format!("{folder}-shim.so"));
     // Symbols of libtorch stay open: they are found when the object is loaded.
     let mut command = cc::Build::new()
         .cpp(true)
@@ -135,25 +178,24 @@ fn compile_shim(torch: &Path) -> Result<PathBuf, String> {
         .try_get_compiler()
         .map_err(|error| error.to_string())?
         .to_command();
+    arguments(&mut command);
     command
-        .arg("-isystem")
-        .arg(runtime)
-        .args(["-idirafter", "cuda/stand-in", "-shared", "-s"])
-        .arg("cuda/shim.cpp")
+        .arg("-idirafter")
+        .arg(format!("{folder}/stand-in"))
+        .args(["-shared", "-s"])
+        .arg(format!("{folder}/shim.cpp"))
         .arg("-o")
         .arg(&object);
     let output = (command.output()).map_err(|error| format!("{command:?}: {error}"))?;
-    match output.status.success() {
-        true => Ok(object),
-        false => {
-            let text = String::from_utf8_lossy(&output.stderr);
-            let first = text.lines().find(|line| line.contains("error"));
-            Err(format!(
-                "cuda/shim.cpp does not compile: {}",
-                first.unwrap_or("the compiler gives no reason")
-            ))
-        }
+    if output.status.success() {
+        return Ok(object);
     }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let first = text.lines().find(|line| line.contains("error"));
+    Err(format!(
+        "{folder}/shim.cpp does not compile: {}",
+        first.unwrap_or("the compiler gives no reason")
+    ))
 }
 
 fn python_torch() -> PathBuf {

@@ -13,6 +13,8 @@ mod generate;
 mod hf;
 mod learner;
 pub mod model;
+mod ranks;
+mod shim;
 
 pub use device::{cuda_is_available, device};
 pub use error::{Error, Result};
@@ -33,3 +35,4 @@ pub use model::decoder::Decoder;
 pub use model::init::init_parameters;
 pub use model::lora::{Adapter, LoraConfig};
 pub use model::params::{ParamSpec, Parameters};
+pub use ranks::{Gloo, Launch};

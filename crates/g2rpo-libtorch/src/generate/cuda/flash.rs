@@ -8,8 +8,9 @@ use std::ptr::null_mut;
 
 use tch::{Device, Kind, Tensor};
 
-use super::shim::{call, shim};
+use super::shim::shim;
 use crate::error::{Error, Result};
+use crate::shim::call;
 
 /// Attention of sequences of unequal length, each to its own stretch of keys and values.
 ///

@@ -7,8 +7,9 @@
 use std::ffi::c_int;
 use std::ptr::{NonNull, null_mut};
 
-use super::shim::{Raw, Shim, call, shim};
+use super::shim::{Raw, Shim, shim};
 use crate::error::{Error, Result};
+use crate::shim::call;
 
 /// Work on a GPU that was recorded once and is launched as a whole, without the time that a processor
 /// takes to launch each of its operations.

@@ -4,7 +4,7 @@
     reason = "a shared object is loaded and its functions are called; this file and the two that use it check what that needs"
 )]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use tch::TchError;
@@ -13,9 +13,6 @@ use crate::error::{Error, Result};
 
 /// A pointer to something that the shim made, or to an `at::Tensor`.
 pub(super) type Raw = *mut c_void;
-
-/// What the shim returns, and the text of the error.
-type Text = (*mut c_char, usize);
 
 /// The functions of `cuda/shim.cpp`, which says what they do.
 #[derive(Debug, Clone, Copy)]
@@ -65,19 +62,6 @@ pub(super) fn shim() -> Result<&'static Shim> {
     }
 }
 
-/// Calls a function of the shim, which writes the text of an error to the place it is given.
-pub(super) fn call(f: impl FnOnce(Text) -> c_int) -> Result<()> {
-    let mut text = [0 as c_char; 2048];
-    if f((text.as_mut_ptr(), text.len())) == 0 {
-        return Ok(());
-    }
-    // SAFETY: the shim ends what it writes with a zero within the room it is told, and the buffer is
-    // zeros where it writes nothing.
-    let text = unsafe { CStr::from_ptr(text.as_ptr()) };
-    let text = text.to_string_lossy().into_owned();
-    Err(Error::Torch(TchError::Torch(text)))
-}
-
 #[cfg(not(all(g2rpo_cuda_shim, target_os = "linux")))]
 fn load() -> std::result::Result<Shim, String> {
     Err(
@@ -88,23 +72,8 @@ fn load() -> std::result::Result<Shim, String> {
 
 #[cfg(all(g2rpo_cuda_shim, target_os = "linux"))]
 fn load() -> std::result::Result<Shim, String> {
-    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-    use rustix::fs::{MemfdFlags, memfd_create};
-    use std::io::Write;
-    use std::os::fd::AsRawFd;
-
-    // A file in memory: the program may have been carried to a machine without its build folder,
-    // and no folder need be writable there.
-    let file = memfd_create(c"g2rpo-cuda-shim", MemfdFlags::CLOEXEC);
-    let mut file = std::fs::File::from(file.map_err(|error| format!("memfd_create: {error}"))?);
-    (file.write_all(include_bytes!(env!("G2RPO_CUDA_SHIM"))))
-        .map_err(|error| format!("writing the shim to memory: {error}"))?;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // SAFETY: the object is ours, compiled against the release of libtorch that this process runs (its
-    // build script and torch-sys's check the version); its initialisers are the C++ library's.
-    // With RTLD_NOW every symbol is found here or loading fails, not at a later call.
-    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(|error| format!("loading the shim: {error}"))?;
+    let bytes = include_bytes!(env!("G2RPO_CUDA_SHIM"));
+    let library = crate::shim::open(c"g2rpo-cuda-shim", bytes)?;
     macro_rules! function {
         ($name:literal) => {{
             // SAFETY: the symbol is the function of this name in `cuda/shim.cpp`, whose declaration
@@ -147,17 +116,5 @@ mod tests {
             false => "built without libtorch's CUDA headers",
         };
         assert!(text.contains(expected), "{text}");
-    }
-
-    #[test]
-    fn texts_of_errors_arrive() {
-        let failed = call(|(text, room)| {
-            assert_eq!(room, 2048);
-            // SAFETY: three characters fit into 2048.
-            unsafe { text.copy_from_nonoverlapping(c"no".as_ptr(), 3) };
-            1
-        });
-        assert!(failed.unwrap_err().to_string().ends_with("no"));
-        call(|_| 0).unwrap();
     }
 }

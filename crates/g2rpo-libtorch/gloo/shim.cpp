@@ -1,0 +1,192 @@
+// What libtorch has for several processes but tch does not bind: c10d's store over TCP and its process group over
+// Gloo.
+//
+// Built by ../build.rs as a shared object of its own and loaded by ../src/ranks/shim.rs. No exception leaves this
+// file: every function returns 0, or 1 with the text of the error in `error`.
+
+#include <ATen/ops/from_blob.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// How often a rank shows that it lives, and how long nothing must be seen of one to believe that it does not.
+constexpr milliseconds BEAT{500};
+constexpr milliseconds SILENCE{4000};
+
+template <typename F> int guarded(char *error, size_t room, F f) {
+  std::string text;
+  try {
+    f();
+    return 0;
+  } catch (const c10::Error &e) {
+    text = e.what_without_backtrace();
+  } catch (const std::exception &e) {
+    text = e.what();
+  } catch (...) {
+    text = "an exception of unknown type";
+  }
+  if (room > 0) {
+    std::strncpy(error, text.c_str(), room - 1);
+    error[room - 1] = '\0';
+  }
+  return 1;
+}
+
+std::string key(const char *what, int rank) { return std::string(what) + "/" + std::to_string(rank); }
+
+// One rank of a group. The store holds for each rank how often it has shown that it lives ("beat") and how many
+// sums it has come to ("at"), and who was lost, once that is known ("lost"): one byte for each rank.
+struct Ranks {
+  Ranks(const char *host, int port, bool serve, const char *prefix, int rank, int size, milliseconds limit)
+      : rank(rank), size(size), limit(limit) {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<uint16_t>(port);
+    options.isServer = serve;
+    options.waitWorkers = false;
+    options.timeout = limit;
+    const auto connect = [&] {
+      auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
+      options.isServer = false;
+      return c10::make_intrusive<c10d::PrefixStore>(prefix, std::move(store));
+    };
+    store = connect();
+    beating = connect();
+    thread = std::thread([this] { beat(); });
+  }
+
+  ~Ranks() {
+    stop = true;
+    thread.join();
+  }
+
+  // Waits for all ranks and connects them.
+  void join() {
+    for (int other = 0; other < size; ++other) store->wait({key("beat", other)}, limit);
+    auto options = c10d::ProcessGroupGloo::Options::create_default(limit);
+    if (const char *interface = std::getenv("GLOO_SOCKET_IFNAME"))
+      options->devices = {c10d::ProcessGroupGloo::createDeviceForInterface(interface)};
+    group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+  }
+
+  // Runs on a thread with a connection of its own: the other may be waiting.
+  void beat() {
+    try {
+      while (!stop) {
+        beating->add(key("beat", rank), 1);
+        if (beating->check({"lost"})) {
+          const std::lock_guard<std::mutex> lock(mutex);
+          lost = beating->get("lost");
+        }
+        std::this_thread::sleep_for(BEAT);
+      }
+    } catch (...) {
+      // The rank that holds the store is gone; whoever needs the store next finds out.
+    }
+  }
+
+  std::vector<uint8_t> known_lost() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return lost;
+  }
+
+  std::vector<int64_t> counts(const char *what) {
+    std::vector<int64_t> counts;
+    for (int other = 0; other < size; ++other) counts.push_back(store->add(key(what, other), 0));
+    return counts;
+  }
+
+  // Who is to blame for a call that failed: ranks that no longer show that they live; else those that have come to
+  // fewer sums than this one.
+  std::vector<uint8_t> find_lost() {
+    std::vector<uint8_t> blame = known_lost();
+    if (!blame.empty()) return blame;
+    blame.assign(size, 0);
+    try {
+      const auto before = counts("beat");
+      std::this_thread::sleep_for(SILENCE);
+      if (store->check({"lost"})) return store->get("lost");
+      const auto after = counts("beat");
+      bool any = false;
+      for (int other = 0; other < size; ++other)
+        if (other != rank && before[other] == after[other]) any = blame[other] = 1;
+      const auto at = counts("at");
+      for (int other = 0; !any && other < size; ++other) blame[other] = at[other] < at[rank];
+      store->set("lost", blame);
+      // Everybody reads this before the store may end with this process.
+      std::this_thread::sleep_for(4 * BEAT);
+    } catch (...) {
+      blame = known_lost();
+      if (blame.empty()) blame.assign(size, 0);
+      if (rank != 0) blame[0] = 1;
+    }
+    return blame;
+  }
+
+  const int rank;
+  const int size;
+  const milliseconds limit;
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::Store> beating;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  std::atomic<bool> stop{false};
+  std::mutex mutex;
+  std::vector<uint8_t> lost;
+  std::thread thread;
+};
+
+} // namespace
+
+extern "C" {
+
+// Connects to the store, which this process holds if `serve`. `limit` is in milliseconds and holds for every call.
+int g2rpo_ranks_connect(const char *host, int port, int serve, const char *prefix, int rank, int size, int64_t limit,
+                        Ranks **out, char *error, size_t room) {
+  return guarded(error, room, [&] { *out = new Ranks(host, port, serve != 0, prefix, rank, size, milliseconds(limit)); });
+}
+
+// Waits for all ranks.
+int g2rpo_ranks_join(Ranks *ranks, char *error, size_t room) {
+  return guarded(error, room, [&] { ranks->join(); });
+}
+
+// Replaces `n` numbers, of double precision if `wide`, by their sums over all ranks.
+int g2rpo_ranks_sum(Ranks *ranks, void *values, int64_t n, int wide, char *error, size_t room) {
+  return guarded(error, room, [&] {
+    TORCH_CHECK(ranks->known_lost().empty(), "another rank found that one is lost");
+    ranks->store->add(key("at", ranks->rank), 1);
+    std::vector<at::Tensor> tensors{at::from_blob(values, {n}, wide != 0 ? at::kDouble : at::kFloat)};
+    c10d::AllreduceOptions options;
+    options.timeout = ranks->limit;
+    ranks->group->allreduce(tensors, options)->wait();
+  });
+}
+
+// After a call that failed: sets `missing[r]` to 1 for every rank r that is to blame. Takes some seconds.
+int g2rpo_ranks_lost(Ranks *ranks, uint8_t *missing, char *error, size_t room) {
+  return guarded(error, room, [&] {
+    const auto lost = ranks->find_lost();
+    for (int rank = 0; rank < ranks->size && rank < static_cast<int>(lost.size()); ++rank) missing[rank] = lost[rank];
+  });
+}
+
+void g2rpo_ranks_leave(Ranks *ranks) {
+  char ignored[1];
+  guarded(ignored, 0, [&] { delete ranks; });
+}
+}

@@ -1,0 +1,145 @@
+//! Which process this is, as `torchrun` and `srun` say it in the environment.
+
+use crate::error::{Error, Result};
+
+/// This process among those that train together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Number of this process, from 0: `RANK`, or `SLURM_PROCID`.
+    pub rank: usize,
+    /// Number of processes: `WORLD_SIZE`, or `SLURM_NTASKS`.
+    pub size: usize,
+    /// Number of this process on its machine, from 0: `LOCAL_RANK`, or `SLURM_LOCALID`; the index of its GPU.
+    pub local_rank: usize,
+    /// Where the store is: `MASTER_ADDR`, or `127.0.0.1`.
+    pub host: String,
+    /// Its port: `MASTER_PORT`.
+    pub port: u16,
+    /// Whether the store is held by `torchrun` itself (`TORCHELASTIC_USE_AGENT_STORE`); else rank 0 holds it.
+    pub agent_store: bool,
+    /// How often the launcher has started this group again: `TORCHELASTIC_RESTART_COUNT`, or 0.
+    pub restart: u32,
+}
+
+impl Launch {
+    /// Reads the environment; `None` for a process that was started alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the name of a variable that is missing or is no number.
+    pub fn from_env() -> Result<Option<Self>> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables from anywhere.
+    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
+        let number = |name: &'static str| {
+            let value = get(name).filter(|value| !value.is_empty());
+            let parse = |v: String| {
+                let wrong = |_| Error::invalid(name, format!("{v:?} is not a number"));
+                v.trim().parse::<usize>().map_err(wrong)
+            };
+            value.map(parse).transpose()
+        };
+        let torchrun = ["RANK", "WORLD_SIZE", "LOCAL_RANK"];
+        let slurm = ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"];
+        // Inside a batch job, but not under srun, SLURM_PROCID is 0 and no port is set: one process.
+        let by_slurm = get("MASTER_PORT").is_some() && number(slurm[1])?.is_some_and(|n| n > 1);
+        let names = match number(torchrun[1])? {
+            Some(_) => torchrun,
+            None if by_slurm => slurm,
+            None => return Ok(None),
+        };
+        let missing = |name| Error::invalid(name, format!("missing beside {}", names[1]));
+        let need = |name| number(name)?.ok_or_else(|| missing(name));
+        let (rank, size) = (need(names[0])?, need(names[1])?);
+        if rank >= size {
+            let why = format!("{rank} is not below {}, which is {size}", names[1]);
+            return Err(Error::invalid(names[0], why));
+        }
+        if size == 1 {
+            return Ok(None);
+        }
+        let port = need("MASTER_PORT")?;
+        Ok(Some(Self {
+            rank,
+            size,
+            local_rank: number(names[2])?.unwrap_or(rank),
+            host: get("MASTER_ADDR").unwrap_or_else(|| "127.0.0.1".into()),
+            port: (u16::try_from(port))
+                .map_err(|_| Error::invalid("MASTER_PORT", format!("{port} is above 65535")))?,
+            agent_store: get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|v| v == "True"),
+            restart: number("TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0) as u32,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Launch>> {
+        let find = |name: &str| variables.iter().find(|(n, _)| *n == name);
+        Launch::from_variables(|name| find(name).map(|(_, v)| (*v).to_owned()))
+    }
+
+    #[test]
+    fn torchrun_and_srun_are_understood() {
+        let launch = Launch {
+            rank: 3,
+            size: 4,
+            local_rank: 1,
+            host: "node0".into(),
+            port: 29500,
+            agent_store: true,
+            restart: 2,
+        };
+        let torchrun = read(&[
+            ("RANK", "3"),
+            ("WORLD_SIZE", "4"),
+            ("LOCAL_RANK", "1"),
+            ("MASTER_ADDR", "node0"),
+            ("MASTER_PORT", "29500"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+            ("TORCHELASTIC_RESTART_COUNT", "2"),
+        ]);
+        assert_eq!(torchrun.unwrap(), Some(launch.clone()));
+        let slurm = [
+            ("SLURM_PROCID", "3"),
+            ("SLURM_NTASKS", "4"),
+            ("SLURM_LOCALID", "1"),
+            ("MASTER_ADDR", "node0"),
+            ("MASTER_PORT", "29500"),
+        ];
+        let by_slurm = Launch {
+            agent_store: false,
+            restart: 0,
+            ..launch
+        };
+        assert_eq!(read(&slurm).unwrap(), Some(by_slurm));
+    }
+
+    #[test]
+    fn alone_is_alone() {
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&[("RANK", "0"), ("WORLD_SIZE", "1")]).unwrap(), None);
+        let job = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")];
+        assert_eq!(read(&job).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let text = |variables: &[_]| read(variables).unwrap_err().to_string();
+        assert_eq!(
+            text(&[("WORLD_SIZE", "2")]),
+            "RANK: missing beside WORLD_SIZE"
+        );
+        let both = [("RANK", "1"), ("WORLD_SIZE", "2")];
+        assert_eq!(text(&both), "MASTER_PORT: missing beside WORLD_SIZE");
+        let wrong = [("RANK", "2"), ("WORLD_SIZE", "2")];
+        assert_eq!(text(&wrong), "RANK: 2 is not below WORLD_SIZE, which is 2");
+        assert_eq!(
+            text(&[("WORLD_SIZE", "two")]),
+            "WORLD_SIZE: \"two\" is not a number"
+        );
+    }
+}
