@@ -78,7 +78,7 @@ fn wait(ranks: Vec<Child>) -> Vec<Output> {
 fn learner(kind: Kind, seed: u64) -> TorchLearner {
     let model = DecoderConfig {
         initializer_range: 0.3,
-        ..DecoderConfig::tiny_qwen3(VOCAB.into(), 16, 2, 4, 2)
+        ..DecoderConfig::tiny_qwen3(VOCAB as usize, 16, 2, 4, 2)
     };
     let parameters = init_parameters(&model, seed, kind, Device::Cpu).unwrap();
     let config = LearnerConfig {

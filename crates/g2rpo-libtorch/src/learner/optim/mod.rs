@@ -1,4 +1,4 @@
-//! The optimiser: [`AdamW`] on flat buffers, gradient clipping, learning-rate schedules.
+//! The optimiser: [`AdamW`] on flat buffers and gradient clipping.
 
 mod adamw;
 mod clip;
