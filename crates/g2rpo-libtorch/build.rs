@@ -64,7 +64,7 @@ fn main() {
                 println!("cargo::rustc-env=G2RPO_GLOO_SHIM={}", object.display());
             }
             Err(why) => {
-                println!("cargo::warning=built without training by several processes: {why}")
+                println!("cargo::warning=built without training by several processes: {why}");
             }
         }
     }

@@ -99,10 +99,11 @@ impl Files {
                     None => homes.get(path.as_str()).cloned().unwrap_or(path),
                     Some(_) => path,
                 };
-                if let Some(target) = self.holder(&path) {
-                    if target != module && !target.is_empty() {
-                        targets.insert(target);
-                    }
+                if let Some(target) = self.holder(&path)
+                    && target != module
+                    && !target.is_empty()
+                {
+                    targets.insert(target);
                 }
             }
             // A parent declares its children; that it re-exports them is no import.

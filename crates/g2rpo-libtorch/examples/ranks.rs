@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(launch) => Arc::new(Gloo::join(&launch, Duration::from_secs(300))?),
         None => Arc::new(Solo),
     };
-    let model = DecoderConfig::tiny_qwen3(VOCAB.into(), 256, 6, 4, 2);
+    let model = DecoderConfig::tiny_qwen3(VOCAB as usize, 256, 6, 4, 2);
     let parameters = init_parameters(&model, 7, Kind::Float, Device::Cpu)?;
     let learner = TorchLearner::new(&model, parameters, LearnerConfig::default())?;
     let mut learner = RankedLearner::new(learner, ranks.clone(), 10)?;

@@ -61,8 +61,7 @@ fn without_guidance_it_is_plain_grpo_to_the_bit() {
     let table = |method: Method| {
         let mut run = trainer(&data, method);
         run.steps(5).for_each(|report| drop(report.unwrap()));
-        let policy = run.learner().get().clone();
-        policy
+        run.learner().get().clone()
     };
     let plain = table(method("grpo"));
     let alpha_zero = guided().set("alpha", 0.0).unwrap();
