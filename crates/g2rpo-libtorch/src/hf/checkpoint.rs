@@ -42,6 +42,10 @@ pub fn load_checkpoint(
     let files = TensorFiles::open(dir)?;
     let stored = files.kind()?;
     config.dtype = Some(DType::from_kind(stored)?);
+    if has_own_head(&files, &config)? {
+        // As in transformers 5: what the file holds goes before what the configuration says.
+        config.tie_word_embeddings = false;
+    }
     let specs = config.param_specs();
     let mut parameters = Parameters::zeros(&specs, kind.unwrap_or(stored), device)?;
     read_into(&files, &mut parameters, |name| may_be_extra(name, &config))?;
@@ -62,9 +66,14 @@ pub fn load_parameters(
     device: Device,
 ) -> Result<Parameters> {
     let mut parameters = Parameters::zeros(&config.param_specs(), kind, device)?;
-    read_into(&TensorFiles::open(dir.as_ref())?, &mut parameters, |name| {
-        may_be_extra(name, config)
-    })?;
+    let files = TensorFiles::open(dir.as_ref())?;
+    if has_own_head(&files, config)? {
+        return Err(Error::ExtraTensor {
+            path: dir.as_ref().into(),
+            name: HEAD.into(),
+        });
+    }
+    read_into(&files, &mut parameters, |name| may_be_extra(name, config))?;
     Ok(parameters)
 }
 
@@ -114,10 +123,20 @@ pub fn save_checkpoint(
     }
 }
 
+const HEAD: &str = "lm_head.weight";
+
+/// Whether the files of a tied model hold a head that is not the embedding.
+fn has_own_head(files: &TensorFiles, config: &DecoderConfig) -> Result<bool> {
+    if !config.tie_word_embeddings || !files.names().any(|name| name == HEAD) {
+        return Ok(false);
+    }
+    let embedding = files.read("model.embed_tokens.weight")?;
+    Ok(!files.read(HEAD)?.f_equal(&embedding)?)
+}
+
 /// Buffers of older Llama checkpoints, and the head of a tied model, say nothing new.
 fn may_be_extra(name: &str, config: &DecoderConfig) -> bool {
-    name.ends_with(".rotary_emb.inv_freq")
-        || (config.tie_word_embeddings && name == "lm_head.weight")
+    name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD)
 }
 
 /// Fills all parameters; `ignored` says which other tensors may be in the files.
@@ -288,7 +307,22 @@ mod tests {
             let head = t[0].1.shallow_clone();
             t.push(("lm_head.weight".into(), head));
         });
-        load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        let tied = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert!(tied.config.tie_word_embeddings);
+        // Another head is a head of its own.
+        rewrite(dir.path(), |t| {
+            let head = t.iter_mut().find(|(name, _)| name == HEAD).unwrap();
+            head.1 = &head.1 * 2.0;
+        });
+        let untied = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert!(!untied.config.tie_word_embeddings);
+        let get = |name: &str| untied.parameters.get(name).unwrap().detach();
+        assert_eq!(get(HEAD), get("model.embed_tokens.weight") * 2.0);
+        let err = load_parameters(dir.path(), &tied.config, Kind::Float, Device::Cpu).unwrap_err();
+        assert!(
+            err.to_string().contains("`lm_head.weight` does not belong"),
+            "{err}"
+        );
     }
 
     #[test]

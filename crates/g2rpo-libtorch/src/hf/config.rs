@@ -571,4 +571,41 @@ mod tests {
             1600 + 2 * (32 + 1024 + 512 + 16 + 1152) + 16
         );
     }
+
+    /// `testdata/libtorch/rope.json`, written by transformers (`make_rope.py`).
+    #[test]
+    fn rotations_are_found_where_transformers_finds_them() {
+        let text = include_str!("../../../../testdata/libtorch/rope.json");
+        let file: Value = serde_json::from_str(text).unwrap();
+        for case in file["cases"].as_array().unwrap() {
+            let config = parse(case["config"].clone()).unwrap();
+            let expected = &case["rope_parameters"];
+            let check = |rope: &RopeConfig, expected: &Value| {
+                assert_eq!(Some(rope.theta), expected["rope_theta"].as_f64(), "{case}");
+                let scaling = match expected["rope_type"].as_str().unwrap() {
+                    "default" => RopeScaling::None,
+                    "linear" => RopeScaling::Linear {
+                        factor: expected["factor"].as_f64().unwrap(),
+                    },
+                    _ => RopeScaling::Llama3 {
+                        factor: expected["factor"].as_f64().unwrap(),
+                        low_freq_factor: expected["low_freq_factor"].as_f64().unwrap(),
+                        high_freq_factor: expected["high_freq_factor"].as_f64().unwrap(),
+                        original_max_position_embeddings:
+                            expected["original_max_position_embeddings"]
+                                .as_f64()
+                                .unwrap(),
+                    },
+                };
+                assert_eq!(rope.scaling, scaling, "{case}");
+            };
+            match &config.local_rope {
+                Some(local) => {
+                    check(&config.rope, &expected["full_attention"]);
+                    check(local, &expected["sliding_attention"]);
+                }
+                None => check(&config.rope, expected),
+            }
+        }
+    }
 }

@@ -65,10 +65,17 @@ impl HfTokenizer {
         let dir = dir.as_ref();
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::File {
-            path,
+        let malformed = |e: tokenizers::Error| Error::File {
+            path: path.clone(),
             what: format!("not a tokenizer: {e}"),
-        })?;
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(malformed)?;
+        // Some files say how their maker cut and padded batches. Texts are not cut here, as
+        // transformers does not unless it is asked to.
+        inner
+            .with_truncation(None)
+            .map_err(malformed)?
+            .with_padding(None);
         let config_path = dir.join("tokenizer_config.json");
         let config = match config_path.exists() {
             true => read_json(&config_path)?,
@@ -359,5 +366,25 @@ mod tests {
         std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
         let err = HfTokenizer::from_dir(dir.path()).unwrap_err().to_string();
         assert!(err.contains("tokenizer.json: not a tokenizer: "), "{err}");
+    }
+
+    #[test]
+    fn stored_truncation_and_padding_are_not_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = trained();
+        plain.save(dir.path()).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        json["truncation"] =
+            json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
+        json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"});
+        std::fs::write(&path, json.to_string()).unwrap();
+        let stored = HfTokenizer::from_dir(dir.path()).unwrap();
+        assert_eq!(
+            stored.encode(TEXTS[0]).unwrap(),
+            plain.encode(TEXTS[0]).unwrap()
+        );
     }
 }

@@ -5,27 +5,51 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
-/// `json.dumps` of Python: a blank behind every comma and colon, or lines indented by `indent`
-/// blanks; floats as Python prints them; other than ASCII as it is unless `ascii`.
-pub(super) fn dumps<T: Serialize + ?Sized>(
-    value: &T,
-    indent: Option<usize>,
-    ascii: bool,
-) -> serde_json::Result<String> {
+/// The arguments of Python's `json.dumps`.
+#[derive(Debug, Default)]
+pub(super) struct Style {
+    /// Blanks per level, if every entry has a line of its own.
+    pub(super) indent: Option<usize>,
+    /// Escape what is not ASCII.
+    pub(super) ascii: bool,
+    /// Between entries, and between key and value; Python's own if `None`.
+    pub(super) separators: Option<(String, String)>,
+    /// Fields by their names.
+    pub(super) sort_keys: bool,
+}
+
+/// `json.dumps` of Python, floats as Python prints them.
+pub(super) fn dumps<T: Serialize + ?Sized>(value: &T, style: Style) -> serde_json::Result<String> {
     let mut out = Vec::new();
-    let style = Python {
-        indent,
-        ascii,
+    let comma = if style.indent.is_some() { "," } else { ", " };
+    let (comma, colon) = (style.separators).unwrap_or_else(|| (comma.into(), ": ".into()));
+    let printer = Python {
+        indent: style.indent,
+        ascii: style.ascii,
+        comma,
+        colon,
         depth: 0,
         empty: false,
     };
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, style))?;
+    if style.sort_keys {
+        // Its objects are sorted.
+        let value = serde_json::to_value(value)?;
+        value.serialize(&mut serde_json::Serializer::with_formatter(
+            &mut out, printer,
+        ))?;
+        return String::from_utf8(out).map_err(serde::ser::Error::custom);
+    }
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut out, printer,
+    ))?;
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
 struct Python {
     indent: Option<usize>,
     ascii: bool,
+    comma: String,
+    colon: String,
     depth: usize,
     empty: bool,
 }
@@ -49,8 +73,7 @@ impl Python {
     fn next<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
         self.empty = false;
         if !first {
-            let comma: &[u8] = if self.indent.is_some() { b"," } else { b", " };
-            out.write_all(comma)?;
+            out.write_all(self.comma.as_bytes())?;
         }
         self.line(out)
     }
@@ -97,7 +120,7 @@ impl Formatter for Python {
     }
 
     fn begin_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(b": ")
+        out.write_all(self.colon.as_bytes())
     }
 
     fn end_array_value<W: io::Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
@@ -147,7 +170,7 @@ impl Formatter for Python {
 
 /// `repr` of a finite float: the shortest digits that read back as the number, with an exponent
 /// below 1e-4 and from 1e16 on.
-fn python_float(x: f64) -> String {
+pub(super) fn python_float(x: f64) -> String {
     let shortest = format!("{x:e}");
     let Some((digits, exponent)) = shortest.split_once('e') else {
         return shortest;
@@ -166,6 +189,20 @@ fn python_float(x: f64) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn ascii() -> Style {
+        Style {
+            ascii: true,
+            ..Style::default()
+        }
+    }
+
+    fn indented() -> Style {
+        Style {
+            indent: Some(1),
+            ..Style::default()
+        }
+    }
 
     #[test]
     fn floats_are_those_of_python() {
@@ -191,11 +228,11 @@ mod tests {
     fn strings_are_escaped_as_python_does() {
         let value = json!(["a\"\\\n\u{1}é\u{1F600}"]);
         assert_eq!(
-            dumps(&value, None, false).unwrap(),
+            dumps(&value, Style::default()).unwrap(),
             "[\"a\\\"\\\\\\n\\u0001é\u{1F600}\"]"
         );
         assert_eq!(
-            dumps(&value, None, true).unwrap(),
+            dumps(&value, ascii()).unwrap(),
             r#"["a\"\\\n\u0001\u00e9\ud83d\ude00"]"#
         );
     }
@@ -203,10 +240,10 @@ mod tests {
     #[test]
     fn empty_things_stay_on_their_line() {
         let value = json!({"a": [], "b": {}, "c": [[]]});
-        let text = dumps(&value, Some(1), false).unwrap();
+        let text = dumps(&value, indented()).unwrap();
         assert_eq!(text, "{\n \"a\": [],\n \"b\": {},\n \"c\": [\n  []\n ]\n}");
         assert_eq!(
-            dumps(&value, None, false).unwrap(),
+            dumps(&value, Style::default()).unwrap(),
             r#"{"a": [], "b": {}, "c": [[]]}"#
         );
     }

@@ -1,12 +1,14 @@
 //! Conversations as text, the way transformers renders them.
 
 mod json;
+mod python;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
 use minijinja::{Environment, Error as JinjaError, ErrorKind, Output, State, Value};
+use minijinja_contrib::globals::{cycler, joiner};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -93,12 +95,13 @@ impl ChatTemplate {
             .build()
             .map_err(template_error)?;
         environment.set_syntax(syntax);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
         environment.set_formatter(print);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
+        environment.add_function("cycler", |items: Rest<Value>| cycler(items.0));
+        environment.add_function("joiner", joiner);
         environment
             .add_template_owned(NAME, plain_blocks(&source))
             .map_err(template_error)?;
@@ -115,7 +118,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::Io`] for a file that cannot be read, [`Error::Template`] for one that does not
-    /// parse.
+    /// parse, or for several of which none is the default.
     pub fn from_dir(dir: &Path, tokenizer_config: &Json) -> Result<Option<Self>> {
         let path = dir.join("chat_template.jinja");
         let source = match (path.exists(), tokenizer_config.get("chat_template")) {
@@ -125,7 +128,16 @@ impl ChatTemplate {
                 let default = named.iter().find(|t| t["name"] == "default");
                 match default.and_then(|t| t["template"].as_str()) {
                     Some(source) => source.to_owned(),
-                    None => return Ok(None),
+                    None if named.is_empty() => return Ok(None),
+                    None => {
+                        let names: Vec<&str> =
+                            named.iter().filter_map(|t| t["name"].as_str()).collect();
+                        return Err(Error::Template(format!(
+                            "tokenizer_config.json has templates named {}, and none named default; \
+                             put the one to be used into chat_template.jinja",
+                            names.join(", ")
+                        )));
+                    }
                 }
             }
             _ => return Ok(None),
@@ -138,6 +150,20 @@ impl ChatTemplate {
                 Some((name.clone(), text.to_owned()))
             });
         Self::new(source, special_tokens).map(Some)
+    }
+
+    /// An error with the line of the template where it arose, which names what is undefined.
+    fn located(&self, error: JinjaError) -> Error {
+        let line = error
+            .line()
+            .filter(|_| error.kind() == ErrorKind::UndefinedError);
+        match line.and_then(|n| self.source.lines().nth(n.saturating_sub(1))) {
+            None => template_error(error),
+            Some(line) => {
+                let line: String = line.trim().chars().take(100).collect();
+                Error::Template(format!("{} in `{line}`", message(&error)))
+            }
+        }
     }
 
     /// The template's text.
@@ -183,7 +209,7 @@ impl ChatTemplate {
         variables.extend(more.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))));
         let text = (self.environment.get_template(NAME))
             .and_then(|t| t.render(Value::from_pairs(variables)))
-            .map_err(template_error)?;
+            .map_err(|error| self.located(error))?;
         match final_text {
             None => Ok(text),
             Some(final_text) => cut_at_tag(text, &final_text),
@@ -294,6 +320,10 @@ fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resu
         ValueKind::None => "None",
         ValueKind::Bool if value.is_true() => "True",
         ValueKind::Bool => "False",
+        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            Ok(x) if x.is_finite() => &json::python_float(x),
+            _ => return minijinja::escape_formatter(out, state, value),
+        },
         _ => return minijinja::escape_formatter(out, state, value),
     };
     out.write_str(text)
@@ -303,8 +333,26 @@ fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resu
 fn to_json(value: &Value, options: Kwargs) -> Result<String, JinjaError> {
     let indent: Option<usize> = options.get("indent")?;
     let ascii: Option<bool> = options.get("ensure_ascii")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let separators = match separators.as_deref() {
+        None => None,
+        Some([comma, colon]) => Some((comma.clone(), colon.clone())),
+        Some(_) => {
+            return Err(JinjaError::new(
+                ErrorKind::InvalidOperation,
+                "separators of tojson are two texts",
+            ));
+        }
+    };
+    let sort_keys: Option<bool> = options.get("sort_keys")?;
     options.assert_all_used()?;
-    json::dumps(value, indent, ascii.unwrap_or(false)).map_err(|e| {
+    let style = json::Style {
+        indent,
+        ascii: ascii.unwrap_or(false),
+        separators,
+        sort_keys: sort_keys.unwrap_or(false),
+    };
+    json::dumps(value, style).map_err(|e| {
         JinjaError::new(
             ErrorKind::InvalidOperation,
             format!("cannot become JSON: {e}"),
@@ -323,13 +371,17 @@ fn strftime_now(format: String) -> Result<String, JinjaError> {
 }
 
 fn template_error(error: JinjaError) -> Error {
+    Error::Template(message(&error))
+}
+
+fn message(error: &JinjaError) -> String {
     let place = error
         .line()
         .map_or(String::new(), |n| format!(" (line {n})"));
     let what = error
         .detail()
         .map_or_else(|| error.kind().to_string(), str::to_owned);
-    Error::Template(format!("{what}{place}"))
+    format!("{what}{place}")
 }
 
 #[cfg(test)]
@@ -508,5 +560,58 @@ mod tests {
         assert_eq!(render(&several).as_deref(), Some("d"));
         std::fs::write(dir.path().join("chat_template.jinja"), "{{ bos_token }}2").unwrap();
         assert_eq!(render(&config).as_deref(), Some("<b>2"));
+    }
+
+    /// `testdata/libtorch/templates.json`, written by transformers (`make_templates.py`).
+    #[test]
+    fn functions_are_those_of_python() {
+        let text = include_str!("../../../../../testdata/libtorch/templates.json");
+        // Fields in the order that the file has them in.
+        let file: OrderedJson = serde_json::from_str(text).unwrap();
+        let x = OrderedJson(file.0.get_attr("x").unwrap());
+        let messages = file.0.get_attr("messages").unwrap();
+        let messages: Vec<OrderedJson> = (messages.try_iter().unwrap()).map(OrderedJson).collect();
+        let file: Json = serde_json::from_str(text).unwrap();
+        for case in file["cases"].as_array().unwrap() {
+            let source = case["template"].as_str().unwrap();
+            // Jinja for Rust sees `x` as part of the template, so that its fields keep their order.
+            let options = ChatOptions {
+                tools: Some(x.clone()),
+                ..ChatOptions::default()
+            };
+            let source = format!("{{% set x = tools %}}{source}");
+            let got = ChatTemplate::new(&source, []).and_then(|t| t.render(&messages, &options));
+            let got = got.map_err(|error| error.to_string());
+            match case["text"].as_str() {
+                Some(text) => assert_eq!(got.as_deref(), Ok(text), "{source}"),
+                None => assert!(got.is_err(), "{source} gave {got:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_undefined_is_named() {
+        let source = "a\n{% if tools.missing.field %}x{% endif %}";
+        let err = render(source, &json!([]), &ChatOptions::default()).unwrap_err();
+        assert!(
+            err.to_string()
+                .contains("`{% if tools.missing.field %}x{% endif %}`"),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn named_templates_need_a_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = json!({"chat_template": [
+            {"name": "rag", "template": "r"}, {"name": "tool_use", "template": "t"},
+        ]});
+        let err = ChatTemplate::from_dir(dir.path(), &named)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            err.contains("templates named rag, tool_use, and none named default"),
+            "{err}"
+        );
     }
 }
