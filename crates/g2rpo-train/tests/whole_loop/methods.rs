@@ -120,7 +120,7 @@ fn table() -> Vec<Row> {
             );
         }),
         plain("dr-grpo", |method, _| {
-            assert_eq!(method.advantages.scale, Scale::None)
+            assert_eq!(method.advantages.scale, Scale::None);
         }),
         Row {
             set: &[("cache", "22")],
@@ -320,7 +320,7 @@ fn table() -> Vec<Row> {
                     run.state.source.to_string().contains("tokens"),
                     "{}",
                     run.state.source
-                )
+                );
             },
             ..row(
                 "sage",
