@@ -97,7 +97,7 @@ vectorised! {
     /// `gate = gelu(gate) · up`, gelu with tanh: `g / (1 + e^(-2u))`, `u = √(2/π) · (g + 0.044715·g³)`.
     pub(crate) fn gelu_mul(gate: &mut [f32], up: &[f32]) {
         for (g, &u) in gate.iter_mut().zip(up) {
-            let inner = 1.595_769_1 * (0.044_715 * *g * *g).mul_add(*g, *g);
+            let inner = 1.595_769 * (0.044_715 * *g * *g).mul_add(*g, *g);
             *g = *g / (1.0 + exp(-inner)) * u;
         }
     }
