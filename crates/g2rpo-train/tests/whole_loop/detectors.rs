@@ -316,11 +316,11 @@ fn faults() -> Vec<(Detector, Fault)> {
         (Detector::StopInPrefix, stops),
         (
             Detector::NegativeGuidance,
-            Fault::new(half(&[same.clone()]), only_without_help),
+            Fault::new(half(std::slice::from_ref(&same)), only_without_help),
         ),
         (
             Detector::GuidanceDominates,
-            Fault::new(half(&[same.clone()]), only_with_help),
+            Fault::new(half(std::slice::from_ref(&same)), only_with_help),
         ),
         (
             Detector::ImprobablePrefix,

@@ -625,14 +625,14 @@ fn the_trainer() {
         ("prompts_per_step", |c| c.prompts_per_step = 3),
         ("num_iterations", |c| c.update.num_iterations = 3),
         ("steps_per_generation", |c| {
-            c.update.steps_per_generation = 1
+            c.update.steps_per_generation = 1;
         }),
         ("log_entropy", |c| c.update.log_entropy = false),
         // The update's is the sampler's, whatever was written there.
         ("temperature", |c| c.sampling.temperature = 0.5),
         ("learning_rate", |c| c.schedule.learning_rate = 1.0),
         ("lr_scheduler_type", |c| {
-            c.schedule.lr_scheduler_type = LrSchedulerType::Linear
+            c.schedule.lr_scheduler_type = LrSchedulerType::Linear;
         }),
         ("warmup_steps", |c| c.schedule.warmup_steps = 3.0),
     ];
