@@ -1,6 +1,6 @@
 //! Whether a run can do what its settings say, asked before the first step.
 
-use g2rpo_core::{Learner, LossConfig, Ragged, Sequences, WhichPolicy};
+use g2rpo_core::{Learner, LossConfig, Ragged, Sequences, TokenAdvantage, WhichPolicy};
 use g2rpo_guidance::{Level, Method, ScoreContext, Traces};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, TokenId, collect};
 use g2rpo_verify::{Verifier, check_references};
@@ -34,6 +34,13 @@ pub(crate) fn settings(method: &Method, config: &TrainerConfig) -> Result<()> {
     if !(temperature.is_finite() && temperature > 0.0) {
         let problem = "must be above 0: greedy rollouts of a group are all the same";
         return Err(refuse("temperature", temperature, problem));
+    }
+    if let Some(TokenAdvantage::Rlcsd(_)) = &method.token_advantages
+        && config.update.steps_per_generation > 1
+    {
+        let problem = "the two means of rlcsd are over one optimiser step: set \
+                       steps_per_generation = 1";
+        return Err(refuse("token_advantages", "rlcsd", problem));
     }
     let hint_free = method.score_context != ScoreContext::AsSampled;
     if hint_free && method.loss.importance_sampling_correction.is_some() {

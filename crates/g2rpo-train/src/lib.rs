@@ -34,6 +34,7 @@ pub use run::step_log::StepLog;
 pub use schedule::{LrSchedule, LrSchedulerType};
 pub use settings::TrainerConfig;
 pub use state::RunState;
+pub use step::context::token_advantages;
 pub use step::generate::generate;
 pub use step::grade::{Judge, grade};
 pub use step::group::{Grade, Group, Member, StepKey, feedback};

@@ -17,6 +17,7 @@ use crate::data::order::TaskOrder;
 use crate::error::{Error, Result};
 use crate::settings::TrainerConfig;
 use crate::state::RunState;
+use crate::step::context::token_advantages;
 use crate::step::generate::generate;
 use crate::step::grade::{Judge, accepts_silence, grade};
 use crate::step::group::{Group, StepKey, feedback};
@@ -302,6 +303,8 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
         let mut streams = rescore(&mut self.learner, groups, &rows, loss, context, config)?;
         let advantages = advantages(&rows, &streams, method)?;
         streams.advantages.clone_from(&advantages.advantages);
+        let learner = &mut self.learner;
+        let streams = token_advantages(learner, groups, &rows, streams, self.data, method, config)?;
         let hint_reliance = reliance(&mut self.learner, groups, &rows, self.data, config)?;
         let parts: Vec<usize> = rows.members.iter().map(|(g, _)| *g).collect();
         let first = self.updates;

@@ -1,5 +1,6 @@
 //! The pieces of a training step, in the order in which a step calls them.
 
+pub mod context;
 pub mod generate;
 pub mod grade;
 pub mod group;
