@@ -106,7 +106,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the tokenizer has no chat template. The prompt template gives the
-    /// errors of [`ChatTemplate::render`].
+    /// errors of [`ChatTemplate::render`](crate::ChatTemplate::render).
     pub fn chat(
         &self,
         system: Option<&str>,

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::learner::optim::AdamWConfig;
 use crate::model::lora::LoraConfig;
 
-/// Settings of a [`TorchLearner`](super::TorchLearner), by the names of TRL and transformers where
+/// Settings of a [`TorchLearner`](crate::TorchLearner), by the names of TRL and transformers where
 /// they have one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

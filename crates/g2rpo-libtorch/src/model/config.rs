@@ -30,7 +30,7 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f64,
     /// Rotary position embedding.
     pub rope: RopeConfig,
-    /// That of the layers which say [`LayerRope::Local`] (Gemma 3's layers with a window).
+    /// That of the layers which say `LayerRope::Local` (Gemma 3's layers with a window).
     pub local_rope: Option<RopeConfig>,
     /// What is special about each layer; layers behind the list's end are plain.
     pub layers: Vec<LayerSpec>,

@@ -11,7 +11,7 @@ use crate::step::rows::Rows;
 /// before.
 ///
 /// # Errors
-/// [`Error::Core`](crate::Error::Core) if the streams lack what the KL term needs, or a reward
+/// [`Error::Core`] if the streams lack what the KL term needs, or a reward
 /// cannot be used.
 pub fn advantages(rows: &Rows, streams: &TokenStreams, method: &Method) -> Result<Advantages> {
     let mut rewards = rows.rewards.clone();
