@@ -43,7 +43,7 @@ impl FixedFraction {
     /// Number of guided members; `draw` is uniform in `[0, 1)`, for stochastic rounding.
     ///
     /// # Errors
-    /// [`Error::Config`] if α is outside [0, 1], [`Error::GroupSize`] for fewer than 2 members.
+    /// [`Error::Config`](crate::Error::Config) if α is outside [0, 1], [`Error::GroupSize`](crate::Error::GroupSize) for fewer than 2 members.
     pub fn guided_count(&self, group_size: usize, draw: f64) -> Result<usize> {
         check_group(group_size)?;
         let exact = within("alpha", self.alpha, 0.0, 1.0, "[0, 1]")? * group_size as f64;
