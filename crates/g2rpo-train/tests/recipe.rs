@@ -301,6 +301,30 @@ fn sections_of_the_method_are_merged_and_kinds_replaced() {
 }
 
 #[test]
+fn what_is_said_later_wins_over_what_was_said_for_one_preset() {
+    let tables = "[method.g2rpo-a]\ncontroller.initial = 64\ncontroller.max = 256\nmax_completion_length = 512\n\
+                  [method.grpo]\nbeta = 0.5\n";
+    let controller = |texts: &[&str], sets: &[&str]| {
+        let recipe = read(texts, &[&["method=g2rpo-a"], sets].concat()).unwrap();
+        let method = recipe.method.build(10).unwrap();
+        let printed = serde_json::to_value(&method.controller).unwrap();
+        (printed["initial"].as_f64(), printed["max"].as_f64())
+    };
+    assert_eq!(controller(&[GOOD, tables], &[]), (Some(64.0), Some(256.0)));
+    let set = controller(&[GOOD, tables], &["controller.initial=32", "beta=0.1"]);
+    assert_eq!(set, (Some(32.0), Some(256.0)));
+    let file = "[method.controller]\ninitial = 8\nmax = 128\n";
+    assert_eq!(
+        controller(&[GOOD, tables, file], &[]),
+        (Some(8.0), Some(128.0))
+    );
+    assert_eq!(
+        controller(&[GOOD, file, tables], &[]),
+        (Some(64.0), Some(256.0))
+    );
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let none: [&str; 0] = [];
     let told = read_recipe(&["no/such.toml"], &none)

@@ -1,9 +1,10 @@
 //! The command from outside: a tiny model trained, killed, resumed, evaluated and reported.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use g2rpo::rollout::{ChainProblems, Split, write_gsm8k};
 use g2rpo::train::MetricsRow;
@@ -97,7 +98,7 @@ fn a_run_from_its_recipe_to_its_report() {
         "a step: 3 prompts × 4 completions = 12 of at most 48 tokens",
         "3 checkpoints, of which 2 and the best are kept",
         "evaluation on test: 12 problems × 1",
-        "memory: parameters",
+        "memory: program and data",
         "not as by default: model_name_or_path",
         "not as in the preset: controller.initial = 16",
         "--- problem 1, 1 of 4 guided",
@@ -195,79 +196,129 @@ fn a_run_from_its_recipe_to_its_report() {
     assert!(!out.is_empty());
 }
 
-/// Starts a run, or goes on with it, and kills it after a while. Whether it was killed.
-fn interrupted(place: &Path, args: &[&str], after: Duration, signal: &str) -> bool {
+/// Tensors of a file by name, bit for bit: their order in it is not always the same.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = tch::Tensor::read_safetensors(path).unwrap();
+    let bytes = |tensor: &tch::Tensor| {
+        let flat = tensor.reshape([-1]).view_dtype(tch::Kind::Uint8);
+        Vec::<u8>::try_from(&flat).unwrap()
+    };
+    (read.iter())
+        .map(|(name, tensor)| (name.clone(), bytes(tensor)))
+        .collect()
+}
+
+/// What a run was at when it was killed, from the last line that it told with `RUST_LOG`.
+const PHASES: [&str; 4] = ["generation", "update", "checkpoint", "evaluation"];
+
+fn phase(log: &Path) -> Option<usize> {
+    let text = fs::read_to_string(log).ok()?;
+    let line = text.lines().next_back()?;
+    [
+        line.contains("step{") && line.contains("generating") && !line.contains("evaluation{"),
+        line.contains("step{") && line.contains("judged") && !line.contains("evaluation{"),
+        line.contains("checkpoint"),
+        line.contains("evaluation{"),
+    ]
+    .iter()
+    .position(|at| *at)
+}
+
+/// Starts a run, or goes on with it, and kills it `after` a while, once it is at `wanted`. Returns what
+/// it was at, or nothing if it ended before.
+fn interrupted(place: &Path, args: &[&str], after: Duration, wanted: usize) -> Option<usize> {
+    let log = place.join("stderr");
     let mut child = command(place, args)
+        .env("RUST_LOG", "g2rpo=debug")
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
     std::thread::sleep(after);
-    let running = child.try_wait().unwrap().is_none();
-    let kill = Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success() || !running);
+    while child.try_wait().unwrap().is_none() && phase(&log) != Some(wanted) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    // At another instant of the phase each time.
+    std::thread::sleep(Duration::from_micros(
+        u64::from(after.subsec_nanos()) % 3000,
+    ));
+    child.kill().unwrap();
     let status = child.wait().unwrap();
-    running && !status.success()
+    (!status.success()).then(|| phase(&log)).flatten()
 }
 
 #[test]
 fn a_run_that_is_killed_and_resumed_is_the_run_that_was_not() {
     let place = place();
     let at = place.path();
-    let settings = ["--set", "max_steps=8", "--quiet"];
+    // More of them, at other instants, in a longer run: G2RPO_KILLS=100.
+    let wanted = std::env::var("G2RPO_KILLS").map_or(4, |n| n.parse().unwrap());
+    let steps = if wanted > 4 { 20 } else { 8 };
+    let max_steps = format!("max_steps={steps}");
     let begin = |folder: &str| {
         let output = format!("output_dir={folder}");
-        let args = [&["train", "recipe.toml", "--set", &output][..], &settings].concat();
-        args.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        let args = [
+            "train",
+            "recipe.toml",
+            "--set",
+            &output,
+            "--set",
+            &max_steps,
+            "--quiet",
+        ];
+        args.map(str::to_owned)
     };
     let whole = begin("whole");
-    let args: Vec<&str> = whole.iter().map(String::as_str).collect();
-    let start = std::time::Instant::now();
-    assert_eq!(run(at, &args).0, 0);
+    let start = Instant::now();
+    assert_eq!(run(at, &whole.each_ref().map(String::as_str)).0, 0);
     let needed = start.elapsed();
 
-    // More of them, at other instants: G2RPO_KILLS=100.
-    let wanted = std::env::var("G2RPO_KILLS").map_or(3, |n| n.parse().unwrap());
-    let (mut killed, mut runs, mut random) = (0, 0, 1_u64);
-    while killed < wanted {
+    let (mut kills, mut runs, mut random) = ([0; PHASES.len()], 0, 1_u64);
+    while kills.iter().sum::<usize>() < wanted {
         runs += 1;
         let folder = format!("parts-{runs}");
-        let parts = begin(&folder);
-        let mut args: Vec<&str> = parts.iter().map(String::as_str).collect();
-        loop {
+        let first = begin(&folder);
+        let mut args = first.each_ref().map(String::as_str).to_vec();
+        // Of each run a few kills, so that it also gets to its end.
+        for _ in 0..8 {
+            let killed: usize = kills.iter().sum();
+            if killed >= wanted {
+                break;
+            }
             // The generator of MMIX; its upper bits are the good ones.
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let share = 0.05 + 0.9 * (random >> 40) as f64 / f64::from(1 << 24);
-            if killed >= wanted || !interrupted(at, &args, needed.mul_f64(share), "-KILL") {
+            let share = 0.9 * (random >> 40) as f64 / f64::from(1 << 24);
+            let Some(at_phase) =
+                interrupted(at, &args, needed.mul_f64(share), killed % PHASES.len())
+            else {
                 break;
-            }
-            killed += 1;
+            };
+            kills[at_phase] += 1;
             if at.join(&folder).join("recipe.toml").exists() {
                 args = vec!["resume", &folder, "--quiet"];
             } else {
                 fs::remove_dir_all(at.join(&folder)).unwrap_or_default();
             }
         }
-        if at.join(&folder).join("recipe.toml").exists() {
-            let (code, _, err) = run(at, &["resume", &folder, "--quiet"]);
-            assert_eq!(code, 0, "{err}");
-            assert_eq!(rows(&at.join(&folder)), rows(&at.join("whole")));
-            for file in [
-                "model/model.safetensors",
-                "samples.jsonl",
-                "evaluations/test_step_000008.jsonl",
-            ] {
-                let read = |run: &str| fs::read(at.join(run).join(file)).unwrap();
-                assert!(read(&folder) == read("whole"), "{file} of {folder}");
-            }
+        let (code, _, err) = run(at, &args);
+        // A run that came to its end before it was killed is there already.
+        assert!(code == 0 || args[0] == "train" && code == 4, "{err}");
+        assert_eq!(rows(&at.join(&folder)), rows(&at.join("whole")));
+        let last = format!("checkpoints/step_{steps:06}/learner.safetensors");
+        assert!(
+            tensors(&at.join(&folder).join(&last)) == tensors(&at.join("whole").join(&last)),
+            "{last} of {folder}"
+        );
+        let evaluation = format!("evaluations/test_step_{steps:06}.jsonl");
+        for file in ["model/model.safetensors", "samples.jsonl", &evaluation] {
+            let read = |run: &str| fs::read(at.join(run).join(file)).unwrap();
+            assert!(read(&folder) == read("whole"), "{file} of {folder}");
         }
         fs::remove_dir_all(at.join(&folder)).unwrap();
     }
-    eprintln!("{killed} kills in {runs} runs");
+    eprintln!("kills in {PHASES:?}: {kills:?}, of {runs} runs of {steps} steps");
 }
 
 #[test]
@@ -344,7 +395,7 @@ fn what_cannot_be_done_is_said_in_a_sentence_with_its_exit_code() {
         ),
         (
             &["train", "recipe.toml", "--set", "dataset_name=none.jsonl"],
-            1,
+            3,
             "none.jsonl: No such file",
         ),
         (

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use g2rpo_guidance::Method;
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
@@ -161,6 +162,12 @@ pub fn merge(settings: Vec<Setting>, mut problems: Vec<String>) -> Result<Recipe
             given.remove(&key);
             continue;
         }
+        // What is said later for every preset is said for each.
+        for (name, (table, place)) in &mut given {
+            if Method::NAMES.contains(&name.as_str()) && source(place) != source(&origin) {
+                forget(table, "", &key);
+            }
+        }
         let (key, value) = nested(key, value);
         let (merged, place) = given.entry(key).or_insert((Value::Null, String::new()));
         merge_values(merged, value);
@@ -237,6 +244,30 @@ fn place(setting: &Setting) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// The file that a setting is from, or `--set`.
+fn source(origin: &str) -> &str {
+    origin
+        .rsplit_once(", line ")
+        .map_or(origin, |(file, _)| file)
+}
+
+/// Takes a setting out of a table of a preset's. Paths may leave out their beginning.
+fn forget(table: &mut Value, at: &str, path: &str) {
+    let Value::Object(table) = table else { return };
+    table.retain(|name, value| {
+        let here = match at {
+            "" => name.clone(),
+            at => format!("{at}.{name}"),
+        };
+        let ends = |long: &str, short: &str| {
+            long.strip_suffix(short)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        forget(value, &here, path);
+        !ends(&here, path) && !ends(path, &here)
+    });
 }
 
 fn did_you_mean(name: &str) -> String {

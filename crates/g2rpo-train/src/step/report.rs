@@ -6,7 +6,7 @@ use g2rpo_guidance::{
 };
 use g2rpo_rollout::{Stop, TokenId};
 use g2rpo_verify::{Outcome, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::Dataset;
 use crate::error::Result;
@@ -75,8 +75,8 @@ pub struct Seconds {
     pub step: f64,
 }
 
-/// One completion of a step, for reading.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One completion of a step, for reading: a line of samples.jsonl.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleRow {
     /// The step.
     pub step: u64,

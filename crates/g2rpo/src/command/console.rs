@@ -1,11 +1,13 @@
 //! What people see while a command works: a bar on a terminal, plain lines elsewhere.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use g2rpo::train::SampleRow;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use super::lines::{Lines, To};
 
 /// Where lines go.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct Console {
     bar: ProgressBar,
     started: Option<(Instant, u64)>,
     total: u64,
+    /// Of a run, which waits for no reader.
+    lines: Option<Lines>,
 }
 
 impl Console {
@@ -23,23 +27,35 @@ impl Console {
             bar: ProgressBar::hidden(),
             started: None,
             total: 0,
+            lines: None,
         }
     }
 
-    /// A line for people, left out by `--quiet`. A reader that went away is no reason to stop.
+    /// A console that a run goes on without where nobody reads it.
+    pub(crate) fn of_run(quiet: bool) -> Self {
+        Self {
+            lines: Some(Lines::start()),
+            ..Self::new(quiet)
+        }
+    }
+
+    fn write(&self, to: To, line: impl Display) {
+        self.bar.suspend(|| match &self.lines {
+            Some(lines) => lines.write(to, line.to_string()),
+            None => to.write(&line.to_string()),
+        });
+    }
+
+    /// A line for people, left out by `--quiet`.
     pub(crate) fn say(&self, line: impl Display) {
         if !self.quiet {
-            self.bar.suspend(|| {
-                let _ = writeln!(stdout(), "{line}");
-            });
+            self.write(To::Output, line);
         }
     }
 
     /// A line that is not left out.
     pub(crate) fn warn(&self, line: impl Display) {
-        self.bar.suspend(|| {
-            let _ = writeln!(stderr(), "{line}");
-        });
+        self.write(To::Error, line);
     }
 
     /// Steps begin: `done` of `total` are behind.

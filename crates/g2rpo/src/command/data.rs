@@ -5,10 +5,10 @@ use std::path::Path;
 
 use g2rpo::libtorch::Model;
 use g2rpo::rollout::{Task, Tokenizer};
-use g2rpo::train::Dataset;
 use g2rpo::train::data::formats::{Problem, Problems, read_problems, tell_broken};
 use g2rpo::train::data::lint::{Finding, LintConfig, lint};
 use g2rpo::train::recipe::settings::{DataFormat, Recipe};
+use g2rpo::train::{Dataset, Error};
 use g2rpo::verify::Verifier;
 
 use super::console::Console;
@@ -80,7 +80,10 @@ fn read(path: &Path, recipe: &Recipe, limit: Option<usize>) -> Result<Problems, 
         let message = format!("{}: Parquet is not read; write it as JSONL", path.display());
         return Err(Failure::new(Failure::INPUT, message));
     }
-    Ok(read_problems(path, &recipe.data, limit)?)
+    read_problems(path, &recipe.data, limit).map_err(|error| match error {
+        Error::Io { .. } => Failure::new(Failure::INPUT, error.to_string()),
+        error => error.into(),
+    })
 }
 
 /// Turns problems into data sets for a model; `look` asks lint.

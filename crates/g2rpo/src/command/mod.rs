@@ -6,6 +6,8 @@ mod data;
 mod evaluation;
 mod failure;
 mod init;
+mod lines;
+mod memory;
 mod plan;
 mod run;
 mod setup;
@@ -16,13 +18,37 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
+use failure::Failure;
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.command {
+    let done = trace().and_then(|()| work(&cli.command));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Tells on standard error what `RUST_LOG` asks for, such as `g2rpo=debug`.
+fn trace() -> Result<(), Failure> {
+    let Some(wanted) = std::env::var_os(EnvFilter::DEFAULT_ENV) else {
+        return Ok(());
+    };
+    let filter = EnvFilter::try_new(wanted.to_string_lossy());
+    let filter = filter.map_err(|e| Failure::new(Failure::SETTINGS, format!("RUST_LOG: {e}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+fn work(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Train(args) => train::train(args),
         Command::Resume(args) => train::resume(args),
         Command::Eval(args) => evaluation::eval(args),
@@ -35,9 +61,5 @@ pub(crate) fn main() -> ExitCode {
             clap_complete::generate(*shell, &mut Cli::command(), "g2rpo", &mut std::io::stdout());
             Ok(())
         }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
     }
 }

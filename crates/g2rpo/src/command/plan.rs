@@ -1,16 +1,22 @@
 //! What a run will do, said before it does it.
 
+use std::time::Duration;
+
+use g2rpo::core::Learner;
 use g2rpo::guidance::Method;
 use g2rpo::libtorch::Model;
+use g2rpo::rollout::RolloutEngine;
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::differences;
-use g2rpo::train::{Dataset, Planner, StepKey};
+use g2rpo::train::{Dataset, Planner, StepKey, Trainer};
 
-use super::console::{Console, bytes};
+use super::console::{Console, time};
 use super::data::Data;
 use super::failure::Failure;
+use super::memory::Memory;
 
 /// Says what follows from a recipe: counts, tokens, memory, and what differs from the defaults.
+/// Returns the estimate of memory.
 pub(crate) fn say(
     recipe: &Recipe,
     method: &Method,
@@ -18,7 +24,7 @@ pub(crate) fn say(
     data: &Data<'_>,
     steps: u64,
     console: &Console,
-) {
+) -> Memory {
     let train = &recipe.train;
     let completions = train.prompts_per_step * method.num_generations;
     let updates = train.num_iterations * train.steps_per_generation;
@@ -69,7 +75,8 @@ pub(crate) fn say(
             recipe.evaluate.num_generations_eval
         ));
     }
-    console.say(memory(recipe, method, model, completions, per_row));
+    let memory = Memory::estimate(recipe, method, model, completions, per_row);
+    console.say(memory);
     let different = differences(&Recipe::default(), recipe);
     let different: Vec<String> = different
         .iter()
@@ -86,56 +93,32 @@ pub(crate) fn say(
             console.say(format_args!("not as in the preset: {}", changed.join(", ")));
         }
     }
+    memory
 }
 
-/// Memory by part: what is always there, and the larger of generating and learning.
-fn memory(
-    recipe: &Recipe,
-    method: &Method,
-    model: &Model,
-    completions: usize,
-    per_row: usize,
-) -> String {
-    let element = if model.parameters.kind() == tch::Kind::Float {
-        4.0
-    } else {
-        2.0
-    };
-    let parameters = model.parameters.numel() as f64;
-    let trained = match &model.adapter {
-        Some(adapter) => adapter.parameters().numel() as f64,
-        None => parameters,
-    };
-    // Moments in f32, the gradient as the parameters, and master weights beside 16 bits.
-    let master = if element < 4.0 { 4.0 } else { 0.0 };
-    let optimiser = trained * (8.0 + element + master);
-    let copy = method.loss.needs_reference() && model.adapter.is_none();
-    let reference = if copy { parameters * element } else { 0.0 };
-    let c = &model.config;
-    let kv_token =
-        2.0 * (c.num_hidden_layers * c.num_key_value_heads * c.head_dim) as f64 * element;
-    let rows = completions.min(recipe.generate.max_rows) as f64;
-    let cache =
-        (rows * per_row as f64 * kv_token).min((recipe.generate.max_cache_mib << 20) as f64);
-    let micro = recipe.model.max_tokens_per_micro_batch.max(per_row) as f64;
-    let layers = c.num_hidden_layers as f64;
-    let hidden = c.hidden_size as f64 * element;
-    let layer = (8 * c.hidden_size + 3 * c.intermediate_size) as f64 * element;
-    let kept = if recipe.model.gradient_checkpointing {
-        layers * hidden + layer
-    } else {
-        layers * layer
-    };
-    let activations = micro * kept + 3.0 * (recipe.model.max_logits_mib << 20) as f64;
-    format!(
-        "memory: parameters {}, optimiser {}, reference {}, and while generating {} or while learning {}: {} in all",
-        bytes(parameters * element),
-        bytes(optimiser),
-        bytes(reference),
-        bytes(cache),
-        bytes(activations),
-        bytes(parameters * element + optimiser + reference + cache.max(activations))
-    )
+/// Takes a step to warm up and another, and says how long that one took, how long the run will, and
+/// what memory was needed. Nothing is written.
+pub(crate) fn rehearse<E: RolloutEngine, L: Learner>(
+    trainer: &mut Trainer<'_, E, L>,
+    steps: u64,
+    memory: &Memory,
+    console: &Console,
+) -> Result<(), Failure> {
+    console.say("a step to warm up and one to time follow; Ctrl-C leaves them out");
+    trainer.step()?;
+    let seconds = trainer.step()?.seconds;
+    console.say(format_args!(
+        "a step takes {:.1} s (generating {:.1}, verdicts {:.1}, learning {:.1}), {steps} steps {} without evaluations",
+        seconds.step,
+        seconds.generate,
+        seconds.grade,
+        seconds.learn,
+        time(Duration::from_secs_f64(seconds.step * steps as f64))
+    ));
+    if let Some(told) = memory.told() {
+        console.say(told);
+    }
+    Ok(())
 }
 
 fn count(n: u64) -> String {

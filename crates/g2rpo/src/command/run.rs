@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use g2rpo::libtorch::{Model, TorchEngine, TorchLearner};
 use g2rpo::train::evaluate::graded::write_graded;
@@ -15,10 +16,11 @@ use g2rpo::train::run::step_log::read_rows;
 use g2rpo::train::{EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer};
 use g2rpo::verify::Verifier;
 
-use super::console::Console;
+use super::console::{Console, time};
 use super::data::EvalSet;
 use super::evaluation::{evaluate_set, tell};
 use super::failure::{Failure, because};
+use super::memory::Memory;
 use super::stop::Stop;
 
 const LEARNER: &str = "learner.safetensors";
@@ -35,6 +37,7 @@ pub(crate) struct Run<'r, 'd> {
     pub(crate) eval_config: EvalConfig,
     pub(crate) verifier: &'r dyn Verifier,
     pub(crate) steps: u64,
+    pub(crate) memory: Memory,
     pub(crate) console: Console,
     pub(crate) stop: Stop,
 }
@@ -67,6 +70,48 @@ impl Progress {
     }
 }
 
+/// Where the time of a run goes.
+struct Times {
+    start: Instant,
+    /// Sampling, verdicts, learning, evaluations, checkpoints.
+    work: Duration,
+    steps: u64,
+}
+
+impl Times {
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            work: Duration::ZERO,
+            steps: 0,
+        }
+    }
+
+    /// Does a part of the work.
+    fn of<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let clock = Instant::now();
+        let done = work();
+        self.work += clock.elapsed();
+        done
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        let seconds = report.seconds;
+        self.work += Duration::from_secs_f64(seconds.generate + seconds.grade + seconds.learn);
+        self.steps += 1;
+    }
+
+    fn told(&self) -> String {
+        let all = self.start.elapsed().as_secs_f64();
+        let rest = 100.0 * (1.0 - self.work.as_secs_f64() / all);
+        format!(
+            "{} steps in {}, {rest:.2} % of it outside sampling, verdicts, learning, evaluation and checkpoints",
+            self.steps,
+            time(self.start.elapsed())
+        )
+    }
+}
+
 impl Run<'_, '_> {
     /// Runs to the end, or until somebody wants it to stop.
     pub(crate) fn go(mut self, resumed: bool) -> Result<(), Failure> {
@@ -86,8 +131,12 @@ impl Run<'_, '_> {
         }
         self.console.start(first, self.steps);
         let patience = self.recipe.train.early_stopping_patience;
+        let mut times = Times::start();
         while self.trainer.next_step() < self.steps {
+            let _span = tracing::info_span!("step", step = self.trainer.next_step()).entered();
+            tracing::debug!("generating");
             let report = self.trainer.step()?;
+            times.step(&report);
             let done = self.trainer.next_step();
             let mut row = report.row();
             row.put("num_tokens", self.trainer.sampled_tokens() as f64);
@@ -114,7 +163,7 @@ impl Run<'_, '_> {
                         .eval_steps
                         .is_some_and(|n| done.is_multiple_of(n)));
             let better = evaluates && {
-                let value = self.evaluate(done, &mut row)?;
+                let value = times.of(|| self.evaluate(done, &mut row))?;
                 progress.note(value)
             };
             logs.write(&row)?;
@@ -124,8 +173,10 @@ impl Run<'_, '_> {
                 (done.is_multiple_of(self.recipe.log.logging_steps) || last).then(|| report.line());
             self.console.step(done, line);
             if last || tired || stop || better || done.is_multiple_of(self.recipe.save.save_steps) {
-                logs.sync()?;
-                self.save(&checkpoints, done)?;
+                times.of(|| {
+                    logs.sync()?;
+                    self.save(&checkpoints, done)
+                })?;
                 if let (true, Some(value)) = (better, progress.best) {
                     checkpoints.set_best(Best { step: done, value })?;
                 }
@@ -147,6 +198,12 @@ impl Run<'_, '_> {
             }
         }
         self.console.finish();
+        if times.steps > 0 {
+            self.console.say(times.told());
+        }
+        if let Some(told) = self.memory.told() {
+            self.console.say(told);
+        }
         self.write_model(&checkpoints)
     }
 
@@ -186,6 +243,8 @@ impl Run<'_, '_> {
     /// Evaluates all sets after `done` steps; returns what the best checkpoint is best in.
     fn evaluate(&mut self, done: u64, row: &mut MetricsRow) -> Result<f64, Failure> {
         for set in self.evals {
+            let _span = tracing::info_span!("evaluation", set = set.name).entered();
+            tracing::debug!("generating");
             let engine = self.trainer.engine();
             let (samples, summary) =
                 evaluate_set(engine, set, self.verifier, &self.eval_config, row)?;
@@ -238,6 +297,8 @@ impl Run<'_, '_> {
     }
 
     fn save(&mut self, checkpoints: &Checkpoints, done: u64) -> Result<Checkpoint, Failure> {
+        let _span = tracing::info_span!("checkpoint").entered();
+        tracing::debug!("writing");
         let state = self.trainer.state();
         let (model, learner) = (self.model, self.trainer.learner());
         Ok(checkpoints.save(done, |folder| {

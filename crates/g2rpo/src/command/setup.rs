@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use g2rpo::guidance::Method;
 use g2rpo::libtorch::{
@@ -17,9 +18,9 @@ use g2rpo::train::recipe::trl::TrlConfig;
 use g2rpo::train::{EvalConfig, LrSchedule, LrSchedulerType, TrainerConfig, UpdateConfig};
 use g2rpo::verify::code::{CodeVerifier, PoolConfig, SandboxPool};
 use g2rpo::verify::{
-    CosineScaled, Format, Gsm8k, MathVerifier, MultipleChoice, ReasoningSteps, RepetitionPenalty,
-    SoftOverlong, TagCount, ThinkFormat, Unverifiable, Verdict, Verifier, WeightedReward,
-    verify_parallel,
+    Bounded, CosineScaled, Format, Gsm8k, MathVerifier, MultipleChoice, ReasoningSteps,
+    RepetitionPenalty, SoftOverlong, TagCount, ThinkFormat, Unverifiable, Verdict, Verifier,
+    WeightedReward,
 };
 
 use super::cli::RecipeArgs;
@@ -134,7 +135,7 @@ pub(crate) fn prompt(
     })
 }
 
-/// What judges answers, panics included: the verdict about a pair on which it fails is a fault.
+/// What judges answers: where it panics or takes too long, the verdict is a fault.
 pub(crate) fn verifier(
     name: VerifierName,
     format: DataFormat,
@@ -166,35 +167,34 @@ pub(crate) fn verifier(
             let pool = SandboxPool::new(&config)
                 .map_err(|e| Failure::new(Failure::OTHER, format!("the sandbox for code: {e}")))?;
             // It has workers of its own.
-            return Ok(Arc::new(CodeVerifier::new(pool)));
+            return Ok(Arc::new(Traced(CodeVerifier::new(pool))));
         }
     };
-    Ok(Arc::new(Parallel { inner, threads }))
+    Ok(Arc::new(Traced(Bounded::new(inner, VERIFY_LIMIT, threads))))
 }
 
-/// A verifier whose batches are spread over threads.
-struct Parallel {
-    inner: Box<dyn Verifier>,
-    threads: usize,
-}
+/// A verifier that `RUST_LOG` shows at work.
+struct Traced<V>(V);
 
-impl Verifier for Parallel {
+impl<V: Verifier> Verifier for Traced<V> {
     fn verify(&self, response: &str, reference: &str) -> Verdict {
-        let verdicts = self.verify_batch(&[(response, reference)]);
-        verdicts
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| Verdict::from(false))
+        self.0.verify(response, reference)
     }
 
     fn verify_batch(&self, pairs: &[(&str, &str)]) -> Vec<Verdict> {
-        verify_parallel(&*self.inner, pairs, self.threads)
+        let verdicts = self.0.verify_batch(pairs);
+        let correct = verdicts.iter().filter(|v| v.is_correct()).count();
+        tracing::debug!(answers = pairs.len(), correct, "judged");
+        verdicts
     }
 
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
-        self.inner.check_reference(reference)
+        self.0.check_reference(reference)
     }
 }
+
+/// Most wall time of the verdicts of a step: many times what they take, as what has none by then is masked.
+const VERIFY_LIMIT: Duration = Duration::from_secs(600);
 
 /// The reward functions of the recipe, paid on top of the verdict.
 pub(crate) fn rewards(

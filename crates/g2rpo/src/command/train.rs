@@ -31,7 +31,7 @@ enum What<'a> {
 
 /// `g2rpo train`.
 pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
-    let console = Console::new(args.show.quiet);
+    let console = Console::of_run(args.show.quiet);
     let recipe = setup::read_recipe(&args.recipe, &console)?;
     if args.dry_run {
         return work(&recipe, What::DryRun, console);
@@ -47,7 +47,7 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
 
 /// `g2rpo resume`.
 pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
-    let console = Console::new(args.show.quiet);
+    let console = Console::of_run(args.show.quiet);
     let folder = RunFolder::open(&args.run, Start::Resume)?;
     let old = read_run(&folder.recipe(), &[])?;
     let mut new = read_run(&folder.recipe(), &args.sets)?;
@@ -104,7 +104,7 @@ fn work(recipe: &Recipe, what: What<'_>, console: Console) -> Result<(), Failure
     let data = prepare(files, recipe, &model, &*verifier, look, &console)?;
     let steps = setup::steps(recipe, data.train.len());
     let method = recipe.method.build(steps)?;
-    plan::say(recipe, &method, &model, &data, steps, &console);
+    let memory = plan::say(recipe, &method, &model, &data, steps, &console);
     for finding in &data.findings {
         console.say(format_args!("data: {finding}"));
     }
@@ -116,7 +116,7 @@ fn work(recipe: &Recipe, what: What<'_>, console: Console) -> Result<(), Failure
     let config = setup::trainer_config(recipe, &model, steps);
     let rewards = setup::rewards(recipe, &method, &verifier);
     let eval_config = setup::eval_config(recipe, &model, &method);
-    let trainer = Trainer::new(
+    let mut trainer = Trainer::new(
         method.clone(),
         &data.train,
         engine,
@@ -128,7 +128,7 @@ fn work(recipe: &Recipe, what: What<'_>, console: Console) -> Result<(), Failure
     let (folder, resumed) = match what {
         What::DryRun => {
             plan::samples(recipe, &method, &data.train, &console)?;
-            return Ok(());
+            return plan::rehearse(&mut trainer, steps, &memory, &console);
         }
         What::Begin(folder) => {
             write_atomically(&folder.recipe(), to_toml(recipe, false).as_bytes())?;
@@ -145,6 +145,7 @@ fn work(recipe: &Recipe, what: What<'_>, console: Console) -> Result<(), Failure
         eval_config,
         verifier: &*verifier,
         steps,
+        memory,
         console,
         stop: Stop::listen()?,
     };

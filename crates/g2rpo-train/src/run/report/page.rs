@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use super::chart::{Bundle, COLOURS, Chart, escape, number, timeline};
 use super::checks::check_run;
-use super::record::{RunRecord, Sample};
+use super::record::RunRecord;
+use crate::SampleRow;
 use crate::recipe::settings::Recipe;
 use crate::recipe::write::differences;
 
@@ -299,9 +300,9 @@ fn completions(html: &mut String, runs: &[RunRecord]) {
         let Some(from) = steps.get(first) else {
             continue;
         };
-        let mut late: Vec<&Sample> = run.samples.iter().filter(|s| s.step >= *from).collect();
+        let mut late: Vec<&SampleRow> = run.samples.iter().filter(|s| s.step >= *from).collect();
         late.sort_by(|a, b| {
-            let reward = |s: &Sample| s.reward.unwrap_or(0.0);
+            let reward = |s: &SampleRow| s.reward.unwrap_or(0.0);
             reward(b).total_cmp(&reward(a))
         });
         let worst = late.len().saturating_sub(SHOWN).max(SHOWN.min(late.len()));
@@ -324,7 +325,7 @@ fn completions(html: &mut String, runs: &[RunRecord]) {
     }
 }
 
-fn completion(html: &mut String, sample: &Sample) {
+fn completion(html: &mut String, sample: &SampleRow) {
     let reward = sample.reward.map_or("masked".into(), number);
     let _ = write!(
         html,

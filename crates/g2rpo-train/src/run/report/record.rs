@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::recipe::read::{merge, parse_toml};
 use crate::recipe::settings::Recipe;
 use crate::run::step_log::read_rows;
-use crate::{Error, MetricsRow, Result};
+use crate::{Error, MetricsRow, Result, SampleRow};
 
 /// A warning of a detector, a line of warnings.jsonl.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,31 +18,6 @@ pub struct WarningRow {
     pub name: String,
     /// What it saw and what to do.
     pub text: String,
-}
-
-/// A completion of samples.jsonl, as far as a report shows it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Sample {
-    /// The step.
-    pub step: u64,
-    /// The task's id.
-    pub task: u64,
-    /// What was asked.
-    pub question: String,
-    /// The hint in the prompt; empty without.
-    #[serde(default)]
-    pub hint: String,
-    /// The guidance at the start of the completion; empty without.
-    #[serde(default)]
-    pub guidance: String,
-    /// What the policy wrote behind it.
-    pub completion: String,
-    /// What the verifier compared with.
-    pub reference: String,
-    /// What the verifier said.
-    pub verdict: String,
-    /// What was paid; missing where the row was masked.
-    pub reward: Option<f64>,
 }
 
 /// A run, read from its folder.
@@ -60,7 +35,7 @@ pub struct RunRecord {
     /// What the detectors said.
     pub warnings: Vec<WarningRow>,
     /// Completions that were kept.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<SampleRow>,
 }
 
 impl RunRecord {
