@@ -1,175 +1,220 @@
 //! The methods that are compared.
 
-use g2rpo_core::{GuidanceTokenLoss, Strata};
-use g2rpo_guidance::{
-    Amount, AmountUnit, BinomialCosine, Bisection, BisectionConfig, ExampleId, Fixed,
-    FixedFraction, Irt, IrtConfig, LengthController, PerBucket, Random, Ratio, RatioConfig, Result,
-    Rounding, Schedule, Selector, Shape, Target, TargetConfig, ZeroReward,
+use g2rpo::core::{AdvantageEstimator, GuidanceTokenLoss, LossConfig, LossType, Strata};
+use g2rpo::guidance::{
+    Amount, AmountUnit, BinomialCosine, BisectionConfig, ControllerConfig, CurveRounds, Dropout,
+    FixedFraction, IrtConfig, Ladder, Level, Method, ProbeThenDecide, Random, RatioConfig, Result,
+    Retry, Rounding, Schedule, SelectorConfig, Shape, Smoothing, Staged, TargetConfig, ZeroReward,
+    ZeroRewardRetry,
 };
 
 use crate::lock::LENGTH;
 use crate::train::Arm;
 
-type Controller = Result<Box<dyn LengthController>>;
-
 /// Steps over which the schedules end.
 const STEPS: u64 = 400;
 
-pub(crate) fn all() -> Vec<Arm> {
-    let arm = |name, selector: Box<dyn Selector + Sync>, controller: fn() -> Controller| Arm {
-        name,
+pub(crate) fn all() -> Result<Vec<Arm>> {
+    // The weight of a sampled token does not depend on how many were given.
+    let plain = Method {
+        num_generations: 8,
+        loss: LossConfig {
+            loss_type: LossType::DrGrpo,
+            max_completion_length: LENGTH,
+            guidance_token_loss: GuidanceTokenLoss::Masked,
+            ..LossConfig::default()
+        },
+        advantages: AdvantageEstimator::default(),
+        ..Method::preset("grpo", STEPS)?
+    };
+    let method = |selector: SelectorConfig, controller: ControllerConfig| Method {
         selector,
         controller,
-        strata: Strata::Joint,
-        guidance_token_loss: GuidanceTokenLoss::Masked,
-        imitate: false,
+        ..plain.clone()
     };
-    let share = |alpha| -> Box<dyn Selector + Sync> {
-        Box::new(FixedFraction {
-            alpha,
-            rounding: Rounding::Ceil,
+    let arm = |name, selector, controller| Arm {
+        name,
+        method: Some(method(selector, controller)),
+    };
+    let quarter = |name, controller| arm(name, share(0.25), controller);
+    let learned = |name, controller| {
+        let mut method = method(share(0.25), controller);
+        method.loss.guidance_token_loss = GuidanceTokenLoss::SameAdvantage;
+        Arm {
+            name,
+            method: Some(method),
+        }
+    };
+    let split = |name, alpha| {
+        let mut method = method(share(alpha), target(0.5));
+        method.advantages.strata = Strata::Split;
+        Arm {
+            name,
+            method: Some(method),
+        }
+    };
+    let half = |retry| {
+        SelectorConfig::ZeroRewardRetry(ZeroRewardRetry {
+            retry,
+            levels: vec![Level::Controlled],
+            ..ZeroRewardRetry::default()
         })
     };
-    let quarter = || share(0.25);
-    vec![
-        arm("none (GRPO)", share(0.0), || fixed(0.0)),
-        arm("fixed 1/4", quarter(), || fixed(0.25)),
-        arm("fixed 1/2", quarter(), || fixed(0.5)),
-        arm("fixed 3/4", quarter(), || fixed(0.75)),
-        arm("fixed 0.9", quarter(), || fixed(0.9)),
-        arm("fixed 0.9, α=1", share(1.0), || fixed(0.9)),
-        arm("random", quarter(), || Ok(Box::new(Random::default()))),
-        arm("linear 1 → 0", quarter(), || schedule(Shape::Linear)),
-        arm("cosine 1 → 0", quarter(), || schedule(Shape::Cosine)),
-        arm("power 2 (concave) 1 → 0", quarter(), || {
-            schedule(Shape::Power { exponent: 2.0 })
-        }),
-        arm("power 1/2 (convex) 1 → 0", quarter(), || {
-            schedule(Shape::Power { exponent: 0.5 })
-        }),
-        arm("binomial-cosine (UFT), α=1", share(1.0), || {
-            Ok(Box::new(BinomialCosine {
-                steps: STEPS * 3 / 5,
-                ..BinomialCosine::default()
-            }))
-        }),
-        arm("ratio, paper", quarter(), || {
-            ratio(RatioConfig::paper(), 1.0)
-        }),
-        arm("ratio, paper, ℓ₀ = 1/2", quarter(), || {
-            ratio(RatioConfig::paper(), 0.5)
-        }),
-        arm("ratio, paper, α=1/2", share(0.5), || {
-            ratio(RatioConfig::paper(), 1.0)
-        }),
-        arm("ratio, released", quarter(), || {
-            ratio(RatioConfig::released(), 1.0)
-        }),
-        arm("ratio, released, ℓ₀ = 1/2", quarter(), || {
-            ratio(RatioConfig::released(), 0.5)
-        }),
-        arm("ratio, released, α=1/2", share(0.5), || {
-            ratio(RatioConfig::released(), 1.0)
-        }),
-        arm("ratio, reproduction (ε)", quarter(), || {
-            ratio(RatioConfig::reproduction(), 0.5)
-        }),
-        arm("ratio, damped (exponent 1/4)", quarter(), || {
-            ratio(
-                RatioConfig {
-                    gain: 0.25,
-                    ..RatioConfig::paper()
-                },
-                0.9,
-            )
-        }),
-        arm("ratio, zero reward → maximum", quarter(), || {
-            ratio(
-                RatioConfig {
-                    zero_reward: ZeroReward::Maximum,
-                    ..RatioConfig::paper()
-                },
-                1.0,
-            )
-        }),
-        arm("target 1/2", quarter(), || target(0.5)),
-        arm("target 1/2, α=1/8", share(0.125), || target(0.5)),
-        arm("target 1/2, α=1/2", share(0.5), || target(0.5)),
-        arm("target 1/2, α=1", share(1.0), || target(0.5)),
-        arm("target 1/4", quarter(), || target(0.25)),
-        arm("target 3/4", quarter(), || target(0.75)),
-        arm("target 1/2 per lock", quarter(), || {
-            let target = Target::new(TargetConfig {
-                initial: 0.9,
-                ..TargetConfig::default()
-            })?;
-            Ok(Box::new(PerBucket::new(target, |id: ExampleId| id.0)))
-        }),
+    let irt = || ControllerConfig::Irt(IrtConfig::default());
+    let paper = |initial| ratio(RatioConfig::paper(), initial);
+    let released = |initial| ratio(RatioConfig::released(), initial);
+    let power = |exponent| schedule(Shape::Power { exponent });
+    let fading = BinomialCosine {
+        steps: STEPS * 3 / 5,
+        ..BinomialCosine::default()
+    };
+    let damped = RatioConfig {
+        gain: 0.25,
+        ..RatioConfig::paper()
+    };
+    let to_maximum = RatioConfig {
+        zero_reward: ZeroReward::Maximum,
+        ..RatioConfig::paper()
+    };
+    let per_lock = TargetConfig {
+        initial: 0.9,
+        ..TargetConfig::default()
+    };
+    let stages = Staged {
+        stages: vec![(0, 1.0), (100, 0.5), (200, 0.25), (300, 0.0)],
+        unit: AmountUnit::Fraction,
+    };
+    let smooth = TargetConfig {
+        initial: 0.9,
+        smoothing: Smoothing::Ema { decay: 0.9 },
+        ..TargetConfig::default()
+    };
+    let forgetful = Dropout {
+        p: 0.1,
+        whole_group: true,
+        inner: Box::new(share(0.25)),
+    };
+    Ok(vec![
+        arm("none (GRPO)", share(0.0), fixed(0.0)),
+        quarter("fixed 1/4", fixed(0.25)),
+        quarter("fixed 1/2", fixed(0.5)),
+        quarter("fixed 3/4", fixed(0.75)),
+        quarter("fixed 0.9", fixed(0.9)),
+        arm("fixed 0.9, α=1", share(1.0), fixed(0.9)),
+        quarter("stages 1, 1/2, 1/4, 0", ControllerConfig::Staged(stages)),
+        quarter("random", ControllerConfig::Random(Random::default())),
+        quarter("linear 1 → 0", schedule(Shape::Linear)),
+        quarter("cosine 1 → 0", schedule(Shape::Cosine)),
+        quarter("power 2 (concave) 1 → 0", power(2.0)),
+        quarter("power 1/2 (convex) 1 → 0", power(0.5)),
+        arm(
+            "binomial-cosine (UFT), α=1",
+            share(1.0),
+            ControllerConfig::BinomialCosine(fading),
+        ),
+        quarter("ratio, paper", paper(1.0)),
+        quarter("ratio, paper, ℓ₀ = 1/2", paper(0.5)),
+        arm("ratio, paper, α=1/2", share(0.5), paper(1.0)),
+        quarter("ratio, released", released(1.0)),
+        quarter("ratio, released, ℓ₀ = 1/2", released(0.5)),
+        arm("ratio, released, α=1/2", share(0.5), released(1.0)),
+        quarter(
+            "ratio, reproduction (ε)",
+            ratio(RatioConfig::reproduction(), 0.5),
+        ),
+        quarter("ratio, damped (exponent 1/4)", ratio(damped, 0.9)),
+        quarter("ratio, zero reward → maximum", ratio(to_maximum, 1.0)),
+        quarter("target 1/2", target(0.5)),
+        arm("target 1/2, α=1/8", share(0.125), target(0.5)),
+        arm("target 1/2, α=1/2", share(0.5), target(0.5)),
+        arm("target 1/2, α=1", share(1.0), target(0.5)),
+        quarter("target 1/4", target(0.25)),
+        quarter("target 3/4", target(0.75)),
+        quarter("target 1/2, smoothed", ControllerConfig::Target(smooth)),
+        quarter(
+            "target 1/2 per lock",
+            ControllerConfig::TargetPerTask(per_lock),
+        ),
+        split("target 1/2, split baseline", 0.25),
+        split("target 1/2, split baseline, α=1/2", 0.5),
+        learned("target 1/2, guidance in the loss", target(0.5)),
+        learned("ratio, paper, guidance in the loss", paper(1.0)),
+        arm(
+            "bisection (AdaBack), α=1",
+            share(1.0),
+            ControllerConfig::Bisection(BisectionConfig::default()),
+        ),
+        arm("response curve (IRT), α=1/2", share(0.5), irt()),
+        arm("response curve (IRT), α=1", share(1.0), irt()),
+        arm(
+            "target 1/2, retry of the group",
+            half(Retry::Group),
+            target(0.5),
+        ),
+        arm("target 1/2, retry of one", half(Retry::One), target(0.5)),
+        arm(
+            "target 1/2, two probes",
+            SelectorConfig::ProbeThenDecide(ProbeThenDecide::default()),
+            target(0.5),
+        ),
+        arm(
+            "target 1/2, left out in 1 of 10",
+            SelectorConfig::Dropout(forgetful),
+            target(0.5),
+        ),
+        arm(
+            "rounds by the curve (SEELE)",
+            SelectorConfig::CurveRounds(CurveRounds::default()),
+            fixed(0.0),
+        ),
+        arm(
+            "ladder (TRAPO)",
+            SelectorConfig::Ladder(Ladder::default()),
+            fixed(0.0),
+        ),
         Arm {
-            strata: Strata::Split,
-            ..arm("target 1/2, split baseline", quarter(), || target(0.5))
+            name: "imitation only (SFT)",
+            method: None,
         },
-        Arm {
-            strata: Strata::Split,
-            ..arm("target 1/2, split baseline, α=1/2", share(0.5), || {
-                target(0.5)
-            })
-        },
-        Arm {
-            guidance_token_loss: GuidanceTokenLoss::SameAdvantage,
-            ..arm("target 1/2, guidance in the loss", quarter(), || {
-                target(0.5)
-            })
-        },
-        Arm {
-            guidance_token_loss: GuidanceTokenLoss::SameAdvantage,
-            ..arm("ratio, paper, guidance in the loss", quarter(), || {
-                ratio(RatioConfig::paper(), 1.0)
-            })
-        },
-        arm("bisection (AdaBack), α=1", share(1.0), || {
-            Ok(Box::new(Bisection::new(BisectionConfig::default())?))
-        }),
-        arm("response curve (IRT), α=1/2", share(0.5), || {
-            Ok(Box::new(Irt::new(IrtConfig::default())?))
-        }),
-        arm("response curve (IRT), α=1", share(1.0), || {
-            Ok(Box::new(Irt::new(IrtConfig::default())?))
-        }),
-        Arm {
-            imitate: true,
-            ..arm("imitation only (SFT)", share(0.0), || fixed(0.0))
-        },
-    ]
+    ])
 }
 
-fn fixed(fraction: f64) -> Controller {
-    Ok(Box::new(Fixed(Amount::Fraction(fraction))))
+fn share(alpha: f64) -> SelectorConfig {
+    SelectorConfig::FixedFraction(FixedFraction {
+        alpha,
+        rounding: Rounding::Ceil,
+    })
 }
 
-fn schedule(shape: Shape) -> Controller {
-    Ok(Box::new(Schedule {
+fn fixed(fraction: f64) -> ControllerConfig {
+    ControllerConfig::Fixed {
+        amount: Amount::Fraction(fraction),
+    }
+}
+
+fn schedule(shape: Shape) -> ControllerConfig {
+    ControllerConfig::Schedule(Schedule {
         shape,
         steps: STEPS,
         ..Schedule::default()
-    }))
+    })
 }
 
 /// A ratio rule in tokens of a lock, from a part of its length.
-fn ratio(config: RatioConfig, initial: f64) -> Controller {
+fn ratio(config: RatioConfig, initial: f64) -> ControllerConfig {
     let max = LENGTH as f64;
-    Ok(Box::new(Ratio::new(RatioConfig {
+    ControllerConfig::Ratio(RatioConfig {
         unit: AmountUnit::Tokens,
         initial: (initial * max).round(),
         max,
         ..config
-    })?))
+    })
 }
 
-fn target(target: f64) -> Controller {
-    Ok(Box::new(Target::new(TargetConfig {
+fn target(target: f64) -> ControllerConfig {
+    ControllerConfig::Target(TargetConfig {
         target,
         initial: 0.9,
         ..TargetConfig::default()
-    })?))
+    })
 }

@@ -1,139 +1,91 @@
-//! The task and the policy: combination locks, and a table of logits for each.
+//! The task and where the policy starts: combination locks, and a table of logits for each.
 
-use g2rpo_core::{Ragged, TokenId};
-use g2rpo_rollout::{Purpose, RolloutKey};
+use anyhow::Result;
+use g2rpo::rollout::{
+    Encoding, Error, Purpose, RolloutKey, TabularPolicy, Task, TokenId, Tokenizer,
+};
 use rand::RngExt;
 
 /// Positions of a lock. The reward is 1 if all are right and 0 otherwise.
 pub(crate) const LENGTH: usize = 12;
 /// Symbols per position: a uniform policy opens a lock with probability 4⁻¹² = 6·10⁻⁸.
-pub(crate) const SYMBOLS: usize = 4;
-/// Locks, each with a code and a table of its own.
+const SYMBOLS: usize = 4;
+/// Locks, each with a code and rows of its own in the table.
 pub(crate) const LOCKS: usize = 16;
 
-/// A softmax over symbols for every lock and position.
-pub(crate) struct Policy {
-    codes: Vec<Vec<TokenId>>,
-    logits: Vec<f64>,
-    /// Log-softmax of `logits`, renewed after every update.
-    log_probs: Vec<f64>,
+/// The letters `a` to `d` are the ids 0 to 3.
+pub(crate) struct Letters;
+
+impl Tokenizer for Letters {
+    fn encode(&self, text: &str) -> Result<Encoding, Error> {
+        Ok(Encoding {
+            ids: text.bytes().map(|b| TokenId::from(b - b'a')).collect(),
+            offsets: (0..text.len()).map(|i| i..i + 1).collect(),
+        })
+    }
+
+    fn decode(&self, ids: &[TokenId]) -> Result<String, Error> {
+        Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
+    }
 }
 
-impl Policy {
-    /// Random codes; `success` is the probability with which every lock is opened at first.
-    pub(crate) fn new(seed: u64, success: f64) -> Self {
-        let key = RolloutKey {
-            run: seed,
-            ..RolloutKey::default()
-        };
-        let mut rng = key.rng(Purpose::Task);
-        let code = |_| {
-            (0..LENGTH)
-                .map(|_| rng.random_range(0..SYMBOLS as TokenId))
-                .collect()
-        };
-        let codes: Vec<Vec<TokenId>> = (0..LOCKS).map(code).collect();
-        let mut policy = Self {
-            codes,
-            logits: vec![0.0; LOCKS * LENGTH * SYMBOLS],
-            log_probs: Vec::new(),
-        };
-        // p = eᵇ / (eᵇ + 3) for the right symbol.
-        let p = success.powf(1.0 / LENGTH as f64);
-        let bonus = (p * (SYMBOLS - 1) as f64 / (1.0 - p)).ln();
-        for lock in 0..LOCKS {
-            for position in 0..LENGTH {
-                let at = Self::place(lock, position) + policy.codes[lock][position] as usize;
-                policy.logits[at] = bonus;
-            }
-        }
-        policy.normalise();
-        policy
-    }
+/// Locks with random codes. The question is the lock's number, written with the symbols.
+pub(crate) fn tasks(seed: u64) -> Result<Vec<Task>> {
+    let key = RolloutKey {
+        run: seed,
+        ..RolloutKey::default()
+    };
+    let mut rng = key.rng(Purpose::Task);
+    let mut lock = |number: usize| {
+        let digits = [number / SYMBOLS, number % SYMBOLS].map(|digit| digit as TokenId);
+        let code: Vec<TokenId> = (0..LENGTH)
+            .map(|_| rng.random_range(0..SYMBOLS as TokenId))
+            .collect();
+        let code = Letters.decode(&code)?;
+        Ok(Task {
+            id: number as u64,
+            question: Letters.decode(&digits)?,
+            reference: code.clone(),
+            solution: Some(code),
+            ..Task::default()
+        })
+    };
+    (0..LOCKS).map(&mut lock).collect()
+}
 
-    /// The code of a lock, which is also its worked solution.
-    pub(crate) fn code(&self, lock: usize) -> &[TokenId] {
-        &self.codes[lock]
-    }
-
-    /// Exact probability of opening a lock without guidance, mean over locks.
-    pub(crate) fn accuracy(&self) -> f64 {
-        let opens = |lock: usize| -> f64 {
-            (self.codes[lock].iter().enumerate())
-                .map(|(position, &symbol)| self.log_probs(lock, position)[symbol as usize])
-                .sum::<f64>()
-                .exp()
-        };
-        (0..LOCKS).map(opens).sum::<f64>() / LOCKS as f64
-    }
-
-    /// Samples the rest of a completion that begins with `prefix`.
-    pub(crate) fn complete(
-        &self,
-        lock: usize,
-        prefix: &[TokenId],
-        key: RolloutKey,
-    ) -> Vec<TokenId> {
-        let mut rng = key.rng(Purpose::Token);
-        let mut tokens = prefix.to_vec();
-        for position in prefix.len()..LENGTH {
-            let mut draw: f64 = rng.random();
-            let log_probs = self.log_probs(lock, position);
-            let passed = |logp: &f64| {
-                draw -= logp.exp();
-                draw < 0.0
-            };
-            let symbol = log_probs.iter().position(passed).unwrap_or(SYMBOLS - 1);
-            tokens.push(symbol as TokenId);
-        }
-        tokens
-    }
-
-    /// Log-probability of every token of a whole completion.
-    pub(crate) fn logp(&self, lock: usize, tokens: &[TokenId]) -> Vec<f64> {
-        (tokens.iter().enumerate())
-            .map(|(position, &symbol)| self.log_probs(lock, position)[symbol as usize])
-            .collect()
-    }
-
-    /// Gradient descent: `∂logp/∂logits = onehot - softmax`.
-    pub(crate) fn descend(
-        &mut self,
-        locks: &[usize],
-        tokens: &Ragged<TokenId>,
-        grad: &Ragged<f64>,
-        lr: f64,
-    ) {
-        for (row, &lock) in locks.iter().enumerate() {
-            for (position, (&symbol, &g)) in tokens.row(row).iter().zip(grad.row(row)).enumerate() {
-                if g == 0.0 {
-                    continue;
-                }
-                let at = Self::place(lock, position);
-                for other in 0..SYMBOLS {
-                    let hot = f64::from(u8::from(other == symbol as usize));
-                    self.logits[at + other] -= lr * g * (hot - self.log_probs[at + other].exp());
-                }
-            }
-        }
-        self.normalise();
-    }
-
-    fn normalise(&mut self) {
-        self.log_probs.clear();
-        for logits in self.logits.chunks(SYMBOLS) {
-            let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let norm = max + logits.iter().map(|l| (l - max).exp()).sum::<f64>().ln();
-            self.log_probs.extend(logits.iter().map(|l| l - norm));
+/// A policy that knows lock and position, and opens every lock with probability `success`.
+pub(crate) fn policy(tasks: &[Task], success: f64) -> Result<TabularPolicy> {
+    // p = eᵇ / (eᵇ + 3) for the right symbol.
+    let p = success.powf(1.0 / LENGTH as f64);
+    let bonus = (p * (SYMBOLS - 1) as f64 / (1.0 - p)).ln();
+    let mut policy = TabularPolicy::by_position(SYMBOLS, 2);
+    for task in tasks {
+        let (mut text, code) = (Letters.encode(&task.question)?.ids, code(task)?);
+        for symbol in code {
+            let mut logits = vec![0.0; SYMBOLS];
+            logits[symbol as usize] = bonus;
+            policy.start_at(&text, logits);
+            text.push(symbol);
         }
     }
+    Ok(policy)
+}
 
-    fn log_probs(&self, lock: usize, position: usize) -> &[f64] {
-        let at = Self::place(lock, position);
-        &self.log_probs[at..at + SYMBOLS]
+/// Exact probability of opening a lock without guidance, mean over locks.
+pub(crate) fn accuracy(policy: &TabularPolicy, tasks: &[Task]) -> Result<f64> {
+    let mut sum = 0.0;
+    for task in tasks {
+        let mut text = Letters.encode(&task.question)?.ids;
+        let mut opens = 1.0;
+        for symbol in code(task)? {
+            opens *= policy.probabilities(&text)[symbol as usize];
+            text.push(symbol);
+        }
+        sum += opens;
     }
+    Ok(sum / tasks.len() as f64)
+}
 
-    fn place(lock: usize, position: usize) -> usize {
-        (lock * LENGTH + position) * SYMBOLS
-    }
+fn code(task: &Task) -> Result<Vec<TokenId>> {
+    Ok(Letters.encode(&task.reference)?.ids)
 }

@@ -35,7 +35,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = parse(std::env::args().skip(1))?;
-    let arms = arms::all();
+    let arms = arms::all()?;
     let start = Instant::now();
     let mut panels = Vec::new();
     for (title, success) in [("cold start", 0.25f64.powi(12)), ("warm start", 0.002)] {

@@ -97,32 +97,11 @@ impl Stratum {
     }
 }
 
-/// The strata of one task in one step.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ExampleFeedback {
-    /// One entry per treatment, in the order of first appearance.
-    pub strata: Vec<Stratum>,
-}
-
-impl ExampleFeedback {
-    /// All rollouts of this task that `which` admits, joined.
-    pub fn pooled(&self, which: Which) -> Stratum {
-        let mut sum = Stratum {
-            chosen: which == Which::Guided,
-            ..Stratum::default()
-        };
-        for stratum in self.strata.iter().filter(|s| which.admits(s)) {
-            sum.merge(stratum);
-        }
-        sum
-    }
-}
-
 /// Everything a controller may learn from a step: sufficient statistics per task and stratum,
 /// never only a mean.
 ///
 /// ```
-/// use g2rpo_guidance::{ExampleId, Record, StepFeedback, Which};
+/// use g2rpo_guidance::{ExampleId, Record, StepFeedback, Stratum, Which};
 /// let mut feedback = StepFeedback::new(7);
 /// let task = ExampleId(3);
 /// for (chosen, reward) in [(true, 1.0), (true, 0.0), (false, 0.0), (false, 0.0)] {
@@ -131,14 +110,17 @@ impl ExampleFeedback {
 /// }
 /// assert_eq!(feedback.pooled(Which::Guided).successes, 1);
 /// assert_eq!(feedback.pooled(Which::All).reward_sum, 1.0);
+/// // The step's only task was treated in two ways.
+/// let strata: &[Stratum] = &feedback.examples[&task];
+/// assert_eq!((strata[0].amount, strata[1].amount), (40.0, 0.0));
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StepFeedback {
     /// The training step, counted from 0.
     pub step: u64,
-    /// What happened to each task. Ordered, so that sums do not depend on the order of rollouts
-    /// of different tasks.
-    pub examples: BTreeMap<ExampleId, ExampleFeedback>,
+    /// What happened to each task: a stratum for every treatment, in the order of first appearance.
+    /// Tasks are ordered, so that sums do not depend on the order of rollouts of different tasks.
+    pub examples: BTreeMap<ExampleId, Vec<Stratum>>,
 }
 
 impl StepFeedback {
@@ -152,7 +134,7 @@ impl StepFeedback {
 
     /// Adds one rollout.
     pub fn record(&mut self, example: ExampleId, record: &Record) {
-        let strata = &mut self.examples.entry(example).or_default().strata;
+        let strata = self.examples.entry(example).or_default();
         let same = |s: &Stratum| {
             s.chosen == record.chosen && s.amount.to_bits() == record.amount.to_bits()
         };
@@ -169,12 +151,9 @@ impl StepFeedback {
 
     /// All rollouts of the step that `which` admits, joined.
     pub fn pooled(&self, which: Which) -> Stratum {
-        let mut sum = Stratum {
-            chosen: which == Which::Guided,
-            ..Stratum::default()
-        };
-        for example in self.examples.values() {
-            sum.merge(&example.pooled(which));
+        let mut sum = which.pool(&[]);
+        for strata in self.examples.values() {
+            sum.merge(&which.pool(strata));
         }
         sum
     }
@@ -194,6 +173,18 @@ pub enum Which {
 }
 
 impl Which {
+    /// Those of `strata` that it admits, joined.
+    pub(crate) fn pool(self, strata: &[Stratum]) -> Stratum {
+        let mut sum = Stratum {
+            chosen: self == Self::Guided,
+            ..Stratum::default()
+        };
+        for stratum in strata.iter().filter(|s| self.admits(s)) {
+            sum.merge(stratum);
+        }
+        sum
+    }
+
     fn admits(self, stratum: &Stratum) -> bool {
         match self {
             Self::All => true,

@@ -5,7 +5,7 @@
 //!
 //! | choice | trait | examples |
 //! |---|---|---|
-//! | from where | [`GuidanceSource`] | [`Traces`], [`OwnSuccesses`], [`FirstOf`] |
+//! | from where | [`GuidanceSource`] | [`Traces`], the policy's own successes, one before the other ([`SourceConfig`]) |
 //! | how much | [`LengthController`] | [`Ratio`] (G²RPO-A), [`Target`], [`Bisection`], [`Irt`], [`Schedule`] |
 //! | who | [`Selector`] | [`FixedFraction`], [`ZeroRewardRetry`], [`Ladder`], [`CurveRounds`] |
 //! | cut where | [`Cutter`] | [`UnitCutter`] |
@@ -51,7 +51,7 @@ pub use detect::table::Detector;
 pub use detect::view::Thresholds;
 pub use detect::watch::{Detectors, Warning};
 pub use error::{Error, Result};
-pub use feedback::{ExampleFeedback, ExampleId, Record, StepFeedback, Stratum, Which};
+pub use feedback::{ExampleId, Record, StepFeedback, Stratum, Which};
 pub use method::settings::{DynamicSampling, Method, Overlong, ScoreContext};
 pub use plan::{Given, GroupPlan, MemberPlan, Next, Parts, plan_group, revise_group};
 pub use selector::fraction::FixedFraction;
@@ -60,11 +60,9 @@ pub use selector::probe::{Ladder, LadderRung, ProbeThenDecide};
 pub use selector::retry::{Retry, ZeroRewardRetry};
 pub use selector::rounds::CurveRounds;
 pub use selector::selectors::SelectorConfig;
-pub use selector::wrap::{Dropout, Mixed};
+pub use selector::wrap::Dropout;
 pub use signal::{Estimate, Signal, Smoothing, Statistic, Steering};
-pub use source::first::FirstOf;
 pub use source::guidance::{Guidance, GuidanceSource, Provenance};
-pub use source::own::OwnSuccesses;
 pub use source::placement::{HintTemplate, Placement};
 pub use source::sources::SourceConfig;
 pub use source::think::ThinkTag;

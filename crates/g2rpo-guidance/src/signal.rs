@@ -60,6 +60,20 @@ impl Signal {
     };
 
     /// The statistic, or nothing if no rollout of that kind was seen (or the sum overflows).
+    ///
+    /// ```
+    /// use g2rpo_guidance::{Estimate, ExampleId, Record, Signal, Statistic, StepFeedback, Which};
+    /// let mut feedback = StepFeedback::new(0);
+    /// for (task, reward) in [(1, 1.0), (1, 0.0), (2, 0.0), (2, 0.0)] {
+    ///     let record = Record { chosen: true, amount: 8.0, reward, success: reward == 1.0 };
+    ///     feedback.record(ExampleId(task), &record);
+    /// }
+    /// let of = |which, statistic| Signal { which, statistic }.of(&feedback);
+    /// assert_eq!(of(Which::Guided, Statistic::Success), Some(Estimate { sum: 1.0, n: 4.0 }));
+    /// // One task of two has rewards that differ.
+    /// assert_eq!(of(Which::All, Statistic::MixedGroups).unwrap().mean(), 0.5);
+    /// assert_eq!(of(Which::Unguided, Statistic::Reward), None);
+    /// ```
     pub fn of(self, feedback: &StepFeedback) -> Option<Estimate> {
         let (sum, n) = match self.statistic {
             Statistic::Reward | Statistic::Success => {
@@ -74,7 +88,7 @@ impl Signal {
                 let mut sum = 0.0;
                 let mut n = 0;
                 for example in feedback.examples.values() {
-                    let pool = example.pooled(self.which);
+                    let pool = self.which.pool(example);
                     if pool.n == 0 {
                         continue;
                     }

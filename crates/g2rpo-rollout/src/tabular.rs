@@ -1,5 +1,6 @@
 //! A policy that is a table, which samples and learns: the test double of learners.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use g2rpo_core::{
@@ -10,7 +11,7 @@ use g2rpo_core::{
 use crate::ranks::{Collective, DataParallel, RankedError, fingerprint, share};
 use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
 
-/// A policy that is a table: a row of logits for every context of the last few tokens.
+/// A policy that is a table: a row of logits for every context of a few tokens.
 ///
 /// It generates and it learns, in microseconds and without a tensor library, so that whole
 /// training loops are tested and demonstrated with it. Rows start at zero (uniform) and are updated
@@ -38,19 +39,38 @@ use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
 #[derive(Debug, Clone, PartialEq)]
 pub struct TabularPolicy {
     vocab: usize,
-    context: usize,
+    sees: Sees,
     rows: BTreeMap<Vec<TokenId>, Vec<f64>>,
     gradient: BTreeMap<Vec<TokenId>, Vec<f64>>,
     reference: BTreeMap<Vec<TokenId>, Vec<f64>>,
+}
+
+/// What names a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sees {
+    /// So many tokens before.
+    Last(usize),
+    /// So many tokens at the start, and how many there are.
+    FirstAndPosition(usize),
 }
 
 impl TabularPolicy {
     /// A uniform policy over ids `0..vocab` that looks at the last `context` tokens. As it stands
     /// it is also the reference.
     pub fn new(vocab: usize, context: usize) -> Self {
+        Self::seeing(vocab, Sees::Last(context))
+    }
+
+    /// A uniform policy over ids `0..vocab` that knows the first `prompt` tokens and the position,
+    /// but not what stands in between: what it learns of a position helps whatever came before.
+    pub fn by_position(vocab: usize, prompt: usize) -> Self {
+        Self::seeing(vocab, Sees::FirstAndPosition(prompt))
+    }
+
+    fn seeing(vocab: usize, sees: Sees) -> Self {
         Self {
             vocab,
-            context,
+            sees,
             rows: BTreeMap::new(),
             gradient: BTreeMap::new(),
             reference: BTreeMap::new(),
@@ -59,11 +79,36 @@ impl TabularPolicy {
 
     /// Probability of each id behind `prefix`.
     pub fn probabilities(&self, prefix: &[TokenId]) -> Vec<f64> {
-        softmax(self.logits(&self.rows, self.key(prefix)), 1.0)
+        softmax(self.logits(&self.rows, &self.key(prefix)), 1.0)
     }
 
-    fn key<'a>(&self, prefix: &'a [TokenId]) -> &'a [TokenId] {
-        &prefix[prefix.len().saturating_sub(self.context)..]
+    /// Sets the logits behind `prefix` where training starts, of the policy and of the reference.
+    ///
+    /// ```
+    /// let mut policy = g2rpo_rollout::TabularPolicy::by_position(2, 1);
+    /// policy.start_at(&[0, 1, 1], vec![3f64.ln(), 0.0]);
+    /// assert!((policy.probabilities(&[0, 0, 0])[0] - 0.75).abs() < 1e-15);
+    /// assert_eq!(policy.probabilities(&[1, 0, 0]), [0.5; 2]);
+    /// ```
+    ///
+    /// # Panics
+    /// If there is not one logit for every id.
+    pub fn start_at(&mut self, prefix: &[TokenId], logits: Vec<f64>) {
+        assert_eq!(logits.len(), self.vocab, "one logit for every id");
+        let key = self.key(prefix).into_owned();
+        self.reference.insert(key.clone(), logits.clone());
+        self.rows.insert(key, logits);
+    }
+
+    fn key<'a>(&self, prefix: &'a [TokenId]) -> Cow<'a, [TokenId]> {
+        match self.sees {
+            Sees::Last(n) => Cow::Borrowed(&prefix[prefix.len().saturating_sub(n)..]),
+            Sees::FirstAndPosition(n) => {
+                let mut key = prefix[..n.min(prefix.len())].to_vec();
+                key.push(prefix.len() as TokenId);
+                Cow::Owned(key)
+            }
+        }
     }
 
     fn logits(&self, rows: &BTreeMap<Vec<TokenId>, Vec<f64>>, key: &[TokenId]) -> Vec<f64> {
@@ -122,7 +167,7 @@ impl Learner for TabularPolicy {
         for (tokens, &prompt) in sequences.tokens().rows().zip(sequences.prompt_lens()) {
             self.check(tokens)?;
             let at = |t: usize| {
-                let logits = self.logits(table, self.key(&tokens[..t]));
+                let logits = self.logits(table, &self.key(&tokens[..t]));
                 softmax(logits, scoring.temperature)
             };
             logp.push_row((prompt..tokens.len()).map(|t| at(t)[tokens[t] as usize].ln()));
@@ -150,12 +195,12 @@ impl Learner for TabularPolicy {
             let prompt = sequences.prompt_lens()[row];
             for (place, t) in (prompt..tokens.len()).enumerate() {
                 let key = self.key(&tokens[..t]);
-                let p = softmax(self.logits(&self.rows, key), scoring.temperature);
+                let p = softmax(self.logits(&self.rows, &key), scoring.temperature);
                 let of_logp = grads.logp.row(row)[place];
                 let of_entropy = grads.entropy.as_ref().map_or(0.0, |g| g.row(row)[place]);
                 let h = entropy(&p);
                 let zeros = || vec![0.0; self.vocab];
-                let sum = self.gradient.entry(key.to_vec()).or_insert_with(zeros);
+                let sum = (self.gradient.entry(key.into_owned())).or_insert_with(zeros);
                 for (id, (sum, p)) in sum.iter_mut().zip(p).enumerate() {
                     // ∂logp_y/∂z = (onehot(y) − p)/T, ∂H/∂z = −p·(ln p + H)/T.
                     let drawn = f64::from(u8::from(id == tokens[t] as usize));
@@ -192,7 +237,7 @@ impl DataParallel for TabularPolicy {
             numbers.extend(key.iter().map(|id| f64::from(*id)));
             numbers.extend(row);
         }
-        let same = fingerprint((self.vocab, self.context));
+        let same = fingerprint((self.vocab, format!("{:?}", self.sees)));
         let shared = share(ranks, "the sum of gradients", same, Ok(numbers))?;
         self.gradient.clear();
         for numbers in &shared {
@@ -250,7 +295,7 @@ impl RolloutEngine for TabularPolicy {
             let mut logps = Vec::new();
             let mut stop = Stop::Length;
             for position in 0..request.max_new_tokens {
-                let logits = self.logits(&self.rows, self.key(&tokens));
+                let logits = self.logits(&self.rows, &self.key(&tokens));
                 let greedy = params.temperature == 0.0;
                 let p = softmax(logits, if greedy { 1.0 } else { params.temperature });
                 let id = if greedy {

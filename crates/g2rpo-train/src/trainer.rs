@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use g2rpo_core::Learner;
 use g2rpo_guidance::{
-    Detectors, Difficulty, GuidanceSource, LengthController, Method, Selector, StepFeedback, Trace,
+    Cutter, Detectors, Difficulty, GuidanceSource, LengthController, Method, Selector,
+    StepFeedback, Trace,
 };
 use g2rpo_rollout::{RolloutEngine, RolloutKey, Tokenizer};
 use g2rpo_verify::{Verifier, WeightedReward};
@@ -69,6 +70,8 @@ pub struct Trainer<'a, E, L> {
     rewards: WeightedReward,
     source: Box<dyn GuidanceSource + Send + 'a>,
     controller: Box<dyn LengthController + Send>,
+    selector: Option<Box<dyn Selector + Send + 'a>>,
+    cutter: Option<Box<dyn Cutter + Send + 'a>>,
     detectors: Detectors,
     order: TaskOrder,
     sync: Option<Box<Sync<'a, E, L>>>,
@@ -121,6 +124,8 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
             verifier: Box::new(verifier),
             rewards: WeightedReward::default(),
             detectors: Detectors::default(),
+            selector: None,
+            cutter: None,
             sync: None,
             step: 0,
             updates: 0,
@@ -157,6 +162,110 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
         self
     }
 
+    /// Lets a length controller of one's own say how much is given, instead of the method's.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{Amount, LengthController, Method, Query, Result, StepFeedback};
+    /// # use g2rpo_rollout::{ByteTokenizer, Shared, TabularPolicy, Task};
+    /// # use g2rpo_train::{Dataset, Trainer, TrainerConfig};
+    /// /// One token more after every step.
+    /// #[derive(Default)]
+    /// struct Rising(u32);
+    ///
+    /// impl LengthController for Rising {
+    ///     fn amount(&self, _: &Query, _: &mut dyn rand::Rng) -> Amount {
+    ///         Amount::Tokens(self.0.into())
+    ///     }
+    ///     fn observe(&mut self, _: &StepFeedback) {
+    ///         self.0 += 1;
+    ///     }
+    /// }
+    /// # let tasks = vec![Task { question: "a".into(), reference: "xyz".into(), solution: Some("xyz".into()), ..Task::default() }];
+    /// # let data = Dataset::with_template(tasks, &ByteTokenizer, "{question}")?;
+    /// # let method = Method::preset("target", 10)?.set("max_completion_length", 3)?;
+    /// # let policy = Shared::new(TabularPolicy::new(128, 4));
+    /// # let same = |answer: &str, reference: &str| answer == reference;
+    /// # let trainer = Trainer::new(method, &data, policy.clone(), policy, same, TrainerConfig::default())?;
+    /// let mut trainer = trainer.with_controller(Rising::default());
+    /// let given: Vec<f64> = trainer.steps(3).map(|r| Ok(r?.length)).collect::<g2rpo_train::Result<_>>()?;
+    /// assert_eq!(given, [0.0, 1.0, 2.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_controller(mut self, controller: impl LengthController + Send + 'static) -> Self {
+        self.controller = Box::new(controller);
+        self
+    }
+
+    /// Lets a selector of one's own say who is guided, instead of the method's.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{GroupContext, Level, Member, Method, Played, Result, Revision, Selector};
+    /// # use g2rpo_rollout::{ByteTokenizer, Shared, TabularPolicy, Task};
+    /// # use g2rpo_train::{Dataset, Trainer, TrainerConfig};
+    /// /// One guided member on top, where the best of the group is worth less than one.
+    /// struct Rescue;
+    ///
+    /// impl Selector for Rescue {
+    ///     fn plan(&self, group: &GroupContext, _: &mut dyn rand::Rng) -> Result<Vec<Member>> {
+    ///         Ok(vec![Member::default(); group.group_size])
+    ///     }
+    ///     fn revise(&self, group: &GroupContext, played: &[Played], _: &mut dyn rand::Rng) -> Result<Revision> {
+    ///         let done = group.round > 1 || played.iter().any(|p| p.reward >= 1.0);
+    ///         let guided = Member::new(Level::Controlled);
+    ///         Ok(if done { Revision::Keep } else { Revision::Append(vec![guided]) })
+    ///     }
+    /// }
+    /// # let tasks = vec![Task { question: "a".into(), reference: "xyz".into(), solution: Some("xyz".into()), ..Task::default() }];
+    /// # let data = Dataset::with_template(tasks, &ByteTokenizer, "{question}")?;
+    /// # let method = Method::preset("target", 10)?.set("max_completion_length", 3)?;
+    /// # let policy = Shared::new(TabularPolicy::new(128, 4));
+    /// # let never = |_: &str, _: &str| false;
+    /// # let trainer = Trainer::new(method, &data, policy.clone(), policy, never, TrainerConfig::default())?;
+    /// let report = trainer.with_selector(Rescue).step()?;
+    /// let members = &report.groups[0].plan.members;
+    /// assert!(members.len() == 9 && members[8].is_guided());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_selector(mut self, selector: impl Selector + Send + 'a) -> Self {
+        self.selector = Some(Box::new(selector));
+        self
+    }
+
+    /// Lets a cutter of one's own say where solutions are cut, instead of the method's. The
+    /// method's limits hold whatever it says.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{Amount, CutReason, Cutter, Method, Proposal, Trace};
+    /// # use g2rpo_rollout::{ByteTokenizer, Shared, TabularPolicy, Task};
+    /// # use g2rpo_train::{Dataset, Trainer, TrainerConfig};
+    /// /// Everything before the last comma.
+    /// struct LastComma;
+    ///
+    /// impl Cutter for LastComma {
+    ///     fn propose(&self, trace: &Trace, _: Amount, _: f64) -> Proposal {
+    ///         let ends = |n: &usize| trace.prefix_text(*n).is_some_and(|text| text.ends_with(','));
+    ///         let len = (0..trace.len()).rev().find(ends).unwrap_or(0);
+    ///         Proposal { len, requested: len as f64, reason: CutReason::Exact }
+    ///     }
+    /// }
+    /// # let tasks = vec![Task { question: "a".into(), reference: "z".into(), solution: Some("x,y,z".into()), ..Task::default() }];
+    /// # let data = Dataset::with_template(tasks, &ByteTokenizer, "{question}")?;
+    /// # let method = Method::preset("target", 10)?.set("max_completion_length", 6)?;
+    /// # let policy = Shared::new(TabularPolicy::new(128, 4));
+    /// # let never = |_: &str, _: &str| false;
+    /// # let trainer = Trainer::new(method, &data, policy.clone(), policy, never, TrainerConfig::default())?;
+    /// let report = trainer.with_cutter(LastComma).step()?;
+    /// assert_eq!(report.groups[0].plan.members[0].cut.len, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_cutter(mut self, cutter: impl Cutter + Send + 'a) -> Self {
+        self.cutter = Some(Box::new(cutter));
+        self
+    }
+
     /// Replaces the thresholds of the detectors.
     #[must_use]
     pub fn with_detectors(mut self, detectors: Detectors) -> Self {
@@ -183,8 +292,12 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     ///
     /// # Errors
     /// [`Error::Config`], if the tasks have no solutions or hints by the authors of `source.order`
-    /// and there is no other [source](Self::with_source).
+    /// and there is no other [source](Self::with_source); [`Error::Guidance`], if a
+    /// [selector](Self::with_selector) refuses groups of `num_generations`.
     pub fn check(&mut self) -> Result<()> {
+        if let Some(selector) = &self.selector {
+            selector.check(self.method.num_generations)?;
+        }
         self.lacks_guidance.take().map_or(Ok(()), Err)
     }
 
@@ -247,10 +360,17 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
 
     /// Complete groups of the given tasks.
     fn groups(&mut self, tasks: &[usize], first: u32, rolled: &mut Rolled) -> Result<Vec<Group>> {
+        let mut parts = self.method.parts(&*self.controller, None);
+        if let Some(selector) = &self.selector {
+            parts.selector = &**selector;
+        }
+        if let Some(cutter) = &self.cutter {
+            parts.cutter = &**cutter;
+        }
         let planner = Planner {
             data: self.data,
             source: &*self.source,
-            parts: self.method.parts(&*self.controller, None),
+            parts,
             num_generations: self.method.num_generations,
             verifier: self.config.verify_prefixes.then_some(&*self.verifier as _),
             key: rolled.key,
@@ -341,7 +461,10 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
             feedback,
             length: rolled.length,
             steering,
-            guided_expected: self.method.selector.chosen_of(self.method.num_generations),
+            guided_expected: match &self.selector {
+                Some(selector) => selector.chosen_of(self.method.num_generations),
+                None => self.method.selector.chosen_of(self.method.num_generations),
+            },
             tier: rolled.tier,
             epoch: self.order.epoch(),
             reward_names: self.rewards.names().map(str::to_owned).collect(),

@@ -153,9 +153,9 @@ impl LengthController for Bisection {
             statistic: self.config.statistic,
         };
         for (&task, strata) in &feedback.examples {
-            for stratum in strata.strata.iter().filter(|s| s.chosen) {
+            for stratum in strata.iter().filter(|s| s.chosen) {
                 let mut one = StepFeedback::new(feedback.step);
-                one.examples.entry(task).or_default().strata.push(*stratum);
+                one.examples.entry(task).or_default().push(*stratum);
                 if let Some(estimate) = signal.of(&one) {
                     self.step(task, stratum.amount, estimate.mean());
                 }

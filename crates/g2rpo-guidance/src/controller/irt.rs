@@ -156,10 +156,10 @@ impl LengthController for Irt {
         }
         let Counts { all, tasks } = &mut self.state;
         all.age(self.config.decay);
-        for (&task, example) in &feedback.examples {
+        for (&task, strata) in &feedback.examples {
             let own = tasks.entry(task).or_insert(Seen::NOTHING);
             own.age(self.config.decay);
-            for stratum in &example.strata {
+            for stratum in strata {
                 let (n, successes) = (stratum.n as f64, stratum.successes as f64);
                 own.add(stratum.amount, n, successes);
                 all.add(stratum.amount, n, successes);

@@ -132,12 +132,12 @@ impl StepStats {
         let mut zero_std = 0;
         let mut identity_only = 0;
         for example in feedback.examples.values() {
-            let pool = example.pooled(Which::All);
+            let pool = Which::All.pool(example);
             if pool.n == 0 {
                 continue;
             }
             groups += 1;
-            let constant = |which| example.pooled(which).is_constant();
+            let constant = |which: Which| which.pool(example).is_constant();
             if pool.is_constant() {
                 zero_std += 1;
             } else if constant(Which::Guided) && constant(Which::Unguided) {

@@ -18,7 +18,9 @@ use crate::selector::wrap::{Dropout, Mixed};
 pub enum SelectorConfig {
     /// [`FixedFraction`].
     FixedFraction(FixedFraction),
-    /// [`Mixed`]: guided and unguided copies with baselines of their own.
+    /// Guided and unguided copies of a task side by side, with baselines of their own (POPE,
+    /// `PrefixRL`): guided members are subgroup 1, the others subgroup 0. A member alone has
+    /// nothing to be compared with, so there are at least two of each.
     Mixed(FixedFraction),
     /// [`ZeroRewardRetry`].
     ZeroRewardRetry(ZeroRewardRetry),

@@ -67,23 +67,9 @@ impl<S: Selector> Selector for Dropout<S> {
     }
 }
 
-/// Guided and unguided copies of a task side by side, each kind with a baseline of its own (POPE,
-/// `PrefixRL`): guided members are subgroup 1, the others subgroup 0.
-///
-/// A kind with a single member would have nothing to be compared with, so each has at least two.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Mixed(pub FixedFraction);
-
-impl Mixed {
-    /// One to one.
-    pub fn half() -> Self {
-        Self(FixedFraction {
-            alpha: 0.5,
-            ..FixedFraction::default()
-        })
-    }
-}
+/// [`SelectorConfig::Mixed`](crate::SelectorConfig::Mixed).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mixed(pub(crate) FixedFraction);
 
 impl Mixed {
     fn guided_count(self, group_size: usize, draw: f64) -> Result<usize> {
@@ -183,13 +169,25 @@ mod tests {
 
     #[test]
     fn copies_have_baselines_of_their_own() {
-        let members = Mixed::half().plan(&group_of(6), &mut rng()).unwrap();
+        let members = Mixed(FixedFraction {
+            alpha: 0.5,
+            ..FixedFraction::default()
+        })
+        .plan(&group_of(6), &mut rng())
+        .unwrap();
         assert!(
             members
                 .iter()
                 .all(|m| m.level.is_chosen() == (m.subgroup == 1))
         );
         assert_eq!(members.iter().filter(|m| m.subgroup == 1).count(), 3);
-        assert!(Mixed::half().plan(&group_of(3), &mut rng()).is_err());
+        assert!(
+            Mixed(FixedFraction {
+                alpha: 0.5,
+                ..FixedFraction::default()
+            })
+            .plan(&group_of(3), &mut rng())
+            .is_err()
+        );
     }
 }

@@ -11,21 +11,7 @@ use crate::trace::solution::Trace;
 
 /// Several sources in order of preference: the first that knows a trace gives it, the first that
 /// knows hints gives them. Successes are offered to all of them.
-///
-/// ```
-/// use g2rpo_guidance::{ExampleId, FirstOf, GuidanceSource, OwnSuccesses, Pick, Query, Trace, Traces};
-/// # use rand::SeedableRng;
-/// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-/// let gold = Traces::gold([Trace::from_tokens(vec![1, 2, 3])]);
-/// let own = OwnSuccesses::new(1, Pick::First);
-/// let mut both = FirstOf(vec![Box::new(own), Box::new(gold)]);
-/// let mut len = |s: &FirstOf| s.guidance(&Query::default(), &mut rng).unwrap().trace.unwrap().len();
-/// assert_eq!(len(&both), 3);
-/// both.offer(ExampleId(0), Trace::from_tokens(vec![4, 5]));
-/// assert_eq!(len(&both), 2);
-/// ```
-#[derive(Default)]
-pub struct FirstOf(pub Vec<Box<dyn GuidanceSource + Send>>);
+pub(crate) struct FirstOf(pub(crate) Vec<Box<dyn GuidanceSource + Send>>);
 
 impl std::fmt::Debug for FirstOf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

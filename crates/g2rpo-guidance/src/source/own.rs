@@ -14,18 +14,8 @@ use crate::source::written::Pick;
 use crate::trace::solution::Trace;
 
 /// Successful completions of the policy itself, kept from earlier steps (`PrefixRL`, `EvoCoT`).
-///
-/// ```
-/// use g2rpo_guidance::{ExampleId, GuidanceSource, OwnSuccesses, Pick, Trace};
-/// let mut store = OwnSuccesses::new(1, Pick::Shortest);
-/// let task = ExampleId(0);
-/// store.offer(task, Trace::from_tokens(vec![1, 2, 3]));
-/// store.offer(task, Trace::from_tokens(vec![4, 5]));
-/// store.offer(task, Trace::from_tokens(vec![6, 7, 8, 9]));
-/// assert_eq!(store.of(task)[0].tokens(), [4, 5]);
-/// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct OwnSuccesses {
+pub(crate) struct OwnSuccesses {
     capacity: usize,
     pick: Pick,
     store: BTreeMap<ExampleId, Vec<Trace>>,
@@ -35,7 +25,7 @@ impl OwnSuccesses {
     /// An empty store for `capacity` traces per task (0 counts as 1). `pick` says which is used
     /// and which is kept: [`Pick::Shortest`] and [`Pick::Longest`] keep those, the others keep the
     /// latest.
-    pub fn new(capacity: usize, pick: Pick) -> Self {
+    pub(crate) fn new(capacity: usize, pick: Pick) -> Self {
         Self {
             capacity: capacity.max(1),
             pick,
@@ -44,7 +34,7 @@ impl OwnSuccesses {
     }
 
     /// What is kept for a task.
-    pub fn of(&self, task: ExampleId) -> &[Trace] {
+    pub(crate) fn of(&self, task: ExampleId) -> &[Trace] {
         self.store.get(&task).map_or(&[], Vec::as_slice)
     }
 }

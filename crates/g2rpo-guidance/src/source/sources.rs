@@ -40,14 +40,26 @@ impl SourceConfig {
     /// out.
     ///
     /// ```
-    /// use g2rpo_guidance::{GuidanceSource, Provenance, Query, SourceConfig, Trace, Traces};
+    /// use g2rpo_guidance::{
+    ///     ExampleId, GuidanceSource, Pick, Provenance, Query, SourceConfig, Trace, Traces,
+    /// };
     /// # use rand::SeedableRng;
     /// # let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     /// let gold = Traces::gold([Trace::from_tokens(vec![1, 2, 3])]);
     /// let source = SourceConfig::default().build(vec![gold.clone()]);
     /// assert!(source.guidance(&Query::default(), &mut rng).is_some());
     /// let teacher = SourceConfig { order: vec![Provenance::Teacher], ..SourceConfig::default() };
-    /// assert!(teacher.build(vec![gold]).guidance(&Query::default(), &mut rng).is_none());
+    /// assert!(teacher.build(vec![gold.clone()]).guidance(&Query::default(), &mut rng).is_none());
+    ///
+    /// // The shortest success of the policy itself, and the data set's solution until there is one.
+    /// let order = vec![Provenance::Own, Provenance::Gold];
+    /// let own = SourceConfig { order, pick: Pick::Shortest, capacity: 1 };
+    /// let mut source = own.build(vec![gold]);
+    /// let mut len = |s: &dyn GuidanceSource| s.guidance(&Query::default(), &mut rng).unwrap().trace.unwrap().len();
+    /// assert_eq!(len(&source), 3);
+    /// source.offer(ExampleId(0), Trace::from_tokens(vec![6, 7, 8, 9]));
+    /// source.offer(ExampleId(0), Trace::from_tokens(vec![4, 5]));
+    /// assert_eq!(len(&source), 2);
     /// ```
     pub fn build(&self, mut written: Vec<Traces>) -> Box<dyn GuidanceSource + Send> {
         let mut sources: Vec<Box<dyn GuidanceSource + Send>> = Vec::new();

@@ -34,6 +34,26 @@ impl Cut {
 pub type Passes<'a> = dyn Fn(&Trace, usize) -> bool + 'a;
 
 /// What no cut does, as data.
+///
+/// ```
+/// use g2rpo_guidance::{
+///     cut, Amount, AnswerMarkers, Budget, Caps, CutLimits, CutReason, Protected, Trace, UnitCutter,
+/// };
+/// let trace = Trace::from_pieces(&[(1, "6 = "), (2, "<<2*3"), (3, "=6>>"), (4, "6\n"), (5, "Answer: 6")]);
+/// let reason = |limits: &CutLimits, tokens: f64| {
+///     let made = cut(&trace, Amount::Tokens(tokens), &UnitCutter::default(), &Caps::new(limits), 0.0);
+///     (made.len, made.reason)
+/// };
+/// let limits = CutLimits::default();
+/// assert_eq!(reason(&limits, 2.0), (1, CutReason::CappedByMark));
+/// assert_eq!(reason(&limits, 4.0), (4, CutReason::Exact));
+/// let budget = Budget { max_guidance: Some(3), ..Budget::default() };
+/// assert_eq!(reason(&CutLimits { budget, ..limits }, 4.0), (3, CutReason::CappedByBudget));
+/// // The last token stays back whatever is allowed.
+/// let (answer, protected) = (AnswerMarkers::none(), Protected::none());
+/// let limits = CutLimits { answer, protected, ..CutLimits::default() };
+/// assert_eq!(reason(&limits, 9.0), (4, CutReason::CappedByTrace));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CutLimits {

@@ -20,11 +20,11 @@ pub struct PrefixProblems {
 /// Looks at the first `len` tokens of a trace. Nothing is found in a trace without text.
 ///
 /// ```
-/// use g2rpo_guidance::{inspect_prefix, Trace};
+/// use g2rpo_guidance::{inspect_prefix, PrefixProblems, Trace};
 /// let trace = Trace::from_pieces(&[(1, "2+3 = <<2+3"), (2, "=5>>5\n"), (3, "#### 5")]);
 /// let cut_in_mark = inspect_prefix(&trace, 1, Some("5"));
 /// assert!(cut_in_mark.broken_tags && !cut_in_mark.contains_answer);
-/// let before_answer = inspect_prefix(&trace, 2, Some("5"));
+/// let before_answer: PrefixProblems = inspect_prefix(&trace, 2, Some("5"));
 /// assert!(before_answer.contains_answer && !before_answer.announces_answer);
 /// ```
 pub fn inspect_prefix(trace: &Trace, len: usize, answer: Option<&str>) -> PrefixProblems {
