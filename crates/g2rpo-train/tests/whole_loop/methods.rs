@@ -13,6 +13,7 @@ use g2rpo_rollout::{ByteTokenizer, Task, Tokenizer};
 use g2rpo_train::{Dataset, Group, StepReport};
 use serde_json::{Value, json};
 
+use crate::contrast::{a_right_hint_moves_weights, right_and_wrong_hints_move_advantages};
 use crate::probe::{
     Asked, GIVEABLE, MAX_LEN, Probe, Run, SOLUTION, Taught, dataset, is_right, run, tasks, writes,
 };
@@ -88,10 +89,10 @@ const fn plain(name: &'static str, also: fn(&Method, &Run)) -> Row {
 }
 
 /// Nobody is guided, and advantages of tokens come from passes under other prompts.
-const fn contrasted(name: &'static str) -> Row {
+const fn contrasted(name: &'static str, also: fn(&Method, &Run)) -> Row {
     Row {
         off: &[&[("token_advantages", "null")]],
-        also: |method, _| assert!(method.token_advantages.is_some()),
+        also,
         ..row(name, Placed::Nowhere, PLAIN, 1, NONE)
     }
 }
@@ -99,7 +100,7 @@ const fn contrasted(name: &'static str) -> Row {
 /// Half of a group's guided members succeed, fewer in the first step: members 0, 2, 4, … do where
 /// their task is easy, where it is hard and they have help, and where it is stubborn and they have
 /// ten tokens of it.
-fn script(asked: &Asked) -> Vec<u32> {
+pub(crate) fn script(asked: &Asked) -> Vec<u32> {
     let needed = [10, 1, 0, 0][asked.task];
     let every = if asked.step == 0 { 4 } else { 2 };
     writes(
@@ -116,7 +117,7 @@ fn table() -> Vec<Row> {
                 run.logs[0]
                     .scored
                     .iter()
-                    .any(|s| s.0 == WhichPolicy::Reference)
+                    .any(|s| s.policy == WhichPolicy::Reference)
             );
         }),
         plain("dr-grpo", |method, _| {
@@ -130,8 +131,8 @@ fn table() -> Vec<Row> {
             ..row("dapo", Placed::Nowhere, PLAIN, 0, NONE)
         },
         plain("gspo", |method, _| ratios_are_of_sequences(method)),
-        contrasted("rlsd"),
-        contrasted("rlcsd"),
+        contrasted("rlsd", a_right_hint_moves_weights),
+        contrasted("rlcsd", right_and_wrong_hints_move_advantages),
         Row {
             off: ALPHA_OR_LENGTH,
             also: |_, run| {
@@ -568,16 +569,19 @@ fn what_is_scored(row: &Row, method: &Method, data: &Dataset<'_>, run: &Run) {
             "{}",
             row.name
         );
-        let old = log.scored.iter().find(|(policy, sequences)| {
+        let old = log.scored.iter().find(|pass| {
             // A pass over some of the rows is about their hints.
-            *policy == WhichPolicy::Current && sequences.n_rows() == report.rows.len()
+            pass.policy == WhichPolicy::Current && pass.sequences.n_rows() == report.rows.len()
         });
         match expected {
-            ScoreContext::OffPolicy => assert_eq!(prompts(&old.unwrap().1), sampled),
+            ScoreContext::OffPolicy => assert_eq!(prompts(&old.unwrap().sequences), sampled),
             _ if method.token_advantages.is_some() => {}
             _ => assert_eq!(old.is_some(), row.name == "r3", "{}", row.name),
         }
-        let reference = log.scored.iter().any(|s| s.0 == WhichPolicy::Reference);
+        let reference = log
+            .scored
+            .iter()
+            .any(|s| s.policy == WhichPolicy::Reference);
         assert_eq!(reference, method.loss.beta != 0.0, "{}", row.name);
     }
     if expected != ScoreContext::AsSampled {

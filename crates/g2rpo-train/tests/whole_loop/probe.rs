@@ -24,7 +24,7 @@ pub(crate) const GIVEABLE: usize = 14;
 /// Tokens of a completion, of which guidance takes its part.
 pub(crate) const MAX_LEN: usize = 24;
 /// Ids are ASCII bytes.
-const VOCAB: usize = 128;
+pub(crate) const VOCAB: usize = 128;
 
 /// Four tasks, the first the hardest.
 pub(crate) fn tasks() -> Vec<Task> {
@@ -100,9 +100,17 @@ pub(crate) struct Log {
     /// The engine's calls.
     pub(crate) calls: Vec<Vec<Request>>,
     /// Passes without gradient.
-    pub(crate) scored: Vec<(WhichPolicy, Sequences)>,
+    pub(crate) scored: Vec<Scored>,
     /// Passes with gradient.
     pub(crate) taught: Vec<Taught>,
+}
+
+/// A pass without gradient and what came of it.
+#[derive(Clone)]
+pub(crate) struct Scored {
+    pub(crate) policy: WhichPolicy,
+    pub(crate) sequences: Sequences,
+    pub(crate) logp: Ragged<f64>,
 }
 
 /// A pass with gradient and what came of it.
@@ -190,11 +198,13 @@ impl Learner for Probe {
         policy: WhichPolicy,
         scoring: &Scoring,
     ) -> Result<TokenOutputs, Error> {
-        self.log
-            .borrow_mut()
-            .scored
-            .push((policy, sequences.clone()));
-        self.policy.token_logps(sequences, policy, scoring)
+        let outputs = self.policy.token_logps(sequences, policy, scoring)?;
+        self.log.borrow_mut().scored.push(Scored {
+            policy,
+            sequences: sequences.clone(),
+            logp: outputs.logp.clone(),
+        });
+        Ok(outputs)
     }
 
     fn accumulate(
