@@ -1,6 +1,6 @@
 //! From two texts to a comparison: reads both, in the readings that the reference allows.
 
-use crate::compare::Comparer;
+use crate::comparer::Comparer;
 use crate::comparison::{Comparison, Mismatch, Policy, ReferenceError};
 use crate::fold::{fold, unwrap};
 use crate::form::Form;

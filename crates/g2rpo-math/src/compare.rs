@@ -2,12 +2,12 @@
 
 use dashu::rational::RBig;
 
-use crate::comparison::{Mismatch, Policy};
+use crate::comparer::Comparer;
+use crate::comparison::Mismatch;
 use crate::equal::{equal, rounds_to};
 use crate::equality::Equality;
 use crate::expr::Expr;
 use crate::form::{Form, Sign};
-use crate::fuel::Fuel;
 use crate::realset::real_set;
 use crate::relation;
 use crate::units::Unit;
@@ -24,12 +24,6 @@ fn when(same: bool) -> Same {
 
 /// Larger unordered collections are matched greedily.
 const MAX_MATCHING: usize = 32;
-
-/// Compares forms. Symmetric, but for [`Policy::rounded_reference`] and the reason given.
-pub(crate) struct Comparer<'a> {
-    pub(crate) policy: Policy,
-    pub(crate) fuel: &'a mut Fuel,
-}
 
 impl Comparer<'_> {
     /// Whether `answer` is the same as `gold`, as whole answers: a set with one element says which

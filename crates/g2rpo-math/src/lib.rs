@@ -22,6 +22,7 @@
 mod agree;
 mod answer;
 mod compare;
+mod comparer;
 mod comparison;
 mod complex;
 mod equal;

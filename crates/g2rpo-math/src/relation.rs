@@ -1,6 +1,6 @@
 //! Equations and inequalities: what they assign, and whether two say the same.
 
-use crate::compare::Comparer;
+use crate::comparer::Comparer;
 use crate::comparison::Mismatch;
 use crate::equal::proportional;
 use crate::equality::Equality;

@@ -3,7 +3,7 @@
 use dashu::integer::UBig;
 use dashu::rational::RBig;
 
-use crate::compare::Comparer;
+use crate::comparer::Comparer;
 use crate::comparison::Mismatch;
 use crate::equal::rounds_to;
 use crate::expr::{Decimal, Expr};

@@ -9,12 +9,13 @@ use ureq::Agent;
 
 use crate::answer::{Expected, settle};
 use crate::board::{Board, Bounds, Job, Next, Remedy, backoff};
-use crate::engine::{Fleet, lock};
 use crate::error::{Error, Fault, Result};
+use crate::fleet::Fleet;
 use crate::http::agent;
 use crate::protocol::Ask;
-use crate::server::Serving;
+use crate::server::{Serving, lock};
 use crate::settings::{Settings, request_id};
+use crate::sync;
 
 /// TLS needs more than the smallest stack; hundreds of threads should not need gigabytes.
 const STACK: usize = 512 << 10;
@@ -104,7 +105,7 @@ impl Call<'_> {
                 Next::Revive(server) => {
                     drop(board);
                     let given_up = || self.fleet.cancelled() || lock(&self.board).over();
-                    let outcome = self.fleet.revive(server, &given_up);
+                    let outcome = sync::revive(self.fleet, server, &given_up);
                     board = lock(&self.board);
                     if !board.over() {
                         board.revived(server, outcome);

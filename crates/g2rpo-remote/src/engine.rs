@@ -1,23 +1,20 @@
 //! The engine: servers, their state, and the two things that are done with them.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
 use g2rpo_core::TokenId;
 use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop};
-use ureq::Agent;
 
-use crate::board::{Remedy, backoff};
 use crate::config::RemoteConfig;
-use crate::error::{Error, Fault, Result, Scorer};
+use crate::error::{Error, Result, Scorer};
+use crate::fleet::{Fleet, wait_for};
 use crate::http::{Endpoint, agent};
 use crate::probe::{Wanted, probe};
-use crate::server::{Server, ServerInfo};
+use crate::server::{ServerInfo, lock};
 use crate::settings::{Settings, check_request};
-use crate::sync::{Applied, SyncReport};
+use crate::sync::SyncReport;
 use crate::{dispatch, sync};
 
 /// Rollouts from vLLM or SGLang servers.
@@ -33,28 +30,6 @@ pub struct RemoteEngine {
 #[derive(Debug, Clone)]
 pub struct Canceller {
     fleet: Arc<Fleet>,
-}
-
-/// Servers that share rollouts.
-pub(crate) struct Fleet {
-    pub(crate) config: RemoteConfig,
-    pub(crate) servers: Vec<Server>,
-    /// Connections for everything that is no rollout.
-    pub(crate) control: Agent,
-    /// The sequences that every sync is checked on.
-    pub(crate) canary: Vec<Vec<TokenId>>,
-    /// The last sync, to be repeated at a server that was started again.
-    pub(crate) applied: Mutex<Option<Applied>>,
-    cancelled: AtomicBool,
-    sessions: Mutex<Vec<(u64, Agent)>>,
-    next_session: AtomicU64,
-}
-
-/// A lock whose holder died holds state that is still whole: every change of it is one assignment.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl RemoteEngine {
@@ -229,94 +204,5 @@ impl Canceller {
     /// Lets the engine work again.
     pub fn clear(&self) {
         self.fleet.cancelled.store(false, Ordering::SeqCst);
-    }
-}
-
-impl Fleet {
-    pub(crate) fn cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
-    }
-
-    /// Makes the connections of a call known to cancellation.
-    pub(crate) fn open(&self, agent: Agent) -> u64 {
-        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
-        lock(&self.sessions).push((session, agent));
-        session
-    }
-
-    pub(crate) fn close(&self, session: u64) {
-        lock(&self.sessions).retain(|(id, _)| *id != session);
-    }
-
-    /// Waits for a server that was lost, and gives it the last weights again if it was started anew.
-    pub(crate) fn revive(&self, server: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
-        let server = &self.servers[server];
-        let start = Instant::now();
-        loop {
-            wait_for(&self.config, &self.control, &server.endpoint, given_up)?;
-            match sync::restore(self, server) {
-                Ok(()) => return Ok(()),
-                // It may die of the first request after a failure: health alone does not tell.
-                Err(Error::Call { fault, .. })
-                    if fault.remedy() != Remedy::GiveUp
-                        && start.elapsed() < self.config.server_timeout() => {}
-                Err(error) => return Err(error),
-            }
-            std::thread::sleep(backoff(1, 0.5));
-        }
-    }
-}
-
-/// Waits until the server answers that it is well.
-pub(crate) fn wait_for(
-    config: &RemoteConfig,
-    control: &Agent,
-    endpoint: &Endpoint,
-    given_up: &dyn Fn() -> bool,
-) -> Result<()> {
-    let start = Instant::now();
-    let limit = config.control_limit().min(Duration::from_secs(10));
-    let mut tries = 0;
-    loop {
-        let fault = match endpoint.get(control, "/health", limit) {
-            Ok(_) => return Ok(()),
-            Err(fault) => fault,
-        };
-        if given_up() {
-            return Err(Error::Cancelled);
-        }
-        let waited = start.elapsed();
-        if matches!(
-            fault,
-            Fault::Impossible(_)
-                | Fault::Status {
-                    status: 400..=499,
-                    ..
-                }
-        ) {
-            return Err(Error::Call {
-                doing: "asking for its health".into(),
-                server: endpoint.url().into(),
-                fault,
-            });
-        }
-        if waited >= config.server_timeout() {
-            return Err(Error::Unreachable {
-                server: endpoint.url().into(),
-                waited,
-                fault,
-            });
-        }
-        let left = config.server_timeout().saturating_sub(waited);
-        std::thread::sleep(backoff(tries, 0.5).min(left));
-        tries = (tries + 1).min(4);
-    }
-}
-
-impl fmt::Debug for Fleet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fleet")
-            .field("servers", &self.servers)
-            .finish_non_exhaustive()
     }
 }

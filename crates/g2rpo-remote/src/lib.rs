@@ -19,6 +19,7 @@ mod config;
 mod dispatch;
 mod engine;
 mod error;
+mod fleet;
 mod folder;
 mod http;
 mod probe;

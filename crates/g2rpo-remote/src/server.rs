@@ -1,7 +1,7 @@
 //! One server: where it is, what was learned about it, and which weights it serves.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use g2rpo_core::TokenId;
 
@@ -94,7 +94,7 @@ impl Server {
     }
 
     pub(crate) fn serving(&self) -> Serving {
-        crate::engine::lock(&self.serving).clone()
+        lock(&self.serving).clone()
     }
 }
 
@@ -106,4 +106,11 @@ impl fmt::Debug for Server {
             .field("serving", &self.serving)
             .finish_non_exhaustive()
     }
+}
+
+/// A lock whose holder died holds state that is still whole: every change of it is one assignment.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use g2rpo_core::TokenId;
 
-use crate::board::Remedy;
+use crate::board::{Remedy, backoff};
 use crate::canary::CanaryReport;
 use crate::config::{RemoteConfig, WeightSync};
-use crate::engine::{Fleet, lock, wait_for};
 use crate::error::{Error, Fault, Result, Scorer};
+use crate::fleet::{Applied, Fleet, wait_for};
 use crate::folder::{At, check_adapter, check_model};
 use crate::protocol::Ask;
 use crate::push::{Line, Weights};
-use crate::server::{Server, Serving};
+use crate::server::{Server, Serving, lock};
 use crate::settings::Settings;
 
 /// What a sync came to.
@@ -26,15 +26,6 @@ pub struct SyncReport {
     pub time: Duration,
     /// One report for each server.
     pub canaries: Vec<CanaryReport>,
-}
-
-/// The last sync that was proved.
-#[derive(Debug, Clone)]
-pub(crate) struct Applied {
-    pub(crate) version: u64,
-    weights: Weights,
-    /// The learner's log-probabilities of the canary.
-    learner: Vec<f32>,
 }
 
 pub(crate) fn sync(
@@ -186,6 +177,24 @@ pub(crate) fn check(fleet: &Fleet, server: &Server) -> Result<()> {
     }
 }
 
+/// Waits for a server that was lost, and gives it the last weights again if it was started anew.
+pub(crate) fn revive(fleet: &Fleet, server: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
+    let server = &fleet.servers[server];
+    let start = Instant::now();
+    loop {
+        wait_for(&fleet.config, &fleet.control, &server.endpoint, given_up)?;
+        match restore(fleet, server) {
+            Ok(()) => return Ok(()),
+            // It may die of the first request after a failure: health alone does not tell.
+            Err(Error::Call { fault, .. })
+                if fault.remedy() != Remedy::GiveUp
+                    && start.elapsed() < fleet.config.server_timeout() => {}
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(backoff(1, 0.5));
+    }
+}
+
 /// Gives a server that was lost the last weights again if it lacks them, and proves them.
 pub(crate) fn restore(fleet: &Fleet, server: &Server) -> Result<()> {
     let Some(applied) = lock(&fleet.applied).clone() else {
@@ -301,7 +310,7 @@ fn try_again<T>(
                 fault,
             });
         }
-        std::thread::sleep(crate::board::backoff(tries, 0.5));
+        std::thread::sleep(backoff(tries, 0.5));
         wait_for(&fleet.config, &fleet.control, &server.endpoint, &|| {
             fleet.cancelled()
         })?;

@@ -87,6 +87,34 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
     (named || distance(&best) <= most).then_some(best)
 }
 
+pub(crate) fn did_you_mean(name: &str) -> String {
+    format!("did you mean {name}?")
+}
+
+/// What serde expected, in a reader's words.
+pub(crate) fn expected(message: &str, value: &Value) -> String {
+    let message = match message.split_once(", expected ") {
+        Some((_, expected)) => expected,
+        None => return message.to_owned(),
+    };
+    if let Some(variants) = message.strip_prefix("one of ") {
+        let names: Vec<&str> = variants.split('`').skip(1).step_by(2).collect();
+        let meant = (value.as_str()).and_then(|text| nearest(text, names.iter().copied()));
+        let meant = meant.map_or(String::new(), |name| format!("; {}", did_you_mean(name)));
+        return format!("expected one of {}{meant}", names.join(", "));
+    }
+    let words = match message {
+        "f64" => "a number",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "a string" | "path string" => "a text in quotes",
+        "a boolean" => "true or false",
+        "a sequence" => "a list in brackets",
+        "a map" => "a table such as { question = \"problem\" }",
+        other => other,
+    };
+    format!("expected {words}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,7 @@
 use g2rpo_guidance::{Error as MethodError, Method};
 use serde_json::Value;
 
-use super::keys::{keys, nearest};
-use super::read::expected;
+use super::keys::{expected, keys, nearest};
 use super::settings::{MethodSettings, Recipe};
 use crate::{Error, Result};
 

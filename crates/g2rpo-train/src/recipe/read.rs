@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::check::check;
-use super::keys::{SECTIONS, key, keys, nearest};
+use super::keys::{SECTIONS, did_you_mean, expected, key, keys, nearest};
 use super::method::check_method;
 use super::settings::Recipe;
 use super::trl_keys::{Fate, fate};
@@ -270,10 +270,6 @@ fn forget(table: &mut Value, at: &str, path: &str) {
     });
 }
 
-fn did_you_mean(name: &str) -> String {
-    format!("did you mean {name}?")
-}
-
 /// A setting of a path as a table in its first part, as files have it.
 fn nested(path: String, value: Value) -> (String, Value) {
     match path.split_once('.') {
@@ -326,30 +322,6 @@ fn to_json(value: &DeValue<'_>) -> Result<Value, String> {
             Value::Object(table.iter().map(entry).collect::<Result<_, _>>()?)
         }
     })
-}
-
-/// What serde expected, in a reader's words.
-pub(crate) fn expected(message: &str, value: &Value) -> String {
-    let message = match message.split_once(", expected ") {
-        Some((_, expected)) => expected,
-        None => return message.to_owned(),
-    };
-    if let Some(variants) = message.strip_prefix("one of ") {
-        let names: Vec<&str> = variants.split('`').skip(1).step_by(2).collect();
-        let meant = (value.as_str()).and_then(|text| nearest(text, names.iter().copied()));
-        let meant = meant.map_or(String::new(), |name| format!("; {}", did_you_mean(name)));
-        return format!("expected one of {}{meant}", names.join(", "));
-    }
-    let words = match message {
-        "f64" => "a number",
-        "u64" | "usize" => "a whole number, 0 or more",
-        "a string" | "path string" => "a text in quotes",
-        "a boolean" => "true or false",
-        "a sequence" => "a list in brackets",
-        "a map" => "a table such as { question = \"problem\" }",
-        other => other,
-    };
-    format!("expected {words}")
 }
 
 fn show(value: &Value) -> String {
