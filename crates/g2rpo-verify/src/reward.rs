@@ -7,7 +7,7 @@ use crate::verifier::Verifier;
 /// caller: build it with `Sample { response, reference, ..Sample::default() }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sample<'a> {
-    /// What the model was asked.
+    /// What the model was asked, as it saw it: with the words of a chat template.
     pub prompt: &'a str,
     /// What the model wrote.
     pub response: &'a str,

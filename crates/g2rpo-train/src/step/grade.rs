@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use g2rpo_guidance::Method;
-use g2rpo_rollout::TokenId;
+use g2rpo_rollout::{Rollout, TokenId};
 use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward, verify_parallel};
 
 use crate::data::dataset::Dataset;
@@ -97,9 +97,10 @@ pub fn grade(
         let task = &data.tasks()[group.task];
         let missing = group.rollouts.len() - group.grades.len();
         let new: Vec<_> = graded.by_ref().take(missing).collect();
-        let samples: Vec<_> = (new.iter())
-            .map(|((response, verdict), (_, tokens))| Sample {
-                prompt: &task.question,
+        let prompts = prompts(&group.rollouts[group.grades.len()..], data, judge)?;
+        let samples: Vec<_> = (new.iter().zip(&prompts))
+            .map(|(((response, verdict), (_, tokens)), prompt)| Sample {
+                prompt,
                 response,
                 reference: &task.reference,
                 tokens,
@@ -123,4 +124,20 @@ pub fn grade(
         }
     }
     Ok(())
+}
+
+/// The prompts that rollouts were sampled under as text, hints and the template's own words included;
+/// empty where no reward function would look.
+fn prompts(rollouts: &[Rollout], data: &Dataset<'_>, judge: &Judge<'_>) -> Result<Vec<String>> {
+    if judge.rewards.names().next().is_none() {
+        return Ok(vec![String::new(); rollouts.len()]);
+    }
+    let mut texts: Vec<String> = Vec::with_capacity(rollouts.len());
+    for (i, rollout) in rollouts.iter().enumerate() {
+        texts.push(match i.checked_sub(1) {
+            Some(before) if rollouts[before].prompt == rollout.prompt => texts[before].clone(),
+            _ => data.tokenizer().decode(&rollout.prompt)?,
+        });
+    }
+    Ok(texts)
 }

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use g2rpo_guidance::{CutReason, Guidance, GuidanceSource, Method, Provenance, Query, Trace};
-use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Task};
-use g2rpo_train::{StepReport, Trainer};
-use g2rpo_verify::{Sample, Unverifiable, Verdict, Verifier, WeightedReward};
+use g2rpo_rollout::{ByteTokenizer, Completion, Request, RolloutEngine, SamplingParams, Task};
+use g2rpo_train::{Dataset, StepReport, Trainer};
+use g2rpo_verify::{Sample, ThinkFormat, Unverifiable, Verdict, Verifier, WeightedReward};
 use rand::Rng;
 
 use crate::probe::{
@@ -219,4 +219,21 @@ fn those_who_miscount_are_named() {
     }
     let message = step(&preset("grpo"), Short, WeightedReward::default()).unwrap_err();
     assert_eq!(message, "verifier: expected 32 verdicts, got 31");
+}
+
+#[test]
+fn reward_functions_see_the_prompt_as_the_model_did() {
+    let data = Dataset::with_template(tasks(), &ByteTokenizer, "{question}<think>\n").unwrap();
+    let thinks = Probe::new(Some(Rc::new(|asked: &Asked| {
+        let closes = asked.member.is_multiple_of(2);
+        let text: &[u8] = if closes { b"x</think>7" } else { b"7" };
+        text.iter().map(|&byte| u32::from(byte)).collect()
+    })));
+    let rewards = || WeightedReward::default().with(ThinkFormat, 1.0);
+    let method = preset("grpo");
+    let run = run_with(&method, &data, &thinks, is_right, config(), 1, |trainer| {
+        trainer.with_rewards(rewards())
+    });
+    let row = run.unwrap().reports[0].row();
+    assert_eq!(row.get("rewards/think_format_reward/mean"), Some(0.5));
 }
