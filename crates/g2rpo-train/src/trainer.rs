@@ -216,9 +216,9 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     ///         Ok(if done { Revision::Keep } else { Revision::Append(vec![guided]) })
     ///     }
     /// }
-    /// # let tasks = vec![Task { question: "a".into(), reference: "xyz".into(), solution: Some("xyz".into()), ..Task::default() }];
+    /// # let tasks = vec![Task { question: "a".into(), reference: "xyz".into(), solution: Some("x\ny\nz".into()), ..Task::default() }];
     /// # let data = Dataset::with_template(tasks, &ByteTokenizer, "{question}")?;
-    /// # let method = Method::preset("target", 10)?.set("max_completion_length", 3)?;
+    /// # let method = Method::preset("target", 10)?.set("max_completion_length", 6)?;
     /// # let policy = Shared::new(TabularPolicy::new(128, 4));
     /// # let never = |_: &str, _: &str| false;
     /// # let trainer = Trainer::new(method, &data, policy.clone(), policy, never, TrainerConfig::default())?;
