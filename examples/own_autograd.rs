@@ -105,7 +105,11 @@ impl Learner for Bandit {
             self.logits
                 .set(&(self.logits.as_tensor() - (grad * lr)?)?)?;
         }
-        Ok(UpdateStats { grad_norm, lr })
+        Ok(UpdateStats {
+            grad_norm,
+            lr,
+            experts: None,
+        })
     }
 }
 

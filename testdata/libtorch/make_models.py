@@ -14,8 +14,11 @@ layout of the files has them, and expected.json:
     logps     log-probability of every id given those before it, per row, f32
     greedy    ids that `generate` continues each row with, do_sample=False: 16, in the newer
               families 32
-    gradient  in the newer families: per parameter the gradient of the sum of all log-probabilities
-              of both rows, by autograd in f64, rounded to 7 digits
+    loads     of models with experts: per layer that has them, how often each is read at all positions
+              but the last of both rows
+
+and, in the newer families, gradient.safetensors: per tensor of the checkpoint the gradient of the sum of
+all log-probabilities of both rows, by autograd in f64, stored in f32.
 """
 import json
 import shutil
@@ -23,17 +26,26 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GraniteConfig,
     GraniteForCausalLM,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Ministral3Config,
+    Ministral3ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
@@ -52,6 +64,7 @@ COMMON = dict(
     eos_token_id=None,
     pad_token_id=None,
     attn_implementation="eager",
+    experts_implementation="eager",
 )
 LLAMA3 = dict(
     rope_type="llama3",
@@ -173,6 +186,148 @@ NEWER = {
         ),
     ),
 }
+# Smaller still.
+TINY = dict(COMMON, vocab_size=40, hidden_size=16, intermediate_size=20)
+NEWEST = {
+    "qwen3_moe_tied": (
+        Qwen3MoeConfig,
+        Qwen3MoeForCausalLM,
+        dict(
+            num_key_value_heads=2,
+            head_dim=6,
+            tie_word_embeddings=True,
+            num_experts=5,
+            num_experts_per_tok=2,
+            moe_intermediate_size=6,
+            norm_topk_prob=True,
+        ),
+    ),
+    # Experts in the second and fourth layer, but the fourth is named as plain; weights not normalised.
+    "qwen3_moe_sparse": (
+        Qwen3MoeConfig,
+        Qwen3MoeForCausalLM,
+        dict(
+            num_hidden_layers=4,
+            num_key_value_heads=1,
+            head_dim=4,
+            intermediate_size=9,
+            tie_word_embeddings=False,
+            attention_bias=True,
+            num_experts=7,
+            num_experts_per_tok=3,
+            moe_intermediate_size=5,
+            decoder_sparse_step=2,
+            mlp_only_layers=[3],
+            rope_parameters=dict(
+                rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16, beta_fast=3.0
+            ),
+        ),
+    ),
+    "granite4_tied": (
+        GraniteMoeHybridConfig,
+        GraniteMoeHybridForCausalLM,
+        dict(
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            shared_intermediate_size=18,
+            position_embedding_type="rope",
+            embedding_multiplier=3.5,
+            attention_multiplier=0.3,
+            residual_multiplier=0.4,
+            logits_scaling=1.7,
+            layer_types=["full_attention"] * 2,
+            num_local_experts=0,
+            mamba_n_heads=1,
+        ),
+    ),
+    # No rotations in any layer.
+    "granite4_nope": (
+        GraniteMoeHybridConfig,
+        GraniteMoeHybridForCausalLM,
+        dict(
+            num_key_value_heads=1,
+            tie_word_embeddings=False,
+            shared_intermediate_size=22,
+            embedding_multiplier=0.7,
+            attention_multiplier=0.5,
+            residual_multiplier=1.3,
+            logits_scaling=0.6,
+            layer_types=["full_attention"] * 2,
+            num_local_experts=0,
+            mamba_n_heads=1,
+        ),
+    ),
+    "phi3_tied": (
+        Phi3Config,
+        Phi3ForCausalLM,
+        dict(
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            original_max_position_embeddings=128,
+            rope_parameters=dict(
+                rope_type="longrope",
+                rope_theta=1000.0,
+                partial_rotary_factor=0.75,
+                short_factor=[1.0, 1.2, 1.7],
+                long_factor=[2.0, 3.0, 4.0],
+            ),
+        ),
+    ),
+    "phi3_window": (
+        Phi3Config,
+        Phi3ForCausalLM,
+        dict(
+            num_key_value_heads=4,
+            hidden_size=24,
+            tie_word_embeddings=False,
+            sliding_window=11,
+            rope_parameters=dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=0.67),
+        ),
+    ),
+    "ministral3_tied": (
+        Ministral3Config,
+        Ministral3ForCausalLM,
+        dict(
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            tie_word_embeddings=True,
+            rope_parameters=dict(
+                rope_type="yarn",
+                rope_theta=100.0,
+                factor=4.0,
+                original_max_position_embeddings=16,
+                beta_fast=4.0,
+                beta_slow=0.25,
+                mscale=1.0,
+                mscale_all_dim=0.5,
+                llama_4_scaling_beta=0.4,
+            ),
+        ),
+    ),
+    "ministral3_window": (
+        Ministral3Config,
+        Ministral3ForCausalLM,
+        dict(
+            num_key_value_heads=2,
+            head_dim=6,
+            tie_word_embeddings=False,
+            sliding_window=9,
+            rope_parameters=dict(
+                rope_type="yarn",
+                rope_theta=500.0,
+                factor=8.0,
+                original_max_position_embeddings=24,
+                beta_slow=0.5,
+                truncate=False,
+                llama_4_scaling_beta=0.1,
+            ),
+        ),
+    ),
+}
+SHARDS = {"llama2": "20KB", "granite_bias": "8KB", "granite4_nope": "6KB", "qwen3_moe_sparse": "9KB"}
 
 
 def as_version_4(config):
@@ -194,9 +349,25 @@ def gradient(model, ids, lengths):
         logps = torch.log_softmax(model(prompt).logits[0, :-1], -1)
         total = total + logps.gather(1, prompt[0, 1:, None]).sum()
     total.backward()
-    return {
-        name: [float(f"{x:.6e}") for x in p.grad.flatten().tolist()] for name, p in model.named_parameters()
-    }
+    gradients = {}
+    for key, p in model.named_parameters():
+        # Experts are one tensor in memory, and one each in the file.
+        for name, grad in in_file(key, p.grad):
+            gradients[name] = grad.float().contiguous()
+    return gradients
+
+
+def in_file(key, x):
+    if not key.endswith(("experts.gate_up_proj", "experts.down_proj")):
+        yield key, x
+        return
+    prefix, kind = key.rsplit(".", 1)
+    for i, expert in enumerate(x):
+        if kind == "down_proj":
+            yield f"{prefix}.{i}.down_proj.weight", expert
+        else:
+            for part, half in zip(["gate_proj", "up_proj"], expert.chunk(2)):
+                yield f"{prefix}.{i}.{part}.weight", half
 
 
 def make(name, seed, common, config_class, model_class, fields, newer):
@@ -211,8 +382,7 @@ def make(name, seed, common, config_class, model_class, fields, newer):
                 p.normal_(0, 0.3)
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
-    shard = {"llama2": "20KB", "granite_bias": "8KB"}.get(name, "1GB")
-    model.save_pretrained(folder, max_shard_size=shard)
+    model.save_pretrained(folder, max_shard_size=SHARDS.get(name, "1GB"))
     (folder / "generation_config.json").unlink(missing_ok=True)
     if name.endswith("v4_config"):
         path = folder / "config.json"
@@ -229,8 +399,16 @@ def make(name, seed, common, config_class, model_class, fields, newer):
             expected["logits"].append(out.logits[0, -1].tolist())
             more = model.generate(prompt, max_new_tokens=32 if newer else 16, do_sample=False)
         expected["greedy"].append(more[0, n:].tolist())
+    if getattr(model.config, "num_experts", 0):
+        loads = 0
+        for row, n in enumerate(lengths):
+            with torch.no_grad():
+                logits = model(ids[row : row + 1, : n - 1], output_router_logits=True).router_logits
+            best = [x.topk(model.config.num_experts_per_tok).indices.flatten() for x in logits]
+            loads = loads + torch.stack([x.bincount(minlength=model.config.num_experts) for x in best])
+        expected["loads"] = loads.tolist()
     if newer:
-        expected["gradient"] = gradient(model, ids, lengths)
+        save_file(gradient(model, ids, lengths), folder / "gradient.safetensors")
     (folder / "expected.json").write_text(json.dumps(expected))
 
 
@@ -239,6 +417,7 @@ def main():
     if not wanted:
         shutil.rmtree(HERE, ignore_errors=True)
     every = [(COMMON, False, item) for item in MODELS.items()] + [(SMALL, True, item) for item in NEWER.items()]
+    every += [(TINY, True, item) for item in NEWEST.items()]
     for seed, (common, newer, (name, rest)) in enumerate(every):
         if not wanted or name in wanted:
             make(name, seed, common, *rest, newer)

@@ -19,6 +19,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use g2rpo_libtorch::model::{FeedForward, Parallel};
 use g2rpo_libtorch::{Decoder, EngineConfig, TorchEngine, load_checkpoint};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
 use tch::{Device, Kind, Tensor};
@@ -114,13 +115,17 @@ fn floor(
     let device = decoder.device();
     let weights: Vec<Tensor> = (decoder.layers().iter())
         .flat_map(|layer| {
-            let (attn, mlp) = (&layer.self_attn, &layer.mlp);
-            let qkv = [&attn.q_proj, &attn.k_proj, &attn.v_proj].map(|l| &l.weight);
-            let gate_up = [&mlp.gate_proj, &mlp.up_proj].map(|l| &l.weight);
+            let one = |parts: &Parallel| {
+                let weights: Vec<&Tensor> = parts.parts.iter().map(|l| &l.weight).collect();
+                Tensor::cat(&weights, 0)
+            };
+            let FeedForward::Mlp(mlp) = &layer.mlp else {
+                unreachable!("the shapes of this program have no experts")
+            };
             [
-                Tensor::cat(&qkv, 0),
-                attn.o_proj.weight.shallow_clone(),
-                Tensor::cat(&gate_up, 0),
+                one(&layer.self_attn.qkv),
+                layer.self_attn.o_proj.weight.shallow_clone(),
+                one(&mlp.gate_up),
                 mlp.down_proj.weight.shallow_clone(),
             ]
         })
@@ -195,22 +200,8 @@ fn bandwidth(decoder: &Decoder, batch: usize, prompt: usize, steps: usize, group
     // A copy reads and writes.
     let bytes_per_second = 2.0 * bytes as f64 / copies[2];
     let width = decoder.kind().elt_size_in_bytes();
-    let of_layers: usize = (decoder.layers().iter())
-        .map(|layer| {
-            let (attn, mlp) = (&layer.self_attn, &layer.mlp);
-            [
-                &attn.q_proj,
-                &attn.k_proj,
-                &attn.v_proj,
-                &attn.o_proj,
-                &mlp.gate_proj,
-                &mlp.up_proj,
-                &mlp.down_proj,
-            ]
-            .map(|linear| linear.weight.numel())
-            .iter()
-            .sum::<usize>()
-        })
+    let of_layers: usize = (decoder.shallow_clone().linears_mut().iter())
+        .map(|linear| linear.weight.numel())
         .sum();
     let weights = of_layers + decoder.lm_head().numel();
     let per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;

@@ -129,6 +129,42 @@ pub struct UpdateStats {
     pub grad_norm: f64,
     /// The learning rate that was used.
     pub lr: f64,
+    /// How evenly experts were read, for models that have them.
+    pub experts: Option<ExpertLoad>,
+}
+
+/// How evenly the completion tokens of a step were spread over the experts of a mixture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpertLoad {
+    /// Tokens of the expert that most read, over the number that each would have if all were read alike;
+    /// the largest of all layers. 1 is even, the number of experts is a collapsed router.
+    pub max: f64,
+    /// Share of the experts of all layers that no token read.
+    pub idle: f64,
+}
+
+impl ExpertLoad {
+    /// From how often each expert was read, layer by layer; `None` if none was.
+    pub fn of(layers: &[Vec<u64>]) -> Option<Self> {
+        let mut load = Self {
+            max: 0.0,
+            idle: 0.0,
+        };
+        let (mut experts, mut idle) = (0usize, 0usize);
+        for reads in layers {
+            let total: u64 = reads.iter().sum();
+            if total == 0 {
+                continue;
+            }
+            let most = reads.iter().max().copied().unwrap_or(0);
+            let even = total as f64 / reads.len() as f64;
+            load.max = load.max.max(most as f64 / even);
+            experts += reads.len();
+            idle += reads.iter().filter(|&&n| n == 0).count();
+        }
+        load.idle = idle as f64 / experts as f64;
+        (experts > 0).then_some(load)
+    }
 }
 
 impl<L: Learner + ?Sized> Learner for &mut L {

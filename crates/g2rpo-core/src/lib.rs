@@ -42,7 +42,9 @@ pub use error::{Error, Result};
 pub use guidance::GuidanceTokenLoss;
 pub use kl::{KlEstimator, KlGradient, KlPlacement};
 pub use kl_penalty::kl_penalties;
-pub use learner::{Learner, Scoring, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy};
+pub use learner::{
+    ExpertLoad, Learner, Scoring, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy,
+};
 pub use loss::{PolicyLoss, policy_loss};
 pub use metrics::{LossMetrics, Mean, Summary};
 pub use mismatch::{MismatchCorrection, MismatchLevel, OutOfRange};

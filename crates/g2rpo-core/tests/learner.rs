@@ -124,6 +124,7 @@ impl Learner for Bigram {
         Ok(UpdateStats {
             grad_norm: square.sqrt(),
             lr,
+            experts: None,
         })
     }
 }
@@ -259,4 +260,14 @@ fn a_temperature_of_zero_is_refused() {
         let expected = format!("temperature = {temperature} is outside its domain (0, inf)");
         assert_eq!(err.to_string(), expected);
     }
+}
+
+#[test]
+fn expert_load_is_told_from_counts() {
+    // Two layers of four experts, eight reads each: even would be two.
+    let layers = [vec![2, 2, 2, 2], vec![5, 0, 3, 0]];
+    let load = g2rpo_core::ExpertLoad::of(&layers).unwrap();
+    assert_eq!((load.max, load.idle), (2.5, 0.25));
+    assert_eq!(g2rpo_core::ExpertLoad::of(&[]), None);
+    assert_eq!(g2rpo_core::ExpertLoad::of(&[vec![0, 0]]), None);
 }

@@ -1,10 +1,11 @@
 //! Writes a small checkpoint with a tokenizer of its own for `testdata/libtorch/check_saved.py`,
 //! which opens it with transformers and compares:
 //!
-//!     save_tiny FOLDER
+//!     save_tiny FOLDER [CHECKPOINTS]
 //!
 //! One sub-folder per family and number format, each with `expected.json`: a text, its ids, and
-//! the logits of its last position.
+//! the logits of its last position. With a folder of checkpoints (`testdata/libtorch/models`) also each of
+//! these, read and written again, without a text.
 
 use std::path::Path;
 
@@ -17,7 +18,9 @@ use tch::{Device, Kind, Tensor};
 const TEXT: &str = "Tim has 48/2 = <<48/2=24>>24 clips.\n#### 24 — naïve";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::args().nth(1).ok_or("usage: save_tiny FOLDER")?;
+    let folder = std::env::args()
+        .nth(1)
+        .ok_or("usage: save_tiny FOLDER [CHECKPOINTS]")?;
     let tokenizer = HfTokenizer::train([TEXT, "Tim has clips."], &TokenizerConfig::default())?;
     let base = DecoderConfig {
         initializer_range: 0.2,
@@ -51,15 +54,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let dir = Path::new(&folder).join(name);
         let parameters = init_parameters(config, 7, Kind::Float, Device::Cpu)?;
         save_checkpoint(&dir, config, &parameters, dtype, Some(&tokenizer))?;
-        // What was stored, computed in f32.
-        let stored = load_checkpoint(&dir, Some(Kind::Float), Device::Cpu)?;
-        let decoder = Decoder::new(&stored.config, &stored.parameters)?;
         let ids = tokenizer.encode(TEXT)?;
-        let ids_bt = Tensor::from_slice(&ids.iter().map(|&i| i64::from(i)).collect::<Vec<_>>());
-        let logits = tch::no_grad(|| decoder.logits_btv(&ids_bt.unsqueeze(0)))?;
-        let logits = Vec::<f32>::try_from(logits.get(0).get(-1))?;
-        let expected = serde_json::json!({ "text": TEXT, "ids": ids, "logits": logits });
+        let mut expected = serde_json::json!({ "text": TEXT, "ids": ids });
+        expected["logits"] = logits(&dir, &ids)?.into();
+        std::fs::write(dir.join("expected.json"), expected.to_string())?;
+    }
+    let Some(checkpoints) = std::env::args().nth(2) else {
+        return Ok(());
+    };
+    for entry in std::fs::read_dir(checkpoints)? {
+        let entry = entry?;
+        let dir = Path::new(&folder).join(entry.file_name());
+        let read = load_checkpoint(entry.path(), None, Device::Cpu)?;
+        save_checkpoint(&dir, &read.config, &read.parameters, DType::F32, None)?;
+        let ids: Vec<u32> = (0..40).map(|i| (i * i + 7 * i + 3) % 40).collect();
+        let expected = serde_json::json!({ "ids": ids, "logits": logits(&dir, &ids)? });
         std::fs::write(dir.join("expected.json"), expected.to_string())?;
     }
     Ok(())
+}
+
+/// Of the last of some ids, from what is stored, computed in f32.
+fn logits(dir: &Path, ids: &[u32]) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    let stored = load_checkpoint(dir, Some(Kind::Float), Device::Cpu)?;
+    let decoder = Decoder::new(&stored.config, &stored.parameters)?;
+    let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+    let logits_btv = tch::no_grad(|| decoder.logits_btv(&Tensor::from_slice(&ids).unsqueeze(0)))?;
+    Ok(Vec::try_from(logits_btv.get(0).get(-1))?)
 }

@@ -30,7 +30,10 @@ pub use hf::tokenizer::{HfTokenizer, TokenizerConfig};
 pub use learner::config::{LearnerConfig, Reference};
 pub use learner::optim;
 pub use learner::torch_learner::TorchLearner;
-pub use model::config::{Architecture, DType, DecoderConfig, RopeConfig, RopeScaling};
+pub use model::config::{
+    Activation, Architecture, BlockSpec, DType, DecoderConfig, ExpertsConfig, LayerRope, LayerSpec,
+    QueryGrowth, RopeConfig, RopeScaling,
+};
 pub use model::decoder::Decoder;
 pub use model::init::init_parameters;
 pub use model::lora::{Adapter, LoraConfig};

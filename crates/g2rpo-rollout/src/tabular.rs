@@ -224,6 +224,7 @@ impl Learner for TabularPolicy {
         Ok(UpdateStats {
             grad_norm: square.sqrt(),
             lr,
+            experts: None,
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use g2rpo::guidance::Method;
 use g2rpo::libtorch::{
-    DType, DecoderConfig, HfTokenizer, LearnerConfig, Model, Reference, TokenizerConfig,
-    TorchEngine, TorchLearner,
+    Architecture, DType, DecoderConfig, ExpertsConfig, HfTokenizer, LayerSpec, LearnerConfig,
+    Model, Reference, TokenizerConfig, TorchEngine, TorchLearner,
 };
 use g2rpo::rollout::{ChainProblems, Split, Task};
 use g2rpo::train::{Dataset, LrSchedule, Trainer, TrainerConfig};
@@ -44,7 +44,22 @@ fn every_preset_takes_three_steps_on_a_model() {
     for name in Method::NAMES {
         let texts = texts.iter().copied();
         let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default()).unwrap();
-        let config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 16, 1, 2, 1);
+        let mut config = DecoderConfig::tiny_qwen3(tokenizer.vocab_size(), 16, 1, 2, 1);
+        // One of them with experts, whose load is in the metrics then.
+        let has_experts = *name == "grpo";
+        if has_experts {
+            config.architecture = Architecture::Qwen3Moe;
+            config.experts = Some(ExpertsConfig {
+                num_experts: 3,
+                num_experts_per_tok: 2,
+                intermediate_size: 8,
+                norm_topk_prob: true,
+            });
+            config.layers = vec![LayerSpec {
+                experts: true,
+                ..LayerSpec::default()
+            }];
+        }
         let model = Model::init(config, tokenizer, 1, Device::Cpu, DType::F32).unwrap();
         let mut method = Method::preset(name, 3).unwrap();
         method.num_generations = method.num_generations.min(8);
@@ -81,6 +96,8 @@ fn every_preset_takes_three_steps_on_a_model() {
             assert!(after.iter().all(|x| x.is_finite()), "{name}, step {step}");
             steps_with_a_lesson += usize::from(before != after);
             let learned = !report.line().contains("nothing learned");
+            let load = report.row().get("experts/max_load");
+            assert_eq!(load.is_some(), has_experts && learned, "{name}, {load:?}");
             assert_eq!(
                 before != after,
                 learned,

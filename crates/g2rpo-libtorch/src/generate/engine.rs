@@ -183,6 +183,7 @@ impl<'a> Run<'a> {
         let most_new = (waiting.iter().map(|&i| requests[i].max_new_tokens))
             .max()
             .unwrap_or(0);
+        decoder.check_length(longest)?;
         let n = waiting.len();
         // The last token is not fed any more.
         let capacity = most_new.saturating_sub(1).max(1);

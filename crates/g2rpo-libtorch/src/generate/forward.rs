@@ -6,100 +6,48 @@ use crate::error::Result;
 use crate::model::context::Rotations;
 use crate::model::decoder::Decoder;
 use crate::model::linear::Linear;
-use crate::model::rope::rotate;
 
 /// A decoder prepared for generation.
 ///
 /// Matrices that read the same input are used as one where they are neighbours in memory, which
 /// they are in [`Parameters`](crate::Parameters) laid out by
-/// [`DecoderConfig::param_specs`](crate::DecoderConfig::param_specs). They are views, never
-/// copies: an update of the parameters needs no word to the engine.
+/// [`DecoderConfig::param_specs`](crate::DecoderConfig::param_specs), unless they carry an adapter. They are
+/// views, never copies: an update of the parameters needs no word to the engine.
 #[derive(Debug)]
 pub(super) struct Runner {
     decoder: Decoder,
-    fused: Vec<Fused>,
-}
-
-/// q, k and v as one matrix, gate and up as one; absent where the parts are not neighbours or
-/// carry an adapter.
-#[derive(Debug)]
-struct Fused {
-    qkv: Option<Linear>,
-    gate_up: Option<Linear>,
 }
 
 impl Runner {
     pub(super) fn new(decoder: &Decoder) -> Self {
-        let fused = (decoder.layers().iter())
-            .map(|layer| Fused {
-                qkv: fuse(&[
-                    &layer.self_attn.q_proj,
-                    &layer.self_attn.k_proj,
-                    &layer.self_attn.v_proj,
-                ]),
-                gate_up: fuse(&[&layer.mlp.gate_proj, &layer.mlp.up_proj]),
-            })
-            .collect();
-        Self {
-            decoder: decoder.shallow_clone(),
-            fused,
+        let mut decoder = decoder.shallow_clone();
+        for parallel in decoder.parallels_mut() {
+            if let Some(joined) = fuse(&parallel.parts) {
+                parallel.parts = vec![joined];
+            }
         }
+        Self { decoder }
     }
 
     pub(super) fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    /// Layer `i`'s q, k and v as one matrix, and its gate and up, where they can be.
-    pub(super) fn fused(&self, i: usize) -> (Option<&Linear>, Option<&Linear>) {
-        (self.fused[i].qkv.as_ref(), self.fused[i].gate_up.as_ref())
-    }
-
     /// Queries, keys and values of layer `i` for the residual stream `[.., hidden]`: normed, turned
     /// and, where scores are not divided by √head_dim, multiplied so that they may be;
-    /// `[.., heads, head_dim]`. Cosines and sines are `[.., 1, head_dim]`.
+    /// `[.., heads, head_dim]`. Cosines and sines are `[.., 1, rotated]`.
     pub(super) fn qkv(
         &self,
         i: usize,
         x: &Tensor,
         rotations: &Rotations,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        let config = self.decoder.config();
         let layer = &self.decoder.layers()[i];
-        let attn = &layer.self_attn;
-        let x = layer.input_layernorm.forward(x)?;
-        let mut shape = x.size();
-        shape.pop();
-        shape.extend([-1, config.head_dim as i64]);
-        let heads = |y: &Tensor| y.f_view(&shape[..]);
-        let (mut q, mut k, v) = match &self.fused[i].qkv {
-            Some(qkv) => {
-                let y = heads(&qkv.forward(&x)?)?;
-                let n_q = config.num_attention_heads as i64;
-                let n_kv = config.num_key_value_heads as i64;
-                (
-                    y.f_narrow(-2, 0, n_q)?,
-                    y.f_narrow(-2, n_q, n_kv)?,
-                    y.f_narrow(-2, n_q + n_kv, n_kv)?,
-                )
-            }
-            None => (
-                heads(&attn.q_proj.forward(&x)?)?,
-                heads(&attn.k_proj.forward(&x)?)?,
-                heads(&attn.v_proj.forward(&x)?)?,
-            ),
-        };
-        if let Some((q_norm, k_norm)) = &attn.qk_norm {
-            q = q_norm.forward(&q)?;
-            k = k_norm.forward(&k)?;
-        }
-        if let Some((cos, sin)) = rotations.of(attn.spec.rope) {
-            (q, k) = (rotate(&q, cos, sin)?, rotate(&k, cos, sin)?);
-        }
-        if let Some(factor) = config.query_factor() {
-            q = q.f_mul_scalar(factor)?;
-        }
-        Ok((q, k, v))
+        let (q, k, v) = (layer.self_attn).qkv(&layer.input_layernorm.forward(x)?, rotations)?;
+        Ok(match self.decoder.config().query_factor() {
+            Some(factor) => (q.f_mul_scalar(factor)?, k, v),
+            None => (q, k, v),
+        })
     }
 
     /// Adds attention output `[.., heads · head_dim]` and then the feed-forward layer to the
@@ -107,17 +55,7 @@ impl Runner {
     pub(super) fn finish(&self, i: usize, x: &mut Tensor, attended: &Tensor) -> Result<()> {
         let layer = &self.decoder.layers()[i];
         let _ = x.f_add_(&layer.attended(layer.self_attn.o_proj.forward(attended)?)?)?;
-        let normed = layer.mlp_norm.forward(x)?;
-        let mixed = match &self.fused[i].gate_up {
-            Some(gate_up) => {
-                let y = gate_up.forward(&normed)?;
-                let half = y.size().last().copied().unwrap_or(0) / 2;
-                let mut gate = layer.mlp.activation.of(&y.f_narrow(-1, 0, half)?)?;
-                let _ = gate.f_mul_(&y.f_narrow(-1, half, half)?)?;
-                layer.mlp.down_proj.forward(&gate)?
-            }
-            None => layer.mlp.forward(&normed)?,
-        };
+        let mixed = (layer.mlp).forward(&layer.mlp_norm.forward(x)?, None)?;
         let _ = x.f_add_(&layer.mixed(mixed)?)?;
         Ok(())
     }
@@ -138,8 +76,8 @@ pub(super) fn attend(
 }
 
 /// One linear layer over the weights of several, if these lie one behind the other in one storage.
-fn fuse(parts: &[&Linear]) -> Option<Linear> {
-    if parts.iter().any(|p| p.lora.is_some()) {
+fn fuse(parts: &[Linear]) -> Option<Linear> {
+    if parts.len() < 2 || parts.iter().any(|p| p.lora.is_some()) {
         return None;
     }
     let weights: Vec<&Tensor> = parts.iter().map(|p| &p.weight).collect();
@@ -150,7 +88,8 @@ fn fuse(parts: &[&Linear]) -> Option<Linear> {
         n if n == parts.len() => Some(join(&biases)?),
         _ => return None,
     };
-    Some(Linear::new(weight, bias))
+    let names: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
+    Some(Linear::new(names.join(" "), weight, bias))
 }
 
 /// A view over contiguous tensors that lie one behind the other, joined along their first
@@ -207,9 +146,9 @@ mod tests {
     fn matrices_of_a_model_are_neighbours() {
         let config = DecoderConfig::tiny_qwen3(64, 32, 2, 4, 2);
         let parameters = init_parameters(&config, 1, Kind::Float, Device::Cpu).unwrap();
-        let runner = Runner::new(&Decoder::new(&config, &parameters).unwrap());
-        for fused in &runner.fused {
-            assert!(fused.qkv.is_some() && fused.gate_up.is_some());
-        }
+        let mut runner = Runner::new(&Decoder::new(&config, &parameters).unwrap());
+        let parallels = runner.decoder.parallels_mut();
+        assert_eq!(parallels.len(), 4);
+        assert!(parallels.iter().all(|parallel| parallel.parts.len() == 1));
     }
 }

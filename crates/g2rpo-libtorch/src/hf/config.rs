@@ -8,7 +8,8 @@ use super::fields::Fields;
 use crate::error::Result;
 use crate::hf::files::read_json;
 use crate::model::config::{
-    Activation, Architecture, DType, DecoderConfig, LayerRope, LayerSpec, RopeConfig, RopeScaling,
+    Activation, Architecture, DType, DecoderConfig, ExpertsConfig, LayerRope, LayerSpec,
+    QueryGrowth, RopeConfig, RopeScaling,
 };
 
 impl DecoderConfig {
@@ -48,8 +49,12 @@ impl DecoderConfig {
         // What transformers takes where the file says nothing.
         let default_kv_heads = match architecture {
             Architecture::Qwen2 | Architecture::Qwen3 => 32,
-            Architecture::Llama | Architecture::Granite => num_attention_heads,
-            Architecture::SmolLm3 | Architecture::Gemma3 => 4,
+            Architecture::Llama
+            | Architecture::Granite
+            | Architecture::GraniteMoeHybrid
+            | Architecture::Phi3 => num_attention_heads,
+            Architecture::SmolLm3 | Architecture::Gemma3 | Architecture::Qwen3Moe => 4,
+            Architecture::Ministral3 => 8,
         };
         let num_key_value_heads = f.usize("num_key_value_heads")?.unwrap_or(default_kv_heads);
         if num_attention_heads == 0
@@ -63,7 +68,7 @@ impl DecoderConfig {
         }
         let head_dim = match (f.usize("head_dim")?, architecture) {
             (Some(d), _) => d,
-            (None, Architecture::Qwen3) => 128,
+            (None, Architecture::Qwen3 | Architecture::Ministral3) => 128,
             (None, Architecture::Gemma3) => 256,
             (None, _) => hidden_size / num_attention_heads,
         };
@@ -74,6 +79,9 @@ impl DecoderConfig {
             ));
         }
         let attention_bias = f.bool("attention_bias")?.unwrap_or(false);
+        if attention_bias && matches!(architecture, Architecture::Phi3 | Architecture::Ministral3) {
+            return Err(f.error("attention_bias", "the family has no biases"));
+        }
         let has_mlp_bias = matches!(
             architecture,
             Architecture::Llama | Architecture::SmolLm3 | Architecture::Granite
@@ -89,29 +97,42 @@ impl DecoderConfig {
                 format!("expected a number other than 0, got {value}"),
             ))
         };
-        let granite = architecture == Architecture::Granite;
+        let granite = matches!(
+            architecture,
+            Architecture::Granite | Architecture::GraniteMoeHybrid
+        );
         let gemma3 = architecture == Architecture::Gemma3;
         let (rope, local_rope) = ropes(&f, architecture)?;
         let config = Self {
             architecture,
             vocab_size: f.required("vocab_size")?,
             hidden_size,
-            intermediate_size: f.required("intermediate_size")?,
+            intermediate_size: f.required(match architecture {
+                Architecture::GraniteMoeHybrid => "shared_intermediate_size",
+                _ => "intermediate_size",
+            })?,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
-            rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(match architecture {
+                Architecture::Phi3 | Architecture::Ministral3 => 1e-5,
+                _ => 1e-6,
+            }),
             rope,
             local_rope,
             layers: layers(&f, architecture, num_hidden_layers)?,
+            experts: match architecture {
+                Architecture::Qwen3Moe => Some(experts(&f)?),
+                _ => None,
+            },
             embedding_multiplier: match architecture {
-                Architecture::Granite => multiplier("embedding_multiplier")?,
+                _ if granite => multiplier("embedding_multiplier")?,
                 Architecture::Gemma3 => (hidden_size as f64).sqrt(),
                 _ => 1.0,
             },
             attention_multiplier: match architecture {
-                Architecture::Granite => Some(multiplier("attention_multiplier")?),
+                _ if granite => Some(multiplier("attention_multiplier")?),
                 Architecture::Gemma3 => {
                     let scalar = f.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
                     if scalar <= 0.0 {
@@ -157,6 +178,25 @@ impl DecoderConfig {
         ] {
             if value == 0 {
                 return Err(f.error(field, "0 is not a size"));
+            }
+        }
+        refuse_rotations(&f, &config)?;
+        let n = config.rope.rotated(head_dim);
+        if n == 0 || !n.is_multiple_of(2) {
+            let what = format!("{n} of {head_dim} coordinates are turned, expected an even number");
+            return Err(f.error("partial_rotary_factor", what));
+        }
+        if let RopeScaling::LongRope {
+            short_factor,
+            long_factor,
+            ..
+        } = &config.rope.scaling
+        {
+            for (field, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                if factors.len() != n / 2 {
+                    let what = format!("{} factors, expected {}", factors.len(), n / 2);
+                    return Err(f.error(field, what));
+                }
             }
         }
         Ok(config)
@@ -206,6 +246,9 @@ fn ropes(f: &Fields<'_>, architecture: Architecture) -> Result<(RopeConfig, Opti
         (None, Some(full)) => Some(full),
         (None, None) => f.object("rope_parameters")?,
     };
+    if full.is_none() && architecture == Architecture::Ministral3 {
+        return Err(f.error("rope_parameters", "missing"));
+    }
     let theta = f.f64("rope_theta")?.unwrap_or(default);
     let rope = RopeConfig::from_fields(full.as_ref(), theta, f)?;
     let Some(local_default) = local_default else {
@@ -218,34 +261,61 @@ fn ropes(f: &Fields<'_>, architecture: Architecture) -> Result<(RopeConfig, Opti
 
 impl RopeConfig {
     fn from_fields(rope: Option<&Fields<'_>>, theta: f64, top: &Fields<'_>) -> Result<Self> {
-        Ok(match rope {
-            Some(rope) => Self {
-                theta: rope.f64("rope_theta")?.unwrap_or(theta),
-                scaling: RopeScaling::from_fields(rope, top)?,
+        let field = "partial_rotary_factor";
+        let given = rope.map_or(Ok(None), |rope| rope.f64(field))?;
+        let factor = given.or(top.f64(field)?).unwrap_or(1.0);
+        if !(factor > 0.0 && factor <= 1.0) {
+            return Err(top.error(field, format!("expected a number in (0, 1], got {factor}")));
+        }
+        let plain = Self {
+            partial_rotary_factor: factor,
+            ..Self::new(theta)
+        };
+        let Some(rope) = rope else {
+            return Ok(plain);
+        };
+        Ok(Self {
+            theta: rope.f64("rope_theta")?.unwrap_or(theta),
+            scaling: RopeScaling::from_fields(rope, top)?,
+            query_growth: match rope.f64("llama_4_scaling_beta")? {
+                Some(beta) => Some(QueryGrowth {
+                    beta,
+                    original: original_length(rope, top)?,
+                }),
+                None => None,
             },
-            None => Self {
-                theta,
-                scaling: RopeScaling::None,
-            },
+            ..plain
         })
+    }
+}
+
+/// The context length before stretching, wherever the file puts it.
+fn original_length(f: &Fields<'_>, top: &Fields<'_>) -> Result<f64> {
+    let field = "original_max_position_embeddings";
+    let value = top.f64(field)?.or(f.f64(field)?);
+    match value.or(top.f64("max_position_embeddings")?) {
+        Some(value) if value >= 1.0 => Ok(value),
+        Some(value) => Err(f.error(field, format!("expected a length, got {value}"))),
+        None => Err(f.error(field, "missing")),
     }
 }
 
 impl RopeScaling {
     fn from_fields(f: &Fields<'_>, top: &Fields<'_>) -> Result<Self> {
-        if let Some(factor) = f.f64("partial_rotary_factor")?
-            && factor != 1.0
-        {
-            return Err(f.error(
-                "partial_rotary_factor",
-                format!("{factor} is not supported, only 1"),
-            ));
-        }
         let (field, kind) = match f.str("rope_type")? {
             Some(kind) => ("rope_type", kind),
             None => ("type", f.str("type")?.unwrap_or("default")),
         };
         let needed = |name| f.f64(name)?.ok_or_else(|| f.error(name, "missing"));
+        // By which the context grows, and what was given for what the scores grow by.
+        let growth = |original: f64| -> Result<f64> {
+            let longest = top.f64("max_position_embeddings")?;
+            match (f.f64("factor")?, longest) {
+                (Some(factor), _) => Ok(factor),
+                (None, Some(longest)) => Ok(nine_digits(longest / original)),
+                (None, None) => Err(f.error("factor", "missing")),
+            }
+        };
         match kind {
             "default" => Ok(Self::None),
             "linear" => Ok(Self::Linear {
@@ -255,21 +325,105 @@ impl RopeScaling {
                 factor: needed("factor")?,
                 low_freq_factor: needed("low_freq_factor")?,
                 high_freq_factor: needed("high_freq_factor")?,
-                original_max_position_embeddings: {
-                    let field = "original_max_position_embeddings";
-                    let value = top.f64(field)?.or(f.f64(field)?);
-                    match value.or(top.f64("max_position_embeddings")?) {
-                        Some(value) => value,
-                        None => return Err(f.error(field, "missing")),
-                    }
-                },
+                original_max_position_embeddings: original_length(f, top)?,
             }),
+            "yarn" => {
+                let original = original_length(f, top)?;
+                let factor = growth(original)?;
+                let scale = |m: f64| match factor <= 1.0 {
+                    true => 1.0,
+                    false => 0.1 * m * factor.ln() + 1.0,
+                };
+                let not_zero = |x: Option<f64>| x.filter(|&x| x != 0.0);
+                let inferred = match (
+                    not_zero(f.f64("mscale")?),
+                    not_zero(f.f64("mscale_all_dim")?),
+                ) {
+                    (Some(m), Some(all)) => scale(m) / scale(all),
+                    _ => scale(1.0),
+                };
+                Ok(Self::Yarn {
+                    factor,
+                    beta_fast: not_zero(f.f64("beta_fast")?).unwrap_or(32.0),
+                    beta_slow: not_zero(f.f64("beta_slow")?).unwrap_or(1.0),
+                    original_max_position_embeddings: original,
+                    attention_factor: (f.f64("attention_factor")?).unwrap_or(nine_digits(inferred)),
+                    truncate: f.bool("truncate")?.unwrap_or(true),
+                })
+            }
+            "longrope" | "su" => {
+                let original = original_length(f, top)?;
+                let factor = growth(original)?;
+                let inferred = match factor <= 1.0 {
+                    true => 1.0,
+                    false => (1.0 + factor.ln() / original.ln()).sqrt(),
+                };
+                let factors = |name| f.numbers(name)?.ok_or_else(|| f.error(name, "missing"));
+                Ok(Self::LongRope {
+                    short_factor: factors("short_factor")?,
+                    long_factor: factors("long_factor")?,
+                    original_max_position_embeddings: original,
+                    attention_factor: (f.f64("attention_factor")?).unwrap_or(nine_digits(inferred)),
+                })
+            }
             other => Err(f.error(
                 field,
-                format!("`{other}` is not supported; supported are default, linear and llama3"),
+                format!(
+                    "`{other}` is not supported; supported are default, linear, llama3, yarn and \
+                     longrope"
+                ),
             )),
         }
     }
+}
+
+/// A number as a decimal that any parser reads back; of more digits than f32 has, in which it is used.
+fn nine_digits(x: f64) -> f64 {
+    format!("{x:.8e}").parse().unwrap_or(x)
+}
+
+/// Refuses kinds of rotations that transformers does not have in the family.
+fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result<()> {
+    let phi3 = config.architecture == Architecture::Phi3;
+    let factor = config.rope.partial_rotary_factor;
+    if factor != 1.0 && !phi3 {
+        let what = format!("{factor} is not supported, only 1");
+        return Err(f.error("partial_rotary_factor", what));
+    }
+    let fits = matches!(
+        config.rope.scaling,
+        RopeScaling::None | RopeScaling::LongRope { .. }
+    );
+    if phi3 && !fits {
+        return Err(f.error("rope_type", "phi3 has default and longrope only"));
+    }
+    if config.rope.query_growth.is_some() && config.architecture != Architecture::Ministral3 {
+        return Err(f.error("llama_4_scaling_beta", "only ministral3 has it"));
+    }
+    Ok(())
+}
+
+/// Layers with experts, and what these are.
+fn experts(f: &Fields<'_>) -> Result<ExpertsConfig> {
+    // transformers 5 writes the one, 4 wrote the other.
+    let count = match f.usize("num_local_experts")? {
+        Some(count) => count,
+        None => f.usize("num_experts")?.unwrap_or(128),
+    };
+    let config = ExpertsConfig {
+        num_experts: count,
+        num_experts_per_tok: f.usize("num_experts_per_tok")?.unwrap_or(8),
+        intermediate_size: f.usize("moe_intermediate_size")?.unwrap_or(768),
+        norm_topk_prob: f.bool("norm_topk_prob")?.unwrap_or(false),
+    };
+    if config.num_experts_per_tok == 0 || config.num_experts_per_tok > count {
+        let what = format!("{} of {count} experts", config.num_experts_per_tok);
+        return Err(f.error("num_experts_per_tok", what));
+    }
+    if config.intermediate_size == 0 {
+        return Err(f.error("moe_intermediate_size", "0 is not a size"));
+    }
+    Ok(config)
 }
 
 /// What is special about each layer: windows, and layers without rotations.
@@ -318,12 +472,38 @@ fn layers(f: &Fields<'_>, architecture: Architecture, n: usize) -> Result<Vec<La
                     None => (i + 1) % every != 0,
                 };
                 if slides {
-                    *layer = LayerSpec {
-                        rope: LayerRope::Local,
-                        window: Some(window),
-                    };
+                    (layer.rope, layer.window) = (LayerRope::Local, Some(window));
                 }
             }
+        }
+        Architecture::Qwen3Moe => {
+            let every = f.usize("decoder_sparse_step")?.unwrap_or(1).max(1);
+            let plain = f.list("mlp_only_layers", 0)?.unwrap_or_default();
+            let plain: Vec<Option<u64>> = plain.into_iter().map(Value::as_u64).collect();
+            for (i, layer) in layers.iter_mut().enumerate() {
+                layer.experts = (i + 1) % every == 0 && !plain.contains(&Some(i as u64));
+            }
+        }
+        Architecture::GraniteMoeHybrid => {
+            let types = f.list("layer_types", n)?;
+            let types = types.ok_or_else(|| f.error("layer_types", "missing"))?;
+            let attends = |t: &&&Value| matches!(t.as_str(), Some("full_attention" | "attention"));
+            if let Some(other) = types.iter().find(|t| !attends(t)) {
+                let what = format!("{other} is not supported, only full_attention");
+                return Err(f.error("layer_types", what));
+            }
+            match f.str("position_embedding_type")? {
+                Some("rope") => {}
+                None | Some("nope") => layers.iter_mut().for_each(|l| l.rope = LayerRope::None),
+                Some(other) => {
+                    let what = format!("`{other}` is not supported, only rope and nope");
+                    return Err(f.error("position_embedding_type", what));
+                }
+            }
+        }
+        Architecture::Phi3 | Architecture::Ministral3 => {
+            let window = f.usize("sliding_window")?;
+            layers.iter_mut().for_each(|layer| layer.window = window);
         }
         _ => {}
     }
@@ -370,7 +550,20 @@ fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> Result<()> 
             ));
         }
     }
-    if !matches!(architecture, Architecture::SmolLm3 | Architecture::Gemma3) {
+    if f.bool("output_router_logits")? == Some(true) {
+        return Err(f.error(
+            "output_router_logits",
+            "the routers' auxiliary loss is not supported, only false",
+        ));
+    }
+    if architecture == Architecture::GraniteMoeHybrid {
+        let experts = f.usize("num_local_experts")?.unwrap_or(8);
+        if experts != 0 {
+            let what =
+                format!("{experts} experts beside the shared layer are not supported, only 0");
+            return Err(f.error("num_local_experts", what));
+        }
+    } else if !matches!(architecture, Architecture::SmolLm3 | Architecture::Gemma3) {
         if f.bool("use_sliding_window")? == Some(true) {
             return Err(f.error(
                 "use_sliding_window",
@@ -392,10 +585,12 @@ fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> Result<()> 
             "quantised checkpoints are not supported; use the bf16 or f32 one",
         ));
     }
-    if let Some(p) = f.f64("attention_dropout")?
-        && p != 0.0
-    {
-        return Err(f.error("attention_dropout", format!("{p} is not supported, only 0")));
+    for field in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
+        if let Some(p) = f.f64(field)?
+            && p != 0.0
+        {
+            return Err(f.error(field, format!("{p} is not supported, only 0")));
+        }
     }
     Ok(())
 }
@@ -422,7 +617,9 @@ fn dtype(f: &Fields<'_>) -> Result<Option<DType>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::rope::Rope;
     use serde_json::json;
+    use tch::{Device, Kind, Tensor};
 
     fn parse(value: Value) -> Result<DecoderConfig> {
         DecoderConfig::from_json(&value, Path::new("config.json"))
@@ -476,8 +673,8 @@ mod tests {
         for (field, value, message) in [
             (
                 "model_type",
-                json!("qwen3_moe"),
-                "config.json: field `model_type`: `qwen3_moe` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text",
+                json!("mamba"),
+                "config.json: field `model_type`: `mamba` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text, qwen3_moe, granitemoehybrid, phi3, ministral3",
             ),
             (
                 "model_type",
@@ -501,8 +698,23 @@ mod tests {
             ),
             (
                 "rope_parameters",
+                json!({"rope_type": "dynamic"}),
+                "config.json: field `rope_parameters.rope_type`: `dynamic` is not supported; supported are default, linear, llama3, yarn and longrope",
+            ),
+            (
+                "rope_parameters",
+                json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+                "config.json: field `partial_rotary_factor`: 0.5 is not supported, only 1",
+            ),
+            (
+                "rope_parameters",
                 json!({"rope_type": "yarn"}),
-                "config.json: field `rope_parameters.rope_type`: `yarn` is not supported; supported are default, linear and llama3",
+                "config.json: field `rope_parameters.original_max_position_embeddings`: missing",
+            ),
+            (
+                "output_router_logits",
+                json!(true),
+                "config.json: field `output_router_logits`: the routers' auxiliary loss is not supported, only false",
             ),
             (
                 "rope_parameters",
@@ -562,6 +774,97 @@ mod tests {
     }
 
     #[test]
+    fn what_a_family_cannot_have_is_refused_by_field_name() {
+        let granite4 = json!({"model_type": "granitemoehybrid", "shared_intermediate_size": 24,
+            "num_local_experts": 0, "layer_types": ["attention", "full_attention"]});
+        let longrope = json!({"rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2.0],
+            "original_max_position_embeddings": 64, "factor": 2.0});
+        let phi3 = json!({"model_type": "phi3", "head_dim": 4});
+        let moe = json!({"model_type": "qwen3_moe", "num_local_experts": 4});
+        let ministral3 = json!({"model_type": "ministral3"});
+        for (family, field, value, message) in [
+            (
+                &granite4,
+                "layer_types",
+                json!(["attention", "mamba"]),
+                "`layer_types`: \"mamba\" is not",
+            ),
+            (
+                &granite4,
+                "num_local_experts",
+                json!(8),
+                "`num_local_experts`: 8 experts beside",
+            ),
+            (
+                &granite4,
+                "position_embedding_type",
+                json!("alibi"),
+                "`position_embedding_type`: `alibi`",
+            ),
+            (
+                &phi3,
+                "rope_parameters",
+                longrope,
+                "`long_factor`: 1 factors, expected 2",
+            ),
+            (
+                &phi3,
+                "rope_parameters",
+                json!({"rope_type": "linear", "factor": 2.0}),
+                "`rope_type`: phi3",
+            ),
+            (
+                &phi3,
+                "partial_rotary_factor",
+                json!(1.5),
+                "`partial_rotary_factor`: expected a number in",
+            ),
+            (
+                &phi3,
+                "partial_rotary_factor",
+                json!(0.8),
+                "`partial_rotary_factor`: 3 of 4 coordinates",
+            ),
+            (
+                &phi3,
+                "resid_pdrop",
+                json!(0.1),
+                "`resid_pdrop`: 0.1 is not supported",
+            ),
+            (
+                &phi3,
+                "attention_bias",
+                json!(true),
+                "`attention_bias`: the family has no biases",
+            ),
+            (
+                &moe,
+                "num_experts_per_tok",
+                json!(5),
+                "`num_experts_per_tok`: 5 of 4 experts",
+            ),
+            (
+                &ministral3,
+                "rope_parameters",
+                Value::Null,
+                "`rope_parameters`: missing",
+            ),
+        ] {
+            let mut config = qwen3();
+            for (name, value) in family.as_object().unwrap() {
+                config[name] = value.clone();
+            }
+            if family["model_type"] == "qwen3_moe" {
+                config["num_experts_per_tok"] = json!(2);
+            }
+            assert!(parse(config.clone()).is_ok(), "{config}");
+            config[field] = value;
+            let error = parse(config).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
     fn parameters_are_counted() {
         // 100·16 embedding, and per layer 2·16 norms, (4+2+2)·8·16 qkv, 4·8·16 o, 2·8 head
         // norms, 3·16·24 feed-forward; 16 final norm.
@@ -583,6 +886,7 @@ mod tests {
             let check = |rope: &RopeConfig, expected: &Value| {
                 assert_eq!(Some(rope.theta), expected["rope_theta"].as_f64(), "{case}");
                 let scaling = match expected["rope_type"].as_str().unwrap() {
+                    "yarn" | "longrope" => return,
                     "default" => RopeScaling::None,
                     "linear" => RopeScaling::Linear {
                         factor: expected["factor"].as_f64().unwrap(),
@@ -605,6 +909,18 @@ mod tests {
                     check(local, &expected["sliding_attention"]);
                 }
                 None => check(&config.rope, expected),
+            }
+            if let Some(cos_sin) = case.get("cos_sin") {
+                let positions: Vec<i64> =
+                    serde_json::from_value(case["positions"].clone()).unwrap();
+                let rope = Rope::new(&config.rope, config.head_dim, Device::Cpu).unwrap();
+                let (cos, sin) =
+                    (rope.cos_sin(&Tensor::from_slice(&positions), Kind::Float)).unwrap();
+                for (ours, theirs) in [cos, sin].iter().zip(cos_sin.as_array().unwrap()) {
+                    let theirs: Vec<Vec<f32>> = serde_json::from_value(theirs.clone()).unwrap();
+                    let off = (ours - Tensor::from_slice2(&theirs)).abs().max();
+                    assert!(f64::try_from(off).unwrap() < 1e-6, "{case}");
+                }
             }
         }
     }

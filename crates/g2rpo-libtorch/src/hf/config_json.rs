@@ -48,7 +48,10 @@ impl DecoderConfig {
         if self.architecture != Architecture::Gemma3 {
             set("hidden_act", json!(activation));
         }
-        if self.architecture != Architecture::Qwen2 {
+        if !matches!(
+            self.architecture,
+            Architecture::Qwen2 | Architecture::Phi3 | Architecture::Ministral3
+        ) {
             set("attention_bias", json!(self.qkv_bias));
         }
         match self.architecture {
@@ -63,12 +66,46 @@ impl DecoderConfig {
                 set("sliding_window", json!(windows));
                 set("layer_types", json!(types));
             }
-            Architecture::Granite => {
-                set("mlp_bias", json!(self.mlp_bias));
+            Architecture::Granite | Architecture::GraniteMoeHybrid => {
+                if self.architecture == Architecture::Granite {
+                    set("mlp_bias", json!(self.mlp_bias));
+                } else {
+                    let rope = (self.layer(0).rope == LayerRope::Main).then_some("rope");
+                    set("position_embedding_type", json!(rope));
+                    set("shared_intermediate_size", json!(self.intermediate_size));
+                    set("num_local_experts", json!(0));
+                    set("layer_types", json!(types));
+                    // Of layers that there are none of; its default need not divide the width.
+                    set("mamba_n_heads", json!(1));
+                }
                 set("embedding_multiplier", json!(self.embedding_multiplier));
                 set("attention_multiplier", json!(self.attention_multiplier));
                 set("residual_multiplier", json!(self.residual_multiplier));
                 set("logits_scaling", json!(self.logits_scaling));
+            }
+            Architecture::Qwen3Moe => {
+                set("use_sliding_window", json!(false));
+                let plain = (0..self.num_hidden_layers).filter(|&i| !self.layer(i).experts);
+                set("mlp_only_layers", json!(plain.collect::<Vec<_>>()));
+                set("decoder_sparse_step", json!(1));
+                if let Some(experts) = &self.experts {
+                    for field in ["num_experts", "num_local_experts"] {
+                        set(field, json!(experts.num_experts));
+                    }
+                    set("num_experts_per_tok", json!(experts.num_experts_per_tok));
+                    set("moe_intermediate_size", json!(experts.intermediate_size));
+                    set("norm_topk_prob", json!(experts.norm_topk_prob));
+                }
+            }
+            Architecture::Phi3 | Architecture::Ministral3 => {
+                set("sliding_window", json!(windows));
+                if let RopeScaling::LongRope {
+                    original_max_position_embeddings: original,
+                    ..
+                } = self.rope.scaling
+                {
+                    set("original_max_position_embeddings", json!(original as u64));
+                }
             }
             Architecture::Gemma3 => {
                 set("hidden_activation", json!(activation));
@@ -101,8 +138,45 @@ impl RopeConfig {
     /// An entry of `rope_parameters`.
     fn to_json(&self) -> Value {
         let mut rope = json!({ "rope_theta": self.theta, "rope_type": "default" });
-        match self.scaling {
+        if self.partial_rotary_factor != 1.0 {
+            rope["partial_rotary_factor"] = json!(self.partial_rotary_factor);
+        }
+        if let Some(growth) = &self.query_growth {
+            rope["llama_4_scaling_beta"] = json!(growth.beta);
+            rope["original_max_position_embeddings"] = json!(growth.original as u64);
+        }
+        match &self.scaling {
             RopeScaling::None => {}
+            RopeScaling::Yarn {
+                factor,
+                beta_fast,
+                beta_slow,
+                original_max_position_embeddings,
+                attention_factor,
+                truncate,
+            } => {
+                rope["rope_type"] = json!("yarn");
+                rope["factor"] = json!(factor);
+                rope["beta_fast"] = json!(beta_fast);
+                rope["beta_slow"] = json!(beta_slow);
+                rope["attention_factor"] = json!(attention_factor);
+                rope["truncate"] = json!(truncate);
+                rope["original_max_position_embeddings"] =
+                    json!(*original_max_position_embeddings as u64);
+            }
+            RopeScaling::LongRope {
+                short_factor,
+                long_factor,
+                original_max_position_embeddings,
+                attention_factor,
+            } => {
+                rope["rope_type"] = json!("longrope");
+                rope["short_factor"] = json!(short_factor);
+                rope["long_factor"] = json!(long_factor);
+                rope["attention_factor"] = json!(attention_factor);
+                rope["original_max_position_embeddings"] =
+                    json!(*original_max_position_embeddings as u64);
+            }
             RopeScaling::Linear { factor } => {
                 rope["rope_type"] = json!("linear");
                 rope["factor"] = json!(factor);
@@ -118,7 +192,7 @@ impl RopeConfig {
                 rope["low_freq_factor"] = json!(low_freq_factor);
                 rope["high_freq_factor"] = json!(high_freq_factor);
                 rope["original_max_position_embeddings"] =
-                    json!(original_max_position_embeddings as u64);
+                    json!(*original_max_position_embeddings as u64);
             }
         }
         rope

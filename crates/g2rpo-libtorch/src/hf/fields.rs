@@ -90,6 +90,13 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub(super) fn numbers(&self, field: &str) -> Result<Option<Vec<f64>>> {
+        self.get(field, "a list of numbers", |v| match v {
+            Value::Array(items) => items.iter().map(Value::as_f64).collect(),
+            _ => None,
+        })
+    }
+
     pub(super) fn ids(&self, field: &str) -> Result<Vec<u32>> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         Ok(self

@@ -56,11 +56,14 @@ impl Scorer<'_> {
     }
 
     /// Adds to the gradients. On an error they hold a part of the sum.
+    ///
+    /// Adds to `expert_loads`, per layer with experts, how often each was read for a completion token.
     pub(super) fn accumulate(
         &self,
         sequences: &Sequences,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
         gradients: &mut Gradients,
+        expert_loads: &mut Vec<Vec<u64>>,
     ) -> Result<()> {
         for batch in self.plan(sequences) {
             if batch.width == 0 {
@@ -73,7 +76,14 @@ impl Scorer<'_> {
                 check_grads(&loss(&outputs)?, &outputs, &batch)?;
                 continue;
             }
-            self.accumulate_batch(&batch, sequences, loss, gradients)?;
+            let loads = self.accumulate_batch(&batch, sequences, loss, gradients)?;
+            expert_loads.resize(loads.len(), Vec::new());
+            for (sums, loads) in expert_loads.iter_mut().zip(loads) {
+                sums.resize(loads.len(), 0);
+                sums.iter_mut()
+                    .zip(loads)
+                    .for_each(|(sum, load)| *sum += load);
+            }
         }
         Ok(())
     }
@@ -84,7 +94,7 @@ impl Scorer<'_> {
         sequences: &Sequences,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
         gradients: &mut Gradients,
-    ) -> Result<()> {
+    ) -> Result<Vec<Vec<u64>>> {
         let Inputs {
             ids_bt,
             position_n,
@@ -92,7 +102,8 @@ impl Scorer<'_> {
         } = self.inputs(batch, sequences)?;
         let weight_vh = self.head_weight()?;
         let (trunk, head) = (self.trunk(), self.head(&weight_vh));
-        let activations = trunk.forward(&ids_bt, &position_n)?;
+        let mut activations = trunk.forward(&ids_bt, &position_n)?;
+        let loads = std::mem::take(&mut activations.expert_loads);
         let hidden_nh = activations.hidden_nh()?.f_to_kind(weight_vh.kind())?;
         let output = head.forward(&hidden_nh, &target_n, true)?;
         let outputs = TokenOutputs {
@@ -113,7 +124,7 @@ impl Scorer<'_> {
             .filter(|g| g.values().iter().any(|&g| g != 0.0));
         if entropy_grad.is_none() && grads.logp.values().iter().all(|&g| g == 0.0) {
             // As for groups whose rewards are all equal: nothing to learn, nothing to compute.
-            return Ok(());
+            return Ok(loads);
         }
         let logp_grad_n = self.upload(&grads.logp)?;
         let entropy_grad_n = entropy_grad.map(|g| self.upload(&g)).transpose()?;
@@ -127,7 +138,8 @@ impl Scorer<'_> {
         )?;
         drop(weight_vh);
         let hidden_grad_nh = hidden_grad_nh.f_to_kind(self.decoder.kind())?;
-        trunk.backward(&ids_bt, activations, &hidden_grad_nh, gradients)
+        trunk.backward(&ids_bt, activations, &hidden_grad_nh, gradients)?;
+        Ok(loads)
     }
 
     fn plan(&self, sequences: &Sequences) -> Vec<MicroBatch> {

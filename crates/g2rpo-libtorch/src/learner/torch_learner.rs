@@ -1,6 +1,8 @@
 //! A learner on libtorch: token log-probabilities, their gradient, and AdamW.
 
-use g2rpo_core::{Learner, Scoring, Sequences, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy};
+use g2rpo_core::{
+    ExpertLoad, Learner, Scoring, Sequences, TokenGrads, TokenOutputs, UpdateStats, WhichPolicy,
+};
 use tch::Tensor;
 
 use super::config::{LearnerConfig, Reference};
@@ -33,6 +35,7 @@ pub struct TorchLearner {
     /// Whether the gradient holds anything yet.
     accumulated: bool,
     optimizer: AdamW,
+    expert_loads: Vec<Vec<u64>>,
 }
 
 /// The reference: a decoder, and the parameters that are its own.
@@ -113,6 +116,7 @@ impl TorchLearner {
             gradients: Gradients::zeros(updated)?,
             optimizer: AdamW::new(updated, config.adamw())?,
             accumulated: false,
+            expert_loads: Vec::new(),
             config,
             base,
             adapter,
@@ -172,6 +176,12 @@ impl TorchLearner {
     /// [`updated`](Self::updated) is.
     pub fn gradient(&self) -> &Tensor {
         self.gradients.flat()
+    }
+
+    /// For every layer with experts, how often each was read for a completion token of the batch that was
+    /// accumulated last, until another is begun. Empty for models without experts.
+    pub fn expert_loads(&self) -> &[Vec<u64>] {
+        &self.expert_loads
     }
 
     /// Forgets the accumulated gradient.
@@ -277,7 +287,9 @@ impl Learner for TorchLearner {
         scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
     ) -> Result<()> {
-        self.accumulated = true;
+        if !std::mem::replace(&mut self.accumulated, true) {
+            self.expert_loads.clear();
+        }
         let scorer = Scorer {
             decoder: &self.policy,
             trained: &self.trained,
@@ -286,7 +298,9 @@ impl Learner for TorchLearner {
         };
         let outcome = (scoring.check().map_err(Error::Core))
             .and_then(|()| self.check_parameters())
-            .and_then(|()| scorer.accumulate(sequences, loss, &mut self.gradients));
+            .and_then(|()| {
+                scorer.accumulate(sequences, loss, &mut self.gradients, &mut self.expert_loads)
+            });
         outcome.or_else(|error| {
             self.clear_gradient()?;
             Err(error)
@@ -312,6 +326,7 @@ impl Learner for TorchLearner {
             });
         }
         let scale = clip_factor(norm, self.config.max_grad_norm);
+        let experts = ExpertLoad::of(&self.expert_loads);
         let updated = match &mut self.adapter {
             Some(adapter) => adapter.parameters_mut(),
             None => &mut self.base,
@@ -329,6 +344,7 @@ impl Learner for TorchLearner {
         Ok(UpdateStats {
             grad_norm: norm,
             lr,
+            experts,
         })
     }
 }

@@ -1,11 +1,14 @@
 //! The layers below the LM head, forward and backward, with and without checkpointing.
 
+use std::cell::RefCell;
+
 use tch::{TchError, Tensor};
 
 use crate::error::Doing;
 use crate::error::Result;
 use crate::model::context::Context;
 use crate::model::decoder::Decoder;
+use crate::model::experts::load;
 use crate::model::params::Gradients;
 use crate::model::params::ParamSpec;
 
@@ -71,6 +74,8 @@ impl Trained {
 /// What the forward pass leaves for the backward pass.
 #[derive(Debug)]
 pub(crate) struct Activations {
+    /// Per layer with experts, how often each was read for a selected position.
+    pub(crate) expert_loads: Vec<Vec<u64>>,
     context: Context,
     /// Input of every layer, a leaf.
     inputs: Vec<Tensor>,
@@ -114,7 +119,9 @@ impl Trunk<'_> {
     }
 
     fn try_forward(&self, ids_bt: &Tensor, position_n: &Tensor) -> Result<Activations> {
-        let context = tch::no_grad(|| self.decoder.causal_context(ids_bt.size()[1] as usize))?;
+        let mut context = tch::no_grad(|| self.decoder.causal_context(ids_bt.size()[1] as usize))?;
+        let experts = self.decoder.config().experts;
+        context.routes = experts.map(|_| RefCell::default());
         let n_layers = self.decoder.n_layers();
         let mut inputs = Vec::with_capacity(n_layers);
         let mut outputs = Vec::new();
@@ -134,7 +141,12 @@ impl Trunk<'_> {
         }
         let selected_nh = leaf(&tch::no_grad(|| select(&x_bth, position_n))?, true)?;
         let normed_nh = tch::with_grad(|| self.decoder.final_norm(&selected_nh))?;
+        let routes = context.routes.take().unwrap_or_default().into_inner();
+        let expert_loads = (routes.iter())
+            .map(|route| load(route, position_n, experts.map_or(0, |e| e.num_experts)))
+            .collect::<Result<_>>()?;
         Ok(Activations {
+            expert_loads,
             context,
             inputs,
             outputs,
@@ -165,6 +177,7 @@ impl Trunk<'_> {
         gradients: &mut Gradients,
     ) -> Result<()> {
         let Activations {
+            expert_loads: _,
             context,
             mut inputs,
             mut outputs,

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use super::context::{Context, Pattern};
-use super::linear::Linear;
+use super::context::{Context, Pattern, Rotations};
+use super::linear::{Linear, Parallel};
 use super::norm::RmsNorm;
 use super::rope::rotate;
 use crate::error::Result;
@@ -12,16 +12,16 @@ use crate::model::config::LayerSpec;
 /// Causal self-attention with grouped key and value heads.
 #[derive(Debug)]
 pub struct Attention {
-    /// `[heads · head_dim, hidden]`.
-    pub q_proj: Linear,
-    /// `[kv_heads · head_dim, hidden]`.
-    pub k_proj: Linear,
-    /// `[kv_heads · head_dim, hidden]`.
-    pub v_proj: Linear,
+    /// Queries, keys and values: `[heads · head_dim, hidden]`, and twice `[kv_heads · head_dim, hidden]`.
+    pub qkv: Parallel,
     /// `[hidden, heads · head_dim]`.
     pub o_proj: Linear,
     /// Norms of the heads of q and k (Qwen3), each of shape `[head_dim]`.
     pub qk_norm: Option<(RmsNorm, RmsNorm)>,
+    /// Number of query heads.
+    pub heads: i64,
+    /// Number of key and value heads.
+    pub kv_heads: i64,
     /// Width of one head.
     pub head_dim: i64,
     /// Rotations and window.
@@ -38,18 +38,7 @@ impl Attention {
     /// libtorch's.
     pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
         let (b, t, _) = x.size3()?;
-        // [B, T, heads, head_dim]
-        let heads = |y: Tensor| y.f_view([b, t, -1, self.head_dim]);
-        let mut q = heads(self.q_proj.forward(x)?)?;
-        let mut k = heads(self.k_proj.forward(x)?)?;
-        let v = heads(self.v_proj.forward(x)?)?;
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            q = q_norm.forward(&q)?;
-            k = k_norm.forward(&k)?;
-        }
-        if let Some((cos, sin)) = context.rotations.of(self.spec.rope) {
-            (q, k) = (rotate(&q, cos, sin)?, rotate(&k, cos, sin)?);
-        }
+        let (q, k, v) = self.qkv(x, &context.rotations)?;
         let [q, k, v] = [
             q.f_transpose(1, 2)?,
             k.f_transpose(1, 2)?,
@@ -72,13 +61,37 @@ impl Attention {
             .forward(&y.f_transpose(1, 2)?.f_reshape([b, t, -1])?)
     }
 
+    /// Queries, keys and values of `x` of shape `[.., hidden]`, normed and turned,
+    /// `[.., heads, head_dim]`.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn qkv(&self, x: &Tensor, rotations: &Rotations) -> Result<(Tensor, Tensor, Tensor)> {
+        let widths = [self.heads, self.kv_heads, self.kv_heads].map(|n| n * self.head_dim);
+        let mut shape = x.size();
+        shape.pop();
+        shape.extend([-1, self.head_dim]);
+        let parts = self.qkv.forward(x, &widths)?;
+        let heads = |y: &Tensor| y.f_reshape(&shape[..]);
+        let (mut q, mut k, v) = (heads(&parts[0])?, heads(&parts[1])?, heads(&parts[2])?);
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            q = q_norm.forward(&q)?;
+            k = k_norm.forward(&k)?;
+        }
+        if let Some((cos, sin)) = rotations.of(self.spec.rope) {
+            (q, k) = (rotate(&q, cos, sin)?, rotate(&k, cos, sin)?);
+        }
+        if let Some(factor) = &rotations.query_factor {
+            q = q.f_mul(factor)?;
+        }
+        Ok((q, k, v))
+    }
+
     /// Another handle to the same tensors.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
         Self {
-            q_proj: self.q_proj.shallow_clone(),
-            k_proj: self.k_proj.shallow_clone(),
-            v_proj: self.v_proj.shallow_clone(),
+            qkv: self.qkv.shallow_clone(),
             o_proj: self.o_proj.shallow_clone(),
             qk_norm: (self.qk_norm.as_ref()).map(|(q, k)| (q.shallow_clone(), k.shallow_clone())),
             ..*self

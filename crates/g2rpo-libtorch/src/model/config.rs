@@ -34,6 +34,8 @@ pub struct DecoderConfig {
     pub local_rope: Option<RopeConfig>,
     /// What is special about each layer; layers behind the list's end are plain.
     pub layers: Vec<LayerSpec>,
+    /// The experts of layers that have them.
+    pub experts: Option<ExpertsConfig>,
     /// Embeddings are multiplied by it.
     pub embedding_multiplier: f64,
     /// Scores of the attention are multiplied by it; 1 / √head_dim if `None`.
@@ -79,6 +81,14 @@ pub enum Architecture {
     Granite,
     /// Gemma 3, text: windows, two rotations, norms around every part, scaled embeddings.
     Gemma3,
+    /// Qwen3-MoE: experts behind a router.
+    Qwen3Moe,
+    /// Granite 4, dense: Granite's multipliers, gate and up in one matrix.
+    GraniteMoeHybrid,
+    /// Phi-3 and Phi-4-mini: q, k and v in one matrix, gate and up in another, partial rotations.
+    Phi3,
+    /// Ministral 3, text: queries that grow with the position.
+    Ministral3,
 }
 
 /// What may differ from layer to layer. The default is a plain layer: rotations, no window.
@@ -88,6 +98,21 @@ pub struct LayerSpec {
     pub rope: LayerRope,
     /// A position sees itself and this many minus one before it; all before it if `None`.
     pub window: Option<usize>,
+    /// The feed-forward layer is [`DecoderConfig::experts`].
+    pub experts: bool,
+}
+
+/// Feed-forward layers of many experts, of which every position reads a few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertsConfig {
+    /// Number of experts.
+    pub num_experts: usize,
+    /// How many a position reads.
+    pub num_experts_per_tok: usize,
+    /// Width of one expert.
+    pub intermediate_size: usize,
+    /// The weights of those that are read are divided by their sum.
+    pub norm_topk_prob: bool,
 }
 
 /// Which rotary embedding a layer has.
@@ -113,6 +138,12 @@ pub struct BlockSpec {
     pub output_norms: bool,
     /// The gate's function.
     pub activation: Activation,
+    /// Names of the matrices for queries, keys and values, which may be one.
+    pub qkv: &'static [&'static str],
+    /// Names of the feed-forward layer's matrices for gate and up, which may be one.
+    pub gate_up: &'static [&'static str],
+    /// Name of its third matrix.
+    pub down: &'static str,
 }
 
 /// Function of the feed-forward layer's gate.
@@ -131,10 +162,40 @@ pub struct RopeConfig {
     pub theta: f64,
     /// How wavelengths are stretched.
     pub scaling: RopeScaling,
+    /// The part of every head that is turned, its first coordinates; in (0, 1].
+    pub partial_rotary_factor: f64,
+    /// Queries grow with the position.
+    pub query_growth: Option<QueryGrowth>,
+}
+
+/// Queries at position p are multiplied by `1 + beta · ln(1 + ⌊p / original⌋)` (Llama 4, Ministral 3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGrowth {
+    /// `llama_4_scaling_beta`.
+    pub beta: f64,
+    /// `original_max_position_embeddings`.
+    pub original: f64,
+}
+
+impl RopeConfig {
+    /// Plain rotations of whole heads.
+    pub fn new(theta: f64) -> Self {
+        Self {
+            theta,
+            scaling: RopeScaling::None,
+            partial_rotary_factor: 1.0,
+            query_growth: None,
+        }
+    }
+
+    /// How many coordinates of a head are turned.
+    pub fn rotated(&self, head_dim: usize) -> usize {
+        (head_dim as f64 * self.partial_rotary_factor) as usize
+    }
 }
 
 /// How rotary wavelengths are stretched for contexts longer than those first trained on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Not at all (`rope_type` "default").
     None,
@@ -153,6 +214,35 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         /// Context length before stretching.
         original_max_position_embeddings: f64,
+    },
+    /// Long ones by a factor, short ones not, with a ramp over the coordinates between (`rope_type`
+    /// "yarn", Peng et al., arXiv 2309.00071).
+    Yarn {
+        /// The factor of the longest wavelengths.
+        factor: f64,
+        /// Wavelengths that turn more often than this in the original context are left alone.
+        beta_fast: f64,
+        /// Wavelengths that turn less often than this are stretched in full.
+        beta_slow: f64,
+        /// Context length before stretching.
+        original_max_position_embeddings: f64,
+        /// Cosines and sines are multiplied by it.
+        attention_factor: f64,
+        /// The ramp begins and ends at whole coordinates.
+        truncate: bool,
+    },
+    /// Each by a factor of its own (`rope_type` "longrope", Ding et al., arXiv 2402.13753). Only the
+    /// factors for short contexts are used; longer ones are refused, because tokens there would change
+    /// the probabilities of those before them.
+    LongRope {
+        /// Of contexts up to the original length.
+        short_factor: Vec<f64>,
+        /// Of longer ones.
+        long_factor: Vec<f64>,
+        /// Longest context for the short factors.
+        original_max_position_embeddings: f64,
+        /// Cosines and sines are multiplied by it.
+        attention_factor: f64,
     },
 }
 
@@ -223,12 +313,15 @@ impl std::str::FromStr for DType {
 impl Architecture {
     /// Every family: `model_type` in config.json, the class that transformers looks for, and what
     /// its layers have in common.
-    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 6] = {
+    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 10] = {
         const PLAIN: BlockSpec = BlockSpec {
             qk_norm: false,
             norm_offset: 0.0,
             output_norms: false,
             activation: Activation::Silu,
+            qkv: &["q_proj", "k_proj", "v_proj"],
+            gate_up: &["mlp.gate_proj", "mlp.up_proj"],
+            down: "mlp.down_proj",
         };
         const QK_NORM: BlockSpec = BlockSpec {
             qk_norm: true,
@@ -239,6 +332,17 @@ impl Architecture {
             norm_offset: 1.0,
             output_norms: true,
             activation: Activation::GeluTanh,
+            ..PLAIN
+        };
+        const GRANITE4: BlockSpec = BlockSpec {
+            gate_up: &["shared_mlp.input_linear"],
+            down: "shared_mlp.output_linear",
+            ..PLAIN
+        };
+        const PHI3: BlockSpec = BlockSpec {
+            qkv: &["qkv_proj"],
+            gate_up: &["mlp.gate_up_proj"],
+            ..PLAIN
         };
         [
             (Self::Llama, "llama", "LlamaForCausalLM", PLAIN),
@@ -247,6 +351,20 @@ impl Architecture {
             (Self::SmolLm3, "smollm3", "SmolLM3ForCausalLM", PLAIN),
             (Self::Granite, "granite", "GraniteForCausalLM", PLAIN),
             (Self::Gemma3, "gemma3_text", "Gemma3ForCausalLM", GEMMA3),
+            (Self::Qwen3Moe, "qwen3_moe", "Qwen3MoeForCausalLM", QK_NORM),
+            (
+                Self::GraniteMoeHybrid,
+                "granitemoehybrid",
+                "GraniteMoeHybridForCausalLM",
+                GRANITE4,
+            ),
+            (Self::Phi3, "phi3", "Phi3ForCausalLM", PHI3),
+            (
+                Self::Ministral3,
+                "ministral3",
+                "Ministral3ForCausalLM",
+                PLAIN,
+            ),
         ]
     };
 
@@ -303,12 +421,10 @@ impl DecoderConfig {
             num_key_value_heads,
             head_dim: hidden_size / num_attention_heads.max(1),
             rms_norm_eps: 1e-6,
-            rope: RopeConfig {
-                theta: 1e6,
-                scaling: RopeScaling::None,
-            },
+            rope: RopeConfig::new(1e6),
             local_rope: None,
             layers: Vec::new(),
+            experts: None,
             embedding_multiplier: 1.0,
             attention_multiplier: None,
             residual_multiplier: 1.0,
@@ -362,13 +478,14 @@ impl DecoderConfig {
         for i in 0..self.num_hidden_layers {
             let p = |name: &str| format!("model.layers.{i}.{name}");
             add(p("input_layernorm.weight"), &[h]);
-            add(p("self_attn.q_proj.weight"), &[q, h]);
-            add(p("self_attn.k_proj.weight"), &[kv, h]);
-            add(p("self_attn.v_proj.weight"), &[kv, h]);
+            let attn = |part: &str| p(&format!("self_attn.{part}"));
+            for (name, width) in side_by_side(block.qkv, &[q, kv, kv]) {
+                add(attn(&format!("{name}.weight")), &[width, h]);
+            }
             if self.qkv_bias {
-                add(p("self_attn.q_proj.bias"), &[q]);
-                add(p("self_attn.k_proj.bias"), &[kv]);
-                add(p("self_attn.v_proj.bias"), &[kv]);
+                for (name, width) in side_by_side(block.qkv, &[q, kv, kv]) {
+                    add(attn(&format!("{name}.bias")), &[width]);
+                }
             }
             if block.qk_norm {
                 add(p("self_attn.q_norm.weight"), &[d]);
@@ -383,15 +500,28 @@ impl DecoderConfig {
                 add(p("pre_feedforward_layernorm.weight"), &[h]);
                 add(p("post_feedforward_layernorm.weight"), &[h]);
             }
-            add(p("mlp.gate_proj.weight"), &[ffn, h]);
-            add(p("mlp.up_proj.weight"), &[ffn, h]);
-            if self.mlp_bias {
-                add(p("mlp.gate_proj.bias"), &[ffn]);
-                add(p("mlp.up_proj.bias"), &[ffn]);
+            if let (true, Some(experts)) = (self.layer(i).experts, &self.experts) {
+                add(p("mlp.gate.weight"), &[experts.num_experts as i64, h]);
+                let ffn = experts.intermediate_size as i64;
+                for j in 0..experts.num_experts {
+                    let p = |name: &str| p(&format!("mlp.experts.{j}.{name}.weight"));
+                    add(p("gate_proj"), &[ffn, h]);
+                    add(p("up_proj"), &[ffn, h]);
+                    add(p("down_proj"), &[h, ffn]);
+                }
+                continue;
             }
-            add(p("mlp.down_proj.weight"), &[h, ffn]);
+            for (name, width) in side_by_side(block.gate_up, &[ffn, ffn]) {
+                add(p(&format!("{name}.weight")), &[width, h]);
+            }
             if self.mlp_bias {
-                add(p("mlp.down_proj.bias"), &[h]);
+                for (name, width) in side_by_side(block.gate_up, &[ffn, ffn]) {
+                    add(p(&format!("{name}.bias")), &[width]);
+                }
+            }
+            add(p(&format!("{}.weight", block.down)), &[h, ffn]);
+            if self.mlp_bias {
+                add(p(&format!("{}.bias", block.down)), &[h]);
             }
         }
         add("model.norm.weight".into(), &[h]);
@@ -406,5 +536,13 @@ impl DecoderConfig {
         (self.param_specs().iter())
             .map(|s| s.shape.iter().product::<i64>())
             .sum()
+    }
+}
+
+/// The width of each matrix, of which there may be one for all widths.
+fn side_by_side<'a>(names: &'a [&'a str], widths: &[i64]) -> Vec<(&'a str, i64)> {
+    match names {
+        [one] => vec![(one, widths.iter().sum())],
+        _ => names.iter().copied().zip(widths.iter().copied()).collect(),
     }
 }

@@ -1,5 +1,7 @@
 //! What a layer is told about the positions that it is given.
 
+use std::cell::RefCell;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
@@ -9,22 +11,27 @@ use crate::model::config::LayerRope;
 /// may attend to whom.
 #[derive(Debug)]
 pub struct Context {
-    /// Cosines and sines, shape `[T, 1, head_dim]`.
+    /// Cosines and sines, shape `[T, 1, rotated]`.
     pub rotations: Rotations,
     /// Who may attend to whom.
     pub pattern: Pattern,
     /// For layers with a window that is shorter than the longest row: 0 where a position may look,
     /// -inf elsewhere, `[T, T]` of the longest row.
     pub window_mask: Option<Tensor>,
+    /// Where layers with experts put down whom every position went to, layer after layer:
+    /// `[B · T, experts per position]`. `None` if nobody asks.
+    pub routes: Option<RefCell<Vec<Tensor>>>,
 }
 
-/// Cosines and sines of positions, for the layers' kinds of rotary embedding.
+/// What positions do to queries and keys: cosines and sines for the layers' kinds of rotary embedding.
 #[derive(Debug)]
 pub struct Rotations {
     /// Of the main one.
     pub main: (Tensor, Tensor),
     /// Of the local one, if the model has it.
     pub local: Option<(Tensor, Tensor)>,
+    /// What queries are multiplied by, `[.., 1, 1]`, if that depends on the position.
+    pub query_factor: Option<Tensor>,
 }
 
 /// Who may attend to whom.
@@ -53,11 +60,13 @@ impl Rotations {
     /// # Errors
     /// Those of `change`.
     pub(crate) fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let change = &change;
         let both =
             |(cos, sin): &(Tensor, Tensor)| -> Result<_> { Ok((change(cos)?, change(sin)?)) };
         Ok(Self {
             main: both(&self.main)?,
             local: self.local.as_ref().map(both).transpose()?,
+            query_factor: self.query_factor.as_ref().map(change).transpose()?,
         })
     }
 }

@@ -1,15 +1,18 @@
 //! The decoder: embedding, layers, final norm and LM head.
 
+use std::cell::RefCell;
+
 use tch::{Device, Kind, Tensor};
 
 use super::attention::Attention;
 use super::context::{Context, Pattern, Rotations, window_mask};
-use super::linear::Linear;
+use super::experts::Experts;
+use super::linear::{Linear, Parallel};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rope;
 use crate::error::{Error, Result};
-use crate::model::config::{Architecture, DecoderConfig};
+use crate::model::config::{Architecture, DecoderConfig, RopeScaling};
 use crate::model::params::Parameters;
 
 /// A decoder-only transformer of one of the families of [`Architecture`](crate::Architecture).
@@ -45,11 +48,43 @@ pub struct DecoderLayer {
     /// Before the feed-forward layer.
     pub mlp_norm: RmsNorm,
     /// Mixes channels.
-    pub mlp: Mlp,
+    pub mlp: FeedForward,
     /// Of what the feed-forward layer puts out (Gemma).
     pub mlp_output_norm: Option<RmsNorm>,
     /// What attention and feed-forward layer add is multiplied by it.
     pub residual_multiplier: f64,
+}
+
+/// What mixes channels.
+#[derive(Debug)]
+pub enum FeedForward {
+    /// One gated layer.
+    Mlp(Mlp),
+    /// Many, of which every position reads a few.
+    Experts(Experts),
+}
+
+impl FeedForward {
+    /// `x` of shape `[.., hidden]` to the same shape; where there are experts, who was read is appended to
+    /// `routes`.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn forward(&self, x: &Tensor, routes: Option<&RefCell<Vec<Tensor>>>) -> Result<Tensor> {
+        match self {
+            Self::Mlp(mlp) => mlp.forward(x),
+            Self::Experts(experts) => experts.forward(x, routes),
+        }
+    }
+
+    /// Another handle to the same tensors.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Mlp(mlp) => Self::Mlp(mlp.shallow_clone()),
+            Self::Experts(experts) => Self::Experts(experts.shallow_clone()),
+        }
+    }
 }
 
 impl Decoder {
@@ -74,7 +109,22 @@ impl Decoder {
                 true => Some(get(&format!("{name}.bias"))?),
                 false => None,
             };
-            Ok(Linear::new(get(&format!("{name}.weight"))?, bias))
+            Ok(Linear::new(name, get(&format!("{name}.weight"))?, bias))
+        };
+        let parallel = |prefix: &str, names: &[&str], bias: bool| -> Result<Parallel> {
+            let parts = names
+                .iter()
+                .map(|name| linear(&format!("{prefix}{name}"), bias));
+            Ok(Parallel {
+                parts: parts.collect::<Result<_>>()?,
+            })
+        };
+        let mlp = |prefix: &str, gate_up: &[&str], down: &str, bias: bool| -> Result<Mlp> {
+            Ok(Mlp {
+                gate_up: parallel(prefix, gate_up, bias)?,
+                down_proj: linear(&format!("{prefix}{down}"), bias)?,
+                activation: block.activation,
+            })
         };
         let layers = (0..config.num_hidden_layers)
             .map(|i| {
@@ -82,9 +132,7 @@ impl Decoder {
                 Ok(DecoderLayer {
                     input_layernorm: norm(&p("input_layernorm"))?,
                     self_attn: Attention {
-                        q_proj: linear(&p("self_attn.q_proj"), config.qkv_bias)?,
-                        k_proj: linear(&p("self_attn.k_proj"), config.qkv_bias)?,
-                        v_proj: linear(&p("self_attn.v_proj"), config.qkv_bias)?,
+                        qkv: parallel(&p("self_attn."), block.qkv, config.qkv_bias)?,
                         o_proj: linear(&p("self_attn.o_proj"), config.o_bias)?,
                         qk_norm: match block.qk_norm {
                             true => {
@@ -92,6 +140,8 @@ impl Decoder {
                             }
                             false => None,
                         },
+                        heads: config.num_attention_heads as i64,
+                        kv_heads: config.num_key_value_heads as i64,
                         head_dim: config.head_dim as i64,
                         spec: config.layer(i),
                         scale: config.attention_multiplier,
@@ -101,11 +151,24 @@ impl Decoder {
                         true => "pre_feedforward_layernorm",
                         false => "post_attention_layernorm",
                     }))?,
-                    mlp: Mlp {
-                        gate_proj: linear(&p("mlp.gate_proj"), config.mlp_bias)?,
-                        up_proj: linear(&p("mlp.up_proj"), config.mlp_bias)?,
-                        down_proj: linear(&p("mlp.down_proj"), config.mlp_bias)?,
-                        activation: block.activation,
+                    mlp: match config.experts.filter(|_| config.layer(i).experts) {
+                        None => FeedForward::Mlp(mlp(
+                            &p(""),
+                            block.gate_up,
+                            block.down,
+                            config.mlp_bias,
+                        )?),
+                        Some(experts) => FeedForward::Experts(Experts {
+                            router: linear(&p("mlp.gate"), false)?,
+                            experts: (0..experts.num_experts)
+                                .map(|j| {
+                                    let prefix = p(&format!("mlp.experts.{j}."));
+                                    mlp(&prefix, &["gate_proj", "up_proj"], "down_proj", false)
+                                })
+                                .collect::<Result<_>>()?,
+                            per_position: experts.num_experts_per_tok as i64,
+                            normalised: experts.norm_topk_prob,
+                        }),
                     },
                     mlp_output_norm: output_norm(&p("post_feedforward_layernorm"))?,
                     residual_multiplier: config.residual_multiplier,
@@ -162,8 +225,8 @@ impl Decoder {
         &self.layers
     }
 
-    /// Cosines and sines, in the parameters' number format, for integer positions of any shape:
-    /// `[.., 1, head_dim]` each.
+    /// What positions do to queries and keys, in the parameters' number format, for integer positions
+    /// of any shape: `[.., 1, rotated]` each.
     ///
     /// # Errors
     /// libtorch's.
@@ -175,6 +238,9 @@ impl Decoder {
         Ok(Rotations {
             main: of(&self.rope)?,
             local: self.local_rope.as_ref().map(of).transpose()?,
+            query_factor: (self.config.rope.query_growth)
+                .map(|growth| growth.factors(positions, self.kind()))
+                .transpose()?,
         })
     }
 
@@ -200,25 +266,50 @@ impl Decoder {
         &self.norm
     }
 
-    /// Every linear layer inside the blocks with its name, for example
-    /// `model.layers.0.self_attn.q_proj`; the places where adapters go.
-    pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+    /// Every matrix inside the blocks that may have an adapter: all but experts and their routers.
+    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = Vec::new();
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            let (attn, mlp) = (&mut layer.self_attn, &mut layer.mlp);
-            for (name, linear) in [
-                ("self_attn.q_proj", &mut attn.q_proj),
-                ("self_attn.k_proj", &mut attn.k_proj),
-                ("self_attn.v_proj", &mut attn.v_proj),
-                ("self_attn.o_proj", &mut attn.o_proj),
-                ("mlp.gate_proj", &mut mlp.gate_proj),
-                ("mlp.up_proj", &mut mlp.up_proj),
-                ("mlp.down_proj", &mut mlp.down_proj),
-            ] {
-                all.push((format!("model.layers.{i}.{name}"), linear));
+        for layer in &mut self.layers {
+            all.extend(layer.self_attn.qkv.parts.iter_mut());
+            all.push(&mut layer.self_attn.o_proj);
+            if let FeedForward::Mlp(mlp) = &mut layer.mlp {
+                all.extend(mlp.gate_up.parts.iter_mut());
+                all.push(&mut mlp.down_proj);
             }
         }
         all
+    }
+
+    /// Every set of matrices that read the same input.
+    pub(crate) fn parallels_mut(&mut self) -> Vec<&mut Parallel> {
+        let mut all = Vec::new();
+        for layer in &mut self.layers {
+            all.push(&mut layer.self_attn.qkv);
+            match &mut layer.mlp {
+                FeedForward::Mlp(mlp) => all.push(&mut mlp.gate_up),
+                FeedForward::Experts(experts) => {
+                    all.extend(experts.experts.iter_mut().map(|expert| &mut expert.gate_up));
+                }
+            }
+        }
+        all
+    }
+
+    /// Refuses sequences that the model's rotations are not made for.
+    pub(crate) fn check_length(&self, positions: usize) -> Result<()> {
+        match self.config.rope.scaling {
+            RopeScaling::LongRope {
+                original_max_position_embeddings: most,
+                ..
+            } if positions as f64 > most => Err(Error::invalid(
+                "original_max_position_embeddings",
+                format!(
+                    "{positions} positions are more than {most}, above which the model's rotations \
+                     (longrope) are others for the whole sequence; shorten prompts or completions"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Context of rows that all start at position 0 and are padded on the right to `len`.
@@ -243,6 +334,7 @@ impl Decoder {
     }
 
     fn context(&self, positions_t: &Tensor, longest: usize, pattern: Pattern) -> Result<Context> {
+        self.check_length(longest)?;
         let window = self.window().filter(|&window| window < longest);
         Ok(Context {
             rotations: self.rotations(positions_t)?,
@@ -250,6 +342,7 @@ impl Decoder {
             window_mask: window
                 .map(|window| window_mask(longest, window, self.kind(), self.device()))
                 .transpose()?,
+            routes: None,
         })
     }
 
@@ -347,7 +440,8 @@ impl DecoderLayer {
     fn forward(&self, x_bth: &Tensor, context: &Context) -> Result<Tensor> {
         let attended = (self.self_attn).forward(&self.input_layernorm.forward(x_bth)?, context)?;
         let x_bth = x_bth.f_add(&self.attended(attended)?)?;
-        let mixed = (self.mlp).forward(&self.mlp_norm.forward(&x_bth)?)?;
+        let normed = self.mlp_norm.forward(&x_bth)?;
+        let mixed = (self.mlp).forward(&normed, context.routes.as_ref())?;
         Ok(x_bth.f_add(&self.mixed(mixed)?)?)
     }
 

@@ -89,12 +89,9 @@ impl Adapter {
         let mut modules = Vec::new();
         let mut specs = Vec::new();
         for spec in model.param_specs() {
-            let Some(module) = spec.name.strip_suffix(".weight") else {
+            let Some(module) = spec.adaptable().filter(|module| config.targets(module)) else {
                 continue;
             };
-            if !(module.ends_with("_proj") && config.targets(module)) {
-                continue;
-            }
             let r = config.r as i64;
             for (part, shape) in [
                 ("lora_A", [r, spec.shape[1]]),
@@ -157,8 +154,9 @@ impl Adapter {
 
     /// Puts handles to `matrices` (these or a copy of these) beside the decoder's layers.
     pub(crate) fn attach(&self, mut decoder: Decoder, matrices: &Parameters) -> Result<Decoder> {
-        for (name, linear) in decoder.linears_mut() {
-            if self.modules.contains(&name) {
+        for linear in decoder.linears_mut() {
+            let name = &linear.name;
+            if self.modules.contains(name) {
                 linear.lora = Some(Lora {
                     a: matrices
                         .get(&format!("{name}.lora_A.weight"))?

@@ -2,17 +2,15 @@
 
 use tch::Tensor;
 
-use super::linear::Linear;
+use super::linear::{Linear, Parallel};
 use crate::error::Result;
 use crate::model::config::Activation;
 
 /// Gated feed-forward layer: `down(f(gate(x)) · up(x))`.
 #[derive(Debug)]
 pub struct Mlp {
-    /// `[ffn, hidden]`.
-    pub gate_proj: Linear,
-    /// `[ffn, hidden]`.
-    pub up_proj: Linear,
+    /// Gate and up, `[ffn, hidden]` each.
+    pub gate_up: Parallel,
     /// `[hidden, ffn]`.
     pub down_proj: Linear,
     /// `f`.
@@ -25,17 +23,17 @@ impl Mlp {
     /// # Errors
     /// libtorch's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate = self.activation.of(&self.gate_proj.forward(x)?)?;
-        self.down_proj
-            .forward(&gate.f_mul(&self.up_proj.forward(x)?)?)
+        let width = self.down_proj.weight.size2()?.1;
+        let gate_up = self.gate_up.forward(x, &[width, width])?;
+        let gate = self.activation.of(&gate_up[0])?;
+        self.down_proj.forward(&gate.f_mul(&gate_up[1])?)
     }
 
     /// Another handle to the same tensors.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
         Self {
-            gate_proj: self.gate_proj.shallow_clone(),
-            up_proj: self.up_proj.shallow_clone(),
+            gate_up: self.gate_up.shallow_clone(),
             down_proj: self.down_proj.shallow_clone(),
             activation: self.activation,
         }

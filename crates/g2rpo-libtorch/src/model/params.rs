@@ -21,6 +21,17 @@ impl ParamSpec {
     pub fn numel(&self) -> i64 {
         self.shape.iter().product()
     }
+
+    /// The name of the linear layer inside the blocks whose weight this is, if it is one that may have an
+    /// adapter: experts and their routers, as in PEFT, may not.
+    pub(crate) fn adaptable(&self) -> Option<&str> {
+        let layer = self.name.strip_suffix(".weight")?;
+        let fits = self.shape.len() == 2
+            && layer.contains(".layers.")
+            && !layer.contains(".mlp.experts.")
+            && !layer.ends_with(".mlp.gate");
+        fits.then_some(layer)
+    }
 }
 
 /// The parameters of a model: leaf tensors that all live in one flat buffer of one kind on one

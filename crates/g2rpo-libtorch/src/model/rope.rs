@@ -3,14 +3,17 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::model::config::{RopeConfig, RopeScaling};
+use crate::model::config::{QueryGrowth, RopeConfig, RopeScaling};
 
 /// Rotary position embedding: turns pairs of coordinates of queries and keys by angles
-/// proportional to the position. The pairs are `(i, i + head_dim / 2)`, as in transformers.
+/// proportional to the position. The pairs are `(i, i + n / 2)` of the n coordinates that are turned, as in
+/// transformers.
 #[derive(Debug)]
 pub struct Rope {
-    /// Angle per position of every pair, f32, shape `[head_dim / 2]`.
+    /// Angle per position of every pair, f32, shape `[n / 2]`.
     inv_freq: Tensor,
+    /// Cosines and sines are multiplied by it.
+    factor: f64,
 }
 
 impl Rope {
@@ -21,22 +24,31 @@ impl Rope {
     pub fn new(config: &RopeConfig, head_dim: usize, device: Device) -> Result<Self> {
         // Computed by libtorch in f32, as transformers does: the last bit of a frequency is a
         // thousandth of a radian at position 10 000.
-        let exponent =
-            Tensor::f_arange_start_step(0, head_dim as i64, 2, (Kind::Int64, Device::Cpu))?
-                .f_to_kind(Kind::Float)?
-                .f_div_scalar(head_dim as f64)?;
-        let inv_freq = Tensor::f_pow_scalar(config.theta, &exponent)?.f_reciprocal()?;
-        let mut frequencies = vec![0f32; head_dim / 2];
-        inv_freq.f_copy_data(&mut frequencies, head_dim / 2)?;
-        for f in &mut frequencies {
-            *f = scale(*f, config.scaling);
+        let n = config.rotated(head_dim);
+        let exponent = Tensor::f_arange_start_step(0, n as i64, 2, (Kind::Int64, Device::Cpu))?
+            .f_to_kind(Kind::Float)?
+            .f_div_scalar(n as f64)?;
+        let bases = Tensor::f_pow_scalar(config.theta, &exponent)?;
+        let mut frequencies = vec![0f32; n / 2];
+        bases.f_copy_data(&mut frequencies, n / 2)?;
+        for (i, f) in frequencies.iter_mut().enumerate() {
+            *f = frequency(*f, (i, n), config);
         }
         Ok(Self {
             inv_freq: Tensor::f_from_slice(&frequencies)?.f_to_device(device)?,
+            factor: match config.scaling {
+                RopeScaling::Yarn {
+                    attention_factor, ..
+                }
+                | RopeScaling::LongRope {
+                    attention_factor, ..
+                } => attention_factor,
+                _ => 1.0,
+            },
         })
     }
 
-    /// Cosines and sines, in `kind`, for integer positions of any shape: `[.., head_dim]` each.
+    /// Cosines and sines, in `kind`, for integer positions of any shape: `[.., n]` each.
     ///
     /// # Errors
     /// libtorch's.
@@ -46,10 +58,8 @@ impl Rope {
             .f_unsqueeze(-1)?
             .f_mul(&self.inv_freq)?;
         let angles = Tensor::f_cat(&[&angles, &angles], -1)?;
-        Ok((
-            angles.f_cos()?.f_to_kind(kind)?,
-            angles.f_sin()?.f_to_kind(kind)?,
-        ))
+        let scaled = |x: Tensor| x.f_mul_scalar(self.factor)?.f_to_kind(kind);
+        Ok((scaled(angles.f_cos()?)?, scaled(angles.f_sin()?)?))
     }
 
     /// Another handle to the same tensor.
@@ -57,15 +67,35 @@ impl Rope {
     pub fn shallow_clone(&self) -> Self {
         Self {
             inv_freq: self.inv_freq.shallow_clone(),
+            ..*self
         }
     }
 }
 
-/// Turns `x` of shape `[.., head_dim]` by angles whose cosines and sines broadcast against it.
+impl QueryGrowth {
+    /// What queries at integer positions of any shape are multiplied by, in `kind`: `[.., 1, 1]`.
+    pub(crate) fn factors(&self, positions: &Tensor, kind: Kind) -> Result<Tensor> {
+        let steps = (positions.f_to_kind(Kind::Float)?)
+            .f_div_scalar(self.original)?
+            .f_floor()?;
+        let factors =
+            (steps.f_add_scalar(1.0)?.f_log()?.f_mul_scalar(self.beta)?).f_add_scalar(1.0)?;
+        Ok(factors.f_to_kind(kind)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)
+    }
+}
+
+/// Turns the first coordinates of `x` of shape `[.., head_dim]`, as many as there are cosines, by angles
+/// whose cosines and sines broadcast against it.
 ///
 /// # Errors
 /// libtorch's.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let width = |t: &Tensor| t.size().last().copied().unwrap_or(0);
+    let (d, n) = (width(x), width(cos));
+    if n < d {
+        let turned = rotate(&x.f_narrow(-1, 0, n)?, cos, sin)?;
+        return Ok(Tensor::f_cat(&[turned, x.f_narrow(-1, n, d - n)?], -1)?);
+    }
     let half = x.size().last().copied().unwrap_or(0) / 2;
     let turned = Tensor::f_cat(
         &[
@@ -77,9 +107,40 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     Ok(x.f_mul(cos)?.f_add(&turned.f_mul(sin)?)?)
 }
 
-fn scale(inv_freq: f32, scaling: RopeScaling) -> f32 {
-    match scaling {
+/// The frequency of pair `i` of `n` coordinates, where `base` is θ^(2i/n); in f32 where transformers
+/// computes in f32.
+fn frequency(base: f32, (i, n): (usize, usize), config: &RopeConfig) -> f32 {
+    let inv_freq = 1.0 / base;
+    match config.scaling {
         RopeScaling::None => inv_freq,
+        RopeScaling::LongRope {
+            ref short_factor, ..
+        } => 1.0 / (short_factor[i] as f32 * base),
+        RopeScaling::Yarn {
+            factor,
+            beta_fast,
+            beta_slow,
+            original_max_position_embeddings: original,
+            truncate,
+            ..
+        } => {
+            let turns_at = |turns: f64| {
+                let n = n as f64;
+                n * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * config.theta.ln())
+            };
+            let (mut low, mut high) = (turns_at(beta_fast), turns_at(beta_slow));
+            if truncate {
+                (low, high) = (low.floor(), high.ceil());
+            }
+            let (low, mut high) = (low.max(0.0), high.min(n as f64 - 1.0));
+            if low == high {
+                high += 0.001;
+            }
+            let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+            let kept = 1.0 - ramp;
+            let stretched = 1.0 / (factor as f32 * base);
+            stretched * (1.0 - kept) + inv_freq * kept
+        }
         RopeScaling::Linear { factor } => inv_freq / factor as f32,
         RopeScaling::Llama3 {
             factor,
@@ -114,27 +175,24 @@ mod tests {
 
     #[test]
     fn llama3_stretches_long_waves_only() {
-        let of_wavelength = |w: f32| 2.0 * std::f32::consts::PI / w;
-        let short = of_wavelength(100.0);
-        assert_eq!(scale(short, LLAMA3), short);
-        let long = of_wavelength(10_000.0);
-        assert_eq!(scale(long, LLAMA3), long / 8.0);
+        let config = RopeConfig {
+            scaling: LLAMA3,
+            ..RopeConfig::new(1e4)
+        };
+        // What a frequency is multiplied by.
+        let stretched = |wavelength: f32| {
+            let base = wavelength / (2.0 * std::f32::consts::PI);
+            frequency(base, (0, 2), &config) * base
+        };
+        approx::assert_relative_eq!(stretched(100.0), 1.0, max_relative = 1e-6);
+        approx::assert_relative_eq!(stretched(10_000.0), 0.125, max_relative = 1e-6);
         // 8192 / 4096 = 2, a third of the way from 1 to 4: (2/3)/8 + 1/3 = 5/12.
-        let middle = of_wavelength(4096.0);
-        approx::assert_relative_eq!(
-            scale(middle, LLAMA3) / middle,
-            5.0 / 12.0,
-            max_relative = 1e-5
-        );
+        approx::assert_relative_eq!(stretched(4096.0), 5.0 / 12.0, max_relative = 1e-5);
     }
 
     #[test]
     fn position_one_turns_the_first_pair_by_one_radian() {
-        let config = RopeConfig {
-            theta: 100.0,
-            scaling: RopeScaling::None,
-        };
-        let rope = Rope::new(&config, 4, Device::Cpu).unwrap();
+        let rope = Rope::new(&RopeConfig::new(100.0), 4, Device::Cpu).unwrap();
         let (cos, sin) = rope
             .cos_sin(&Tensor::from_slice(&[1i64]), Kind::Float)
             .unwrap();

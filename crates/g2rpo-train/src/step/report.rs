@@ -141,6 +141,7 @@ impl StepReport {
     /// | `dynamic_sampling/…` | batches generated, share of groups that were replaced |
     /// | `loss`, `kl`, `entropy`, `clip_ratio/…`, … | of the update, from [`g2rpo_core::LossMetrics`] |
     /// | `grad_norm`, `learning_rate` | of the last optimiser step |
+    /// | `experts/max_load`, `experts/frac_idle` | of that step, for models with experts: [`g2rpo_core::ExpertLoad`] |
     /// | `epoch`, `num_tokens`, `step_time`, … | where the run is, and how fast |
     pub fn row(&self) -> MetricsRow {
         let mut row = MetricsRow::new(self.key.step);
@@ -204,6 +205,10 @@ impl StepReport {
         if let Some(stats) = self.update.stats {
             row.put("grad_norm", stats.grad_norm);
             row.put("learning_rate", stats.lr);
+            if let Some(experts) = stats.experts {
+                row.put("experts/max_load", experts.max);
+                row.put("experts/frac_idle", experts.idle);
+            }
         }
         row.put("epoch", self.epoch);
         row.put("step_time", self.seconds.step);

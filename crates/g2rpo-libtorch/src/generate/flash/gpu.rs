@@ -39,6 +39,7 @@ impl Gpu {
             );
             return;
         }
+        let has_experts = decoder.config().experts.is_some();
         let model = decoder.config();
         let heads = (
             model.num_attention_heads as i64,
@@ -48,7 +49,14 @@ impl Gpu {
         match check(on_cuda, (kind, device), heads) {
             Ok(()) => {
                 self.kernel = Some(on_cuda);
-                self.graphs = config.cuda_graphs;
+                self.graphs = config.cuda_graphs && !has_experts;
+                if config.cuda_graphs && has_experts {
+                    self.fallbacks.push(
+                        "decoding steps are not recorded as CUDA graphs: which experts are read is \
+                         known on the host only"
+                            .into(),
+                    );
+                }
             }
             Err(why) => self.fallbacks.push(format!(
                 "decoding steps go without flash attention and CUDA graphs: {why}"

@@ -136,7 +136,7 @@ fn so_they_are_with_multipliers_and_layers_without_rotations() {
         logits_scaling: 1.4,
         layers: vec![LayerSpec {
             rope: LayerRope::None,
-            window: None,
+            ..LayerSpec::default()
         }],
         ..DecoderConfig::tiny_qwen3(90, 32, 2, 4, 2)
     });

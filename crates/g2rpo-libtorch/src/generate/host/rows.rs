@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::context::{Context, Readers};
-use super::step::{Scratch, Step, Tables};
+use super::step::{Scratch, Step, Table, Tables};
 use super::threads::Threads;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -60,14 +60,20 @@ impl<'a> HostRows<'a> {
         let decoder = runner.decoder();
         let positions = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
         let rotations = decoder.rotations(&positions)?;
-        let table = |(cos, sin): &(Tensor, Tensor)| -> Result<(Vec<f32>, Vec<f32>)> {
-            Ok((f32_slice(cos)?.to_vec(), f32_slice(sin)?.to_vec()))
+        let table = |(cos, sin): &(Tensor, Tensor)| -> Result<Table> {
+            Ok(Table {
+                cos: f32_slice(cos)?.to_vec(),
+                sin: f32_slice(sin)?.to_vec(),
+                width: cos.size().last().map_or(0, |&n| n as usize),
+            })
         };
+        let factors = rotations.query_factor.as_ref().map(f32_slice).transpose()?;
         Ok(Some(Self {
             threads: Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?,
             rotations: Tables {
                 main: table(&rotations.main)?,
                 local: rotations.local.as_ref().map(table).transpose()?,
+                query_factors: factors.map(<[f32]>::to_vec),
             },
             weights,
             capacity,

@@ -3,10 +3,10 @@
 use super::attention::{Head, Part};
 use super::context::Readers;
 use super::gemm::Rows;
-use super::math::{add_scaled, gelu_mul, rms_norm, rms_norm_row, rotate_row, silu_mul};
+use super::math::{add_scaled, exp_scores, gelu_mul, rms_norm, rms_norm_row, rotate_row, silu_mul};
 use super::simd::vectorised;
 use super::threads::Threads;
-use super::weights::{LayerWeights, Norm, NormWeights, Projection, Weights};
+use super::weights::{Gated, LayerWeights, MlpWeights, Norm, NormWeights, Projection, Weights};
 use crate::model::config::{Activation, LayerRope};
 
 /// A decoding step: one position of every row.
@@ -26,15 +26,25 @@ pub(super) struct Step<'a> {
     pub(super) positions: &'a [i64],
 }
 
-/// Cosines and sines, `[positions, head_dim]`, for the layers' kinds of rotary embedding.
+/// What positions do to queries and keys, for the layers' kinds of rotary embedding.
 #[derive(Debug)]
 pub(super) struct Tables {
-    pub(super) main: (Vec<f32>, Vec<f32>),
-    pub(super) local: Option<(Vec<f32>, Vec<f32>)>,
+    pub(super) main: Table,
+    pub(super) local: Option<Table>,
+    /// What queries are multiplied by besides, by position.
+    pub(super) query_factors: Option<Vec<f32>>,
+}
+
+/// Cosines and sines, `[positions, width]`.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) cos: Vec<f32>,
+    pub(super) sin: Vec<f32>,
+    pub(super) width: usize,
 }
 
 impl Tables {
-    fn of(&self, rope: LayerRope) -> Option<&(Vec<f32>, Vec<f32>)> {
+    fn of(&self, rope: LayerRope) -> Option<&Table> {
         match rope {
             LayerRope::Main => Some(&self.main),
             LayerRope::Local => self.local.as_ref(),
@@ -69,7 +79,7 @@ impl Step<'_> {
         hidden_bh: &mut [f32],
     ) {
         let (w, b) = (self.weights, ids.len());
-        let (h, ffn) = (w.hidden, w.ffn);
+        let h = w.hidden;
         let Scratch {
             residual,
             normed,
@@ -95,26 +105,33 @@ impl Step<'_> {
             let norm = norm.get();
             rms_norm(x, norm.weight, norm.eps, b, out);
         };
-        // Adds what a part puts out to the residual stream, at once where nothing is to be done to it.
-        let plain = w.residual_multiplier == 1.0;
-        let add = |part: &Projection<'_>,
+        // Adds what a part puts out to the residual stream.
+        let add = |out: &[f32],
                    output_norm: &Option<NormWeights<'_>>,
-                   input: &[f32],
                    residual: &mut [f32],
                    normed: &mut [f32]| {
+            match output_norm {
+                Some(output_norm) => {
+                    norm(out, output_norm, normed);
+                    add_scaled(residual, normed, w.residual_multiplier);
+                }
+                None => add_scaled(residual, out, w.residual_multiplier),
+            }
+        };
+        // The same for a product, at once where nothing is to be done to it.
+        let plain = w.residual_multiplier == 1.0;
+        let add_product = |part: &Projection<'_>,
+                           output_norm: &Option<NormWeights<'_>>,
+                           input: &[f32],
+                           residual: &mut [f32],
+                           normed: &mut [f32]| {
             if plain && output_norm.is_none() {
                 part.apply(self.threads, input, b, residual, true);
                 return;
             }
             let mut out = vec![0f32; residual.len()];
             part.apply(self.threads, input, b, &mut out, false);
-            match output_norm {
-                Some(output_norm) => {
-                    norm(&out, output_norm, normed);
-                    add_scaled(residual, normed, w.residual_multiplier);
-                }
-                None => add_scaled(residual, &out, w.residual_multiplier),
-            }
+            add(&out, output_norm, residual, normed);
         };
         for (i, layer) in w.layers.iter().enumerate() {
             let (keys, values) = &mut own[i];
@@ -133,7 +150,7 @@ impl Step<'_> {
             for (row, values) in attended_rows.chunks_exact(w.heads * w.head_dim).enumerate() {
                 write_column(values, row, b, attended);
             }
-            add(
+            add_product(
                 &layer.o,
                 &layer.attention_output_norm,
                 attended,
@@ -142,18 +159,25 @@ impl Step<'_> {
             );
 
             norm(residual, &layer.mlp_norm, normed);
-            projected.resize(2 * ffn * b, 0.0);
-            (layer.gate_up).apply(self.threads, normed, b, projected, false);
-            let (gate, up) = projected.split_at_mut(ffn * b);
-            let share = self.threads.share(ffn * b, 1, ffn * b);
-            let chunks = gate.chunks_mut(share).zip(up.chunks(share)).collect();
-            (self.threads).each(chunks, |_, (gate, up): (&mut [f32], &[f32])| {
-                match w.activation {
-                    Activation::Silu => silu_mul(gate, up),
-                    Activation::GeluTanh => gelu_mul(gate, up),
+            match &layer.mlp {
+                MlpWeights::One(mlp) => {
+                    let gated = self.gate(mlp, normed, b, projected);
+                    add_product(&mlp.down, &layer.mlp_output_norm, gated, residual, normed);
                 }
-            });
-            add(&layer.down, &layer.mlp_output_norm, gate, residual, normed);
+                MlpWeights::Experts {
+                    router,
+                    experts,
+                    per_position,
+                    normalised,
+                } => {
+                    projected.resize(experts.len() * b, 0.0);
+                    router.apply(self.threads, normed, b, projected, false);
+                    let readers = route(projected, experts.len(), *per_position, *normalised);
+                    let mut out = vec![0f32; residual.len()];
+                    self.read_experts(experts, &readers, normed, &mut out);
+                    add(&out, &layer.mlp_output_norm, residual, normed);
+                }
+            }
         }
         norm(residual, &w.norm, normed);
         if w.output_factor != 1.0 {
@@ -161,6 +185,59 @@ impl Step<'_> {
         }
         for (row, hidden) in hidden_bh.chunks_exact_mut(h).enumerate() {
             read_column(normed, row, b, hidden);
+        }
+    }
+
+    /// `f(gate(x)) · up(x)` for `x` of shape `[hidden, b]`, as the first half of `projected`.
+    fn gate<'p>(
+        &self,
+        mlp: &Gated<'_>,
+        x: &[f32],
+        b: usize,
+        projected: &'p mut Vec<f32>,
+    ) -> &'p [f32] {
+        let n = mlp.gate_up.width() / 2 * b;
+        projected.resize(2 * n, 0.0);
+        (mlp.gate_up).apply(self.threads, x, b, projected, false);
+        let (gate, up) = projected.split_at_mut(n);
+        let share = self.threads.share(n, 1, n);
+        let chunks = gate.chunks_mut(share).zip(up.chunks(share)).collect();
+        (self.threads).each(chunks, |_, (gate, up): (&mut [f32], &[f32])| {
+            match self.weights.activation {
+                Activation::Silu => silu_mul(gate, up),
+                Activation::GeluTanh => gelu_mul(gate, up),
+            }
+        });
+        gate
+    }
+
+    /// The weighted sums of what the experts put out for the rows that read them, `[hidden, b]`.
+    fn read_experts(
+        &self,
+        experts: &[Gated<'_>],
+        readers: &[Vec<(usize, f32)>],
+        normed: &[f32],
+        out: &mut [f32],
+    ) {
+        let b = self.positions.len();
+        let mut projected = Vec::new();
+        for (expert, readers) in experts.iter().zip(readers) {
+            let n = readers.len();
+            if n == 0 {
+                continue;
+            }
+            let mut read = Vec::with_capacity(self.weights.hidden * n);
+            for feature in normed.chunks_exact(b) {
+                read.extend(readers.iter().map(|&(row, _)| feature[row]));
+            }
+            let gated = self.gate(expert, &read, n, &mut projected);
+            let mut y = vec![0f32; read.len()];
+            (expert.down).apply(self.threads, gated, n, &mut y, false);
+            for (out, y) in out.chunks_exact_mut(b).zip(y.chunks_exact(n)) {
+                for (&(row, weight), y) in readers.iter().zip(y) {
+                    out[row] += weight * y;
+                }
+            }
         }
     }
 
@@ -185,12 +262,16 @@ impl Step<'_> {
         (self.threads).each(rows, |row, ((qkv, keys), values)| {
             read_column(projected, row, b, qkv);
             let (at, position) = (self.lens[row], self.positions[row] as usize);
-            let rotation = (self.rotations.of(layer.spec.rope))
-                .map(|(cos, sin)| (&cos[position * d..][..d], &sin[position * d..][..d]));
+            let rotation = (self.rotations.of(layer.spec.rope)).map(|table| {
+                let at = |numbers| row_of(numbers, position, table.width);
+                (at(&table.cos), at(&table.sin))
+            });
+            let growth = (self.rotations.query_factors.as_ref()).map_or(1.0, |f| f[position]);
             let (q, kv) = qkv.split_at_mut(w.heads * d);
             let (k, v) = kv.split_at_mut(w.kv_heads * d);
             let norms = layer.qk_norm.as_ref();
-            turn(q, d, norms.map(|n| n.0.get()), rotation, w.query_factor);
+            let query_factor = w.query_factor * growth;
+            turn(q, d, norms.map(|n| n.0.get()), rotation, query_factor);
             turn(k, d, norms.map(|n| n.1.get()), rotation, 1.0);
             for (head, k) in k.chunks_exact(d).enumerate() {
                 write_column(k, at, capacity, &mut keys[head * d * capacity..]);
@@ -336,13 +417,45 @@ vectorised! {
                 rms_norm_row(head, norm.weight, norm.eps);
             }
             if let Some((cos, sin)) = rotation {
-                rotate_row(head, cos, sin);
+                rotate_row(&mut head[..cos.len()], cos, sin);
             }
             for x in head {
                 *x *= factor;
             }
         }
     }
+}
+
+/// Per expert the rows that read it and its weight for them, from the router's logits `[experts, b]`.
+fn route(
+    logits: &[f32],
+    experts: usize,
+    per_position: usize,
+    normalised: bool,
+) -> Vec<Vec<(usize, f32)>> {
+    let b = logits.len() / experts;
+    let mut readers = vec![Vec::new(); experts];
+    let mut shares = vec![0f32; experts];
+    for row in 0..b {
+        read_column(logits, row, b, &mut shares);
+        let (_, total) = exp_scores(&mut shares);
+        let mut best: Vec<usize> = (0..experts).collect();
+        best.sort_by(|&i, &j| shares[j].total_cmp(&shares[i]));
+        best.truncate(per_position);
+        let total = match normalised {
+            true => best.iter().map(|&i| shares[i]).sum(),
+            false => total,
+        };
+        for expert in best {
+            readers[expert].push((row, shares[expert] / total));
+        }
+    }
+    readers
+}
+
+/// Row `at` of `[.., width]`.
+fn row_of(numbers: &[f32], at: usize, width: usize) -> &[f32] {
+    &numbers[at * width..][..width]
 }
 
 /// Column `at` of `[features, b]`.

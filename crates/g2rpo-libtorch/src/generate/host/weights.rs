@@ -9,7 +9,9 @@ use super::threads::Threads;
 use crate::error::Result;
 use crate::generate::forward::Runner;
 use crate::generate::slice::f32_slice;
+use crate::model::Mlp;
 use crate::model::config::{Activation, LayerSpec};
+use crate::model::decoder::FeedForward;
 use crate::model::linear::Linear;
 use crate::model::norm::RmsNorm;
 
@@ -24,7 +26,6 @@ pub(super) struct Weights<'a> {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
-    pub(super) ffn: usize,
     pub(super) activation: Activation,
     /// Queries are multiplied by it.
     pub(super) query_factor: f32,
@@ -43,9 +44,27 @@ pub(super) struct LayerWeights<'a> {
     pub(super) o: Projection<'a>,
     pub(super) attention_output_norm: Option<NormWeights<'a>>,
     pub(super) mlp_norm: NormWeights<'a>,
+    pub(super) mlp: MlpWeights<'a>,
+    pub(super) mlp_output_norm: Option<NormWeights<'a>>,
+}
+
+/// What mixes channels.
+#[derive(Debug)]
+pub(super) enum MlpWeights<'a> {
+    One(Gated<'a>),
+    Experts {
+        router: Projection<'a>,
+        experts: Vec<Gated<'a>>,
+        per_position: usize,
+        normalised: bool,
+    },
+}
+
+/// A gated feed-forward layer.
+#[derive(Debug)]
+pub(super) struct Gated<'a> {
     pub(super) gate_up: Projection<'a>,
     pub(super) down: Projection<'a>,
-    pub(super) mlp_output_norm: Option<NormWeights<'a>>,
 }
 
 /// A norm's weights with what is added to them.
@@ -83,33 +102,33 @@ impl<'a> Weights<'a> {
             return Ok(None);
         }
         let config = decoder.config();
-        let layers = (decoder.layers().iter().enumerate())
-            .map(|(i, layer)| {
-                let (attn, mlp) = (&layer.self_attn, &layer.mlp);
-                let (qkv, gate_up) = runner.fused(i);
-                let qkv = match qkv {
-                    Some(joined) => vec![joined],
-                    None => vec![&attn.q_proj, &attn.k_proj, &attn.v_proj],
-                };
-                let gate_up = match gate_up {
-                    Some(joined) => vec![joined],
-                    None => vec![&mlp.gate_proj, &mlp.up_proj],
-                };
+        let layers = (decoder.layers().iter())
+            .map(|layer| {
+                let attn = &layer.self_attn;
                 let optional =
                     |norm: &'a Option<RmsNorm>| norm.as_ref().map(NormWeights::new).transpose();
                 Ok(LayerWeights {
                     spec: attn.spec,
                     input_norm: NormWeights::new(&layer.input_layernorm)?,
-                    qkv: Projection::new(&qkv)?,
+                    qkv: Projection::new(attn.qkv.parts.iter())?,
                     qk_norm: match &attn.qk_norm {
                         Some((q, k)) => Some((NormWeights::new(q)?, NormWeights::new(k)?)),
                         None => None,
                     },
-                    o: Projection::new(&[&attn.o_proj])?,
+                    o: Projection::new([&attn.o_proj])?,
                     attention_output_norm: optional(&layer.attention_output_norm)?,
                     mlp_norm: NormWeights::new(&layer.mlp_norm)?,
-                    gate_up: Projection::new(&gate_up)?,
-                    down: Projection::new(&[&mlp.down_proj])?,
+                    mlp: match &layer.mlp {
+                        FeedForward::Mlp(mlp) => MlpWeights::One(Gated::new(mlp)?),
+                        FeedForward::Experts(experts) => MlpWeights::Experts {
+                            router: Projection::new([&experts.router])?,
+                            experts: (experts.experts.iter())
+                                .map(Gated::new)
+                                .collect::<Result<_>>()?,
+                            per_position: experts.per_position as usize,
+                            normalised: experts.normalised,
+                        },
+                    },
                     mlp_output_norm: optional(&layer.mlp_output_norm)?,
                 })
             })
@@ -122,7 +141,6 @@ impl<'a> Weights<'a> {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
-            ffn: config.intermediate_size,
             activation: config.architecture.block().activation,
             query_factor: match config.attention_multiplier {
                 Some(multiplier) => multiplier as f32,
@@ -155,9 +173,18 @@ impl<'a> NormWeights<'a> {
     }
 }
 
+impl<'a> Gated<'a> {
+    fn new(mlp: &'a Mlp) -> Result<Self> {
+        Ok(Self {
+            gate_up: Projection::new(mlp.gate_up.parts.iter())?,
+            down: Projection::new([&mlp.down_proj])?,
+        })
+    }
+}
+
 impl<'a> Projection<'a> {
-    fn new(parts: &[&'a Linear]) -> Result<Self> {
-        let part = |linear: &&'a Linear| {
+    fn new(parts: impl IntoIterator<Item = &'a Linear>) -> Result<Self> {
+        let part = |linear: &'a Linear| {
             let lora = linear.lora.as_ref().filter(|lora| lora.enabled);
             Ok(Part {
                 weight: f32_slice(&linear.weight)?,
@@ -169,7 +196,7 @@ impl<'a> Projection<'a> {
                 },
             })
         };
-        Ok(Self(parts.iter().map(part).collect::<Result<_>>()?))
+        Ok(Self(parts.into_iter().map(part).collect::<Result<_>>()?))
     }
 
     /// Number of output features.
