@@ -378,7 +378,7 @@ impl Comparer<'_> {
             (Form::Letters(a), Form::Letters(b)) => {
                 let is_capitalised =
                     a.chars().count() > 2 && a.chars().skip(1).eq(b.chars().skip(1));
-                is_capitalised || as_product(a).is_none() || as_product(b).is_none()
+                is_capitalised || relation::term(gold).is_none() || relation::term(answer).is_none()
             }
             _ => true,
         };
@@ -389,12 +389,7 @@ impl Comparer<'_> {
             return Ok(());
         }
         // `xy` may be a product; a word that is prose to a reader is not an anagram of another.
-        let expr = |form: &Form| match form {
-            Form::Scalar(e) => Some(e.clone()),
-            Form::Letters(word) => as_product(word),
-            _ => None,
-        };
-        match (expr(gold), expr(answer)) {
+        match (relation::term(gold), relation::term(answer)) {
             (Some(a), Some(b)) => self.values(&a, &b),
             _ => match answer {
                 Form::List { .. } | Form::Set(_) => Err(Mismatch::SeveralAnswers),
@@ -445,14 +440,6 @@ impl Comparer<'_> {
         }
         self.sets(gold, answer)
     }
-}
-
-/// A run of letters as a product, if nobody would read it as a word.
-fn as_product(word: &str) -> Option<Expr> {
-    let is_algebra = word.chars().count() <= 4
-        && !word.contains(['e', 'i', 'o', 'u', 'E', 'I', 'O', 'U'])
-        && word.is_ascii();
-    is_algebra.then(|| Expr::Mul(word.chars().map(|c| Expr::Sym(c.to_string())).collect()))
 }
 
 /// Whether a ratio could be a time of day that does not exist: `24:60`.

@@ -305,12 +305,10 @@ pub(crate) fn same(
     {
         return comparer.same(&x, &y);
     }
-    if let (
-        ([Form::Scalar(a), Form::Scalar(b)], [sign]),
-        ([Form::Scalar(c), Form::Scalar(d)], [other]),
-    ) = (gold, answer)
+    if let (([a, b], [sign]), ([c, d], [other])) = (gold, answer)
+        && let (Some(a), Some(b), Some(c), Some(d)) = (term(a), term(b), term(c), term(d))
     {
-        let (f, g) = (a.minus(b), c.minus(d));
+        let (f, g) = (a.minus(&b), c.minus(&d));
         let both_equations = *sign == *other && !sign.is_order() && *sign != Sign::In;
         if both_equations || (sign.is_order() && other.is_order()) {
             let (equality, ratio) = proportional(&f, &g, comparer.fuel)?;
@@ -340,6 +338,23 @@ pub(crate) fn same(
             comparer.sets(&relation(gold), &relation(answer))
         }
         other => other,
+    }
+}
+
+/// A run of letters as a product, if nobody would read it as a word.
+fn as_product(word: &str) -> Option<Expr> {
+    let is_algebra = word.chars().count() <= 4
+        && !word.contains(['e', 'i', 'o', 'u', 'E', 'I', 'O', 'U'])
+        && word.is_ascii();
+    is_algebra.then(|| Expr::Mul(word.chars().map(|c| Expr::Sym(c.to_string())).collect()))
+}
+
+/// What may stand in a sum: an expression, or letters that may be a product.
+pub(crate) fn term(form: &Form) -> Option<Expr> {
+    match form {
+        Form::Scalar(e) => Some(e.clone()),
+        Form::Letters(word) => as_product(word),
+        _ => None,
     }
 }
 

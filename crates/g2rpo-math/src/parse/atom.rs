@@ -99,7 +99,10 @@ impl<'a> Parser<'a, '_> {
 
     fn between_bars(&mut self, bar: &Token<'a>) -> Result<Expr, Stop> {
         self.advance();
-        let inner = self.nested(Self::expr)?;
+        let inner = self.nested(|p| {
+            p.in_bars = true;
+            p.expr()
+        })?;
         if self.peek().as_ref() != Some(bar) {
             return Err(Stop::Unreadable);
         }

@@ -178,6 +178,8 @@ pub(super) struct Parser<'a, 'f> {
     /// Depth of brackets in which a comma separates items.
     brackets: usize,
     commas: Commas,
+    /// Whether a bar closes what a bar has opened: `|x||y|` is a product of two.
+    in_bars: bool,
     /// What `±` means now, and whether one was met.
     upper_sign: bool,
     saw_double_sign: bool,
@@ -200,6 +202,7 @@ impl<'a, 'f> Parser<'a, 'f> {
             depth: 0,
             brackets: 0,
             commas,
+            in_bars: false,
             upper_sign: true,
             saw_double_sign: false,
             power_end: None,
@@ -288,7 +291,9 @@ impl<'a, 'f> Parser<'a, 'f> {
             return Err(Stop::TooComplex);
         }
         self.depth += 1;
+        let outer = std::mem::take(&mut self.in_bars);
         let result = read(self);
+        self.in_bars = outer;
         self.depth -= 1;
         result
     }

@@ -159,6 +159,7 @@ impl<'a> Parser<'a, '_> {
                 let t = t.trim();
                 matches!(t, "e" | "i") || (Func::named(t).is_some() && Unit::named(t).is_none())
             }
+            Some(Token::Sign('|') | Token::Command("|")) => !self.in_bars,
             Some(Token::Sign(c)) => matches!(c, '(' | '{') || c == '[' && self.brackets == 0,
             Some(Token::Command(c)) => is_operand(c) && !self.is_greek_unit(),
             Some(Token::Begin("vmatrix")) => true,
@@ -330,7 +331,7 @@ pub(super) fn product(mut factors: Vec<Expr>) -> Expr {
 fn is_operand(command: &str) -> bool {
     matches!(
         command,
-        "frac" | "sqrt" | "binom" | "pi" | "infty" | "lfloor" | "lceil" | "|"
+        "frac" | "sqrt" | "binom" | "pi" | "infty" | "lfloor" | "lceil"
     ) || Func::named(command).is_some()
         || super::atom::is_letter_command(command)
         || super::atom::is_accent(command)
