@@ -43,6 +43,9 @@ impl Verifier for MultipleChoice {
             (letter, span) = (Some(found), behind);
         }
         let verdict = match letter {
+            None if names_several(&response[span.clone()]) => {
+                Verdict::incorrect(Incorrect::SeveralAnswers)
+            }
             None => Verdict::incorrect(Incorrect::Unreadable),
             found if found == bare(reference).and_then(|bare| alone(&upper(&bare))) => {
                 Verdict::correct()
@@ -134,6 +137,13 @@ pub(crate) fn letter_of_answer(text: &str) -> Option<char> {
     }
     let letter = single(letter.trim())?;
     (!names_another(rest)).then_some(letter)
+}
+
+/// Whether an answer begins with an option and names another: `(A) or (B)`.
+fn names_several(text: &str) -> bool {
+    let Some(bare) = bare(text) else { return false };
+    let mut chars = bare.trim_start_matches('(').chars();
+    matches!(chars.next(), Some('A'..='J')) && names_another(chars.as_str())
 }
 
 /// Letters A to J stand for options.

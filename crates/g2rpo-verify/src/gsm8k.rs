@@ -106,7 +106,7 @@ impl Gsm8k {
                 .ok_or(Incorrect::NoAnswer);
         };
         if found.span.is_empty() {
-            return Err(Incorrect::NoAnswer);
+            return Err(Incorrect::EmptyAnswer);
         }
         let found = if is_flexible {
             let mut numbers = numbers(&response[found.span.clone()]);

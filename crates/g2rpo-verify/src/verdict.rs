@@ -43,6 +43,10 @@ pub enum Outcome {
 pub enum Incorrect {
     /// No part of the response is an answer under the extraction policy.
     NoAnswer,
+    /// The place of the answer is empty: `\boxed{}`, `####` and nothing.
+    EmptyAnswer,
+    /// A box was opened and never closed, as where a length limit cuts it; there is no other answer.
+    UnclosedBox,
     /// The reasoning was opened and never closed, so there is no answer yet.
     UnclosedReasoning,
     /// The answer was read and has another value.
@@ -251,6 +255,8 @@ impl fmt::Display for Incorrect {
         };
         match self {
             Self::NoAnswer => write!(f, "no answer found"),
+            Self::EmptyAnswer => write!(f, "the answer is empty"),
+            Self::UnclosedBox => write!(f, "the box is not closed"),
             Self::UnclosedReasoning => write!(f, "the reasoning is not closed"),
             Self::Different => write!(f, "another value"),
             Self::Unreadable => write!(f, "the answer cannot be read"),

@@ -106,17 +106,30 @@ impl Extraction {
     /// The bytes of the answer, without blanks and emphasis around it.
     ///
     /// # Errors
-    /// [`Incorrect::NoAnswer`] or [`Incorrect::UnclosedReasoning`].
+    /// [`Incorrect::NoAnswer`], [`Incorrect::EmptyAnswer`], [`Incorrect::UnclosedBox`] or
+    /// [`Incorrect::UnclosedReasoning`].
     pub fn find(&self, response: &str) -> Result<Range<usize>, Incorrect> {
         self.answer(response).map(|found| found.span)
     }
 
     /// The answer.
     pub(crate) fn answer<'r>(&self, response: &'r str) -> Result<Found<'r>, Incorrect> {
-        let found = self.candidates(response)?.next();
-        found
-            .filter(|f| !f.span.is_empty())
-            .ok_or(Incorrect::NoAnswer)
+        match self.candidates(response)?.next() {
+            Some(found) if !found.span.is_empty() => Ok(found),
+            Some(_) => Err(Incorrect::EmptyAnswer),
+            None => {
+                let text = &response[self.region(response)?..];
+                let is_open = self.anchors.contains(&Anchor::Boxed)
+                    && ["\\boxed{", "\\fbox{"]
+                        .iter()
+                        .any(|box_| text.contains(box_));
+                Err(if is_open {
+                    Incorrect::UnclosedBox
+                } else {
+                    Incorrect::NoAnswer
+                })
+            }
+        }
     }
 
     /// What each kind of anchor finds, in their order, as far as it stands behind what the kinds
@@ -406,6 +419,21 @@ mod tests {
             required.find("\\boxed{5}"),
             Err(Incorrect::UnclosedReasoning)
         );
+    }
+
+    #[test]
+    fn a_missing_answer_says_how() {
+        let all = Extraction::default();
+        for (response, want) in [
+            ("so \\boxed{5", Incorrect::UnclosedBox),
+            ("so \\boxed{\\frac{1}{2}", Incorrect::UnclosedBox),
+            ("so \\boxed{}", Incorrect::EmptyAnswer),
+            ("so\n####", Incorrect::EmptyAnswer),
+            ("so", Incorrect::NoAnswer),
+            ("", Incorrect::NoAnswer),
+        ] {
+            assert_eq!(all.find(response), Err(want), "{response}");
+        }
     }
 
     #[test]
