@@ -329,6 +329,9 @@ impl Verifier for CodeVerifier {
 
 /// The share of tests that pass, as a reward: the `code` reward of open-r1. The reward of
 /// [`Accuracy`](crate::Accuracy), 1 only when all pass, is harder to game.
+///
+/// A response that was graded and is right has its share. One that is wrong is run again, because a verdict
+/// stops at the first test that fails.
 #[derive(Debug, Clone)]
 pub struct PassRate(pub CodeVerifier);
 
@@ -338,15 +341,14 @@ impl RewardFn for PassRate {
     }
 
     fn rewards(&self, group: &[Sample<'_>]) -> Vec<Option<f64>> {
-        group
-            .iter()
-            .map(
-                |sample| match self.0.report(sample.response, sample.reference) {
-                    Ok(report) => Some(report.share()),
-                    Err(verdict) => verdict.reward(),
-                },
-            )
-            .collect()
+        let share = |sample: &Sample<'_>| match sample.verdict {
+            Some(verdict) if verdict.is_correct() => Some(1.0),
+            _ => match self.0.report(sample.response, sample.reference) {
+                Ok(report) => Some(report.share()),
+                Err(verdict) => verdict.reward(),
+            },
+        };
+        group.iter().map(share).collect()
     }
 }
 

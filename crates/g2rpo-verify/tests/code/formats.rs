@@ -205,10 +205,18 @@ fn the_share_of_passed_tests_is_a_reward_too() {
     let tests =
         r#"["assert f(1) == 1", "assert f(2) == 4", "assert f(3) == 9", "assert f(4) == 16"]"#;
     let response = "```python\ndef f(n):\n    if n == 2:\n        import os\n        os._exit(0)\n    return n * n\n```";
+    // A right verdict is taken at its word: the tests do not run again.
+    let right = Verdict::correct();
     let samples = [
         Sample {
             response,
             reference: tests,
+            ..Sample::default()
+        },
+        Sample {
+            response: "not run",
+            reference: tests,
+            verdict: Some(&right),
             ..Sample::default()
         },
         Sample {
@@ -223,7 +231,7 @@ fn the_share_of_passed_tests_is_a_reward_too() {
         },
     ];
     let rewards = PassRate(verifier()).rewards(&samples);
-    assert_eq!(rewards, [Some(0.75), Some(0.0), None]);
+    assert_eq!(rewards, [Some(0.75), Some(1.0), Some(0.0), None]);
 }
 
 #[test]
