@@ -16,36 +16,31 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 
-SHAPES = {
-    "41.6M": dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
-                  num_attention_heads=8, num_key_value_heads=4, head_dim=64),
-    # A policy of the size that `gsm8k_tiny` trains.
-    "tiny": dict(vocab_size=512, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
-                 num_attention_heads=4, num_key_value_heads=2, head_dim=32),
-    "smoke": dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-                  num_attention_heads=4, num_key_value_heads=2, head_dim=16),
-    "0.6B": dict(vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
-                 num_attention_heads=16, num_key_value_heads=8, head_dim=128),
-    "1.7B": dict(vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28,
-                 num_attention_heads=16, num_key_value_heads=8, head_dim=128),
-}
+from shapes import FAMILIES, SHAPES, config as config_of
+
 # (batch, prompt, new tokens, rollouts per prompt)
 CASES = {
     "41.6M": [(1, 64, 64, 1), (16, 64, 64, 1), (64, 64, 64, 1), (16, 512, 64, 8)],
-    "tiny": [(256, 48, 100, 8)],
+    "tiny": [(16, 48, 100, 1), (256, 48, 100, 8)],
     "0.6B": [(1, 64, 256, 1), (64, 64, 256, 1), (256, 64, 256, 1), (256, 512, 256, 8)],
     "1.7B": [(1, 64, 256, 1), (64, 64, 256, 1), (256, 64, 256, 1), (256, 512, 256, 8)],
     # Proves that the script runs.
     "smoke": [(1, 8, 6, 1), (8, 8, 6, 4)],
 }
+# What `generate` calls sampling in other ways.
+FILTERS = ["sample", "top-k", "top-p", "min-p", "penalty", "all-filters"]
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("--shape", default="41.6M", choices=SHAPES)
+    parser.add_argument("--family", default="qwen3", choices=FAMILIES)
+    parser.add_argument("--batch", type=int, nargs="*", default=[], help="only the cases of these batches")
+    parser.add_argument("--others", nargs="*", default=[], help="further programs, such as an older build")
+    parser.add_argument("--filters", action="store_true", help="time top-k, top-p and others beside plain sampling instead")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu-time", action="store_true")
@@ -55,27 +50,13 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    config = Qwen3Config(**SHAPES[args.shape], tie_word_embeddings=True, max_position_embeddings=4096,
-                         bos_token_id=None, eos_token_id=None, pad_token_id=None, dtype=args.dtype)
-    model = Qwen3ForCausalLM(config).eval().to(getattr(torch, args.dtype))
+    config = config_of(args.family, args.shape)
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, args.dtype)).eval()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         model.to(args.device)
-        ours = subprocess.Popen([args.program, folder, str(args.threads), args.device, args.dtype,
-                                 *args.options],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert ours.stdout.readline() == "ready\n"
-
-        def cpu_seconds():
-            fields = Path(f"/proc/{ours.pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-        def ask(kind, case):
-            before = cpu_seconds()
-            print(kind, *case, file=ours.stdin, flush=True)
-            seconds = float(ours.stdout.readline())
-            return cpu_seconds() - before if args.cpu_time else seconds
-
+        programs = [Program([program, folder, str(args.threads), args.device, args.dtype, *args.options], args.cpu_time)
+                    for program in [args.program, *args.others]]
         clock = time.process_time if args.cpu_time else time.perf_counter
 
         def transformers(case):
@@ -94,22 +75,56 @@ def main():
             assert out.shape == (batch, prompt + new)
             return seconds
 
-        print(f"{args.shape}, {args.dtype}, {args.device}, {args.threads} threads,"
+        print(f"{args.family}, {args.shape}, {args.dtype}, {args.device}, {args.threads} threads,"
               f" {'processor' if args.cpu_time else 'wall-clock'} seconds,"
               f" medians of {args.repetitions} (load {os.getloadavg()[0]:.1f}) {' '.join(args.options)}\n")
-        print("| batch | prompt | new | per prompt | transformers s | ours s | ratio | ours tok/s | matrix products s | bandwidth s |")
-        print("|---|---|---|---|---|---|---|---|---|---|")
-        for case in CASES[args.shape]:
-            # The first of each is a warm-up.
-            times = [(transformers(case), ask("sample", case), ask("floor", case),
-                      ask("bandwidth", case))
-                     for _ in range(args.repetitions + 1)][1:]
-            theirs, mine, floor, bandwidth = (statistics.median(column) for column in zip(*times))
+        cases = [case for case in CASES.get(args.shape, []) if not args.batch or case[0] in args.batch]
+        ours = programs[0].ask
+        if args.filters:
+            print("| batch | prompt | new | per prompt |", " | ".join(FILTERS), "| (to sample)")
+            for case in cases:
+                times = medians(args.repetitions, *[lambda kind=kind: ours(kind, case) for kind in FILTERS])
+                shown = [f"{seconds:.3f} ({seconds / times[0]:.2f})" for seconds in times]
+                print("|", " | ".join([*map(str, case), *shown]), "|", flush=True)
+            return
+        others = "".join(f" {program} s |" for program in args.others)
+        print("| batch | prompt | new | per prompt | transformers s | ours s | ratio | ours tok/s |"
+              f" matrix products s | bandwidth s |{others}")
+        print("|---" * (10 + len(args.others)) + "|")
+        for case in cases:
+            theirs, mine, floor, bandwidth, *rest = medians(
+                args.repetitions, lambda: transformers(case), lambda: ours("sample", case), lambda: ours("floor", case),
+                lambda: ours("bandwidth", case),
+                *[lambda program=program: program.ask("sample", case) for program in programs[1:]])
             batch, prompt, new, group = case
             print(f"| {batch} | {prompt} | {new} | {group} | {theirs:.3f} | {mine:.3f} |"
-                  f" {theirs / mine:.2f} | {batch * new / mine:.0f} | {floor:.3f} | {bandwidth:.3f} |", flush=True)
-        ours.stdin.close()
-        ours.wait()
+                  f" {theirs / mine:.2f} | {batch * new / mine:.0f} | {floor:.3f} | {bandwidth:.3f} |",
+                  "".join(f" {seconds:.3f} |" for seconds in rest), flush=True)
+
+
+def medians(repetitions, *sides):
+    """Median of what each side took, all sides in turns. The first round is a warm-up."""
+    rounds = [[side() for side in sides] for _ in range(repetitions + 1)]
+    return [statistics.median(column) for column in zip(*rounds[1:])]
+
+
+class Program:
+    """A process of ours that answers cases; it ends when its input does, with this script."""
+
+    def __init__(self, command, cpu_time):
+        self.cpu_time = cpu_time
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ask(self, kind, case):
+        before = self.cpu_seconds()
+        print(kind, *case, file=self.process.stdin, flush=True)
+        seconds = float(self.process.stdout.readline())
+        return self.cpu_seconds() - before if self.cpu_time else seconds
 
 
 main()

@@ -6,7 +6,7 @@ then how fast.
 
 The programs may be built on another machine and carried; the GPU's machine then needs no Rust, but the torch
 2.11.0 of the Python package index, whose libraries they load, nvidia-smi, and for the comparisons transformers
-5.23.0 and trl 1.16.0: without the former generation is not timed, without the latter only our learner is. No
+5.23.0 and trl 1.16.0: without the former nothing is timed, without the latter the learner alone. No
 network: all models are random.
 
 In order: `device_check` (against f32 on the CPU, CUDA graphs and flash attention on and off, learner, out of
@@ -80,7 +80,7 @@ def main():
             for options in [[], ["no-graphs"], ["no-flash"]][:3 if i == 0 else 1]:
                 good &= run(sys.executable, HERE / "generate.py", args.programs / "generate", "--shape", shape,
                             "--repetitions", args.repetitions, *where, "--options", *options)
-    if "learner" in args.only:
+    if "learner" in args.only and has["transformers"]:
         for shape in args.shapes:
             for rows, prompt, completion in [(8, 256, 256), (2, 512, 1536)]:
                 if shape == "smoke":

@@ -6,8 +6,8 @@
 (The work is libtorch's on both sides, so our side's build profile does not matter.)
 
 Both sides take turns, each in a process of its own: a step forward and backward through a random
-Qwen3 of 41.6 M parameters (vocabulary 32000, hidden 512, 8 layers, 8 heads, 4 kv heads, head_dim 64,
-ffn 1536), gradient clipping and AdamW, f32, 2 threads. TRL's side is `GRPOTrainer._compute_loss` of
+model, a Qwen3 of 41.6 M parameters unless `--family` and `--shape` name another, gradient clipping and AdamW, f32, 2 threads.
+TRL's side is `GRPOTrainer._compute_loss` of
 TRL 1.16.0 with its fused LM head, `loss.backward()`, `clip_grad_norm_` and `torch.optim.AdamW`, with and
 without activation checkpointing (on is its default). Both compute entropies.
 
@@ -24,23 +24,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
-SHAPES = {
-    "41.6M": dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
-                  num_attention_heads=8, num_key_value_heads=4, head_dim=64),
-    "0.6B": dict(vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
-                 num_attention_heads=16, num_key_value_heads=8, head_dim=128),
-    "1.7B": dict(vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28,
-                 num_attention_heads=16, num_key_value_heads=8, head_dim=128),
-    # Proves that the script runs.
-    "smoke": dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-                  num_attention_heads=4, num_key_value_heads=2, head_dim=16),
-}
-# Our program's names for these.
-NAMES = dict(vocab_size="vocab", hidden_size="hidden", intermediate_size="ffn", num_hidden_layers="layers",
-             num_attention_heads="heads", num_key_value_heads="kv_heads", head_dim="head_dim")
+from shapes import FAMILIES, SHAPES, config
 
 
 def status(field):
@@ -49,13 +37,11 @@ def status(field):
 
 
 def trl_side(args):
-    import tempfile
-
     import torch
     from datasets import Dataset
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from trl import GRPOConfig, GRPOTrainer
 
     torch.set_num_threads(args.threads)
@@ -63,9 +49,7 @@ def trl_side(args):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="a")),
                                         eos_token="<eos>", pad_token="<pad>")
     held = status("VmRSS")
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(Qwen3Config(**SHAPES[args.shape], tie_word_embeddings=True,
-                                         max_position_embeddings=40960)).to(args.device)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(args.device)
     on_gpu = args.device != "cpu"
     bf16 = args.dtype == "bfloat16"
     parameters = sum(p.numel() for p in model.parameters())
@@ -144,6 +128,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--binary")
     parser.add_argument("--trl", action="store_true", help="be TRL's side (used by the script itself)")
+    parser.add_argument("--model", help="folder of the model (used by the script itself)")
+    parser.add_argument("--family", default="qwen3", choices=FAMILIES)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3, help="the first of them is not counted")
     parser.add_argument("--rows", type=int, default=16)
@@ -160,17 +146,26 @@ def main():
     args = parser.parse_args()
     if args.trl:
         return trl_side(args)
+    import torch
+    from transformers import AutoModelForCausalLM
+
     env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
     sizes = {"rows": args.rows, "prompt": args.prompt, "completion": args.completion, "steps": args.steps,
              "threads": args.threads}
-    shape = [f"{NAMES[key]}={value}" for key, value in SHAPES[args.shape].items()]
-    shape += [f"device={args.device}", f"bf16={int(args.dtype == 'bfloat16')}"]
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config(args.family, args.shape)).save_pretrained(folder)
+        compare(args, env, sizes, folder)
+
+
+def compare(args, env, sizes, folder):
+    where = [f"model={folder}", f"device={args.device}", f"bf16={int(args.dtype == 'bfloat16')}"]
     sides = {}
     for settings in args.ours:
-        command = [args.binary, *[f"{k}={v}" for k, v in sizes.items()], *shape, "entropy=1", *settings.split()]
+        command = [args.binary, *[f"{k}={v}" for k, v in sizes.items()], *where, "entropy=1", *settings.split()]
         sides[f"g2rpo {settings}"] = command
     for settings in args.theirs:
-        command = [sys.executable, __file__, "--trl", "--shape", args.shape, "--device", args.device,
+        command = [sys.executable, __file__, "--trl", "--model", folder, "--shape", args.shape, "--device", args.device,
                    "--dtype", args.dtype]
         for key, value in {**sizes, **dict(pair.split("=") for pair in settings.split())}.items():
             command += [f"--{key.replace('_', '-')}", str(value)]
@@ -181,7 +176,7 @@ def main():
             results[name].append(run(command, env, args.device != "cpu"))
             last = results[name][-1][-1]
             print(f"{name}: {last['seconds']:.2f} s, {last['peak_mib'] - last['held_mib']} MiB", file=sys.stderr)
-    print(f"{args.rows} sequences of {args.prompt} + {args.completion} tokens, {args.shape}, {args.dtype} on {args.device}, "
+    print(f"{args.rows} sequences of {args.prompt} + {args.completion} tokens, {args.family}, {args.shape}, {args.dtype} on {args.device}, "
           f"{args.threads} threads, "
           f"best of {args.rounds * (args.steps - 1)} steps")
     for name, runs in results.items():

@@ -7,9 +7,9 @@
 //! with the seconds that it took:
 //!
 //! - `sample`: `batch` rollouts of `new` tokens behind prompts of `prompt` random ids, `group`
-//!   rollouts sharing each prompt;
-//! - `floor`: nothing but the matrix products of that, by libtorch: of the layers for every prompt
-//!   once, and of `new` decoding steps of `batch` rows;
+//!   rollouts sharing each prompt; `top-k`, `top-p`, `min-p`, `penalty` and `all-filters` likewise;
+//! - `floor`: nothing but the matrix products of that, by libtorch, without experts: of the layers for every
+//!   prompt once, and of `new` decoding steps of `batch` rows;
 //! - `bandwidth`: what it takes to read, at the speed of a large copy, the weights and the keys and
 //!   values of `new` decoding steps.
 //!
@@ -55,10 +55,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err(format!("expected `kind batch prompt new group`, got `{line}`").into());
         };
         let seconds = match kind.as_str() {
-            "sample" => sample(&mut engine, i as u64, batch, prompt, new, group)?,
             "floor" => floor(&decoder, batch, prompt, new, group)?,
             "bandwidth" => bandwidth(&decoder, batch, prompt, new, group),
-            _ => return Err(format!("no case is named `{kind}`").into()),
+            _ => {
+                let params = params(&kind).ok_or(format!("no case is named `{kind}`"))?;
+                sample(&mut engine, &params, i as u64, batch, prompt, new, group)?
+            }
         };
         println!("{seconds}");
         std::io::stdout().flush()?;
@@ -70,8 +72,39 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Sampling by name.
+fn params(kind: &str) -> Option<SamplingParams> {
+    let plain = SamplingParams::default();
+    Some(match kind {
+        "sample" => plain,
+        "top-k" => SamplingParams { top_k: 20, ..plain },
+        "top-p" => SamplingParams {
+            top_p: 0.95,
+            ..plain
+        },
+        "min-p" => SamplingParams {
+            min_p: 0.05,
+            ..plain
+        },
+        "penalty" => SamplingParams {
+            repetition_penalty: 1.1,
+            ..plain
+        },
+        "all-filters" => SamplingParams {
+            temperature: 0.6,
+            top_k: 20,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.1,
+            ..plain
+        },
+        _ => return None,
+    })
+}
+
 fn sample(
     engine: &mut TorchEngine,
+    params: &SamplingParams,
     run: u64,
     batch: usize,
     prompt: usize,
@@ -96,7 +129,7 @@ fn sample(
         .collect();
     synchronize(engine.decoder().device());
     let start = Instant::now();
-    let completions = engine.generate(&requests, &SamplingParams::default())?;
+    let completions = engine.generate(&requests, params)?;
     let seconds = start.elapsed().as_secs_f64();
     assert!(completions.iter().all(|c| c.tokens.len() == new));
     Ok(seconds)
@@ -119,15 +152,16 @@ fn floor(
                 let weights: Vec<&Tensor> = parts.parts.iter().map(|l| &l.weight).collect();
                 Tensor::cat(&weights, 0)
             };
-            let FeedForward::Mlp(mlp) = &layer.mlp else {
-                unreachable!("the shapes of this program have no experts")
-            };
-            [
+            let mut weights = vec![
                 one(&layer.self_attn.qkv),
                 layer.self_attn.o_proj.weight.shallow_clone(),
-                one(&mlp.gate_up),
-                mlp.down_proj.weight.shallow_clone(),
-            ]
+            ];
+            // Which experts are read depends on what is drawn: they are left out.
+            if let FeedForward::Mlp(mlp) = &layer.mlp {
+                weights.push(one(&mlp.gate_up));
+                weights.push(mlp.down_proj.weight.shallow_clone());
+            }
+            weights
         })
         .chain([decoder.lm_head().shallow_clone()])
         .collect();

@@ -2,6 +2,7 @@
 //! `benches/learner.py`.
 //!
 //!     learner_step vocab=32000 hidden=512 layers=8 heads=8 kv_heads=4 rows=16 prompt=256 completion=256
+//!     learner_step model=FOLDER rows=16 prompt=256 completion=256 lora=16
 //!     learner_step vocab=151936 hidden=1024 ffn=3072 layers=28 heads=16 kv_heads=8 head_dim=128 bf16=1 device=cuda
 //!
 //! Each setting has the default that its line in `Settings` gives. One JSON object per step.
@@ -11,6 +12,7 @@ use std::time::Instant;
 use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads};
 use g2rpo_libtorch::{
     DecoderConfig, LearnerConfig, LoraConfig, TorchLearner, device, init_parameters,
+    load_checkpoint,
 };
 use tch::{Device, Kind};
 
@@ -63,6 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => Kind::Float,
     };
     let device = device(&arguments.remove("device").unwrap_or("cpu".into()))?;
+    let folder = arguments.remove("model");
     if let Some(key) = arguments.keys().next() {
         return Err(format!("unknown setting {key}").into());
     }
@@ -70,12 +73,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What libtorch itself takes, before there is a model.
     let held = status_mib("VmRSS:");
 
-    let model = DecoderConfig {
-        intermediate_size: ffn,
-        head_dim,
-        ..DecoderConfig::tiny_qwen3(vocab, hidden, layers, heads, kv_heads)
+    let (model, parameters) = match folder {
+        Some(folder) => {
+            let checkpoint = load_checkpoint(folder, Some(kind), device)?;
+            (checkpoint.config, checkpoint.parameters)
+        }
+        None => {
+            let model = DecoderConfig {
+                intermediate_size: ffn,
+                head_dim,
+                ..DecoderConfig::tiny_qwen3(vocab, hidden, layers, heads, kv_heads)
+            };
+            let parameters = init_parameters(&model, 1, kind, device)?;
+            (model, parameters)
+        }
     };
-    let mut learner = TorchLearner::new(&model, init_parameters(&model, 1, kind, device)?, config)?;
+    let vocab = model.vocab_size;
+    let mut learner = TorchLearner::new(&model, parameters, config)?;
     let id = |r: usize, t: usize| ((r * 7919 + t * 104_729 + t * t * 31) % vocab) as u32;
     let tokens =
         Ragged::from_rows((0..rows).map(|r| (0..prompt + completion).map(move |t| id(r, t))));

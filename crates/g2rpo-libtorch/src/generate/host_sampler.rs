@@ -1,12 +1,13 @@
 //! Draws from hidden states in host memory.
 
-use g2rpo_rollout::SamplingParams;
+use g2rpo_rollout::{SamplingParams, TokenId};
 use tch::Tensor;
 
+use super::filter::{filter, keeps_all};
 use super::host::gemm::{Rows, columns, multiply_into_columns};
 use super::host::math::{normaliser, soften};
 use super::host::threads::Threads;
-use super::sampler::{self, Draw, Filter, Row};
+use super::sampler::{self, Draw, Row};
 use crate::error::{Error, Result};
 use crate::generate::slice::f32_slice;
 
@@ -79,36 +80,41 @@ impl<'a> HostSampler<'a> {
 fn draw_row(logits: &mut [f32], row: Row<'_>, params: &SamplingParams) -> Option<Draw> {
     let greedy = params.temperature == 0.0;
     let temperature = if greedy { 1.0 } else { params.temperature };
-    let plain = match params.repetition_penalty {
-        1.0 => None,
-        penalty => {
-            let plain = logits.to_vec();
-            sampler::penalise(logits, row.seen.iter().copied(), penalty);
-            Some(plain)
-        }
-    };
-    let logp = |logits: &[f32], id: usize| {
-        let (max, sum) = normaliser(logits, temperature);
-        (f64::from(logits[id] - max) / temperature - sum.ln()) as f32
+    let penalty = params.repetition_penalty != 1.0;
+    // Maximum and sum without the penalty, and the logits that it changes.
+    let plain = (greedy || penalty).then(|| normaliser(logits, temperature));
+    let mut changed = Vec::new();
+    if penalty {
+        let before = (row.seen.iter()).filter_map(|&id| Some((id, *logits.get(id as usize)?)));
+        changed.extend(before);
+        sampler::penalise(logits, row.seen.iter().copied(), params.repetition_penalty);
+    }
+    // What the plain distribution gives to an id whose logit, if the penalty left it alone, is this.
+    let plainly = |id: TokenId, logit: f64| {
+        let known = changed.binary_search_by_key(&id, |&(id, _)| id);
+        let logit = known.map_or(logit, |i| f64::from(changed[i].1));
+        plain.map(|(max, sum)| ((logit - f64::from(max)) / temperature - sum.ln()) as f32)
     };
     if greedy {
         let id = sampler::best(logits)?;
-        let logp = logp(plain.as_deref().unwrap_or(logits), id);
-        return logp.is_finite().then_some(Draw {
-            token: id as u32,
-            logp,
-            log_kept: logp,
-        });
+        let logp = plainly(id as TokenId, f64::from(logits[id]))?;
+        return Draw::greedy(id as TokenId, logp);
     }
-    soften(logits, temperature);
-    let draw = match sampler::keeps_all(params) {
-        true => sampler::draw_all(logits, row.u),
-        false => Filter::default().draw(logits, params, row.u),
-    }?;
-    Some(match plain {
-        Some(plain) => sampler::seen_plainly(draw, logp(&plain, draw.token as usize)),
-        None => draw,
-    })
+    let max = soften(logits, temperature);
+    let all = sampler::total(logits);
+    if !(all > 0.0 && all < f64::INFINITY) {
+        return None;
+    }
+    if !keeps_all(params) {
+        filter(logits, params, all);
+    }
+    let draw = sampler::draw(logits, all, row.u)?;
+    if !penalty {
+        return Some(draw);
+    }
+    let weight = f64::from(logits[draw.token as usize]);
+    let logit = f64::from(max) + temperature * weight.ln();
+    Some(draw.seen_plainly(plainly(draw.token, logit)?))
 }
 
 #[cfg(test)]
@@ -123,7 +129,9 @@ mod tests {
         tch::manual_seed(2);
         tch::set_num_threads(1);
         let lm_head = Tensor::randn([300, 8], (Kind::Float, Device::Cpu));
-        let hidden = Tensor::randn([40, 8], (Kind::Float, Device::Cpu));
+        // Small whole numbers, so that many logits are equal.
+        let lm_head = lm_head.round();
+        let hidden = Tensor::randn([40, 8], (Kind::Float, Device::Cpu)).round();
         let seen: BTreeSet<u32> = (0..300).step_by(7).collect();
         let rows: Vec<Option<Row<'_>>> = (0..40)
             .map(|i| {
@@ -148,6 +156,22 @@ mod tests {
                 ..base.clone()
             },
             SamplingParams {
+                top_k: 5,
+                ..base.clone()
+            },
+            SamplingParams {
+                top_p: 0.5,
+                ..base.clone()
+            },
+            SamplingParams {
+                temperature: 2.0,
+                top_k: 31,
+                top_p: 0.9,
+                min_p: 0.02,
+                repetition_penalty: 1.2,
+                ..base.clone()
+            },
+            SamplingParams {
                 temperature: 0.8,
                 repetition_penalty: 1.4,
                 min_p: 0.05,
@@ -165,6 +189,7 @@ mod tests {
             let theirs = device.draw(&hidden, &rows).unwrap();
             assert!(ours[5].is_none());
             for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert_eq!(ours.is_some(), theirs.is_some());
                 let (Some(ours), Some(theirs)) = (ours, theirs) else {
                     continue;
                 };

@@ -10,6 +10,7 @@ mod decoding;
 mod device;
 mod device_sampler;
 pub(crate) mod engine;
+mod filter;
 mod flash;
 mod forward;
 mod host;

@@ -46,10 +46,18 @@ impl Linear {
     /// # Errors
     /// libtorch's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = x.f_linear(&self.weight, self.bias.as_ref())?;
+        let linear = |x: &Tensor| x.f_linear(&self.weight, self.bias.as_ref());
         match &self.lora {
-            Some(lora) if lora.enabled => Ok(y.f_add(&lora.forward(x)?)?),
-            _ => Ok(y),
+            Some(lora) if lora.enabled => {
+                // As rows of one matrix, so that the adapter can be added in place.
+                let mut size = x.size();
+                let width = size.pop().unwrap_or(0);
+                let x = x.f_reshape([-1, width])?;
+                let y = lora.add_to(linear(&x)?, &x)?;
+                size.push(y.size2()?.1);
+                Ok(y.f_view(&size[..])?)
+            }
+            _ => Ok(linear(x)?),
         }
     }
 
@@ -114,14 +122,12 @@ impl Parallel {
 }
 
 impl Lora {
-    /// What the adapter adds for `x` of shape `[.., in]`.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// Adds what the adapter makes of `x`, `[n, in]`, to `y`, `[n, out]`. The scaling goes to the narrow product, and
+    /// the wide one is added where `y` lies: a pass over a layer's output in memory costs as much as the adapter.
+    fn add_to(&self, mut y: Tensor, x: &Tensor) -> Result<Tensor> {
         let low = x.f_linear(&self.a, None::<&Tensor>)?;
-        let up = low.f_linear(&self.b, None::<&Tensor>)?;
-        Ok(up.f_mul_scalar(self.scaling)?)
+        let low = low.f_mul_scalar(self.scaling)?;
+        Ok(y.f_addmm_(&low, &self.b.f_tr()?)?)
     }
 }
 

@@ -1,0 +1,135 @@
+//! What `config.json` says of single layers: experts, windows, rotations.
+
+use serde_json::Value;
+
+use super::super::fields::Fields;
+use crate::error::Result;
+use crate::model::config::{Architecture, ExpertsConfig, LayerRope, LayerSpec};
+
+/// Layers with experts, and what these are.
+pub(super) fn experts(f: &Fields<'_>) -> Result<ExpertsConfig> {
+    // transformers 5 writes the one, 4 wrote the other.
+    let count = match f.usize("num_local_experts")? {
+        Some(count) => count,
+        None => f.usize("num_experts")?.unwrap_or(128),
+    };
+    let config = ExpertsConfig {
+        num_experts: count,
+        num_experts_per_tok: f.usize("num_experts_per_tok")?.unwrap_or(8),
+        intermediate_size: f.usize("moe_intermediate_size")?.unwrap_or(768),
+        norm_topk_prob: f.bool("norm_topk_prob")?.unwrap_or(false),
+    };
+    if config.num_experts_per_tok == 0 || config.num_experts_per_tok > count {
+        let what = format!("{} of {count} experts", config.num_experts_per_tok);
+        return Err(f.error("num_experts_per_tok", what));
+    }
+    if config.intermediate_size == 0 {
+        return Err(f.error("moe_intermediate_size", "0 is not a size"));
+    }
+    Ok(config)
+}
+
+/// What is special about each layer: windows, and layers without rotations.
+pub(super) fn layers(
+    f: &Fields<'_>,
+    architecture: Architecture,
+    n: usize,
+) -> Result<Vec<LayerSpec>> {
+    let mut layers = vec![LayerSpec::default(); n];
+    match architecture {
+        Architecture::SmolLm3 => {
+            let every = f.usize("no_rope_layer_interval")?.unwrap_or(4).max(1);
+            let given = f.list("no_rope_layers", n)?;
+            for (i, layer) in layers.iter_mut().enumerate() {
+                let rotated = match &given {
+                    Some(given) => match given[i].as_u64() {
+                        Some(flag @ 0..=1) => flag == 1,
+                        _ => {
+                            return Err(
+                                f.error("no_rope_layers", format!("{} is no flag", given[i]))
+                            );
+                        }
+                    },
+                    None => (i + 1) % every != 0,
+                };
+                if !rotated {
+                    layer.rope = LayerRope::None;
+                }
+            }
+            if f.bool("use_sliding_window")? == Some(true)
+                && let Some(window) = f.usize("sliding_window")?
+            {
+                let types = f.list("layer_types", n)?;
+                for (i, layer) in layers.iter_mut().enumerate() {
+                    let slides = match &types {
+                        Some(types) => slides(f, types[i])?,
+                        None => layer.rope == LayerRope::None,
+                    };
+                    layer.window = slides.then_some(window);
+                }
+            }
+        }
+        Architecture::Gemma3 => {
+            let window = f.usize("sliding_window")?.unwrap_or(4096);
+            let every = f.usize("sliding_window_pattern")?.unwrap_or(6).max(1);
+            let types = f.list("layer_types", n)?;
+            for (i, layer) in layers.iter_mut().enumerate() {
+                let slides = match &types {
+                    Some(types) => slides(f, types[i])?,
+                    None => (i + 1) % every != 0,
+                };
+                if slides {
+                    (layer.rope, layer.window) = (LayerRope::Local, Some(window));
+                }
+            }
+        }
+        Architecture::Qwen3Moe => {
+            let every = f.usize("decoder_sparse_step")?.unwrap_or(1).max(1);
+            let plain = f.list("mlp_only_layers", 0)?.unwrap_or_default();
+            let plain: Vec<Option<u64>> = plain.into_iter().map(Value::as_u64).collect();
+            for (i, layer) in layers.iter_mut().enumerate() {
+                layer.experts = (i + 1) % every == 0 && !plain.contains(&Some(i as u64));
+            }
+        }
+        Architecture::GraniteMoeHybrid => {
+            let types = f.list("layer_types", n)?;
+            let types = types.ok_or_else(|| f.error("layer_types", "missing"))?;
+            let attends = |t: &&&Value| matches!(t.as_str(), Some("full_attention" | "attention"));
+            if let Some(other) = types.iter().find(|t| !attends(t)) {
+                let what = format!("{other} is not supported, only full_attention");
+                return Err(f.error("layer_types", what));
+            }
+            match f.str("position_embedding_type")? {
+                Some("rope") => {}
+                None | Some("nope") => layers.iter_mut().for_each(|l| l.rope = LayerRope::None),
+                Some(other) => {
+                    let what = format!("`{other}` is not supported, only rope and nope");
+                    return Err(f.error("position_embedding_type", what));
+                }
+            }
+        }
+        Architecture::Phi3 | Architecture::Ministral3 => {
+            let window = f.usize("sliding_window")?;
+            layers.iter_mut().for_each(|layer| layer.window = window);
+        }
+        _ => {}
+    }
+    if layers.iter().any(|layer| layer.window == Some(0)) {
+        return Err(f.error("sliding_window", "a position sees itself at least, got 0"));
+    }
+    while layers.last() == Some(&LayerSpec::default()) {
+        layers.pop();
+    }
+    Ok(layers)
+}
+
+fn slides(f: &Fields<'_>, kind: &Value) -> Result<bool> {
+    match kind.as_str() {
+        Some("sliding_attention") => Ok(true),
+        Some("full_attention") => Ok(false),
+        _ => Err(f.error(
+            "layer_types",
+            format!("{kind} is not supported, only full_attention and sliding_attention"),
+        )),
+    }
+}

@@ -1,0 +1,254 @@
+//! `config.json`, read.
+
+mod layers;
+mod refuse;
+mod rope;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use self::layers::{experts, layers};
+use self::refuse::{refuse_rotations, refuse_unsupported};
+use self::rope::ropes;
+use super::fields::Fields;
+use crate::error::Result;
+use crate::hf::files::read_json;
+use crate::model::config::{Architecture, DType, DecoderConfig, RopeScaling};
+
+impl DecoderConfig {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::File`](crate::Error::File) if it is not JSON, [`Error::Config`](crate::Error::Config) with the name of a
+    /// field that is missing, malformed or unsupported.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_json(&read_json(path)?, path)
+    }
+
+    /// Reads a parsed `config.json`; `path` serves error messages only.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config), as [`from_file`](Self::from_file).
+    pub fn from_json(value: &Value, path: &Path) -> Result<Self> {
+        let f = Fields::new(value, path, "")?;
+        let name = f.str("model_type")?;
+        let name = name.ok_or_else(|| f.error("model_type", "missing"))?;
+        let architecture = Architecture::of_model_type(name).ok_or_else(|| {
+            let supported: Vec<&str> = Architecture::model_types().collect();
+            f.error(
+                "model_type",
+                format!(
+                    "`{name}` is not supported; supported are {}",
+                    supported.join(", ")
+                ),
+            )
+        })?;
+        refuse_unsupported(&f, architecture)?;
+        let (hidden_size, num_attention_heads) = (
+            f.required("hidden_size")?,
+            f.required("num_attention_heads")?,
+        );
+        // What transformers takes where the file says nothing.
+        let default_kv_heads = match architecture {
+            Architecture::Qwen2 | Architecture::Qwen3 => 32,
+            Architecture::Llama
+            | Architecture::Granite
+            | Architecture::GraniteMoeHybrid
+            | Architecture::Phi3 => num_attention_heads,
+            Architecture::SmolLm3 | Architecture::Gemma3 | Architecture::Qwen3Moe => 4,
+            Architecture::Ministral3 => 8,
+        };
+        let num_key_value_heads = f.usize("num_key_value_heads")?.unwrap_or(default_kv_heads);
+        if num_attention_heads == 0
+            || num_key_value_heads == 0
+            || num_attention_heads % num_key_value_heads != 0
+        {
+            return Err(f.error(
+                "num_key_value_heads",
+                format!("{num_key_value_heads} does not divide num_attention_heads = {num_attention_heads}"),
+            ));
+        }
+        let head_dim = match (f.usize("head_dim")?, architecture) {
+            (Some(d), _) => d,
+            (None, Architecture::Qwen3 | Architecture::Ministral3) => 128,
+            (None, Architecture::Gemma3) => 256,
+            (None, _) => hidden_size / num_attention_heads,
+        };
+        if head_dim == 0 || head_dim % 2 != 0 {
+            return Err(f.error(
+                "head_dim",
+                format!("{head_dim} is not a positive even number"),
+            ));
+        }
+        let attention_bias = f.bool("attention_bias")?.unwrap_or(false);
+        if attention_bias && matches!(architecture, Architecture::Phi3 | Architecture::Ministral3) {
+            return Err(f.error("attention_bias", "the family has no biases"));
+        }
+        let has_mlp_bias = matches!(
+            architecture,
+            Architecture::Llama | Architecture::SmolLm3 | Architecture::Granite
+        );
+        let num_hidden_layers = f.required("num_hidden_layers")?;
+        let multiplier = |field: &str| -> Result<f64> {
+            let value = f.f64(field)?.unwrap_or(1.0);
+            if value.is_finite() && value != 0.0 {
+                return Ok(value);
+            }
+            Err(f.error(
+                field,
+                format!("expected a number other than 0, got {value}"),
+            ))
+        };
+        let granite = matches!(
+            architecture,
+            Architecture::Granite | Architecture::GraniteMoeHybrid
+        );
+        let gemma3 = architecture == Architecture::Gemma3;
+        let (rope, local_rope) = ropes(&f, architecture)?;
+        let config = Self {
+            architecture,
+            vocab_size: f.required("vocab_size")?,
+            hidden_size,
+            intermediate_size: f.required(match architecture {
+                Architecture::GraniteMoeHybrid => "shared_intermediate_size",
+                _ => "intermediate_size",
+            })?,
+            num_hidden_layers,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(match architecture {
+                Architecture::Phi3 | Architecture::Ministral3 => 1e-5,
+                _ => 1e-6,
+            }),
+            rope,
+            local_rope,
+            layers: layers(&f, architecture, num_hidden_layers)?,
+            experts: match architecture {
+                Architecture::Qwen3Moe => Some(experts(&f)?),
+                _ => None,
+            },
+            embedding_multiplier: match architecture {
+                _ if granite => multiplier("embedding_multiplier")?,
+                Architecture::Gemma3 => (hidden_size as f64).sqrt(),
+                _ => 1.0,
+            },
+            attention_multiplier: match architecture {
+                _ if granite => Some(multiplier("attention_multiplier")?),
+                Architecture::Gemma3 => {
+                    let scalar = f.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
+                    if scalar <= 0.0 {
+                        let what = format!("expected a positive number, got {scalar}");
+                        return Err(f.error("query_pre_attn_scalar", what));
+                    }
+                    Some(scalar.sqrt().recip())
+                }
+                _ => None,
+            },
+            residual_multiplier: if granite {
+                multiplier("residual_multiplier")?
+            } else {
+                1.0
+            },
+            logits_scaling: if granite {
+                multiplier("logits_scaling")?
+            } else {
+                1.0
+            },
+            tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(matches!(
+                architecture,
+                Architecture::SmolLm3 | Architecture::Gemma3
+            )),
+            qkv_bias: attention_bias || architecture == Architecture::Qwen2,
+            o_bias: attention_bias && architecture != Architecture::Qwen2,
+            mlp_bias: has_mlp_bias && f.bool("mlp_bias")?.unwrap_or(false),
+            max_position_embeddings: f.usize("max_position_embeddings")?.unwrap_or(if gemma3 {
+                131_072
+            } else {
+                2048
+            }),
+            initializer_range: f.f64("initializer_range")?.unwrap_or(0.02),
+            dtype: dtype(&f)?,
+            bos_token_id: f.ids("bos_token_id")?.first().copied(),
+            eos_token_id: f.ids("eos_token_id")?,
+            pad_token_id: f.ids("pad_token_id")?.first().copied(),
+        };
+        for (field, value) in [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
+        ] {
+            if value == 0 {
+                return Err(f.error(field, "0 is not a size"));
+            }
+        }
+        refuse_rotations(&f, &config)?;
+        let n = config.rope.rotated(head_dim);
+        if n == 0 || !n.is_multiple_of(2) {
+            let what = format!("{n} of {head_dim} coordinates are turned, expected an even number");
+            return Err(f.error("partial_rotary_factor", what));
+        }
+        if let RopeScaling::LongRope {
+            short_factor,
+            long_factor,
+            ..
+        } = &config.rope.scaling
+        {
+            for (field, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                if factors.len() != n / 2 {
+                    let what = format!("{} factors, expected {}", factors.len(), n / 2);
+                    return Err(f.error(field, what));
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Takes over what `generation_config.json` says about the ends of a text, which is more than
+    /// config.json says for chat models.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for an id that is no id.
+    pub fn add_generation_config(&mut self, value: &Value, path: &Path) -> Result<()> {
+        let f = Fields::new(value, path, "")?;
+        let eos = f.ids("eos_token_id")?;
+        if !eos.is_empty() {
+            self.eos_token_id = eos;
+        }
+        self.bos_token_id = f
+            .ids("bos_token_id")?
+            .first()
+            .copied()
+            .or(self.bos_token_id);
+        self.pad_token_id = f
+            .ids("pad_token_id")?
+            .first()
+            .copied()
+            .or(self.pad_token_id);
+        Ok(())
+    }
+}
+
+fn dtype(f: &Fields<'_>) -> Result<Option<DType>> {
+    for field in ["dtype", "torch_dtype"] {
+        if let Some(name) = f.str(field)? {
+            return match name.trim_start_matches("torch.") {
+                "float32" => Ok(Some(DType::F32)),
+                "bfloat16" => Ok(Some(DType::Bf16)),
+                "float16" => Ok(Some(DType::F16)),
+                _ => Err(f.error(
+                    field,
+                    format!(
+                        "`{name}` is not supported; supported are float32, bfloat16 and float16"
+                    ),
+                )),
+            };
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! What of `config.json` is refused, by the field's name.
+
+use serde_json::Value;
+
+use super::super::fields::Fields;
+use crate::error::Result;
+use crate::model::config::{Activation, Architecture, DecoderConfig, RopeScaling};
+
+pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> Result<()> {
+    let (field, supported) = match architecture.block().activation {
+        Activation::Silu => ("hidden_act", "silu"),
+        Activation::GeluTanh => ("hidden_activation", "gelu_pytorch_tanh"),
+    };
+    if let Some(act) = f.str(field)?
+        && act != supported
+    {
+        return Err(f.error(field, format!("`{act}` is not supported, only {supported}")));
+    }
+    if architecture == Architecture::Gemma3 {
+        for field in ["final_logit_softcapping", "attn_logit_softcapping"] {
+            if let Some(cap) = f.f64(field)? {
+                return Err(f.error(field, format!("{cap} is not supported, only null")));
+            }
+        }
+        if f.bool("use_bidirectional_attention")? == Some(true) {
+            return Err(f.error(
+                "use_bidirectional_attention",
+                "attention to later positions is not supported",
+            ));
+        }
+    }
+    if f.bool("output_router_logits")? == Some(true) {
+        return Err(f.error(
+            "output_router_logits",
+            "the routers' auxiliary loss is not supported, only false",
+        ));
+    }
+    if architecture == Architecture::GraniteMoeHybrid {
+        let experts = f.usize("num_local_experts")?.unwrap_or(8);
+        if experts != 0 {
+            let what =
+                format!("{experts} experts beside the shared layer are not supported, only 0");
+            return Err(f.error("num_local_experts", what));
+        }
+    } else if !matches!(architecture, Architecture::SmolLm3 | Architecture::Gemma3) {
+        if f.bool("use_sliding_window")? == Some(true) {
+            return Err(f.error(
+                "use_sliding_window",
+                "sliding-window attention is not supported",
+            ));
+        }
+        if let Some(Value::Array(types)) = f.map.get("layer_types")
+            && let Some(other) = types.iter().find(|t| t.as_str() != Some("full_attention"))
+        {
+            return Err(f.error(
+                "layer_types",
+                format!("{other} is not supported, only full_attention"),
+            ));
+        }
+    }
+    if f.object("quantization_config")?.is_some() {
+        return Err(f.error(
+            "quantization_config",
+            "quantised checkpoints are not supported; use the bf16 or f32 one",
+        ));
+    }
+    for field in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
+        if let Some(p) = f.f64(field)?
+            && p != 0.0
+        {
+            return Err(f.error(field, format!("{p} is not supported, only 0")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses kinds of rotations that transformers does not have in the family.
+pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result<()> {
+    let phi3 = config.architecture == Architecture::Phi3;
+    let factor = config.rope.partial_rotary_factor;
+    if factor != 1.0 && !phi3 {
+        let what = format!("{factor} is not supported, only 1");
+        return Err(f.error("partial_rotary_factor", what));
+    }
+    let fits = matches!(
+        config.rope.scaling,
+        RopeScaling::None | RopeScaling::LongRope { .. }
+    );
+    if phi3 && !fits {
+        return Err(f.error("rope_type", "phi3 has default and longrope only"));
+    }
+    if config.rope.query_growth.is_some() && config.architecture != Architecture::Ministral3 {
+        return Err(f.error("llama_4_scaling_beta", "only ministral3 has it"));
+    }
+    Ok(())
+}

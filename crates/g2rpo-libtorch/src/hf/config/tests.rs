@@ -1,0 +1,308 @@
+//! `config.json`, read, refused, and written back.
+
+use super::*;
+use crate::model::config::RopeConfig;
+use crate::model::rope::Rope;
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+fn parse(value: Value) -> Result<DecoderConfig> {
+    DecoderConfig::from_json(&value, Path::new("config.json"))
+}
+
+fn qwen3() -> Value {
+    json!({
+        "model_type": "qwen3", "vocab_size": 100, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 8, "tie_word_embeddings": true,
+        "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "dtype": "bfloat16",
+        "eos_token_id": [3, 4],
+    })
+}
+
+#[test]
+fn both_generations_of_the_file_agree() {
+    let mut old = qwen3();
+    old.as_object_mut().unwrap().remove("rope_parameters");
+    old.as_object_mut().unwrap().remove("dtype");
+    old["rope_theta"] = json!(5e5);
+    old["rope_scaling"] = Value::Null;
+    old["torch_dtype"] = json!("bfloat16");
+    let new = parse(qwen3()).unwrap();
+    assert_eq!(new, parse(old).unwrap());
+    assert_eq!(new.rope.theta, 5e5);
+    assert_eq!(new.dtype, Some(DType::Bf16));
+    assert_eq!(new.eos_token_id, [3, 4]);
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let mut config = parse(qwen3()).unwrap();
+    assert_eq!(parse(config.to_json()).unwrap(), config);
+    config.rope.scaling = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192.0,
+    };
+    config.architecture = Architecture::Llama;
+    (config.qkv_bias, config.o_bias, config.mlp_bias) = (true, true, true);
+    assert_eq!(parse(config.to_json()).unwrap(), config);
+    config.architecture = Architecture::Qwen2;
+    (config.o_bias, config.mlp_bias) = (false, false);
+    assert_eq!(parse(config.to_json()).unwrap(), config);
+}
+
+#[test]
+fn refusals_name_the_field() {
+    for (field, value, message) in [
+        (
+            "model_type",
+            json!("mamba"),
+            "config.json: field `model_type`: `mamba` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text, qwen3_moe, granitemoehybrid, phi3, ministral3",
+        ),
+        (
+            "model_type",
+            Value::Null,
+            "config.json: field `model_type`: missing",
+        ),
+        (
+            "hidden_size",
+            json!("16"),
+            "config.json: field `hidden_size`: expected a whole number, got \"16\"",
+        ),
+        (
+            "hidden_size",
+            Value::Null,
+            "config.json: field `hidden_size`: missing",
+        ),
+        (
+            "num_key_value_heads",
+            json!(3),
+            "config.json: field `num_key_value_heads`: 3 does not divide num_attention_heads = 4",
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_type": "dynamic"}),
+            "config.json: field `rope_parameters.rope_type`: `dynamic` is not supported; supported are default, linear, llama3, yarn and longrope",
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+            "config.json: field `partial_rotary_factor`: 0.5 is not supported, only 1",
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_type": "yarn"}),
+            "config.json: field `rope_parameters.original_max_position_embeddings`: missing",
+        ),
+        (
+            "output_router_logits",
+            json!(true),
+            "config.json: field `output_router_logits`: the routers' auxiliary loss is not supported, only false",
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_type": "llama3"}),
+            "config.json: field `rope_parameters.factor`: missing",
+        ),
+        (
+            "rope_parameters",
+            json!(7),
+            "config.json: field `rope_parameters`: not a JSON object",
+        ),
+        (
+            "use_sliding_window",
+            json!(true),
+            "config.json: field `use_sliding_window`: sliding-window attention is not supported",
+        ),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            "config.json: field `layer_types`: \"sliding_attention\" is not supported, only full_attention",
+        ),
+        (
+            "hidden_act",
+            json!("gelu"),
+            "config.json: field `hidden_act`: `gelu` is not supported, only silu",
+        ),
+        (
+            "quantization_config",
+            json!({"bits": 4}),
+            "config.json: field `quantization_config`: quantised checkpoints are not supported; use the bf16 or f32 one",
+        ),
+        (
+            "dtype",
+            json!("int8"),
+            "config.json: field `dtype`: `int8` is not supported; supported are float32, bfloat16 and float16",
+        ),
+        (
+            "eos_token_id",
+            json!([1, -1]),
+            "config.json: field `eos_token_id`: expected an id or a list of ids, got [1,-1]",
+        ),
+        (
+            "head_dim",
+            json!(7),
+            "config.json: field `head_dim`: 7 is not a positive even number",
+        ),
+        (
+            "vocab_size",
+            json!(0),
+            "config.json: field `vocab_size`: 0 is not a size",
+        ),
+    ] {
+        let mut config = qwen3();
+        config[field] = value;
+        assert_eq!(parse(config).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn what_a_family_cannot_have_is_refused_by_field_name() {
+    let granite4 = json!({"model_type": "granitemoehybrid", "shared_intermediate_size": 24,
+            "num_local_experts": 0, "layer_types": ["attention", "full_attention"]});
+    let longrope = json!({"rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2.0],
+            "original_max_position_embeddings": 64, "factor": 2.0});
+    let phi3 = json!({"model_type": "phi3", "head_dim": 4});
+    let moe = json!({"model_type": "qwen3_moe", "num_local_experts": 4});
+    let ministral3 = json!({"model_type": "ministral3"});
+    for (family, field, value, message) in [
+        (
+            &granite4,
+            "layer_types",
+            json!(["attention", "mamba"]),
+            "`layer_types`: \"mamba\" is not",
+        ),
+        (
+            &granite4,
+            "num_local_experts",
+            json!(8),
+            "`num_local_experts`: 8 experts beside",
+        ),
+        (
+            &granite4,
+            "position_embedding_type",
+            json!("alibi"),
+            "`position_embedding_type`: `alibi`",
+        ),
+        (
+            &phi3,
+            "rope_parameters",
+            longrope,
+            "`long_factor`: 1 factors, expected 2",
+        ),
+        (
+            &phi3,
+            "rope_parameters",
+            json!({"rope_type": "linear", "factor": 2.0}),
+            "`rope_type`: phi3",
+        ),
+        (
+            &phi3,
+            "partial_rotary_factor",
+            json!(1.5),
+            "`partial_rotary_factor`: expected a number in",
+        ),
+        (
+            &phi3,
+            "partial_rotary_factor",
+            json!(0.8),
+            "`partial_rotary_factor`: 3 of 4 coordinates",
+        ),
+        (
+            &phi3,
+            "resid_pdrop",
+            json!(0.1),
+            "`resid_pdrop`: 0.1 is not supported",
+        ),
+        (
+            &phi3,
+            "attention_bias",
+            json!(true),
+            "`attention_bias`: the family has no biases",
+        ),
+        (
+            &moe,
+            "num_experts_per_tok",
+            json!(5),
+            "`num_experts_per_tok`: 5 of 4 experts",
+        ),
+        (
+            &ministral3,
+            "rope_parameters",
+            Value::Null,
+            "`rope_parameters`: missing",
+        ),
+    ] {
+        let mut config = qwen3();
+        for (name, value) in family.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        if family["model_type"] == "qwen3_moe" {
+            config["num_experts_per_tok"] = json!(2);
+        }
+        assert!(parse(config.clone()).is_ok(), "{config}");
+        config[field] = value;
+        let error = parse(config).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn parameters_are_counted() {
+    // 100·16 embedding, and per layer 2·16 norms, (4+2+2)·8·16 qkv, 4·8·16 o, 2·8 head
+    // norms, 3·16·24 feed-forward; 16 final norm.
+    let config = parse(qwen3()).unwrap();
+    assert_eq!(
+        config.num_parameters(),
+        1600 + 2 * (32 + 1024 + 512 + 16 + 1152) + 16
+    );
+}
+
+/// `testdata/libtorch/rope.json`, written by transformers (`make_rope.py`).
+#[test]
+fn rotations_are_found_where_transformers_finds_them() {
+    let text = include_str!("../../../../../testdata/libtorch/rope.json");
+    let file: Value = serde_json::from_str(text).unwrap();
+    for case in file["cases"].as_array().unwrap() {
+        let config = parse(case["config"].clone()).unwrap();
+        let expected = &case["rope_parameters"];
+        let check = |rope: &RopeConfig, expected: &Value| {
+            assert_eq!(Some(rope.theta), expected["rope_theta"].as_f64(), "{case}");
+            let scaling = match expected["rope_type"].as_str().unwrap() {
+                "yarn" | "longrope" => return,
+                "default" => RopeScaling::None,
+                "linear" => RopeScaling::Linear {
+                    factor: expected["factor"].as_f64().unwrap(),
+                },
+                _ => RopeScaling::Llama3 {
+                    factor: expected["factor"].as_f64().unwrap(),
+                    low_freq_factor: expected["low_freq_factor"].as_f64().unwrap(),
+                    high_freq_factor: expected["high_freq_factor"].as_f64().unwrap(),
+                    original_max_position_embeddings: expected["original_max_position_embeddings"]
+                        .as_f64()
+                        .unwrap(),
+                },
+            };
+            assert_eq!(rope.scaling, scaling, "{case}");
+        };
+        match &config.local_rope {
+            Some(local) => {
+                check(&config.rope, &expected["full_attention"]);
+                check(local, &expected["sliding_attention"]);
+            }
+            None => check(&config.rope, expected),
+        }
+        if let Some(cos_sin) = case.get("cos_sin") {
+            let positions: Vec<i64> = serde_json::from_value(case["positions"].clone()).unwrap();
+            let rope = Rope::new(&config.rope, config.head_dim, Device::Cpu).unwrap();
+            let (cos, sin) = (rope.cos_sin(&Tensor::from_slice(&positions), Kind::Float)).unwrap();
+            for (ours, theirs) in [cos, sin].iter().zip(cos_sin.as_array().unwrap()) {
+                let theirs: Vec<Vec<f32>> = serde_json::from_value(theirs.clone()).unwrap();
+                let off = (ours - Tensor::from_slice2(&theirs)).abs().max();
+                assert!(f64::try_from(off).unwrap() < 1e-6, "{case}");
+            }
+        }
+    }
+}

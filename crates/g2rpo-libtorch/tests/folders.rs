@@ -1,0 +1,104 @@
+//! Folders whose files disagree or say more than they should are read as transformers reads them:
+//! `testdata/libtorch/folders.json`, written by `make_folders.py`.
+
+use g2rpo_libtorch::{
+    ChatOptions, ChatTemplate, DType, Decoder, DecoderConfig, HfTokenizer, Message,
+    load_checkpoint, save_safetensors,
+};
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+fn table(name: &str) -> Value {
+    let text = include_str!("../../../testdata/libtorch/folders.json");
+    serde_json::from_str::<Value>(text).unwrap()[name].take()
+}
+
+fn list<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn stored_truncation_and_padding_are_not_applied() {
+    let table = table("tokenizers");
+    let dir = tempfile::tempdir().unwrap();
+    for case in table["cases"].as_array().unwrap() {
+        let mut file = table["tokenizer"].clone();
+        (file["truncation"], file["padding"]) =
+            (case["truncation"].clone(), case["padding"].clone());
+        std::fs::write(dir.path().join("tokenizer.json"), file.to_string()).unwrap();
+        let tokenizer = HfTokenizer::from_dir(dir.path()).unwrap();
+        let ids = tokenizer.encode(table["text"].as_str().unwrap()).unwrap();
+        assert_eq!(ids, list::<Vec<u32>>(&case["ids"]), "{case}");
+    }
+}
+
+/// As in `make_folders.py`.
+fn values(name: &str, shape: &[i64], shift: usize) -> Tensor {
+    let start = name.bytes().map(usize::from).sum::<usize>() + shift;
+    let n = shape.iter().product::<i64>() as usize;
+    let number = |i| ((i * 7919 + start * 104_729) % 1009) as f64 / 1009.0 - 0.5;
+    let numbers: Vec<f32> = (0..n).map(|i| number(i) as f32).collect();
+    Tensor::from_slice(&numbers).view(shape)
+}
+
+#[test]
+fn heads_are_those_that_the_file_holds() {
+    let table = table("heads");
+    let ids: Vec<i64> = list(&table["ids"]);
+    for case in table["cases"].as_array().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, case["config"].to_string()).unwrap();
+        let config = DecoderConfig::from_file(&path).unwrap();
+        let embedding = "model.embed_tokens.weight";
+        let mut tensors: Vec<(String, Tensor)> = (config.param_specs().into_iter())
+            .filter(|spec| spec.name != "lm_head.weight")
+            .map(|spec| (values(&spec.name, &spec.shape, 0), spec.name))
+            .map(|(tensor, name)| (name, tensor))
+            .collect();
+        let head = |shift| values(embedding, &[11, 8], shift);
+        match case["head"].as_str().unwrap() {
+            "other" => tensors.push(("lm_head.weight".into(), head(7))),
+            "same" => tensors.push(("lm_head.weight".into(), head(0))),
+            _ => {}
+        }
+        let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (&n[..], t)).collect();
+        save_safetensors(&dir.path().join("model.safetensors"), &tensors, DType::F32).unwrap();
+        let checkpoint = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        let decoder = Decoder::new(&checkpoint.config, &checkpoint.parameters).unwrap();
+        let logits = decoder
+            .logits_btv(&Tensor::from_slice(&ids).view([1, -1]))
+            .unwrap();
+        let logits = Vec::<f32>::try_from(logits.get(0).get(ids.len() as i64 - 1)).unwrap();
+        let expected: Vec<f32> = list(&case["logits"]);
+        for (got, expected) in logits.iter().zip(expected) {
+            approx::assert_abs_diff_eq!(*got, expected, epsilon = 1e-5);
+        }
+    }
+}
+
+#[test]
+fn one_template_is_found_or_refused() {
+    for case in table("templates").as_array().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in case["files"].as_object().unwrap() {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text.as_str().unwrap()).unwrap();
+        }
+        let template =
+            ChatTemplate::from_dir(dir.path(), &json!({"chat_template": case["config"]}));
+        match (case["error"].as_str(), template) {
+            (None, Ok(Some(template))) => {
+                let messages = [Message::new("user", "1+1?")];
+                let text = template.render(&messages, &ChatOptions::default()).unwrap();
+                assert_eq!(Some(&text[..]), case["text"].as_str(), "{case}");
+            }
+            (Some("none"), Ok(None)) => {}
+            (Some("ambiguous"), Err(error)) => {
+                assert!(error.to_string().contains("none named default"), "{error}");
+            }
+            (_, got) => panic!("{case} gave {got:?}"),
+        }
+    }
+}
