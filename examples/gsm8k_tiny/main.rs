@@ -24,7 +24,7 @@ use clap::Parser;
 use g2rpo::libtorch::{LearnerConfig, Reference, TorchEngine, TorchLearner};
 use g2rpo::rollout::SamplingParams;
 use g2rpo::train::{
-    Dataset, EvalConfig, LrSchedule, StepLog, Trainer, TrainerConfig, UpdateConfig, evaluate,
+    Ahead, Dataset, EvalConfig, LrSchedule, StepLog, Trainer, TrainerConfig, UpdateConfig, evaluate,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -83,7 +83,11 @@ fn train(
         ..warm_up::learner_config()
     };
     let learner = TorchLearner::of(&model, settings)?;
-    let mut engine = TorchEngine::of(&model)?;
+    // Rollouts ahead of the learner are sampled from numbers that stay while it learns.
+    let twin = (options.max_staleness > 0)
+        .then(|| model.twin())
+        .transpose()?;
+    let mut engine = TorchEngine::of(twin.as_ref().unwrap_or(&model))?;
 
     // What it is asked, how it is guided, how it is measured.
     let data = Dataset::with_template(problems.train.clone(), &*model.tokenizer, PROMPT)?;
@@ -112,6 +116,10 @@ fn train(
             num_iterations: options.num_iterations,
             ..UpdateConfig::default()
         },
+        ahead: Ahead {
+            max_staleness: options.max_staleness,
+            correction: options.staleness_correction.of_loss(),
+        },
         schedule: LrSchedule::constant(options.learning_rate),
         ..TrainerConfig::default()
     };
@@ -129,6 +137,9 @@ fn train(
     bar.set_prefix(format!("{arm} seed {seed}"));
 
     let mut trainer = Trainer::new(method, &data, engine, learner, problems.verifier(), config)?;
+    if let Some(mut twin) = twin {
+        trainer = trainer.with_sync(move |_, learner| Ok(twin.take(learner)?));
+    }
     while trainer.sampled_tokens() < token_budget {
         let report = trainer.step()?;
         for warning in &report.warnings {

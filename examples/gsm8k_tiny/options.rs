@@ -12,6 +12,7 @@ use g2rpo::guidance::{
     SelectorConfig, Shape, TargetConfig, Unit, UnitCutter,
 };
 use g2rpo::libtorch::DType;
+use g2rpo::train::StalenessCorrection;
 
 /// Trains a small Qwen3 from a warm-up checkpoint by G²RPO-A on word problems in GSM8K's format,
 /// and shows what guidance does for it.
@@ -40,6 +41,12 @@ pub struct Options {
     /// μ: optimiser steps on each batch of rollouts.
     #[arg(long, default_value_t = 1)]
     pub num_iterations: usize,
+    /// Steps that rollouts are ahead of the learner; 1 samples the next step while this one is learned from.
+    #[arg(long, default_value_t = 0)]
+    pub max_staleness: u64,
+    /// How the loss accounts for that.
+    #[arg(long, value_enum, default_value_t = Correction::Ratio)]
+    pub staleness_correction: Correction,
     /// Learning rate of the RL phase.
     #[arg(long, default_value_t = 1e-4)]
     pub learning_rate: f64,
@@ -210,6 +217,31 @@ impl GuidanceLoss {
             Self::Same => GuidanceTokenLoss::SameAdvantage,
             Self::Positive => GuidanceTokenLoss::PositiveOnly,
             Self::Masked => GuidanceTokenLoss::Masked,
+        }
+    }
+}
+
+/// How the loss accounts for rollouts of an older policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Correction {
+    /// Ratios against the policy that sampled.
+    Ratio,
+    /// Truncated importance weights.
+    Tis,
+    /// DPPO's mask.
+    Dppo,
+    /// AReaL's decoupled form.
+    Decoupled,
+}
+
+impl Correction {
+    /// The same in the words of the library.
+    pub fn of_loss(self) -> StalenessCorrection {
+        match self {
+            Self::Ratio => StalenessCorrection::Ratio,
+            Self::Tis => StalenessCorrection::Tis,
+            Self::Dppo => StalenessCorrection::Dppo,
+            Self::Decoupled => StalenessCorrection::Decoupled,
         }
     }
 }

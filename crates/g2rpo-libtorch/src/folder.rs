@@ -146,6 +146,47 @@ impl Model {
         Ok(self)
     }
 
+    /// The same model with numbers of its own, for an engine that samples while the learner learns;
+    /// [`take`](Self::take) brings them up to date.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let (kind, device) = (self.parameters.kind(), self.parameters.device());
+        let mut parameters = self.parameters.to(kind, device)?;
+        parameters.set_trainable(false)?;
+        let adapter = match &self.adapter {
+            Some(adapter) => {
+                let mut copy = Adapter::zeros(&self.config, adapter.config(), kind, device)?;
+                copy.parameters_mut().copy_all(adapter.parameters())?;
+                copy.parameters_mut().set_trainable(false)?;
+                Some(copy)
+            }
+            None => None,
+        };
+        Ok(Self {
+            config: self.config.clone(),
+            parameters,
+            tokenizer: Arc::clone(&self.tokenizer),
+            adapter,
+        })
+    }
+
+    /// Copies what `learner` has learned into these numbers.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if one of the two has adapters and the other has not; libtorch's.
+    pub fn take(&mut self, learner: &TorchLearner) -> Result<()> {
+        match (&mut self.adapter, learner.adapter()) {
+            (Some(own), Some(theirs)) => own.parameters_mut().copy_all(theirs.parameters()),
+            (None, None) => self.parameters.copy_all(learner.base()),
+            _ => Err(Error::invalid(
+                "learner",
+                "it trains low-rank adapters and the model has none, or the other way round",
+            )),
+        }
+    }
+
     /// The decoder on these numbers, adapters included.
     ///
     /// # Errors

@@ -75,6 +75,17 @@ pub enum Error {
     /// The engine could not be given the learner's new weights.
     #[error("weights to the engine: {0}")]
     Sync(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine goes on sampling by weights that are too old.
+    #[error(
+        "{batches} batches in a row were sampled by weights more than max_staleness = {max_staleness} behind, and dropped: \
+         the engine does not get the learner's weights"
+    )]
+    Stale {
+        /// Batches that were dropped.
+        batches: u64,
+        /// The bound.
+        max_staleness: u64,
+    },
     /// A verifier did not judge every answer.
     #[error("verifier: expected {expected} verdicts, got {got}")]
     Verdicts {

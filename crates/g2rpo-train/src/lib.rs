@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod ahead;
 mod check;
 pub mod data;
 mod error;
@@ -14,6 +15,7 @@ mod metrics;
 mod plot;
 mod ranks;
 pub mod recipe;
+mod roller;
 pub mod run;
 mod schedule;
 mod settings;
@@ -22,6 +24,7 @@ pub mod step;
 mod supervised;
 mod trainer;
 
+pub use ahead::{Ahead, StalenessCorrection};
 pub use data::dataset::Dataset;
 pub use data::order::{TaskOrder, TaskOrderState};
 pub use error::{Error, Result};
@@ -39,8 +42,9 @@ pub use step::generate::generate;
 pub use step::grade::{Judge, grade};
 pub use step::group::{Grade, Group, Member, StepKey, feedback};
 pub use step::learn::advantages;
+pub use step::mismatch::Mismatch;
 pub use step::plan::Planner;
-pub use step::report::{SampleRow, Seconds, StepReport};
+pub use step::report::{SampleRow, Seconds, Staleness, StepReport};
 pub use step::rescore::rescore;
 pub use step::rows::Rows;
 pub use step::update::{Update, UpdateConfig, update};

@@ -2,6 +2,7 @@
 
 use g2rpo_rollout::SamplingParams;
 
+use crate::ahead::Ahead;
 use crate::schedule::LrSchedule;
 use crate::step::update::UpdateConfig;
 
@@ -16,6 +17,8 @@ pub struct TrainerConfig {
     pub sampling: SamplingParams,
     /// How a batch of rollouts is used for updates.
     pub update: UpdateConfig,
+    /// How far rollouts are ahead of the learner. Default: not at all.
+    pub ahead: Ahead,
     /// The learning rate of every optimiser step.
     pub schedule: LrSchedule,
     /// Whether the verifier is asked about guided prefixes, so that none passes by itself: one more
@@ -30,6 +33,7 @@ impl Default for TrainerConfig {
             prompts_per_step: 8,
             sampling: SamplingParams::default(),
             update: UpdateConfig::default(),
+            ahead: Ahead::default(),
             schedule: LrSchedule::default(),
             verify_prefixes: true,
         }

@@ -24,6 +24,12 @@ pub struct RunState {
     pub updates: u64,
     /// Tokens sampled so far.
     pub sampled_tokens: u64,
+    /// Batches dropped so far because they were too old.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+    /// Batches discarded so far because the run stopped before they were learned from, those in flight included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub discarded: u64,
     /// Which tasks come next.
     pub order: TaskOrderState,
     /// What the length controller has learned.
@@ -32,6 +38,10 @@ pub struct RunState {
     pub source: Value,
     /// What the detectors have seen.
     pub detectors: Detectors,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl RunState {

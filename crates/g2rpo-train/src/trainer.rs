@@ -1,36 +1,36 @@
 //! The loop: every piece of a step, joined.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::thread;
 use std::time::Instant;
 
 use g2rpo_core::Learner;
 use g2rpo_guidance::{
     Cutter, Detectors, Difficulty, GuidanceSource, LengthController, Method, Selector,
-    StepFeedback, Trace,
 };
-use g2rpo_rollout::{RolloutEngine, RolloutKey, Tokenizer};
+use g2rpo_rollout::RolloutEngine;
 use g2rpo_verify::{Verifier, WeightedReward};
 
 use crate::check;
 use crate::data::dataset::Dataset;
 use crate::data::order::TaskOrder;
 use crate::error::{Error, Result};
+use crate::roller::{Frame, Rolled, Roller, RollerState};
 use crate::settings::TrainerConfig;
 use crate::state::RunState;
 use crate::step::context::token_advantages;
-use crate::step::generate::generate;
-use crate::step::grade::{Judge, accepts_silence, grade};
-use crate::step::group::{Group, StepKey, feedback};
 use crate::step::learn::advantages;
-use crate::step::plan::Planner;
 use crate::step::reliance::reliance;
-use crate::step::report::{Seconds, StepReport};
+use crate::step::report::{Staleness, StepReport};
 use crate::step::rescore::rescore;
 use crate::step::rows::Rows;
 use crate::step::update::update;
 
 /// Runs a method: one call of [`step`](Self::step) is one step of docs/algorithm.md.
+///
+/// With [`Ahead::max_staleness`](crate::Ahead) above 0 the next batch is sampled on a thread of its own while the learner
+/// learns from this one.
 ///
 /// It holds no formula. A loop written by hand from the same pieces gives the same numbers, bit for
 /// bit.
@@ -39,7 +39,6 @@ use crate::step::update::update;
 /// use g2rpo_guidance::Method;
 /// use g2rpo_rollout::{ByteTokenizer, SamplingParams, TabularPolicy, Task};
 /// use g2rpo_train::{Dataset, LrSchedule, Trainer, TrainerConfig};
-/// # use std::{cell::RefCell, rc::Rc};
 /// let task = |id, question: &str, answer: &str| Task {
 ///     id, question: question.into(), reference: answer.into(), solution: Some(answer.into()), ..Task::default()
 /// };
@@ -64,40 +63,46 @@ pub struct Trainer<'a, E, L> {
     method: Method,
     config: TrainerConfig,
     data: &'a Dataset<'a>,
-    engine: E,
-    learner: L,
-    verifier: Box<dyn Verifier + 'a>,
-    rewards: WeightedReward,
-    source: Box<dyn GuidanceSource + Send + 'a>,
-    controller: Box<dyn LengthController + Send>,
-    selector: Option<Box<dyn Selector + Send + 'a>>,
-    cutter: Option<Box<dyn Cutter + Send + 'a>>,
-    detectors: Detectors,
-    order: TaskOrder,
+    roller: Roller<'a, E>,
+    pupil: Pupil<L>,
     sync: Option<Box<Sync<'a, E, L>>>,
+    /// Batches that are sampled and not learned from yet, at most `max_staleness`.
+    ahead: VecDeque<Result<Rolled>>,
+    /// Steps after which nothing more is sampled ahead.
+    end: u64,
+    /// The newest weights that the engine named.
+    newest: Option<u64>,
+    staleness: Staleness,
     /// Why the data set cannot guide as the method asks, unless a source of one's own does.
     lacks_guidance: Option<Error>,
-    step: u64,
-    updates: u64,
-    sampled_tokens: u64,
-    /// Of every task met so far, whether the verifier accepts an empty response.
-    silence: BTreeMap<usize, bool>,
 }
 
 type Sync<'a, E, L> = dyn FnMut(&mut E, &mut L) -> Result<(), Box<dyn std::error::Error + Send + std::marker::Sync>>
     + 'a;
+
+/// The learner, and what is counted as it learns.
+struct Pupil<L> {
+    learner: L,
+    detectors: Detectors,
+    step: u64,
+    updates: u64,
+    sampled_tokens: u64,
+}
+
+/// Batches in a row that may be too old before something is wrong with the engine.
+const MOST_DROPPED: u64 = 3;
 
 impl<E, L> fmt::Debug for Trainer<'_, E, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trainer")
             .field("method", &self.method)
             .field("config", &self.config)
-            .field("step", &self.step)
+            .field("step", &self.pupil.step)
             .finish_non_exhaustive()
     }
 }
 
-impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
+impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     /// Joins a method, tasks, an engine, a learner and a verifier.
     ///
     /// The solutions and hints of the data set are the method's guidance.
@@ -106,7 +111,7 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     /// In one sentence, whatever of the settings cannot be done: by the method itself, for lack of
     /// solutions or hints, by the engine, or by the learner. Both are asked for a trifle here.
     pub fn new(
-        method: Method,
+        mut method: Method,
         data: &'a Dataset<'a>,
         engine: E,
         learner: L,
@@ -115,49 +120,64 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     ) -> Result<Self> {
         config.update.temperature = config.sampling.temperature;
         check::settings(&method, &config)?;
+        config.ahead.prepare(&mut method, &mut config.update)?;
         let controller = method.controller.build()?;
         let difficulty = method.difficulty.map(Difficulty::new).transpose()?;
         let order = TaskOrder::new(data.facts(), method.curriculum, difficulty, config.seed)?;
         let mut trainer = Self {
             lacks_guidance: check::guidance(&method, data).err(),
-            source: method.source.build(data.written()),
-            verifier: Box::new(verifier),
-            rewards: WeightedReward::default(),
-            detectors: Detectors::default(),
-            selector: None,
-            cutter: None,
+            roller: Roller {
+                engine,
+                verifier: Box::new(verifier),
+                rewards: WeightedReward::default(),
+                source: method.source.build(data.written()),
+                controller,
+                selector: None,
+                cutter: None,
+                order,
+                silence: BTreeMap::new(),
+                next: 0,
+            },
+            pupil: Pupil {
+                learner,
+                detectors: Detectors::default(),
+                step: 0,
+                updates: 0,
+                sampled_tokens: 0,
+            },
             sync: None,
-            step: 0,
-            updates: 0,
-            sampled_tokens: 0,
-            silence: BTreeMap::new(),
+            ahead: VecDeque::new(),
+            end: u64::MAX,
+            newest: None,
+            staleness: Staleness::default(),
             method,
             config,
             data,
-            engine,
-            learner,
-            controller,
-            order,
         };
-        check::references(&*trainer.verifier, data)?;
+        check::references(&*trainer.roller.verifier, data)?;
         let prompt = data.prompt(0);
-        check::engine(&mut trainer.engine, prompt, &trainer.config.sampling)?;
+        check::engine(&mut trainer.roller.engine, prompt, &trainer.config.sampling)?;
         let loss = &trainer.method.loss;
-        check::learner(&mut trainer.learner, prompt, loss, &trainer.config.update)?;
+        check::learner(
+            &mut trainer.pupil.learner,
+            prompt,
+            loss,
+            &trainer.config.update,
+        )?;
         Ok(trainer)
     }
 
     /// Adds reward functions, paid on top of the verdict.
     #[must_use]
     pub fn with_rewards(mut self, rewards: WeightedReward) -> Self {
-        self.rewards = rewards;
+        self.roller.rewards = rewards;
         self
     }
 
     /// Takes guidance from a source of one's own instead of the data set.
     #[must_use]
     pub fn with_source(mut self, source: impl GuidanceSource + Send + 'a) -> Self {
-        self.source = Box::new(source);
+        self.roller.source = Box::new(source);
         self.lacks_guidance = None;
         self
     }
@@ -193,7 +213,7 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     /// ```
     #[must_use]
     pub fn with_controller(mut self, controller: impl LengthController + Send + 'static) -> Self {
-        self.controller = Box::new(controller);
+        self.roller.controller = Box::new(controller);
         self
     }
 
@@ -229,7 +249,7 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     /// ```
     #[must_use]
     pub fn with_selector(mut self, selector: impl Selector + Send + 'a) -> Self {
-        self.selector = Some(Box::new(selector));
+        self.roller.selector = Some(Box::new(selector));
         self
     }
 
@@ -262,19 +282,19 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     /// ```
     #[must_use]
     pub fn with_cutter(mut self, cutter: impl Cutter + Send + 'a) -> Self {
-        self.cutter = Some(Box::new(cutter));
+        self.roller.cutter = Some(Box::new(cutter));
         self
     }
 
     /// Replaces the thresholds of the detectors.
     #[must_use]
     pub fn with_detectors(mut self, detectors: Detectors) -> Self {
-        self.detectors = detectors;
+        self.pupil.detectors = detectors;
         self
     }
 
     /// Called after every step that changed parameters, for an engine that does not share them
-    /// with the learner.
+    /// with the learner. With rollouts ahead of the learner the engine must not: it samples while they change.
     #[must_use]
     pub fn with_sync(
         mut self,
@@ -288,17 +308,45 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
         self
     }
 
-    /// Whether there is the guidance that the method needs. The first step asks this as well.
+    /// Brings the learner's weights to the engine now, by the function of [`with_sync`](Self::with_sync);
+    /// before the first step and after a restored state, where the engine does not have them.
+    ///
+    /// # Errors
+    /// [`Error::Sync`].
+    pub fn sync(&mut self) -> Result<()> {
+        let Some(sync) = &mut self.sync else {
+            return Ok(());
+        };
+        sync(&mut self.roller.engine, &mut self.pupil.learner).map_err(Error::Sync)
+    }
+
+    /// Whether there is the guidance that the method needs, and, for rollouts ahead of the learner, an engine with weights
+    /// of its own. The first step asks this as well.
     ///
     /// # Errors
     /// [`Error::Config`], if the tasks have no solutions or hints by the authors of `source.order`
     /// and there is no other [source](Self::with_source); [`Error::Guidance`], if a
-    /// [selector](Self::with_selector) refuses groups of `num_generations`.
+    /// [selector](Self::with_selector) refuses groups of `num_generations`; with `max_staleness` and without
+    /// [`with_sync`](Self::with_sync).
     pub fn check(&mut self) -> Result<()> {
-        if let Some(selector) = &self.selector {
+        if self.config.ahead.max_staleness > 0 && self.sync.is_none() {
+            return Err(Error::Config {
+                name: "max_staleness",
+                value: self.config.ahead.max_staleness.to_string(),
+                problem: "the engine samples while the learner's weights change, so it needs weights of its own: give \
+                          Trainer::with_sync what brings them to it"
+                    .into(),
+            });
+        }
+        if let Some(selector) = &self.roller.selector {
             selector.check(self.method.num_generations)?;
         }
         self.lacks_guidance.take().map_or(Ok(()), Err)
+    }
+
+    /// Nothing is sampled ahead for steps from `step` on; [`steps`](Self::steps) sets it by itself.
+    pub fn end_at(&mut self, step: u64) {
+        self.end = step;
     }
 
     /// One training step.
@@ -308,226 +356,121 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
     /// error: its report says so.
     pub fn step(&mut self) -> Result<StepReport> {
         self.check()?;
-        let rolled = self.roll()?;
-        self.learn(rolled)
+        let clock = Instant::now();
+        let depth = self.config.ahead.max_staleness;
+        // Only the first steps of a run find nothing there.
+        while (self.ahead.len() as u64) < depth && self.is_wanted(0) {
+            let rolled = self.roll();
+            self.ahead.push_back(rolled);
+        }
+        let rolled = self.next_batch()?;
+        let ahead = depth > 0 && self.is_wanted(1);
+        let version = self.pupil.step;
+        let frame = Frame {
+            method: &self.method,
+            config: &self.config,
+            data: self.data,
+        };
+        let (roller, pupil) = (&mut self.roller, &mut self.pupil);
+        let (report, next) = thread::scope(|scope| {
+            let next = ahead.then(|| scope.spawn(|| roller.roll(frame, version)));
+            let report = pupil.learn(frame, rolled);
+            let joined = next.map(|next| {
+                let join = next.join();
+                join.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            (report, joined)
+        });
+        self.ahead.extend(next);
+        let mut report = report?;
+        if report.update.stats.is_some() {
+            let clock = Instant::now();
+            self.sync()?;
+            report.seconds.learn += clock.elapsed().as_secs_f64();
+        }
+        report.seconds.step = clock.elapsed().as_secs_f64();
+        report.staleness = Staleness {
+            steps: report.staleness.steps,
+            ..self.staleness
+        };
+        Ok(report)
     }
 
     /// The reports of `n` steps, as they are made.
     pub fn steps(&mut self, n: u64) -> impl Iterator<Item = Result<StepReport>> {
+        self.end_at(self.pupil.step + n);
         (0..n).map(|_| self.step())
     }
 
-    /// The first half of a step: tasks, guidance, rollouts, verdicts, and all of that again for
-    /// members that the selector asks for and for groups that dynamic sampling replaces.
+    /// Whether a further batch would be learned from, behind those that wait and those in hand.
+    fn is_wanted(&self, in_hand: u64) -> bool {
+        self.pupil.step + in_hand + (self.ahead.len() as u64) < self.end
+    }
+
     fn roll(&mut self) -> Result<Rolled> {
-        let start = Instant::now();
-        let key = StepKey {
-            run: self.config.seed,
-            step: self.step,
-        };
-        let length = self.amount();
-        let wanted = self.config.prompts_per_step;
-        let most = (self.method.dynamic_sampling).map_or(1, |d| d.max_num_gen_batches.max(1));
-        let mut rolled = Rolled {
-            key,
-            length,
-            groups: Vec::new(),
-            replaced: Vec::new(),
-            gen_batches: 0,
-            tier: None,
-            start,
-            seconds: Seconds::default(),
-        };
-        while rolled.groups.len() < wanted && rolled.gen_batches < most {
-            let taken: Vec<usize> = rolled.all().map(|g| g.task).collect();
-            let tasks = self.order.take(wanted - rolled.groups.len(), &taken)?;
-            if tasks.is_empty() {
-                break;
-            }
-            let groups = self.groups(&tasks, taken.len() as u32, &mut rolled)?;
-            rolled.gen_batches += 1;
-            for group in groups {
-                if self.method.dynamic_sampling.is_none() || group.has_variance() {
-                    rolled.groups.push(group);
-                } else {
-                    rolled.replaced.push(group);
-                }
-            }
-        }
-        rolled.tier = self.order.tier();
-        Ok(rolled)
-    }
-
-    /// Complete groups of the given tasks.
-    fn groups(&mut self, tasks: &[usize], first: u32, rolled: &mut Rolled) -> Result<Vec<Group>> {
-        let mut parts = self.method.parts(&*self.controller, None);
-        if let Some(selector) = &self.selector {
-            parts.selector = &**selector;
-        }
-        if let Some(cutter) = &self.cutter {
-            parts.cutter = &**cutter;
-        }
-        let planner = Planner {
+        let frame = Frame {
+            method: &self.method,
+            config: &self.config,
             data: self.data,
-            source: &*self.source,
-            parts,
-            num_generations: self.method.num_generations,
-            verifier: self.config.verify_prefixes.then_some(&*self.verifier as _),
-            key: rolled.key,
         };
-        let judge = Judge {
-            verifier: &*self.verifier,
-            rewards: &self.rewards,
-        };
-        let mut groups = planner.plan(tasks, first)?;
-        loop {
-            let clock = Instant::now();
-            let (method, sampling) = (&self.method, &self.config.sampling);
-            generate(
-                &mut self.engine,
-                &mut groups,
-                self.data,
-                method,
-                sampling,
-                rolled.key,
-            )?;
-            rolled.seconds.generate += clock.elapsed().as_secs_f64();
-            let clock = Instant::now();
-            grade(&mut groups, self.data, &judge, method)?;
-            rolled.seconds.grade += clock.elapsed().as_secs_f64();
-            if !planner.revise(&mut groups)? {
-                return Ok(groups);
+        self.roller.roll(frame, self.pupil.step)
+    }
+
+    /// The batch to learn from. Batches by weights that are too old are dropped and counted: the trainer's own pace never
+    /// makes one, an engine that names the versions of its weights may.
+    fn next_batch(&mut self) -> Result<Rolled> {
+        for _ in 0..=MOST_DROPPED {
+            let mut rolled = match self.ahead.pop_front() {
+                Some(rolled) => rolled?,
+                None => self.roll()?,
+            };
+            let mut behind = 0;
+            if let Some((oldest, newest)) = rolled.weight_versions() {
+                let newest = newest.max(self.newest.unwrap_or(newest));
+                self.newest = Some(newest);
+                behind = newest - oldest;
             }
-        }
-    }
-
-    /// Tasks of the step that an empty response solves. The verifier is asked once for each task.
-    fn silence_accepted(&mut self, rolled: &Rolled) -> Result<u64> {
-        let tasks: BTreeSet<usize> = rolled.all().map(|g| g.task).collect();
-        let new: Vec<usize> = (tasks.iter().copied())
-            .filter(|task| !self.silence.contains_key(task))
-            .collect();
-        let accepted = accepts_silence(self.data, &*self.verifier, &new)?;
-        self.silence.extend(new.into_iter().zip(accepted));
-        Ok(tasks.iter().filter(|&task| self.silence[task]).count() as u64)
-    }
-
-    /// The second half of a step: advantages, the update, and what everybody learns from it.
-    fn learn(&mut self, rolled: Rolled) -> Result<StepReport> {
-        let silence_accepted = Some(self.silence_accepted(&rolled)?);
-        let clock = Instant::now();
-        let (method, config) = (&self.method, &self.config.update);
-        let groups = &rolled.groups;
-        let rows = Rows::of(groups, self.data, method.score_context)?;
-        let (loss, context) = (&method.loss, method.score_context);
-        let mut streams = rescore(&mut self.learner, groups, &rows, loss, context, config)?;
-        let advantages = advantages(&rows, &streams, method)?;
-        streams.advantages.clone_from(&advantages.advantages);
-        let learner = &mut self.learner;
-        let streams = token_advantages(learner, groups, &rows, streams, self.data, method, config)?;
-        let hint_reliance = reliance(&mut self.learner, groups, &rows, self.data, config)?;
-        let parts: Vec<usize> = rows.members.iter().map(|(g, _)| *g).collect();
-        let first = self.updates;
-        let lr = |i| self.config.schedule.lr(first + i);
-        let sequences = &rows.batch.sequences;
-        let done = update(
-            &mut self.learner,
-            sequences,
-            &streams,
-            &parts,
-            loss,
-            config,
-            lr,
-        )?;
-        self.updates += done.n_updates;
-        if let (Some(sync), true) = (&mut self.sync, done.stats.is_some()) {
-            sync(&mut self.engine, &mut self.learner).map_err(Error::Sync)?;
-        }
-        let mut seconds = rolled.seconds;
-        seconds.learn = clock.elapsed().as_secs_f64();
-
-        let feedback = feedback(rolled.all(), rolled.key.step);
-        let steering = self.controller.steering();
-        self.observe(&rolled, &feedback);
-        seconds.step = rolled.start.elapsed().as_secs_f64();
-        let mut report = StepReport {
-            key: rolled.key,
-            groups: rolled.groups,
-            replaced: rolled.replaced,
-            gen_batches: rolled.gen_batches,
-            rows,
-            advantages,
-            update: done,
-            feedback,
-            length: rolled.length,
-            steering,
-            guided_expected: match &self.selector {
-                Some(selector) => selector.chosen_of(self.method.num_generations),
-                None => self.method.selector.chosen_of(self.method.num_generations),
-            },
-            tier: rolled.tier,
-            epoch: self.order.epoch(),
-            reward_names: self.rewards.names().map(str::to_owned).collect(),
-            stop_ids: self.config.sampling.stop_token_ids.clone(),
-            silence_accepted,
-            hint_reliance,
-            warnings: Vec::new(),
-            seconds,
-        };
-        self.sampled_tokens += report.sampled_tokens() as u64;
-        let stats = report.stats(self.data, self.method.placement);
-        report.warnings = self.detectors.observe(&stats);
-        self.step += 1;
-        Ok(report)
-    }
-
-    /// Controller, curriculum and source learn from the step.
-    fn observe(&mut self, rolled: &Rolled, feedback: &StepFeedback) {
-        self.controller.observe(feedback);
-        self.order.observe(feedback);
-        if !self.method.source.learns() {
-            return;
-        }
-        for group in rolled.all() {
-            for member in group.members() {
-                if !member.plan.is_guided() && member.grade.verdict.is_correct() {
-                    let own = &member.rollout.completion.tokens;
-                    let ended = (own.last())
-                        .is_some_and(|id| self.config.sampling.stop_token_ids.contains(id));
-                    let ids = &own[..own.len() - usize::from(ended)];
-                    if let Some(trace) = own_trace(ids, self.data.tokenizer()) {
-                        self.source.offer(group.example, trace);
-                    }
-                }
+            let steps = self.pupil.step.saturating_sub(rolled.version).max(behind);
+            if steps <= self.config.ahead.max_staleness {
+                rolled.version = self.pupil.step - steps.min(self.pupil.step);
+                return Ok(rolled);
             }
+            self.staleness.dropped += 1;
         }
+        Err(Error::Stale {
+            batches: MOST_DROPPED + 1,
+            max_staleness: self.config.ahead.max_staleness,
+        })
     }
 
-    /// The amount that the controller gives now to a task of no known length.
-    fn amount(&self) -> f64 {
-        let query = g2rpo_guidance::Query {
-            step: self.step,
-            ..g2rpo_guidance::Query::default()
-        };
-        let mut rng = RolloutKey::default().rng(g2rpo_rollout::Purpose::Guidance);
-        self.controller.amount(&query, &mut rng).value()
-    }
-
-    /// What the run has to remember beside the learner to go on exactly.
+    /// What the run has to remember beside the learner to go on. With rollouts ahead of the learner, those in flight are not
+    /// part of it: the run that goes on samples them again, by its newer weights, and counts them as discarded.
     pub fn state(&self) -> RunState {
+        let first = self.ahead.front().and_then(|rolled| rolled.as_ref().ok());
+        let RollerState {
+            order,
+            controller,
+            source,
+        } = match first {
+            Some(rolled) => rolled.before.clone(),
+            None => self.roller.state(),
+        };
         RunState {
             seed: self.config.seed,
-            step: self.step,
-            updates: self.updates,
-            sampled_tokens: self.sampled_tokens,
-            order: self.order.state(),
-            controller: self.controller.state(),
-            source: self.source.state(),
-            detectors: self.detectors.clone(),
+            step: self.pupil.step,
+            updates: self.pupil.updates,
+            sampled_tokens: self.pupil.sampled_tokens,
+            dropped: self.staleness.dropped,
+            discarded: self.staleness.discarded + self.ahead.len() as u64,
+            order,
+            controller,
+            source,
+            detectors: self.pupil.detectors.clone(),
         }
     }
 
-    /// Goes on from a state. The learner's own is restored by the learner.
+    /// Goes on from a state. The learner's own is restored by the learner; an engine with weights of its own then needs
+    /// [`sync`](Self::sync).
     ///
     /// # Errors
     /// [`Error::Config`] for a run of another seed, [`Error::Guidance`] for a state of another
@@ -540,23 +483,28 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
                 problem: format!("the run to go on with has the seed {}", state.seed),
             });
         }
-        self.controller.restore(state.controller)?;
-        self.source.restore(state.source)?;
-        self.order.restore(state.order)?;
-        self.detectors = state.detectors;
-        (self.step, self.updates) = (state.step, state.updates);
-        self.sampled_tokens = state.sampled_tokens;
+        self.roller.restore(RollerState {
+            order: state.order,
+            controller: state.controller,
+            source: state.source,
+        })?;
+        self.ahead.clear();
+        self.roller.next = state.step + state.dropped;
+        (self.staleness.dropped, self.staleness.discarded) = (state.dropped, state.discarded);
+        self.pupil.detectors = state.detectors;
+        (self.pupil.step, self.pupil.updates) = (state.step, state.updates);
+        self.pupil.sampled_tokens = state.sampled_tokens;
         Ok(())
     }
 
     /// The next step, counted from 0.
     pub fn next_step(&self) -> u64 {
-        self.step
+        self.pupil.step
     }
 
-    /// Tokens sampled so far.
+    /// Tokens sampled so far, in the steps that were learned from.
     pub fn sampled_tokens(&self) -> u64 {
-        self.sampled_tokens
+        self.pupil.sampled_tokens
     }
 
     /// The method that runs.
@@ -571,49 +519,84 @@ impl<'a, E: RolloutEngine, L: Learner> Trainer<'a, E, L> {
 
     /// What grades.
     pub fn verifier(&self) -> &dyn Verifier {
-        &*self.verifier
+        &*self.roller.verifier
     }
 
     /// What samples.
     pub fn engine(&mut self) -> &mut E {
-        &mut self.engine
+        &mut self.roller.engine
     }
 
     /// What learns.
     pub fn learner(&mut self) -> &mut L {
-        &mut self.learner
+        &mut self.pupil.learner
     }
 }
 
-/// The groups of a step before it is learned from.
-struct Rolled {
-    key: StepKey,
-    length: f64,
-    groups: Vec<Group>,
-    replaced: Vec<Group>,
-    gen_batches: usize,
-    tier: Option<usize>,
-    start: Instant,
-    seconds: Seconds,
-}
-
-impl Rolled {
-    fn all(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().chain(&self.replaced)
-    }
-}
-
-/// A completion of the policy as a trace. Its text is known if it encodes to the same ids.
-fn own_trace(ids: &[u32], tokenizer: &dyn Tokenizer) -> Option<Trace> {
-    if ids.is_empty() {
-        return None;
-    }
-    let encoded = (tokenizer.decode(ids)).and_then(|text| Ok((tokenizer.encode(&text)?, text)));
-    match encoded {
-        Ok((encoded, text)) if encoded.ids == ids => {
-            let offsets: Vec<_> = encoded.offsets.iter().map(|r| (r.start, r.end)).collect();
-            Trace::from_offsets(encoded.ids, text, &offsets).ok()
-        }
-        _ => Some(Trace::from_tokens(ids.to_vec())),
+impl<L: Learner> Pupil<L> {
+    /// The second half of a step: advantages, the update, and the report.
+    fn learn(&mut self, frame: Frame<'_, '_>, rolled: Rolled) -> Result<StepReport> {
+        let Frame {
+            method,
+            config: run,
+            data,
+        } = frame;
+        let clock = Instant::now();
+        let config = &run.update;
+        let groups = &rolled.groups;
+        let rows = Rows::of(groups, data, method.score_context)?;
+        let (loss, context) = (&method.loss, method.score_context);
+        let mut streams = rescore(&mut self.learner, groups, &rows, loss, context, config)?;
+        let advantages = advantages(&rows, &streams, method)?;
+        streams.advantages.clone_from(&advantages.advantages);
+        let learner = &mut self.learner;
+        let streams = token_advantages(learner, groups, &rows, streams, data, method, config)?;
+        let hint_reliance = reliance(&mut self.learner, groups, &rows, data, config)?;
+        let parts: Vec<usize> = rows.members.iter().map(|(g, _)| *g).collect();
+        let first = self.updates;
+        let lr = |i| run.schedule.lr(first + i);
+        let sequences = &rows.batch.sequences;
+        let done = update(
+            &mut self.learner,
+            sequences,
+            &streams,
+            &parts,
+            loss,
+            config,
+            lr,
+        )?;
+        self.updates += done.n_updates;
+        let mut seconds = rolled.seconds;
+        seconds.learn = clock.elapsed().as_secs_f64();
+        let mut report = StepReport {
+            key: rolled.key,
+            groups: rolled.groups,
+            replaced: rolled.replaced,
+            gen_batches: rolled.gen_batches,
+            rows,
+            advantages,
+            update: done,
+            feedback: rolled.feedback,
+            length: rolled.length,
+            steering: rolled.steering,
+            guided_expected: rolled.guided_expected,
+            tier: rolled.tier,
+            epoch: rolled.epoch,
+            reward_names: rolled.reward_names,
+            stop_ids: run.sampling.stop_token_ids.clone(),
+            silence_accepted: Some(rolled.silence_accepted),
+            hint_reliance,
+            staleness: Staleness {
+                steps: self.step - rolled.version,
+                ..Staleness::default()
+            },
+            warnings: Vec::new(),
+            seconds,
+        };
+        self.sampled_tokens += report.sampled_tokens() as u64;
+        let stats = report.stats(data, method.placement);
+        report.warnings = self.detectors.observe(&stats);
+        self.step += 1;
+        Ok(report)
     }
 }

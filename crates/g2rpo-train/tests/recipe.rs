@@ -114,6 +114,34 @@ fn every_kind_of_mistake_is_told_with_its_place() {
             "1.toml, line 2: method = \"ghpo\": placement = prompt_hint does not go with loss.guidance_token_loss = same_advantage",
         ),
         (
+            "[server]\nuse_vllm = true\nvllm_server_base_url = \"a:8000\"",
+            "1.toml, line 3: vllm_server_base_url = \"a:8000\": a:8000 is no address such as http://localhost:8000",
+        ),
+        (
+            "use_vllm = true\nweight_sync = \"adapter\"",
+            "there is no adapter to send without use_peft = true",
+        ),
+        (
+            "canary_tolerance = 0.1",
+            "canary_tolerance = 0.1: has no effect without use_vllm = true",
+        ),
+        (
+            "use_vllm = true\nmax_rows = 3",
+            "max_rows = 3: has no effect without use_vllm = false",
+        ),
+        (
+            "staleness_correction = \"tis\"",
+            "staleness_correction = \"tis\": has no effect without max_staleness above 0",
+        ),
+        (
+            "max_staleness = 1\nstaleness_correction = \"areal\"",
+            "expected one of ratio, tis, dppo, decoupled",
+        ),
+        (
+            "ddp_backend = \"nccl\"",
+            "1.toml, line 1: ddp_backend = \"nccl\": NCCL is not done",
+        ),
+        (
             "[optimizer]\nseed = 1",
             "1.toml, line 2: [optimizer] is no section: did you mean optim?",
         ),

@@ -68,8 +68,8 @@ fn several_updates_on_a_batch_are_counted_as_steps_of_rollouts() {
 fn what_is_not_done_is_refused_by_name() {
     for (text, message) in [
         (
-            "use_vllm: true",
-            "x.yaml, line 1: use_vllm = true: cannot be done: completions are generated in this process",
+            "use_vllm: true\nvllm_mode: server\nvllm_importance_sampling_mode: token",
+            "x.yaml, line 3: vllm_importance_sampling_mode = \"token\": importance_sampling_correction",
         ),
         (
             "seed: 1\nfp16: true",
@@ -119,6 +119,51 @@ fn what_is_not_done_is_refused_by_name() {
         "x",
     )
     .unwrap();
+}
+
+#[test]
+fn servers_are_taken_and_vllm_inside_is_refused() {
+    let base = "model_name_or_path: m\ndataset_name: d\noutput_dir: o\nuse_vllm: true\n";
+    let config = parse_trl(base, "x.yaml").unwrap();
+    let told = merge(config.settings, Vec::new()).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "default of TRL: vllm_mode = \"colocate\": this process cannot hold a vLLM, which is Python: \
+         start `vllm serve` and set vllm_mode = \"server\""
+    );
+    let served =
+        "vllm_mode: server\nvllm_server_base_url: http://a:1, http://b:2\nvllm_server_timeout: 9\n";
+    let (taken, _) = recipe(&format!("{base}{served}"));
+    assert_eq!(taken.server.urls(), ["http://a:1", "http://b:2"]);
+    assert_eq!(taken.server.vllm_server_timeout, 9.0);
+    let loss = taken.method.build(1).unwrap().loss;
+    let trl = g2rpo_core::MismatchCorrection::default();
+    assert_eq!(loss.importance_sampling_correction, Some(trl));
+    let token = "vllm_importance_sampling_mode: token_truncate\nvllm_importance_sampling_cap: 2\n";
+    let (taken, _) = recipe(&format!("{base}vllm_mode: server\n{token}"));
+    let loss = taken.method.build(1).unwrap().loss;
+    let correction = g2rpo_core::MismatchCorrection {
+        level: g2rpo_core::MismatchLevel::Token,
+        out_of_range: g2rpo_core::OutOfRange::Truncate,
+        clip_min: None,
+        clip_max: Some(2.0),
+    };
+    assert_eq!(loss.importance_sampling_correction, Some(correction));
+    let off = "vllm_mode: server\nvllm_importance_sampling_correction: false\n";
+    let (taken, _) = recipe(&format!("{base}{off}"));
+    assert_eq!(
+        taken
+            .method
+            .build(1)
+            .unwrap()
+            .loss
+            .importance_sampling_correction,
+        None
+    );
+    // Without servers their options say nothing.
+    let alone = base.replace("use_vllm: true", "vllm_mode: colocate\nvllm_server_port: 1");
+    let (taken, notes) = recipe(&alone);
+    assert!(!taken.server.use_vllm && notes.len() == 2, "{notes:#?}");
 }
 
 #[test]

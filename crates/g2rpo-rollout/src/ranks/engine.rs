@@ -16,12 +16,26 @@ use crate::engine::{Completion, Request, RolloutEngine, SamplingParams, Stop};
 pub struct RankedEngine<E> {
     engine: E,
     ranks: Arc<dyn Collective>,
+    /// Whether rank 0 samples all groups.
+    by_first: bool,
 }
 
 impl<E> RankedEngine<E> {
     /// Divides the work of `engine`, which every rank has.
     pub fn new(engine: E, ranks: Arc<dyn Collective>) -> Self {
-        Self { engine, ranks }
+        Self {
+            engine,
+            ranks,
+            by_first: false,
+        }
+    }
+
+    /// Lets rank 0 sample for all, for an engine that is shared by all ranks: servers, for example. Those of the
+    /// other ranks are never asked.
+    #[must_use]
+    pub fn by_first(mut self) -> Self {
+        self.by_first = true;
+        self
     }
 
     /// The engine of this rank.
@@ -50,7 +64,11 @@ impl<E: RolloutEngine> RolloutEngine for RankedEngine<E> {
             requests.iter().map(fields).collect::<Vec<_>>(),
             format!("{params:?}"),
         ));
-        let owners = owners(requests, self.ranks.size());
+        let owners = if self.by_first {
+            vec![0; requests.len()]
+        } else {
+            owners(requests, self.ranks.size())
+        };
         let rank = self.ranks.rank();
         let mine: Vec<Request> = (requests.iter().zip(&owners))
             .filter(|(_, owner)| **owner == rank)

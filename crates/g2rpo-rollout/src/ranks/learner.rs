@@ -93,6 +93,9 @@ impl<L: DataParallel> RankedLearner<L> {
     /// # Errors
     /// [`RankError::Differs`] with the rank that has other parameters.
     pub fn compare(&self) -> Result<(), RankedError<L::Error>> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
         let hash = self.learner.fingerprint().map_err(RankedError::Own)?;
         let nothing = Ok(Vec::new());
         share(&*self.ranks, "the hash of the parameters", hash, nothing)?;
@@ -249,7 +252,9 @@ impl<L: DataParallel> Learner for RankedLearner<L> {
         }
         let same = fingerprint((self.updates, lr.to_bits()));
         share(&*self.ranks, "an update", same, Ok(Vec::new()))?;
-        self.learner.sum_gradient(&*self.ranks)?;
+        if self.ranks.size() > 1 {
+            self.learner.sum_gradient(&*self.ranks)?;
+        }
         let stats = self.learner.apply(lr).map_err(RankedError::Own)?;
         self.updates += 1;
         if self.check_every > 0 && self.updates.is_multiple_of(self.check_every) {

@@ -1,6 +1,7 @@
 //! Whether the settings of a recipe make sense, each by itself and together.
 
-use super::settings::{Recipe, SchedulerName};
+use super::server::{VllmMode, WeightSyncName};
+use super::settings::{DdpBackend, Recipe, SchedulerName};
 
 /// Reward functions that a recipe can name, beside the verdict.
 pub const REWARD_FUNCS: [&str; 7] = [
@@ -30,6 +31,7 @@ pub fn check(recipe: &Recipe, given: &dyn Fn(&str) -> bool) -> Vec<(String, Stri
     numbers(recipe, &mut problems);
     evaluation(recipe, &mut problems);
     texts(recipe, &mut problems);
+    servers(recipe, &mut problems);
     without_effect(recipe, given, &mut problems);
     problems.0
 }
@@ -161,6 +163,7 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
         ("steps_per_generation", train.steps_per_generation),
         ("num_generations_eval", recipe.evaluate.num_generations_eval),
         ("ref_model_sync_steps", optim.ref_model_sync_steps as usize),
+        ("ddp_timeout", train.ddp_timeout as usize),
         ("save_steps", recipe.save.save_steps as usize),
         ("logging_steps", recipe.log.logging_steps as usize),
         ("max_steps", train.max_steps.map_or(1, |n| n as usize)),
@@ -192,6 +195,11 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
     ] {
         problems.unless(value >= 1, key, "must be at least 1");
     }
+    problems.unless(
+        train.ddp_backend == DdpBackend::Gloo,
+        "ddp_backend",
+        "NCCL is not done: set gloo, through which gradients of GPUs go as well",
+    );
     problems.unless(
         train.steps_per_generation <= train.prompts_per_step,
         "steps_per_generation",
@@ -273,6 +281,56 @@ fn texts(recipe: &Recipe, problems: &mut Problems) {
     }
 }
 
+/// What holds with servers alone.
+fn servers(recipe: &Recipe, problems: &mut Problems) {
+    let server = &recipe.server;
+    if !server.use_vllm {
+        return;
+    }
+    problems.unless(
+        server.vllm_mode == VllmMode::Server,
+        "vllm_mode",
+        "this process cannot hold a vLLM, which is Python: start `vllm serve` and set vllm_mode = \"server\"",
+    );
+    let urls = server.urls();
+    for (i, url) in urls.iter().enumerate() {
+        let host = (url.strip_prefix("http://")).or_else(|| url.strip_prefix("https://"));
+        problems.unless(
+            host.is_some_and(|host| !host.trim_matches('/').is_empty()),
+            "vllm_server_base_url",
+            format!("{url} is no address such as http://localhost:8000"),
+        );
+        problems.unless(
+            !urls[..i].contains(url),
+            "vllm_server_base_url",
+            format!("{url} is there twice"),
+        );
+    }
+    problems.unless(
+        server.weight_sync != Some(WeightSyncName::Adapter) || recipe.model.use_peft,
+        "weight_sync",
+        "there is no adapter to send without use_peft = true; send a folder",
+    );
+    for (key, value) in [
+        ("vllm_server_timeout", server.vllm_server_timeout),
+        ("request_timeout", server.request_timeout),
+        ("weight_sync_timeout", server.weight_sync_timeout),
+        ("canary_tolerance", server.canary_tolerance),
+    ] {
+        // The upper bound is a year, far inside what a Duration holds.
+        problems.unless(value > 0.0 && value < 3.2e7, key, "must be above 0");
+    }
+    for (key, value) in [
+        ("max_in_flight", server.max_in_flight),
+        (
+            "max_prompt_tokens_in_flight",
+            server.max_prompt_tokens_in_flight.unwrap_or(1),
+        ),
+    ] {
+        problems.unless(value >= 1, key, "must be at least 1");
+    }
+}
+
 /// Keys that nothing reads as the other settings are, and what they need to have an effect.
 pub(crate) fn idle_keys(recipe: &Recipe) -> Vec<(&'static str, &'static str)> {
     let (model, optim, data) = (&recipe.model, &recipe.optim, &recipe.data);
@@ -316,6 +374,44 @@ pub(crate) fn idle_keys(recipe: &Recipe) -> Vec<(&'static str, &'static str)> {
             ],
             !data.eval_datasets.is_empty(),
             "eval_datasets",
+        ),
+        (
+            &[
+                "vllm_mode",
+                "server_backend",
+                "vllm_server_base_url",
+                "vllm_server_host",
+                "vllm_server_port",
+                "vllm_server_timeout",
+                "server_model",
+                "api_key_env",
+                "max_in_flight",
+                "max_prompt_tokens_in_flight",
+                "request_timeout",
+                "max_retries",
+                "weight_sync",
+                "weight_sync_timeout",
+                "weights_dir",
+                "weights_dir_on_server",
+                "canary_tolerance",
+            ],
+            recipe.server.use_vllm,
+            "use_vllm = true",
+        ),
+        (
+            &["vllm_server_host", "vllm_server_port"],
+            recipe.server.vllm_server_base_url.is_empty() || !recipe.server.use_vllm,
+            "vllm_server_base_url left out, which decides alone",
+        ),
+        (
+            &["staleness_correction"],
+            recipe.train.max_staleness > 0,
+            "max_staleness above 0",
+        ),
+        (
+            &["max_rows", "max_cache_mib"],
+            !recipe.server.use_vllm,
+            "use_vllm = false, as servers have limits of their own",
         ),
         (
             &["num_train_epochs"],

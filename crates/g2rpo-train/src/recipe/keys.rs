@@ -45,7 +45,7 @@ pub fn keys() -> &'static [Key] {
 }
 
 /// Where the fields say what they mean, so that it is said in one place.
-const SOURCE: &str = include_str!("settings.rs");
+const SOURCE: &str = concat!(include_str!("settings.rs"), include_str!("server.rs"));
 
 /// What the field of that name says of itself.
 fn doc(name: &str) -> String {
@@ -54,6 +54,7 @@ fn doc(name: &str) -> String {
     for line in SOURCE.lines().map(str::trim) {
         match line.strip_prefix("/// ") {
             Some(text) => words.push(text),
+            None if line.starts_with("#[") => {}
             None if line.starts_with(&field) => break,
             None => words.clear(),
         }
@@ -67,8 +68,9 @@ pub fn key(name: &str) -> Option<&'static Key> {
 }
 
 /// The sections, in the order in which they are written.
-pub const SECTIONS: [&str; 10] = [
-    "model", "data", "verify", "method", "generate", "optim", "train", "evaluate", "save", "log",
+pub const SECTIONS: [&str; 11] = [
+    "model", "data", "verify", "method", "generate", "server", "optim", "train", "evaluate",
+    "save", "log",
 ];
 
 /// The name nearest to what was written, if any is near enough to have been meant.

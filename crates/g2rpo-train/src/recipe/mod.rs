@@ -4,6 +4,7 @@ pub mod check;
 pub mod keys;
 pub(crate) mod method;
 pub mod read;
+pub mod server;
 pub mod settings;
 pub mod trl;
 pub mod trl_keys;

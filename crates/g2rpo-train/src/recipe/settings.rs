@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::server::ServerSettings;
+use crate::ahead::StalenessCorrection;
+
 /// All settings of a run. Keys are TRL's where TRL has the setting, and no key occurs in two sections.
 ///
 /// [`read`](super::read::read_recipe) makes one from files, [`to_toml`](super::write::to_toml)
@@ -23,6 +26,8 @@ pub struct Recipe {
     pub method: MethodSettings,
     /// How completions are sampled.
     pub generate: GenerateSettings,
+    /// Servers that sample them.
+    pub server: ServerSettings,
     /// The optimiser.
     pub optim: OptimSettings,
     /// How long, and in what portions.
@@ -351,6 +356,27 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Evaluations without a better result after which the run ends. Transformers' name.
     pub early_stopping_patience: Option<u64>,
+    /// Steps that rollouts may be ahead of the learner: 1 samples the next step while this one is learned from; 0 does one
+    /// after the other. TRL's name.
+    pub max_staleness: u64,
+    /// How the loss accounts for it: `ratio`, `tis`, `dppo` or `decoupled`.
+    pub staleness_correction: StalenessCorrection,
+    /// What processes that train together speak through: `gloo`. Transformers' name.
+    pub ddp_backend: DdpBackend,
+    /// Seconds that a process waits for the others before it calls them lost. Transformers' default.
+    pub ddp_timeout: u64,
+    /// Updates between comparisons of the processes' parameters; 0 compares them at the start alone.
+    pub compare_ranks_steps: u64,
+}
+
+/// What processes that train together speak through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DdpBackend {
+    /// Host memory and sockets.
+    Gloo,
+    /// NVIDIA's, which is not done.
+    Nccl,
 }
 
 impl Default for TrainSettings {
@@ -363,6 +389,11 @@ impl Default for TrainSettings {
             steps_per_generation: 1,
             seed: 42,
             early_stopping_patience: None,
+            max_staleness: 0,
+            staleness_correction: StalenessCorrection::Ratio,
+            ddp_backend: DdpBackend::Gloo,
+            ddp_timeout: 1800,
+            compare_ranks_steps: 10,
         }
     }
 }

@@ -35,6 +35,7 @@ pub fn from_trl(
         translation.key(name, value);
     }
     translation.batches();
+    translation.servers();
     translation.defaults();
     if translation.problems.is_empty() {
         Ok(TrlConfig {
@@ -62,6 +63,9 @@ impl Translation<'_> {
                 let meant = super::keys::nearest(name, names);
                 let meant = meant.map_or(String::new(), |m| format!("; did you mean {m}?"));
                 self.problem(name, format!("is no key of TRL 1.16{meant}"));
+            }
+            Some(_) if name.starts_with("vllm_") && !self.uses_vllm() => {
+                self.note(name, "has no effect without use_vllm");
             }
             Some(Fate::Taken) if value.is_null() => {}
             Some(Fate::Taken) => self.set(name, typed(name, value)),
@@ -168,6 +172,12 @@ impl Translation<'_> {
                 scale.is_some()
             }
             "reward_funcs" => self.reward_funcs(value),
+            // Of the mismatch, below.
+            "vllm_importance_sampling_correction" => truth(value).is_some(),
+            "vllm_importance_sampling_mode" => mismatch_mode(text).is_some(),
+            "vllm_importance_sampling_clip_max"
+            | "vllm_importance_sampling_clip_min"
+            | "vllm_importance_sampling_cap" => number(value).is_some(),
             // Of batches, below.
             "per_device_train_batch_size"
             | "gradient_accumulation_steps"
@@ -303,6 +313,53 @@ impl Translation<'_> {
         }
     }
 
+    fn uses_vllm(&self) -> bool {
+        self.config.get("use_vllm").and_then(truth) == Some(true)
+    }
+
+    /// What TRL does with vLLM when nothing is said: it runs inside, and its log-probabilities are
+    /// corrected for.
+    fn servers(&mut self) {
+        if !self.uses_vllm() {
+            return;
+        }
+        if !self.config.contains_key("vllm_mode") {
+            self.default("vllm_mode", "colocate".into());
+        }
+        let said = |name: &str| self.config.get(name).filter(|v| !v.is_null());
+        let corrects = said("vllm_importance_sampling_correction").and_then(truth);
+        if corrects == Some(false) {
+            return;
+        }
+        let mode = said("vllm_importance_sampling_mode").and_then(Value::as_str);
+        let Some((level, out_of_range)) = mismatch_mode(mode.unwrap_or("sequence_mask")) else {
+            return;
+        };
+        let max = [
+            "vllm_importance_sampling_cap",
+            "vllm_importance_sampling_clip_max",
+        ];
+        let max = max.into_iter().find_map(said).and_then(number);
+        let mut correction = Map::from_iter([
+            ("level".to_owned(), level.into()),
+            ("out_of_range".to_owned(), out_of_range.into()),
+            ("clip_max".to_owned(), max.unwrap_or(3.0).into()),
+        ]);
+        if let Some(min) = said("vllm_importance_sampling_clip_min").and_then(number) {
+            correction.insert("clip_min".to_owned(), min.into());
+        }
+        self.default("importance_sampling_correction", correction.into());
+    }
+
+    fn default(&mut self, key: &str, value: Value) {
+        self.settings.push(Setting {
+            section: None,
+            key: key.to_owned(),
+            value,
+            origin: "default of TRL".into(),
+        });
+    }
+
     /// What TRL does when nothing is said and a recipe would not.
     fn defaults(&mut self) {
         for (key, value) in [
@@ -317,12 +374,7 @@ impl Translation<'_> {
             ("log_completions_steps", 0.into()),
         ] {
             if !self.settings.iter().any(|s| s.key == key) {
-                self.settings.push(Setting {
-                    section: None,
-                    key: key.to_owned(),
-                    value,
-                    origin: "default of TRL".into(),
-                });
+                self.default(key, value);
             }
         }
     }
@@ -357,6 +409,20 @@ impl Translation<'_> {
         let value = value.unwrap_or_default();
         self.problems
             .push(format!("{}: {name}{value}: {problem}", (self.origin)(name)));
+    }
+}
+
+/// Level of a correction and what it does outside its range, by TRL's name of both.
+fn mismatch_mode(name: &str) -> Option<(&'static str, &'static str)> {
+    let level = match name.split_once('_')?.0 {
+        "token" => "token",
+        "sequence" => "sequence_sum",
+        _ => return None,
+    };
+    match name.split_once('_')?.1 {
+        "truncate" => Some((level, "truncate")),
+        "mask" => Some((level, "mask")),
+        _ => None,
     }
 }
 

@@ -141,6 +141,14 @@ impl Checkpoints {
         Ok(Checkpoint { step, path })
     }
 
+    /// Where the checkpoint of a step is, or would be, in the folder of checkpoints of a run.
+    pub fn at(folder: &Path, step: u64) -> Checkpoint {
+        Checkpoint {
+            step,
+            path: folder.join(name(step)),
+        }
+    }
+
     /// All checkpoints, oldest first, damaged ones among them.
     ///
     /// # Errors

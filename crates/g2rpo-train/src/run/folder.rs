@@ -34,12 +34,12 @@ pub enum Start {
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 const LOCK: &str = "run.lock";
 /// Files and folders of a run; nothing else in the folder is ever removed.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "recipe.toml",
     "metrics.jsonl",
     "samples.jsonl",
@@ -47,6 +47,7 @@ const PARTS: [&str; 8] = [
     "checkpoints",
     "evaluations",
     "tensorboard",
+    "weights",
     "report.html",
 ];
 
@@ -86,7 +87,18 @@ impl RunFolder {
             }
             _ => {}
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self {
+            path,
+            _lock: Some(lock),
+        })
+    }
+
+    /// The folder of a run that another process writes, to read from.
+    pub fn beside(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            _lock: None,
+        }
     }
 
     /// The folder.
@@ -112,6 +124,11 @@ impl RunFolder {
     /// What the detectors said.
     pub fn warnings(&self) -> PathBuf {
         self.path.join("warnings.jsonl")
+    }
+
+    /// Weights on their way to servers.
+    pub fn weights(&self) -> PathBuf {
+        self.path.join("weights")
     }
 
     /// Folder of the checkpoints.

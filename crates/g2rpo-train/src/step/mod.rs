@@ -5,6 +5,7 @@ pub mod generate;
 pub mod grade;
 pub mod group;
 pub mod learn;
+pub mod mismatch;
 pub mod plan;
 pub(crate) mod reliance;
 pub mod report;

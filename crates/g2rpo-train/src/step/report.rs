@@ -56,13 +56,27 @@ pub struct StepReport {
     /// Mean over hinted successes of `mean log p(y|x) - mean log p(y|x, hint)` before the update, in
     /// nats per token; missing without any.
     pub hint_reliance: Option<f64>,
+    /// How old the rollouts are.
+    pub staleness: Staleness,
     /// What the detectors say.
     pub warnings: Vec<Warning>,
     /// Wall-clock seconds of the parts of the step.
     pub seconds: Seconds,
 }
 
-/// Wall-clock seconds of the parts of a step.
+/// How old the rollouts of a step are, and what was lost to age so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Staleness {
+    /// Steps that the learner made since the weights that sampled them; 0 without rollouts ahead of the learner.
+    pub steps: u64,
+    /// Batches of the run that were dropped because they were older than allowed.
+    pub dropped: u64,
+    /// Batches of the run that were discarded in flight when it was stopped.
+    pub discarded: u64,
+}
+
+/// Wall-clock seconds of the parts of a step. With rollouts ahead of the learner parts go on at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Seconds {
     /// Sampling.
@@ -140,6 +154,8 @@ impl StepReport {
     /// | `guidance/hint_reliance` | of hinted successes, log-probability of a token without the hint minus with it |
     /// | `dynamic_sampling/…` | batches generated, share of groups that were replaced |
     /// | `loss`, `kl`, `entropy`, `clip_ratio/…`, … | of the update, from [`g2rpo_core::LossMetrics`] |
+    /// | `staleness`, `…/dropped`, `…/discarded` | age of the rollouts in steps; batches lost to age, and in flight when the run stopped |
+    /// | `mismatch/logp_difference`, `…/kl`, `…/ess` | sampler against learner: mean of the absolute difference, KL of a token, effective share of the tokens |
     /// | `grad_norm`, `learning_rate` | of the last optimiser step |
     /// | `experts/max_load`, `experts/frac_idle` | of that step, for models with experts: [`g2rpo_core::ExpertLoad`] |
     /// | `epoch`, `num_tokens`, `step_time`, … | where the run is, and how fast |
@@ -202,6 +218,21 @@ impl StepReport {
             row.put("dynamic_sampling/frac_replaced", replaced / all.max(1.0));
         }
         row.extend(self.update.metrics.entries());
+        let mismatch = &self.update.mismatch;
+        for (name, value) in [
+            ("mismatch/logp_difference", mismatch.logp_difference()),
+            ("mismatch/kl", mismatch.kl()),
+            ("mismatch/ess", mismatch.ess()),
+        ] {
+            if let Some(value) = value {
+                row.put(name, value);
+            }
+        }
+        if self.staleness != Staleness::default() {
+            row.put("staleness", self.staleness.steps as f64);
+            row.put("staleness/dropped", self.staleness.dropped as f64);
+            row.put("staleness/discarded", self.staleness.discarded as f64);
+        }
         if let Some(stats) = self.update.stats {
             row.put("grad_norm", stats.grad_norm);
             row.put("learning_rate", stats.lr);

@@ -18,7 +18,8 @@ use crate::step::update::UpdateConfig;
 /// `logp_old` is computed by the learner when rollouts are used for more than one update, or to
 /// correct for the sampler's rounding; otherwise the ratio is 1 by construction and the pass is
 /// saved, as in TRL. Under [`ScoreContext::OffPolicy`] it is taken under the prompt that a row was
-/// sampled under, so that the ratio is an importance weight.
+/// sampled under, so that the ratio is an importance weight. With [`UpdateConfig::old_is_sampler`] it is what the sampler
+/// itself said, which needs no pass.
 ///
 /// # Errors
 /// [`Error::Learner`], among others that it has no reference policy.
@@ -41,7 +42,9 @@ pub fn rescore<L: Learner + ?Sized>(
     let corrects_mismatch = loss.importance_sampling_correction.is_some();
     let kl_in_reward = loss.needs_reference() && loss.kl_placement == KlPlacement::Reward;
     let reuses = config.num_iterations * config.steps_per_generation > 1;
-    if context == ScoreContext::OffPolicy {
+    if config.old_is_sampler {
+        streams = streams.with_logp_old(batch.logp_sampling.clone())?;
+    } else if context == ScoreContext::OffPolicy {
         let sampled = as_sampled(groups, rows)?;
         let old = logps(learner, &sampled.sequences, WhichPolicy::Current, &scoring)?;
         streams = streams.with_logp_old(old)?;
@@ -53,10 +56,10 @@ pub fn rescore<L: Learner + ?Sized>(
         let reference = logps(learner, &batch.sequences, WhichPolicy::Reference, &scoring)?;
         streams = streams.with_logp_ref(reference)?;
     }
-    if corrects_mismatch || loss.off_policy_mask_threshold.is_some() {
-        streams = streams
-            .with_logp_sampling(batch.logp_sampling.clone())?
-            .with_log_kept(batch.log_kept.clone())?;
+    let compares = corrects_mismatch || loss.off_policy_mask_threshold.is_some();
+    if compares || (config.log_mismatch && !config.old_is_sampler) {
+        // They are those of the whole distribution: what filters kept is not in them.
+        streams = streams.with_logp_sampling(batch.logp_sampling.clone())?;
     }
     if loss.top_entropy_quantile < 1.0 {
         // The quantile is over the whole batch, before any of it is learned from.

@@ -7,6 +7,7 @@ use g2rpo_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::step::mismatch::{Mismatch, without_ratio};
 
 /// How a generation batch is used for updates. Names as in TRL.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,13 @@ pub struct UpdateConfig {
     pub temperature: f64,
     /// Whether token entropies are measured for the metrics and the detectors. Default true.
     pub log_entropy: bool,
+    /// Whether ratios are against the sampler's own log-probabilities. [`Ahead`](crate::Ahead) sets it. Default false:
+    /// against the learner's before the first update.
+    #[serde(skip)]
+    pub old_is_sampler: bool,
+    /// Whether the distance of the sampler's log-probabilities from the learner's is measured. Default false.
+    #[serde(skip)]
+    pub log_mismatch: bool,
 }
 
 impl Default for UpdateConfig {
@@ -30,6 +38,8 @@ impl Default for UpdateConfig {
             steps_per_generation: 1,
             temperature: 1.0,
             log_entropy: true,
+            old_is_sampler: false,
+            log_mismatch: false,
         }
     }
 }
@@ -67,6 +77,8 @@ pub struct Update {
     pub loss: f64,
     /// Merged over all steps and micro-batches.
     pub metrics: LossMetrics,
+    /// Of the first pass over the rows, where [`UpdateConfig::log_mismatch`] asks for it.
+    pub mismatch: Mismatch,
     /// Of the last optimiser step; `None` when no row had anything to teach and the parameters
     /// were left alone.
     pub stats: Option<UpdateStats>,
@@ -97,7 +109,7 @@ pub fn update<L: Learner + ?Sized>(
     let n_groups = parts.iter().max().map_or(0, |g| g + 1);
     let n_parts = config.steps_per_generation.min(n_groups.max(1));
     let mut result = Update::default();
-    for _ in 0..config.num_iterations {
+    for iteration in 0..config.num_iterations {
         for part in 0..n_parts {
             let in_part = |row: &usize| parts[*row] * n_parts / n_groups.max(1) == part;
             let rows: Vec<usize> = (0..parts.len()).filter(in_part).collect();
@@ -106,6 +118,7 @@ pub fn update<L: Learner + ?Sized>(
                 streams,
                 loss,
                 config,
+                is_first: iteration == 0,
                 lr: lr(result.n_updates),
             };
             result.n_updates += 1;
@@ -122,6 +135,7 @@ struct Step<'a> {
     streams: &'a TokenStreams,
     loss: &'a LossConfig,
     config: &'a UpdateConfig,
+    is_first: bool,
     lr: f64,
 }
 
@@ -155,7 +169,14 @@ impl Step<'_> {
             .scoring(self.config.log_entropy || loss.needs_entropy());
         learner
             .accumulate(&self.sequences.select(&scored), &scoring, &mut |outputs| {
-                let part = policy_loss(&of_step.with_outputs(outputs)?, loss, &totals)?;
+                let mut streams = of_step.with_outputs(outputs)?;
+                if self.config.log_mismatch && self.is_first {
+                    result.mismatch.add(&streams);
+                }
+                if self.config.old_is_sampler {
+                    without_ratio(&mut streams);
+                }
+                let part = policy_loss(&streams, loss, &totals)?;
                 result.loss += part.loss;
                 result.metrics.merge(&part.metrics);
                 Ok(part.into_grads())

@@ -1,6 +1,6 @@
 //! Every detector goes off in a loop that runs under the fault it is for; none does in a healthy one.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use g2rpo_guidance::{Detector, Detectors, Method, Thresholds, Warning};
 use g2rpo_rollout::Task;
@@ -52,7 +52,7 @@ impl Fault {
 
     fn warnings(self) -> Vec<Warning> {
         let data = dataset(self.tasks);
-        let probe = Probe::new(Some(Rc::new(self.script)));
+        let probe = Probe::new(Some(Arc::new(self.script)));
         let (rewards, detectors) = (self.rewards, Detectors::new(self.thresholds));
         let run = run_with(
             &self.method,
@@ -389,7 +389,7 @@ fn the_verifier_is_asked_about_silence_once_for_each_task() {
         answer.is_empty() || answer.contains('!')
     };
     let data = dataset(tasks());
-    let probe = Probe::new(Some(Rc::new(every_second)));
+    let probe = Probe::new(Some(Arc::new(every_second)));
     let run = run_with(&grpo(), &data, &probe, verifier, config(), 3, |t| t).unwrap();
     assert!(run.reports.iter().all(|r| r.silence_accepted == Some(4)));
     assert_eq!(asked.load(Ordering::Relaxed), 4);

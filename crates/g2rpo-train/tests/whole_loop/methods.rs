@@ -1,7 +1,6 @@
 //! Every preset through the loop: what makes it that method, and nothing else.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use g2rpo_core::{GuidanceTokenLoss, KlPlacement, Role, Scale, WhichPolicy};
@@ -438,7 +437,7 @@ fn every_preset_does_what_makes_it_that_method() {
     let data = data();
     for row in &table {
         let method = preset(row);
-        let mut probe = Probe::new(Some(Rc::new(script)));
+        let mut probe = Probe::new(Some(Arc::new(script)));
         if method.loss.beta == 0.0 {
             // Where nothing is measured from the reference, tokens may differ from the start.
             probe = probe.warmed();
@@ -735,7 +734,7 @@ fn ratios_are_of_sequences(gspo: &Method) {
         config.update.num_iterations = 2;
         config.schedule = g2rpo_train::LrSchedule::constant(1e-2);
         let data = dataset(tasks());
-        let probe = Probe::new(Some(Rc::new(script))).warmed();
+        let probe = Probe::new(Some(Arc::new(script))).warmed();
         let run =
             crate::probe::run_with(method, &data, &probe, is_right, config, 1, |t| t).unwrap();
         let spread = |lesson: &Lesson| {
@@ -805,7 +804,7 @@ fn own_successes_guide_later_steps() {
         })
         .collect();
     // Members 0 and 4 of the easy tasks succeed alone.
-    let probe = Probe::new(Some(Rc::new(script)));
+    let probe = Probe::new(Some(Arc::new(script)));
     let run = run(&method, &dataset(bare), &probe, is_right, 3).unwrap();
     let guided = |report: &StepReport| report.rows.guided.iter().filter(|g| **g).count();
     assert_eq!(guided(&run.reports[0]), 0);
@@ -826,7 +825,7 @@ fn curricula_and_difficulty_choose_the_tasks() {
         let mut config = crate::probe::config();
         config.prompts_per_step = 2;
         let data = dataset(tasks());
-        let probe = Probe::new(Some(Rc::new(script)));
+        let probe = Probe::new(Some(Arc::new(script)));
         let run =
             crate::probe::run_with(method, &data, &probe, is_right, config, n, |t| t).unwrap();
         (run.reports.iter())

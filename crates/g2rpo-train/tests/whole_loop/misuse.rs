@@ -1,7 +1,6 @@
 //! What goes wrong around a loop is reported or refused in one sentence; nothing panics.
 
 use std::convert::Infallible;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use g2rpo_guidance::{CutReason, Guidance, GuidanceSource, Method, Provenance, Query, Trace};
@@ -19,7 +18,7 @@ fn every_second(asked: &Asked) -> Vec<u32> {
 }
 
 fn probe() -> Probe {
-    Probe::new(Some(Rc::new(every_second)))
+    Probe::new(Some(Arc::new(every_second)))
 }
 
 fn preset(name: &str) -> Method {
@@ -205,7 +204,7 @@ fn those_who_miscount_are_named() {
         message.contains("completions") && message.contains("31"),
         "{message}"
     );
-    let Log { taught, .. } = learner.log.take();
+    let Log { taught, .. } = learner.take_log();
     assert!(taught.is_empty(), "nothing was learned");
 
     struct Short;

@@ -1,7 +1,6 @@
 //! A policy that notes what the loop asks of it, and tasks whose difficulty a script decides.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use g2rpo_core::{
     Learner, Ragged, Result as CoreResult, Scoring, Sequences, TokenGrads, TokenOutputs,
@@ -92,7 +91,7 @@ pub(crate) fn is_right(answer: &str, _: &str) -> bool {
     answer.contains('!')
 }
 
-pub(crate) type Script = Rc<dyn Fn(&Asked) -> Vec<TokenId>>;
+pub(crate) type Script = Arc<dyn Fn(&Asked) -> Vec<TokenId> + Send + Sync>;
 
 /// Everything the loop asked for in a step.
 #[derive(Default, Clone)]
@@ -127,7 +126,7 @@ pub(crate) struct Taught {
 pub(crate) struct Probe {
     pub(crate) policy: Shared<TabularPolicy>,
     pub(crate) script: Option<Script>,
-    pub(crate) log: Rc<RefCell<Log>>,
+    pub(crate) log: Arc<Mutex<Log>>,
     /// Added to the log-probabilities that the engine reports, as a sampler's rounding is.
     pub(crate) rounding: f32,
 }
@@ -137,9 +136,14 @@ impl Probe {
         Self {
             policy: Shared::new(TabularPolicy::new(VOCAB, 64)),
             script,
-            log: Rc::default(),
+            log: Arc::default(),
             rounding: 0.0,
         }
+    }
+
+    /// What was noted so far.
+    pub(crate) fn take_log(&self) -> Log {
+        std::mem::take(&mut *self.log.lock().unwrap())
     }
 
     /// Makes some tokens of the solutions likelier than others.
@@ -172,7 +176,7 @@ impl RolloutEngine for Probe {
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, Error> {
-        self.log.borrow_mut().calls.push(requests.to_vec());
+        self.log.lock().unwrap().calls.push(requests.to_vec());
         let mut completions = match &self.script {
             None => self.policy.generate(requests, params)?,
             Some(script) => {
@@ -199,7 +203,7 @@ impl Learner for Probe {
         scoring: &Scoring,
     ) -> Result<TokenOutputs, Error> {
         let outputs = self.policy.token_logps(sequences, policy, scoring)?;
-        self.log.borrow_mut().scored.push(Scored {
+        self.log.lock().unwrap().scored.push(Scored {
             policy,
             sequences: sequences.clone(),
             logp: outputs.logp.clone(),
@@ -213,10 +217,10 @@ impl Learner for Probe {
         scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> CoreResult<TokenGrads>,
     ) -> Result<(), Error> {
-        let log = Rc::clone(&self.log);
+        let log = Arc::clone(&self.log);
         self.policy.accumulate(sequences, scoring, &mut |outputs| {
             let grads = loss(outputs)?;
-            log.borrow_mut().taught.push(Taught {
+            log.lock().unwrap().taught.push(Taught {
                 sequences: sequences.clone(),
                 logp: outputs.logp.clone(),
                 grads: grads.logp.clone(),
@@ -278,10 +282,10 @@ pub(crate) fn run_with<'a>(
     let trainer = Trainer::new(method.clone(), data, engine, learner, verifier, config)?;
     let mut trainer = more(trainer);
     let (mut reports, mut logs) = (Vec::new(), Vec::new());
-    probe.log.take();
+    probe.take_log();
     for _ in 0..n {
         reports.push(trainer.step()?);
-        logs.push(probe.log.take());
+        logs.push(probe.take_log());
     }
     Ok(Run {
         reports,

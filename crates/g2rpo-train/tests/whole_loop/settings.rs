@@ -1,7 +1,7 @@
 //! Every setting, set through the loop to something else, changes what comes out or is refused.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use g2rpo_guidance::{ControllerConfig, DifficultyConfig, Method};
 use g2rpo_rollout::SamplingParams;
@@ -29,7 +29,7 @@ fn outcome(method: &Method, config: TrainerConfig) -> Result<String, String> {
         task
     };
     let data = dataset(tasks().into_iter().map(easy_first).collect());
-    let mut probe = Probe::new(Some(Rc::new(lively))).warmed();
+    let mut probe = Probe::new(Some(Arc::new(lively))).warmed();
     probe.rounding = 0.03;
     let run =
         run_with(method, &data, &probe, is_right, config, 4, |t| t).map_err(|e| e.to_string())?;
@@ -206,7 +206,7 @@ fn given(method: &Method, solution: &str) -> Vec<usize> {
         ..task
     };
     let data = dataset(tasks().into_iter().map(with).collect());
-    let probe = Probe::new(Some(Rc::new(lively)));
+    let probe = Probe::new(Some(Arc::new(lively)));
     let run = run_with(method, &data, &probe, is_right, config(), 1, |t| t).unwrap();
     let members = run.reports[0].groups.iter().flat_map(|g| &g.plan.members);
     members.map(|m| m.cut.len).collect()
@@ -601,6 +601,7 @@ fn the_trainer() {
         prompts_per_step: _,
         sampling: _,
         update: _,
+        ahead: _,
         schedule: _,
         verify_prefixes: _,
     } = &start;
@@ -609,6 +610,8 @@ fn the_trainer() {
         steps_per_generation: _,
         temperature: _,
         log_entropy: _,
+        old_is_sampler: _,
+        log_mismatch: _,
     } = &start.update;
     let SamplingParams {
         temperature: _,
@@ -626,7 +629,7 @@ fn the_trainer() {
         num_training_steps: _,
     } = &start.schedule;
     type Change = fn(&mut TrainerConfig);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 12] = [
         ("seed", |c| c.seed += 1),
         ("prompts_per_step", |c| c.prompts_per_step = 3),
         ("num_iterations", |c| c.update.num_iterations = 3),
@@ -634,6 +637,10 @@ fn the_trainer() {
             c.update.steps_per_generation = 1;
         }),
         ("log_entropy", |c| c.update.log_entropy = false),
+        ("old_is_sampler", |c| c.update.old_is_sampler = true),
+        ("log_mismatch", |c| c.update.log_mismatch = true),
+        // Refused here, where engine and learner share their weights.
+        ("ahead", |c| c.ahead.max_staleness = 1),
         // The update's is the sampler's, whatever was written there.
         ("temperature", |c| c.sampling.temperature = 0.5),
         ("learning_rate", |c| c.schedule.learning_rate = 1.0),
@@ -657,7 +664,7 @@ fn the_trainer() {
     // Whether prefixes are shown to the verifier: one passes by itself.
     let passes = |verify_prefixes| {
         let data = dataset(tasks());
-        let probe = Probe::new(Some(Rc::new(lively)));
+        let probe = Probe::new(Some(Arc::new(lively)));
         let config = TrainerConfig {
             verify_prefixes,
             ..busy()

@@ -13,6 +13,7 @@ use super::lines::{Lines, To};
 #[derive(Debug)]
 pub(crate) struct Console {
     quiet: bool,
+    silent: bool,
     bar: ProgressBar,
     started: Option<(Instant, u64)>,
     total: u64,
@@ -24,6 +25,7 @@ impl Console {
     pub(crate) fn new(quiet: bool) -> Self {
         Self {
             quiet,
+            silent: false,
             bar: ProgressBar::hidden(),
             started: None,
             total: 0,
@@ -39,7 +41,18 @@ impl Console {
         }
     }
 
+    /// One on which nothing is shown: another process tells the same.
+    pub(crate) fn silent() -> Self {
+        Self {
+            silent: true,
+            ..Self::new(true)
+        }
+    }
+
     fn write(&self, to: To, line: impl Display) {
+        if self.silent {
+            return;
+        }
         self.bar.suspend(|| match &self.lines {
             Some(lines) => lines.write(to, line.to_string()),
             None => to.write(&line.to_string()),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use g2rpo::libtorch::TorchEngine;
+use g2rpo::rollout::RolloutEngine;
 use g2rpo::train::evaluate::graded::{GradedSample, read_graded, write_graded};
 use g2rpo::train::evaluate::summary::{Summary, compare, summarize};
 use g2rpo::train::{EvalConfig, MetricsRow, evaluate};
@@ -15,8 +15,8 @@ use super::failure::Failure;
 use super::setup;
 
 /// Evaluates a set; the summary's numbers go into `row` under `eval/`.
-pub(crate) fn evaluate_set(
-    engine: &mut TorchEngine,
+pub(crate) fn evaluate_set<E: RolloutEngine>(
+    engine: &mut E,
     set: &EvalSet<'_>,
     verifier: &dyn Verifier,
     config: &EvalConfig,
@@ -109,9 +109,9 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         files.format(),
         recipe.verify.verify_threads,
     )?;
-    let model = setup::open_model(&recipe)?;
+    let model = setup::open_model(&recipe, None)?;
     let data = prepare(files, &recipe, &model, &*verifier, false, &console)?;
-    let mut engine = setup::engine(&recipe, &model)?;
+    let mut engine = setup::own_engine(&recipe, &model)?;
     let config = setup::eval_config(&recipe, &model, &method);
     for set in &data.evals {
         let mut row = MetricsRow::new(0);

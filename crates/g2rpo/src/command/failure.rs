@@ -32,6 +32,15 @@ impl Failure {
         }
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Says which of several processes it is.
+    pub(crate) fn of_rank(self, rank: usize) -> Self {
+        Self::new(self.code, format!("rank {rank}: {}", self.message))
+    }
+
     /// Says why, and gives the exit code.
     pub(crate) fn tell(self) -> ExitCode {
         use std::io::Write;

@@ -3,13 +3,17 @@
 mod cli;
 mod console;
 mod data;
+mod engine;
 mod evaluation;
 mod failure;
 mod init;
 mod lines;
 mod memory;
 mod plan;
+mod ranks;
 mod run;
+#[cfg(feature = "remote")]
+mod server;
 mod setup;
 mod stop;
 mod tools;

@@ -98,7 +98,7 @@ pub(crate) fn say(
 
 /// Takes a step to warm up and another, and says how long that one took, how long the run will, and
 /// what memory was needed. Nothing is written.
-pub(crate) fn rehearse<E: RolloutEngine, L: Learner>(
+pub(crate) fn rehearse<E: RolloutEngine + Send, L: Learner>(
     trainer: &mut Trainer<'_, E, L>,
     steps: u64,
     memory: &Memory,

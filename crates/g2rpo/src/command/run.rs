@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use g2rpo::libtorch::{Model, TorchEngine, TorchLearner};
+use g2rpo::libtorch::{Model, TorchLearner};
+use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner};
 use g2rpo::train::evaluate::graded::write_graded;
 use g2rpo::train::recipe::settings::{Recipe, ReportTo};
-use g2rpo::train::run::checkpoint::{Best, Checkpoint, Checkpoints};
+use g2rpo::train::run::checkpoint::{Best, Checkpoints};
 use g2rpo::train::run::events::EventWriter;
 use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::run::report::record::WarningRow;
@@ -18,9 +20,11 @@ use g2rpo::verify::Verifier;
 
 use super::console::{Console, time};
 use super::data::EvalSet;
+use super::engine::Engine;
 use super::evaluation::{evaluate_set, tell};
 use super::failure::{Failure, because};
 use super::memory::Memory;
+use super::ranks;
 use super::stop::Stop;
 
 const LEARNER: &str = "learner.safetensors";
@@ -32,7 +36,7 @@ pub(crate) struct Run<'r, 'd> {
     pub(crate) recipe: &'r Recipe,
     pub(crate) folder: &'r RunFolder,
     pub(crate) model: &'r Model,
-    pub(crate) trainer: Trainer<'d, TorchEngine, TorchLearner>,
+    pub(crate) trainer: Trainer<'d, RankedEngine<Engine>, RankedLearner<TorchLearner>>,
     pub(crate) evals: &'r [EvalSet<'d>],
     pub(crate) eval_config: EvalConfig,
     pub(crate) verifier: &'r dyn Verifier,
@@ -40,9 +44,10 @@ pub(crate) struct Run<'r, 'd> {
     pub(crate) memory: Memory,
     pub(crate) console: Console,
     pub(crate) stop: Stop,
+    pub(crate) ranks: Arc<dyn Collective>,
 }
 
-/// Files that are written while it runs.
+/// Files that are written while it runs, by rank 0.
 struct Logs {
     metrics: StepLog,
     samples: StepLog,
@@ -97,7 +102,9 @@ impl Times {
 
     fn step(&mut self, report: &StepReport) {
         let seconds = report.seconds;
-        self.work += Duration::from_secs_f64(seconds.generate + seconds.grade + seconds.learn);
+        // With rollouts ahead of the learner the parts go on at the same time.
+        let parts = seconds.generate + seconds.grade + seconds.learn;
+        self.work += Duration::from_secs_f64(parts.min(seconds.step));
         self.steps += 1;
     }
 
@@ -116,18 +123,20 @@ impl Run<'_, '_> {
     /// Runs to the end, or until somebody wants it to stop.
     pub(crate) fn go(mut self, resumed: bool) -> Result<(), Failure> {
         let limit = self.recipe.save.save_total_limit;
-        let checkpoints = Checkpoints::open(self.folder.checkpoints(), limit)?;
+        let checkpoints =
+            self.by_first(|| Ok(Checkpoints::open(self.folder.checkpoints(), limit)?))?;
         if resumed {
-            self.restore(&checkpoints)?;
+            self.restore(checkpoints.as_ref())?;
         }
+        self.trainer.sync()?;
         let first = self.trainer.next_step();
-        let mut logs = self.open_logs(first)?;
+        let mut logs = self.by_first(|| self.open_logs(first))?;
         let mut progress = self.progress_so_far()?;
         if first == 0 && self.recipe.evaluate.eval_on_start && !self.evals.is_empty() {
             let mut row = MetricsRow::new(0);
             let value = self.evaluate(0, &mut row)?;
             progress.note(value);
-            logs.write(&row)?;
+            write(&mut logs, &row)?;
         }
         self.console.start(first, self.steps);
         let patience = self.recipe.train.early_stopping_patience;
@@ -140,13 +149,15 @@ impl Run<'_, '_> {
             let done = self.trainer.next_step();
             let mut row = report.row();
             row.put("num_tokens", self.trainer.sampled_tokens() as f64);
-            self.warn(&report, &mut logs)?;
-            self.sample(&report, &mut logs)?;
+            if let Some(logs) = &mut logs {
+                self.warn(&report, logs)?;
+                self.sample(&report, logs)?;
+            }
             let finite = ["loss", "grad_norm"]
                 .into_iter()
                 .find(|name| row.get(name).is_some_and(|v| !v.is_finite()));
             if let Some(name) = finite {
-                logs.write(&row)?;
+                write(&mut logs, &row)?;
                 let message = format!(
                     "step {}: {name} is not a number, so the run ends here; the last checkpoint is sound. \
                      A lower learning_rate or max_grad_norm may help",
@@ -166,20 +177,19 @@ impl Run<'_, '_> {
                 let value = times.of(|| self.evaluate(done, &mut row))?;
                 progress.note(value)
             };
-            logs.write(&row)?;
+            write(&mut logs, &row)?;
             let tired = evaluates && patience.is_some_and(|patience| progress.since >= patience);
-            let stop = self.stop.wanted();
+            let stop = ranks::any(&*self.ranks, "whether to stop", self.stop.wanted())?;
             let line =
                 (done.is_multiple_of(self.recipe.log.logging_steps) || last).then(|| report.line());
             self.console.step(done, line);
             if last || tired || stop || better || done.is_multiple_of(self.recipe.save.save_steps) {
-                times.of(|| {
-                    logs.sync()?;
-                    self.save(&checkpoints, done)
-                })?;
-                if let (true, Some(value)) = (better, progress.best) {
-                    checkpoints.set_best(Best { step: done, value })?;
-                }
+                let best = progress.best.filter(|_| better);
+                let saved = times.of(|| match (&checkpoints, &logs) {
+                    (Some(checkpoints), Some(logs)) => self.save(checkpoints, logs, done, best),
+                    _ => Ok(()),
+                });
+                ranks::together(&*self.ranks, "saving a checkpoint", saved)?;
             }
             if tired {
                 let since = progress.since;
@@ -204,7 +214,17 @@ impl Run<'_, '_> {
         if let Some(told) = self.memory.told() {
             self.console.say(told);
         }
-        self.write_model(&checkpoints)
+        let written = match &checkpoints {
+            Some(checkpoints) => self.write_model(checkpoints),
+            None => Ok(()),
+        };
+        ranks::together(&*self.ranks, "writing the model", written)
+    }
+
+    /// Does on rank 0 what one process does for all.
+    fn by_first<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+        let done = (self.ranks.rank() == 0).then(work).transpose();
+        ranks::together(&*self.ranks, "opening the files of the run", done)
     }
 
     fn open_logs(&self, step: u64) -> Result<Logs, Failure> {
@@ -222,12 +242,15 @@ impl Run<'_, '_> {
 
     /// The evaluations of the rows that are on record.
     fn progress_so_far(&self) -> Result<Progress, Failure> {
+        let values = self.by_first(|| {
+            let Some(metric) = self.metric() else {
+                return Ok(Vec::new());
+            };
+            let rows: Vec<MetricsRow> = read_rows(&self.folder.metrics())?;
+            Ok(rows.iter().filter_map(|row| row.get(&metric)).collect())
+        })?;
         let mut progress = Progress::default();
-        let Some(metric) = self.metric() else {
-            return Ok(progress);
-        };
-        let rows: Vec<MetricsRow> = read_rows(&self.folder.metrics())?;
-        for value in rows.iter().filter_map(|row| row.get(&metric)) {
+        for value in ranks::from_first(&*self.ranks, "the evaluations so far", values)? {
             progress.note(value);
         }
         Ok(progress)
@@ -248,7 +271,9 @@ impl Run<'_, '_> {
             let engine = self.trainer.engine();
             let (samples, summary) =
                 evaluate_set(engine, set, self.verifier, &self.eval_config, row)?;
-            write_graded(&self.folder.evaluation(&set.name, done)?, &samples)?;
+            if self.ranks.rank() == 0 {
+                write_graded(&self.folder.evaluation(&set.name, done)?, &samples)?;
+            }
             if let Some(summary) = summary {
                 self.console.say(format_args!(
                     "after {done} steps, {}",
@@ -296,37 +321,56 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    fn save(&mut self, checkpoints: &Checkpoints, done: u64) -> Result<Checkpoint, Failure> {
+    fn save(
+        &mut self,
+        checkpoints: &Checkpoints,
+        logs: &Logs,
+        done: u64,
+        best: Option<f64>,
+    ) -> Result<(), Failure> {
         let _span = tracing::info_span!("checkpoint").entered();
         tracing::debug!("writing");
+        logs.sync()?;
         let state = self.trainer.state();
-        let (model, learner) = (self.model, self.trainer.learner());
-        Ok(checkpoints.save(done, |folder| {
+        let (model, learner) = (self.model, self.trainer.learner().get());
+        checkpoints.save(done, |folder| {
             learner.save_state(folder.join(LEARNER), &HashMap::new())?;
             state.save(&folder.join(STATE))?;
             model.save(folder.join(MODEL), learner)?;
             Ok(())
-        })?)
+        })?;
+        if let Some(value) = best {
+            checkpoints.set_best(Best { step: done, value })?;
+        }
+        Ok(())
     }
 
-    fn restore(&mut self, checkpoints: &Checkpoints) -> Result<(), Failure> {
-        let (latest, damaged) = checkpoints.latest()?;
-        for bad in damaged {
-            let path = bad.checkpoint.path;
-            self.console.warn(format_args!(
-                "{} is damaged and not used: {}",
-                path.display(),
-                bad.problem
-            ));
-        }
-        let Some(checkpoint) = latest else {
+    /// All ranks load the checkpoint that rank 0 finds whole.
+    fn restore(&mut self, checkpoints: Option<&Checkpoints>) -> Result<(), Failure> {
+        let found = checkpoints.map(|checkpoints| {
+            let (latest, damaged) = checkpoints.latest()?;
+            for bad in damaged {
+                let path = bad.checkpoint.path;
+                self.console.warn(format_args!(
+                    "{} is damaged and not used: {}",
+                    path.display(),
+                    bad.problem
+                ));
+            }
+            Ok::<_, Failure>(latest.map_or(Vec::new(), |found| vec![found.step as f64]))
+        });
+        const WHAT: &str = "finding the last checkpoint";
+        let found = ranks::together(&*self.ranks, WHAT, found.transpose())?;
+        let step = ranks::from_first(&*self.ranks, WHAT, found)?;
+        let Some(step) = step.first() else {
             self.console
                 .say("no checkpoint was written yet: the run begins again");
             return Ok(());
         };
-        self.trainer
-            .learner()
-            .load_state(checkpoint.path.join(LEARNER))?;
+        let checkpoint = Checkpoints::at(&self.folder.checkpoints(), *step as u64);
+        (self.trainer.learner().get_mut()).load_state(checkpoint.path.join(LEARNER))?;
+        (self.trainer.learner().compare())
+            .map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
         self.trainer
             .restore(RunState::load(&checkpoint.path.join(STATE))?)?;
         self.console
@@ -362,7 +406,7 @@ impl Run<'_, '_> {
                     best.step
                 ));
             }
-            None => self.model.save(&partial, self.trainer.learner())?,
+            None => self.model.save(&partial, self.trainer.learner().get())?,
         }
         clear(&target)?;
         fs::rename(&partial, &target).map_err(|e| io(&target)(&e))?;
@@ -387,6 +431,10 @@ impl Logs {
         }
         Ok(())
     }
+}
+
+fn write(logs: &mut Option<Logs>, row: &MetricsRow) -> Result<(), Failure> {
+    logs.as_mut().map_or(Ok(()), |logs| logs.write(row))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {

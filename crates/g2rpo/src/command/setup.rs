@@ -9,13 +9,16 @@ use g2rpo::libtorch::{
     ChatOptions, DType, EngineConfig, LearnerConfig, LoraConfig, Message, Model, Reference,
     TorchEngine, TorchLearner, device, model_folder,
 };
-use g2rpo::rollout::SamplingParams;
+use g2rpo::rollout::ranks::Collective;
+use g2rpo::rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, collect};
 use g2rpo::train::recipe::read::{merge, parse_set, parse_toml};
 use g2rpo::train::recipe::settings::{
     DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName,
 };
 use g2rpo::train::recipe::trl::TrlConfig;
-use g2rpo::train::{EvalConfig, LrSchedule, LrSchedulerType, TrainerConfig, UpdateConfig};
+use g2rpo::train::{
+    Ahead, Dataset, EvalConfig, LrSchedule, LrSchedulerType, TrainerConfig, UpdateConfig,
+};
 use g2rpo::verify::code::{CodeVerifier, PoolConfig, SandboxPool};
 use g2rpo::verify::{
     Bounded, CosineScaled, Format, Gsm8k, MathVerifier, MultipleChoice, ReasoningSteps,
@@ -25,6 +28,8 @@ use g2rpo::verify::{
 
 use super::cli::RecipeArgs;
 use super::console::Console;
+use super::data::Data;
+use super::engine::Engine;
 use super::failure::Failure;
 
 /// Reads a TRL config, recipes and settings, each over those before.
@@ -73,15 +78,22 @@ pub(crate) fn read_config(path: &Path) -> Result<TrlConfig, Failure> {
     Err(Failure::new(Failure::SETTINGS, message))
 }
 
-/// The model, with fresh adapters if those are what is trained.
-pub(crate) fn open_model(recipe: &Recipe) -> Result<Model, Failure> {
+/// The model, with fresh adapters if those are what is trained. Of several processes on a machine
+/// each takes a GPU of its own, by its number there.
+pub(crate) fn open_model(recipe: &Recipe, local_rank: Option<usize>) -> Result<Model, Failure> {
     let settings = &recipe.model;
+    let mut place = device(&settings.device)?;
+    if let (Some(rank), tch::Device::Cuda(_), "auto" | "cuda") =
+        (local_rank, place, settings.device.as_str())
+    {
+        place = device(&format!("cuda:{rank}"))?;
+    }
     let folder = model_folder(&settings.model_name_or_path)?;
     let dtype = match settings.dtype {
         DtypeName::Float32 => DType::F32,
         DtypeName::Bfloat16 => DType::Bf16,
     };
-    let model = Model::load(folder, device(&settings.device)?, Some(dtype))?;
+    let model = Model::load(folder, place, Some(dtype))?;
     Ok(model.with_lora(lora(recipe).as_ref())?)
 }
 
@@ -262,7 +274,80 @@ pub(crate) fn eval_config(recipe: &Recipe, model: &Model, method: &Method) -> Ev
     }
 }
 
-pub(crate) fn engine(recipe: &Recipe, model: &Model) -> Result<TorchEngine, Failure> {
+/// Refuses what this program was built without.
+pub(crate) fn check_features(recipe: &Recipe) -> Result<(), Failure> {
+    if recipe.server.use_vllm && cfg!(not(feature = "remote")) {
+        let message = "use_vllm = true: this program was built without servers; build it with the feature `remote`";
+        return Err(Failure::new(Failure::SETTINGS, message));
+    }
+    Ok(())
+}
+
+/// What is sampled from: the learner's own numbers, or a copy while it learns.
+pub(crate) fn sampled_model(recipe: &Recipe, model: &Model) -> Result<Option<Model>, Failure> {
+    let ahead = recipe.train.max_staleness > 0 && !recipe.server.use_vllm;
+    Ok(ahead.then(|| model.twin()).transpose()?)
+}
+
+/// What samples on this rank.
+#[cfg_attr(
+    not(feature = "remote"),
+    allow(unused_variables, reason = "servers alone need them")
+)]
+pub(crate) fn engine(
+    recipe: &Recipe,
+    model: &Model,
+    method: &Method,
+    data: &Data<'_>,
+    ranks: &dyn Collective,
+    console: &Console,
+) -> Result<Engine, Failure> {
+    #[cfg(feature = "remote")]
+    if recipe.server.use_vllm {
+        if ranks.rank() > 0 {
+            return Ok(Engine::AtRank0);
+        }
+        let engine = super::server::connect(recipe, model, &data.train)?;
+        let sets = std::iter::once(&data.train).chain(data.evals.iter().map(|set| &set.data));
+        let prompts = sets.flat_map(|set| (0..set.len()).map(|task| set.prompt(task).len()));
+        let longest = prompts.max().unwrap_or(0);
+        super::server::check_room(&engine, longest, method.loss.max_completion_length)?;
+        for server in engine.servers() {
+            console.say(format_args!(
+                "{} {} at {} serves {}",
+                recipe.server.server_backend.name(),
+                server.version,
+                server.url,
+                server.model
+            ));
+        }
+        return Ok(Engine::Remote(engine));
+    }
+    let engine = own_engine(recipe, model)?;
+    for fallback in engine.fallbacks() {
+        console.warn(fallback);
+    }
+    Ok(Engine::Local(Box::new(engine)))
+}
+
+/// Asks for one id as evaluations will, so that what cannot be done is said before the first step.
+pub(crate) fn check_evaluation(
+    engine: &mut impl RolloutEngine,
+    data: &Dataset<'_>,
+    config: &EvalConfig,
+) -> Result<(), Failure> {
+    let request = Request {
+        prompt: data.prompt(0).to_vec(),
+        guidance: Vec::new(),
+        key: RolloutKey::default(),
+        max_new_tokens: 1,
+    };
+    collect(engine, vec![request], &config.sampling).map_err(g2rpo::train::Error::from)?;
+    Ok(())
+}
+
+/// An engine on the learner's own numbers.
+pub(crate) fn own_engine(recipe: &Recipe, model: &Model) -> Result<TorchEngine, Failure> {
     let config = EngineConfig {
         max_rows: recipe.generate.max_rows,
         max_cache_bytes: recipe.generate.max_cache_mib << 20,
@@ -333,6 +418,8 @@ pub(crate) fn trainer_config(recipe: &Recipe, model: &Model, steps: u64) -> Trai
         update: UpdateConfig {
             num_iterations: train.num_iterations,
             steps_per_generation: train.steps_per_generation,
+            // Servers round otherwise than the learner.
+            log_mismatch: recipe.server.use_vllm,
             ..UpdateConfig::default()
         },
         schedule: LrSchedule {
@@ -340,6 +427,10 @@ pub(crate) fn trainer_config(recipe: &Recipe, model: &Model, steps: u64) -> Trai
             lr_scheduler_type,
             warmup_steps: optim.warmup_steps,
             num_training_steps: steps * updates,
+        },
+        ahead: Ahead {
+            max_staleness: train.max_staleness,
+            correction: train.staleness_correction,
         },
         ..TrainerConfig::default()
     }

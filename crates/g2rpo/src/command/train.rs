@@ -2,13 +2,16 @@
 
 use std::io::{BufRead, IsTerminal, stdin};
 use std::path::Path;
+use std::sync::Arc;
 
-use g2rpo::train::Trainer;
+use g2rpo::libtorch::Launch;
+use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner, Solo};
 use g2rpo::train::recipe::read::{merge, parse_set, parse_toml};
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::{differences, to_toml};
 use g2rpo::train::run::folder::{RunFolder, Start};
-use g2rpo::train::write_atomically;
+use g2rpo::train::{RankedVerifier, Trainer, write_atomically};
+use g2rpo::verify::Verifier;
 
 use super::cli::{ResumeArgs, TrainArgs};
 use super::console::Console;
@@ -16,7 +19,7 @@ use super::data::{Files, prepare};
 use super::failure::Failure;
 use super::run::Run;
 use super::stop::Stop;
-use super::{plan, setup};
+use super::{plan, ranks, setup};
 
 /// What is done with a recipe.
 #[derive(Clone, Copy)]
@@ -29,44 +32,99 @@ enum What<'a> {
     GoOn(&'a RunFolder),
 }
 
+/// This process among those of the run.
+struct Place {
+    launch: Option<Launch>,
+    ranks: Arc<dyn Collective>,
+}
+
 /// `g2rpo train`.
 pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
-    let console = Console::of_run(args.show.quiet);
-    let recipe = setup::read_recipe(&args.recipe, &console)?;
-    if args.dry_run {
-        return work(&recipe, What::DryRun, console);
-    }
-    let start = if args.overwrite {
-        Start::Overwrite
-    } else {
-        Start::New
-    };
-    let folder = RunFolder::open(&recipe.save.output_dir, start)?;
-    work(&recipe, What::Begin(&folder), console)
+    on_rank(args.show.quiet, |launch, console| {
+        let recipe = setup::read_recipe(&args.recipe, &console)?;
+        let place = Place::join(launch, || Ok(recipe.clone()))?;
+        if args.dry_run {
+            return work(&recipe, What::DryRun, &place, console);
+        }
+        let start = if args.overwrite {
+            Start::Overwrite
+        } else {
+            Start::New
+        };
+        let folder = place.open(&recipe.save.output_dir, start)?;
+        work(&recipe, What::Begin(&folder), &place, console)
+    })
 }
 
 /// `g2rpo resume`.
 pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
-    let console = Console::of_run(args.show.quiet);
-    let folder = RunFolder::open(&args.run, Start::Resume)?;
-    let old = read_run(&folder.recipe(), &[])?;
-    let mut new = read_run(&folder.recipe(), &args.sets)?;
-    // A run that was moved goes on where it is.
-    new.save.output_dir.clone_from(&args.run);
-    let mut moved = old.clone();
-    moved.save.output_dir.clone_from(&args.run);
-    let changed = differences(&moved, &new);
-    if !changed.is_empty() {
-        for (key, was, is) in &changed {
-            console.warn(format_args!("{key}: {was} → {is}"));
+    on_rank(args.show.quiet, |launch, console| {
+        let recipe = RunFolder::beside(&args.run).recipe();
+        let place = Place::join(launch, || read_run(&recipe, &args.sets))?;
+        let folder = place.open(&args.run, Start::Resume)?;
+        let old = read_run(&recipe, &[])?;
+        let mut new = read_run(&recipe, &args.sets)?;
+        // A run that was moved goes on where it is.
+        new.save.output_dir.clone_from(&args.run);
+        let mut moved = old.clone();
+        moved.save.output_dir.clone_from(&args.run);
+        let changed = differences(&moved, &new);
+        if !changed.is_empty() && place.ranks.rank() == 0 {
+            for (key, was, is) in &changed {
+                console.warn(format_args!("{key}: {was} → {is}"));
+            }
+            // Of several processes nobody can be asked.
+            let agreed = args.yes || (place.launch.is_none() && confirmed(&console));
+            if !agreed {
+                let message =
+                    "the recipe is changed: say --yes to go on with it, or leave --set out";
+                return Err(Failure::new(Failure::SETTINGS, message));
+            }
+            write_atomically(&folder.recipe(), to_toml(&new, false).as_bytes())?;
         }
-        if !args.yes && !confirmed(&console) {
-            let message = "the recipe is changed: say --yes to go on with it, or leave --set out";
-            return Err(Failure::new(Failure::SETTINGS, message));
-        }
-        write_atomically(&folder.recipe(), to_toml(&new, false).as_bytes())?;
+        work(&new, What::GoOn(&folder), &place, console)
+    })
+}
+
+/// Finds out which process this is; what goes wrong is told with its number.
+fn on_rank(
+    quiet: bool,
+    run: impl FnOnce(Option<Launch>, Console) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let launch = ranks::launch()?;
+    let rank = launch.as_ref().map(|launch| launch.rank);
+    let console = match rank {
+        None | Some(0) => Console::of_run(quiet),
+        Some(_) => Console::silent(),
+    };
+    let named = |failure: Failure| match rank {
+        Some(rank) => failure.of_rank(rank),
+        None => failure,
+    };
+    run(launch, console).map_err(named)
+}
+
+impl Place {
+    /// Connects the processes; `recipe` says how long they wait for each other.
+    fn join(
+        launch: Option<Launch>,
+        recipe: impl FnOnce() -> Result<Recipe, Failure>,
+    ) -> Result<Self, Failure> {
+        let ranks: Arc<dyn Collective> = match &launch {
+            Some(launch) => ranks::join(launch, &recipe()?)?,
+            None => Arc::new(Solo),
+        };
+        Ok(Self { launch, ranks })
     }
-    work(&new, What::GoOn(&folder), console)
+
+    /// The folder of the run: rank 0 opens it for all.
+    fn open(&self, path: &Path, start: Start) -> Result<RunFolder, Failure> {
+        let opened = match self.ranks.rank() {
+            0 => RunFolder::open(path, start).map_err(Failure::from),
+            _ => Ok(RunFolder::beside(path)),
+        };
+        ranks::together(&*self.ranks, "the folder of the run", opened)
+    }
 }
 
 /// The recipe of a run, with settings over it.
@@ -92,46 +150,89 @@ fn confirmed(console: &Console) -> bool {
     read.is_ok() && answer.trim().eq_ignore_ascii_case("y")
 }
 
-fn work(recipe: &Recipe, what: What<'_>, console: Console) -> Result<(), Failure> {
+fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Result<(), Failure> {
+    setup::check_features(recipe)?;
+    let ranks = &place.ranks;
+    let first = ranks.rank() == 0;
+    if ranks.size() > 1 && recipe.train.max_staleness > 0 {
+        let message = "max_staleness: several processes sample and learn one after the other; set it to 0, or start one process";
+        return Err(Failure::new(Failure::SETTINGS, message));
+    }
     let files = Files::read(recipe, true, &console)?;
-    let verifier = setup::verifier(
+    let own_verifier = setup::verifier(
         recipe.verify.verifier,
         files.format(),
         recipe.verify.verify_threads,
     )?;
-    let model = setup::open_model(recipe)?;
-    let look = !matches!(what, What::GoOn(_));
-    let data = prepare(files, recipe, &model, &*verifier, look, &console)?;
+    let local_rank = place.launch.as_ref().map(|launch| launch.local_rank);
+    let model = setup::open_model(recipe, local_rank)?;
+    let look = first && !matches!(what, What::GoOn(_));
+    let data = prepare(files, recipe, &model, &*own_verifier, look, &console)?;
     let steps = setup::steps(recipe, data.train.len());
     let method = recipe.method.build(steps)?;
     let memory = plan::say(recipe, &method, &model, &data, steps, &console);
+    if let (Some(launch), true) = (&place.launch, first) {
+        console.say(format_args!("{} processes share every step", launch.size));
+    }
     for finding in &data.findings {
         console.say(format_args!("data: {finding}"));
     }
-    let engine = setup::engine(recipe, &model)?;
+    let twin = setup::sampled_model(recipe, &model)?;
+    let engine = setup::engine(
+        recipe,
+        twin.as_ref().unwrap_or(&model),
+        &method,
+        &data,
+        &**ranks,
+        &console,
+    )?;
     let learner = setup::learner(recipe, &model, &method)?;
-    for fallback in engine.fallbacks() {
-        console.warn(fallback);
+    let learner = RankedLearner::new(learner, ranks.clone(), recipe.train.compare_ranks_steps)
+        .map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
+    let mut engine = RankedEngine::new(engine, ranks.clone());
+    if recipe.server.use_vllm {
+        engine = engine.by_first();
     }
     let config = setup::trainer_config(recipe, &model, steps);
-    let rewards = setup::rewards(recipe, &method, &verifier);
+    let rewards = setup::rewards(recipe, &method, &own_verifier);
     let eval_config = setup::eval_config(recipe, &model, &method);
+    let verifier: Arc<dyn Verifier> = Arc::new(RankedVerifier::new(own_verifier, ranks.clone()));
     let mut trainer = Trainer::new(
         method.clone(),
         &data.train,
         engine,
         learner,
-        std::sync::Arc::clone(&verifier),
+        Arc::clone(&verifier),
         config,
     )?
     .with_rewards(rewards);
+    if let (true, Some(set)) = (recipe.server.use_vllm, data.evals.first()) {
+        setup::check_evaluation(trainer.engine(), &set.data, &eval_config)?;
+    }
+    #[cfg(feature = "remote")]
+    if recipe.server.use_vllm {
+        trainer = match what {
+            // The servers keep what they have.
+            What::DryRun => trainer.with_sync(|_, _| Ok(())),
+            What::Begin(folder) | What::GoOn(folder) => {
+                let weights = folder.weights();
+                trainer.with_sync(super::server::sync(recipe, &model, weights, ranks.clone()))
+            }
+        };
+    }
+    if let Some(mut twin) = twin {
+        trainer = trainer.with_sync(move |_, learner| Ok(twin.take(learner.get())?));
+    }
+    trainer.end_at(steps);
     let (folder, resumed) = match what {
         What::DryRun => {
             plan::samples(recipe, &method, &data.train, &console)?;
             return plan::rehearse(&mut trainer, steps, &memory, &console);
         }
         What::Begin(folder) => {
-            write_atomically(&folder.recipe(), to_toml(recipe, false).as_bytes())?;
+            if first {
+                write_atomically(&folder.recipe(), to_toml(recipe, false).as_bytes())?;
+            }
             (folder, false)
         }
         What::GoOn(folder) => (folder, true),
@@ -148,6 +249,7 @@ fn work(recipe: &Recipe, what: What<'_>, console: Console) -> Result<(), Failure
         memory,
         console,
         stop: Stop::listen()?,
+        ranks: ranks.clone(),
     };
     run.go(resumed)
 }

@@ -12,7 +12,7 @@ use crate::setting::{Failure, Setting, scores};
 
 /// Ten steps of plain GRPO; `sync` brings the learner's weights to the engine after each. Mean
 /// rewards of the steps.
-fn train<E: RolloutEngine>(
+fn train<E: RolloutEngine + Send>(
     setting: &Setting,
     seed: u64,
     longest: usize,

@@ -1,0 +1,204 @@
+//! Rollouts ahead of the learner: how far, and how the loss accounts for the older policy behind them.
+
+use std::fmt;
+
+use g2rpo_core::{KlPlacement, LossType, MismatchCorrection, MismatchLevel, OutOfRange};
+use g2rpo_guidance::{Method, ScoreContext};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::step::update::UpdateConfig;
+
+/// How far rollouts are ahead of the learner. The next batches are sampled, by the weights of the step before, while
+/// the learner learns from this one.
+///
+/// With `max_staleness` n, batch k is sampled by the weights after step k − n (the first n by those of the start), in
+/// every run alike, so a run depends on its seed and not on its speed. 1 hides the shorter of the two halves of a step behind
+/// the longer one; more makes nothing faster, and shows how much staleness a method bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ahead {
+    /// Steps between the policy that samples and the one that learns. Default 0: one after the other. TRL's name.
+    pub max_staleness: u64,
+    /// How the loss accounts for them.
+    pub correction: StalenessCorrection,
+}
+
+/// How the loss accounts for rollouts of an older policy. `p` is the policy that learns, `q` the one that sampled, `p₀` the
+/// former before the updates from the batch. Guided prefixes were not sampled, and carry no ratio under any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StalenessCorrection {
+    /// The ratio of the loss is `p/q`, limited as the loss limits ratios (TRL's asynchronous GRPO). A method with an
+    /// `importance_sampling_correction` of its own keeps that, with ratios `p/p₀`.
+    #[default]
+    Ratio,
+    /// Ratios `p/p₀`, and every token weighted by `min(p₀/q, 2)`: truncated importance weights, by the cap of verl
+    /// and open-instruct.
+    Tis,
+    /// Loss `dppo` with ratios `p/q`: tokens whose probability left the trust region of q are masked.
+    Dppo,
+    /// Ratios `p/p₀`, and every token weighted by `p₀/q`, masked above 5: the decoupled form of AReaL.
+    Decoupled,
+}
+
+impl fmt::Display for StalenessCorrection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ratio => "ratio",
+            Self::Tis => "tis",
+            Self::Dppo => "dppo",
+            Self::Decoupled => "decoupled",
+        })
+    }
+}
+
+impl Ahead {
+    /// Sets the method and the update up for stale rollouts; nothing to do without any.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what cannot be learned from stale rollouts.
+    pub(crate) fn prepare(&self, method: &mut Method, update: &mut UpdateConfig) -> Result<()> {
+        let refuse = |name, value: String, problem: &str| {
+            let problem = problem.to_owned();
+            Err(Error::Config {
+                name,
+                value,
+                problem,
+            })
+        };
+        let named = self.correction.to_string();
+        if self.max_staleness == 0 {
+            return match self.correction {
+                StalenessCorrection::Ratio => Ok(()),
+                _ => refuse(
+                    "staleness_correction",
+                    named,
+                    "has no effect without max_staleness above 0",
+                ),
+            };
+        }
+        let steps = self.max_staleness.to_string();
+        if method.score_context == ScoreContext::HintFree {
+            let problem = "score_context = hint_free scores tokens under another prompt than they were sampled under, \
+                           so nothing tells how stale they are: use off_policy or as_sampled";
+            return refuse("max_staleness", steps, problem);
+        }
+        if method.token_advantages.is_some() {
+            let problem = "token_advantages compare log-probabilities of the policy that sampled under several prompts, \
+                           and that policy is gone: leave them out";
+            return refuse("max_staleness", steps, problem);
+        }
+        let corrected = method.loss.importance_sampling_correction.is_some();
+        if corrected && self.correction != StalenessCorrection::Ratio {
+            let problem = "the method has an importance_sampling_correction already: leave one of the two out";
+            return refuse("staleness_correction", named, problem);
+        }
+        let by_token = |out_of_range, clip_max| {
+            Some(MismatchCorrection {
+                level: MismatchLevel::Token,
+                out_of_range,
+                clip_min: None,
+                clip_max: Some(clip_max),
+            })
+        };
+        let loss = &mut method.loss;
+        match self.correction {
+            StalenessCorrection::Ratio => {}
+            StalenessCorrection::Dppo => loss.loss_type = LossType::Dppo,
+            StalenessCorrection::Tis => {
+                loss.importance_sampling_correction = by_token(OutOfRange::Truncate, 2.0);
+            }
+            StalenessCorrection::Decoupled => {
+                loss.importance_sampling_correction = by_token(OutOfRange::Mask, 5.0);
+            }
+        }
+        update.old_is_sampler = loss.importance_sampling_correction.is_none();
+        update.log_mismatch = true;
+        let kl_in_reward = loss.needs_reference() && loss.kl_placement == KlPlacement::Reward;
+        if kl_in_reward && !update.old_is_sampler {
+            let problem = "kl_placement = reward takes off the KL of the policy that sampled: use the correction ratio or dppo";
+            return refuse("staleness_correction", named, problem);
+        }
+        method.check()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(preset: &str, correction: StalenessCorrection) -> Result<(Method, UpdateConfig)> {
+        let mut method = Method::preset(preset, 10)?;
+        let mut update = UpdateConfig::default();
+        let ahead = Ahead {
+            max_staleness: 1,
+            correction,
+        };
+        ahead.prepare(&mut method, &mut update)?;
+        Ok((method, update))
+    }
+
+    #[test]
+    fn corrections_are_settings_of_the_loss() {
+        let (method, update) = prepared("grpo", StalenessCorrection::Ratio).unwrap();
+        assert_eq!(method, Method::preset("grpo", 10).unwrap());
+        assert!(update.old_is_sampler && update.log_mismatch);
+        let (method, update) = prepared("grpo", StalenessCorrection::Dppo).unwrap();
+        assert_eq!(method.loss.loss_type, LossType::Dppo);
+        assert!(update.old_is_sampler);
+        let (method, update) = prepared("grpo", StalenessCorrection::Tis).unwrap();
+        let tis = method.loss.importance_sampling_correction.unwrap();
+        assert_eq!(
+            (tis.out_of_range, tis.clip_max),
+            (OutOfRange::Truncate, Some(2.0))
+        );
+        assert!(!update.old_is_sampler);
+        let (method, _) = prepared("grpo", StalenessCorrection::Decoupled).unwrap();
+        let areal = method.loss.importance_sampling_correction.unwrap();
+        assert_eq!(
+            (areal.out_of_range, areal.clip_max),
+            (OutOfRange::Mask, Some(5.0))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_stale_is_refused_by_name() {
+        let told = |preset: &str| {
+            let refused = prepared(preset, StalenessCorrection::Ratio);
+            refused.unwrap_err().to_string()
+        };
+        assert!(
+            told("rlsd").starts_with("max_staleness = 1: token_advantages"),
+            "{}",
+            told("rlsd")
+        );
+        let mut method = Method::preset("grpo", 10).unwrap();
+        method.score_context = ScoreContext::HintFree;
+        let ahead = Ahead {
+            max_staleness: 2,
+            ..Ahead::default()
+        };
+        let error = ahead
+            .prepare(&mut method, &mut UpdateConfig::default())
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("score_context = hint_free"),
+            "{error}"
+        );
+        let idle = Ahead {
+            max_staleness: 0,
+            correction: StalenessCorrection::Tis,
+        };
+        let error = idle
+            .prepare(&mut method, &mut UpdateConfig::default())
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("no effect without max_staleness"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! The first half of a step, up to what controllers learn from it: it asks the engine and the verifier, and no learner.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use g2rpo_guidance::{
+    Cutter, GuidanceSource, LengthController, Method, Query, Selector, Steering, StepFeedback, Trace,
+};
+use g2rpo_rollout::{Purpose, RolloutEngine, RolloutKey, Tokenizer};
+use g2rpo_verify::{Verifier, WeightedReward};
+use serde_json::Value;
+
+use crate::data::dataset::Dataset;
+use crate::data::order::{TaskOrder, TaskOrderState};
+use crate::error::Result;
+use crate::settings::TrainerConfig;
+use crate::step::generate::generate;
+use crate::step::grade::{Judge, accepts_silence, grade};
+use crate::step::group::{Group, StepKey, feedback};
+use crate::step::plan::Planner;
+use crate::step::report::Seconds;
+
+/// What both halves of a step read.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'r, 'a> {
+    pub(crate) method: &'r Method,
+    pub(crate) config: &'r TrainerConfig,
+    pub(crate) data: &'a Dataset<'a>,
+}
+
+/// Everything that makes graded rollouts, and remembers what they were like.
+pub(crate) struct Roller<'a, E> {
+    pub(crate) engine: E,
+    pub(crate) verifier: Box<dyn Verifier + 'a>,
+    pub(crate) rewards: WeightedReward,
+    pub(crate) source: Box<dyn GuidanceSource + Send + 'a>,
+    pub(crate) controller: Box<dyn LengthController + Send>,
+    /// In the place of the method's.
+    pub(crate) selector: Option<Box<dyn Selector + Send + 'a>>,
+    /// In the place of the method's.
+    pub(crate) cutter: Option<Box<dyn Cutter + Send + 'a>>,
+    pub(crate) order: TaskOrder,
+    /// Of every task met so far, whether the verifier accepts an empty response.
+    pub(crate) silence: BTreeMap<usize, bool>,
+    /// Names the next batch.
+    pub(crate) next: u64,
+}
+
+/// Where a [`Roller`] is.
+#[derive(Debug, Clone)]
+pub(crate) struct RollerState {
+    pub(crate) order: TaskOrderState,
+    pub(crate) controller: Value,
+    pub(crate) source: Value,
+}
+
+/// The groups of a step before it is learned from.
+pub(crate) struct Rolled {
+    pub(crate) key: StepKey,
+    pub(crate) length: f64,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) replaced: Vec<Group>,
+    pub(crate) gen_batches: usize,
+    pub(crate) tier: Option<usize>,
+    pub(crate) guided_expected: Option<usize>,
+    pub(crate) epoch: f64,
+    pub(crate) feedback: StepFeedback,
+    pub(crate) steering: Option<Steering>,
+    pub(crate) silence_accepted: u64,
+    pub(crate) reward_names: Vec<String>,
+    pub(crate) seconds: Seconds,
+    /// Steps that the weights behind it had learned from.
+    pub(crate) version: u64,
+    /// What there was before it, for a run that goes on without it.
+    pub(crate) before: RollerState,
+}
+
+impl Rolled {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(&self.replaced)
+    }
+
+    /// Oldest and newest of the versions that the engine named.
+    pub(crate) fn weight_versions(&self) -> Option<(u64, u64)> {
+        let rollouts = self.all().flat_map(|group| &group.rollouts);
+        let versions = rollouts.filter_map(|r| r.completion.weight_versions.as_deref());
+        let of_tokens = versions.flatten().copied();
+        of_tokens.fold(None, |range, version| {
+            let (low, high) = range.unwrap_or((version, version));
+            Some((low.min(version), high.max(version)))
+        })
+    }
+}
+
+impl<E: RolloutEngine> Roller<'_, E> {
+    /// One batch: tasks, guidance, rollouts, verdicts, and all of that again for members that the selector asks for
+    /// and for groups that dynamic sampling replaces. Controller, curriculum and source then learn from it: what
+    /// they need to know is decided here, whatever the learner makes of it. `version` names the engine's weights.
+    pub(crate) fn roll(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
+        let key = StepKey {
+            run: frame.config.seed,
+            step: self.next,
+        };
+        let mut rolled = Rolled {
+            key,
+            length: self.amount(),
+            groups: Vec::new(),
+            replaced: Vec::new(),
+            gen_batches: 0,
+            tier: None,
+            guided_expected: match &self.selector {
+                Some(selector) => selector.chosen_of(frame.method.num_generations),
+                None => (frame.method.selector).chosen_of(frame.method.num_generations),
+            },
+            epoch: 0.0,
+            feedback: StepFeedback::new(key.step),
+            steering: None,
+            silence_accepted: 0,
+            reward_names: self.rewards.names().map(str::to_owned).collect(),
+            seconds: Seconds::default(),
+            version,
+            before: self.state(),
+        };
+        let wanted = frame.config.prompts_per_step;
+        let most = (frame.method.dynamic_sampling).map_or(1, |d| d.max_num_gen_batches.max(1));
+        while rolled.groups.len() < wanted && rolled.gen_batches < most {
+            let taken: Vec<usize> = rolled.all().map(|g| g.task).collect();
+            let tasks = self.order.take(wanted - rolled.groups.len(), &taken)?;
+            if tasks.is_empty() {
+                break;
+            }
+            let groups = self.groups(frame, &tasks, taken.len() as u32, &mut rolled)?;
+            rolled.gen_batches += 1;
+            for group in groups {
+                if frame.method.dynamic_sampling.is_none() || group.has_variance() {
+                    rolled.groups.push(group);
+                } else {
+                    rolled.replaced.push(group);
+                }
+            }
+        }
+        rolled.tier = self.order.tier();
+        rolled.silence_accepted = self.silence_accepted(frame, &rolled)?;
+        rolled.feedback = feedback(rolled.all(), key.step);
+        rolled.steering = self.controller.steering();
+        self.observe(frame, &rolled);
+        rolled.epoch = self.order.epoch();
+        self.next += 1;
+        Ok(rolled)
+    }
+
+    /// Complete groups of the given tasks.
+    fn groups(
+        &mut self,
+        frame: Frame<'_, '_>,
+        tasks: &[usize],
+        first: u32,
+        rolled: &mut Rolled,
+    ) -> Result<Vec<Group>> {
+        let Frame {
+            method,
+            config,
+            data,
+        } = frame;
+        let mut parts = method.parts(&*self.controller, None);
+        if let Some(selector) = &self.selector {
+            parts.selector = &**selector;
+        }
+        if let Some(cutter) = &self.cutter {
+            parts.cutter = &**cutter;
+        }
+        let planner = Planner {
+            data,
+            source: &*self.source,
+            parts,
+            num_generations: method.num_generations,
+            verifier: config.verify_prefixes.then_some(&*self.verifier as _),
+            key: rolled.key,
+        };
+        let judge = Judge {
+            verifier: &*self.verifier,
+            rewards: &self.rewards,
+        };
+        let mut groups = planner.plan(tasks, first)?;
+        loop {
+            let clock = Instant::now();
+            let (engine, sampling) = (&mut self.engine, &config.sampling);
+            generate(engine, &mut groups, data, method, sampling, rolled.key)?;
+            rolled.seconds.generate += clock.elapsed().as_secs_f64();
+            let clock = Instant::now();
+            grade(&mut groups, data, &judge, method)?;
+            rolled.seconds.grade += clock.elapsed().as_secs_f64();
+            if !planner.revise(&mut groups)? {
+                return Ok(groups);
+            }
+        }
+    }
+
+    /// Tasks of the step that an empty response solves. The verifier is asked once for each task.
+    fn silence_accepted(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) -> Result<u64> {
+        let tasks: BTreeSet<usize> = rolled.all().map(|g| g.task).collect();
+        let new: Vec<usize> = (tasks.iter().copied())
+            .filter(|task| !self.silence.contains_key(task))
+            .collect();
+        let accepted = accepts_silence(frame.data, &*self.verifier, &new)?;
+        self.silence.extend(new.into_iter().zip(accepted));
+        Ok(tasks.iter().filter(|&task| self.silence[task]).count() as u64)
+    }
+
+    /// Controller, curriculum and source learn from a batch.
+    fn observe(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) {
+        self.controller.observe(&rolled.feedback);
+        self.order.observe(&rolled.feedback);
+        if !frame.method.source.learns() {
+            return;
+        }
+        for group in rolled.all() {
+            for member in group.members() {
+                if !member.plan.is_guided() && member.grade.verdict.is_correct() {
+                    let own = &member.rollout.completion.tokens;
+                    let ends = &frame.config.sampling.stop_token_ids;
+                    let ended = own.last().is_some_and(|id| ends.contains(id));
+                    let ids = &own[..own.len() - usize::from(ended)];
+                    if let Some(trace) = own_trace(ids, frame.data.tokenizer()) {
+                        self.source.offer(group.example, trace);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The amount that the controller gives now to a task of no known length.
+    fn amount(&self) -> f64 {
+        let query = Query {
+            step: self.next,
+            ..Query::default()
+        };
+        let mut rng = RolloutKey::default().rng(Purpose::Guidance);
+        self.controller.amount(&query, &mut rng).value()
+    }
+}
+
+impl<E> Roller<'_, E> {
+    pub(crate) fn state(&self) -> RollerState {
+        RollerState {
+            order: self.order.state(),
+            controller: self.controller.state(),
+            source: self.source.state(),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, state: RollerState) -> Result<()> {
+        self.controller.restore(state.controller)?;
+        self.source.restore(state.source)?;
+        self.order.restore(state.order)
+    }
+}
+
+/// A completion of the policy as a trace. Its text is known if it encodes to the same ids.
+fn own_trace(ids: &[u32], tokenizer: &dyn Tokenizer) -> Option<Trace> {
+    if ids.is_empty() {
+        return None;
+    }
+    let encoded = (tokenizer.decode(ids)).and_then(|text| Ok((tokenizer.encode(&text)?, text)));
+    match encoded {
+        Ok((encoded, text)) if encoded.ids == ids => {
+            let offsets: Vec<_> = encoded.offsets.iter().map(|r| (r.start, r.end)).collect();
+            Trace::from_offsets(encoded.ids, text, &offsets).ok()
+        }
+        _ => Some(Trace::from_tokens(ids.to_vec())),
+    }
+}

@@ -1,0 +1,59 @@
+//! The processes of a run, and what they tell each other beside the work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use g2rpo::libtorch::{Gloo, Launch};
+use g2rpo::rollout::ranks::{Collective, RankError, share};
+use g2rpo::train::recipe::settings::Recipe;
+
+use super::failure::Failure;
+
+/// Which process this is, if there are several.
+pub(crate) fn launch() -> Result<Option<Launch>, Failure> {
+    Ok(Launch::from_env()?)
+}
+
+/// Connects the processes of a run.
+pub(crate) fn join(launch: &Launch, recipe: &Recipe) -> Result<Arc<dyn Collective>, Failure> {
+    let limit = Duration::from_secs(recipe.train.ddp_timeout);
+    Ok(Arc::new(Gloo::join(launch, limit)?))
+}
+
+/// What came of something on this rank, unless another rank failed in it: all go on, or none.
+pub(crate) fn together<T>(
+    ranks: &dyn Collective,
+    what: &'static str,
+    done: Result<T, Failure>,
+) -> Result<T, Failure> {
+    let said = done
+        .as_ref()
+        .map(|_| Vec::new())
+        .map_err(|f| f.message().to_owned());
+    let others = share(ranks, what, 0, said);
+    let done = done?;
+    others?;
+    Ok(done)
+}
+
+/// Numbers of rank 0, on all ranks; the others bring none.
+pub(crate) fn from_first(
+    ranks: &dyn Collective,
+    what: &'static str,
+    numbers: Option<Vec<f64>>,
+) -> Result<Vec<f64>, Failure> {
+    let mut all = share(ranks, what, 0, Ok(numbers.unwrap_or_default()))?;
+    Ok(all.swap_remove(0))
+}
+
+/// Whether any rank says so.
+pub(crate) fn any(ranks: &dyn Collective, what: &'static str, yes: bool) -> Result<bool, Failure> {
+    let all = share(ranks, what, 0, Ok(vec![f64::from(u8::from(yes))]))?;
+    Ok(all.concat().iter().any(|said| *said > 0.0))
+}
+
+impl From<RankError> for Failure {
+    fn from(error: RankError) -> Self {
+        Self::new(Self::OTHER, error.to_string())
+    }
+}
