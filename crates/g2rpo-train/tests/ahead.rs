@@ -364,6 +364,37 @@ fn batches_by_weights_that_are_too_old_are_dropped_and_counted() {
     );
 }
 
+/// An engine whose filters keep a part of the mass; its log-probabilities are those before the filters.
+struct Filtered(Policy);
+
+impl RolloutEngine for Filtered {
+    type Error = Error;
+
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>, Error> {
+        let mut completions = self.0.generate(requests, params)?;
+        let kept = completions.iter_mut().flat_map(|c| &mut c.log_kept);
+        kept.for_each(|kept| *kept = -0.5);
+        Ok(completions)
+    }
+}
+
+#[test]
+fn filters_are_no_mismatch() {
+    let data = data();
+    let learner = policy();
+    let mut method = guided();
+    method.loss.importance_sampling_correction = Some(g2rpo_core::MismatchCorrection::default());
+    let engine = Filtered(learner.clone());
+    let mut trainer = Trainer::new(method, &data, engine, learner, opens, config()).unwrap();
+    let row = trainer.step().unwrap().row();
+    let weight = row.get("sampling/importance_sampling_ratio/mean").unwrap();
+    assert!((weight - 1.0).abs() < 1e-6, "{weight}");
+}
+
 #[test]
 fn what_cannot_run_ahead_is_refused_before_the_first_step() {
     let data = data();

@@ -12,6 +12,7 @@ mod memory;
 mod plan;
 mod ranks;
 mod run;
+mod sampling;
 #[cfg(feature = "remote")]
 mod server;
 mod setup;

@@ -19,7 +19,7 @@ use super::data::{Files, prepare};
 use super::failure::Failure;
 use super::run::Run;
 use super::stop::Stop;
-use super::{plan, ranks, setup};
+use super::{plan, ranks, sampling, setup};
 
 /// What is done with a recipe.
 #[derive(Clone, Copy)]
@@ -177,8 +177,8 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     for finding in &data.findings {
         console.say(format_args!("data: {finding}"));
     }
-    let twin = setup::sampled_model(recipe, &model)?;
-    let engine = setup::engine(
+    let twin = sampling::sampled_model(recipe, &model)?;
+    let engine = sampling::engine(
         recipe,
         twin.as_ref().unwrap_or(&model),
         &method,
@@ -207,7 +207,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     )?
     .with_rewards(rewards);
     if let (true, Some(set)) = (recipe.server.use_vllm, data.evals.first()) {
-        setup::check_evaluation(trainer.engine(), &set.data, &eval_config)?;
+        sampling::check_evaluation(trainer.engine(), &set.data, &eval_config)?;
     }
     #[cfg(feature = "remote")]
     if recipe.server.use_vllm {
