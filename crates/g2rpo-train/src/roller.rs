@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use g2rpo_guidance::{
-    Cutter, GuidanceSource, LengthController, Method, Query, Selector, Steering, StepFeedback, Trace,
+    Cutter, GuidanceSource, LengthController, Method, Query, Selector, Steering, StepFeedback,
+    Trace,
 };
 use g2rpo_rollout::{Purpose, RolloutEngine, RolloutKey, Tokenizer};
 use g2rpo_verify::{Verifier, WeightedReward};

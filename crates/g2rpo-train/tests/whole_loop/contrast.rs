@@ -1,7 +1,7 @@
 //! RLSD and RLCSD: what each token is paid, from the published formulas and what the policy said
 //! under the hints.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use g2rpo_core::WhichPolicy;
 use g2rpo_guidance::Method;
@@ -95,7 +95,7 @@ pub(crate) fn right_and_wrong_hints_move_advantages(method: &Method, _: &Run) {
         (0..26).for_each(|i| logits[usize::from(b'A') + i] = slope * i as f64);
         table.start_at(&[u32::from(last)], logits);
     }
-    let mut probe = Probe::new(Some(Rc::new(script)));
+    let mut probe = Probe::new(Some(Arc::new(script)));
     probe.policy = Shared::new(table);
     let run = run(method, &dataset(tasks()), &probe, is_right, 3).unwrap();
     let mut moved = 0;

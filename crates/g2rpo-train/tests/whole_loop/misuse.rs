@@ -223,7 +223,7 @@ fn those_who_miscount_are_named() {
 #[test]
 fn reward_functions_see_the_prompt_as_the_model_did() {
     let data = Dataset::with_template(tasks(), &ByteTokenizer, "{question}<think>\n").unwrap();
-    let thinks = Probe::new(Some(Rc::new(|asked: &Asked| {
+    let thinks = Probe::new(Some(Arc::new(|asked: &Asked| {
         let closes = asked.member.is_multiple_of(2);
         let text: &[u8] = if closes { b"x</think>7" } else { b"7" };
         text.iter().map(|&byte| u32::from(byte)).collect()
