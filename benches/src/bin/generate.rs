@@ -19,7 +19,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use g2rpo_libtorch::model::{FeedForward, Parallel};
+use g2rpo_libtorch::model::{FeedForward, Mixer, Parallel};
 use g2rpo_libtorch::{Decoder, EngineConfig, TorchEngine, load_checkpoint};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
 use tch::{Device, Kind, Tensor};
@@ -152,10 +152,11 @@ fn floor(
                 let weights: Vec<&Tensor> = parts.parts.iter().map(|l| &l.weight).collect();
                 Tensor::cat(&weights, 0)
             };
-            let mut weights = vec![
-                one(&layer.self_attn.qkv),
-                layer.self_attn.o_proj.weight.shallow_clone(),
-            ];
+            let (inputs, output) = match &layer.mixer {
+                Mixer::Attention(attention) => (&attention.qkv, &attention.o_proj),
+                Mixer::DeltaNet(net) => (&net.inputs, &net.out_proj),
+            };
+            let mut weights = vec![one(inputs), output.weight.shallow_clone()];
             // Which experts are read depends on what is drawn: they are left out.
             if let FeedForward::Mlp(mlp) = &layer.mlp {
                 weights.push(one(&mlp.gate_up));

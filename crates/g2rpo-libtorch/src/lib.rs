@@ -31,8 +31,8 @@ pub use learner::config::{LearnerConfig, Reference};
 pub use learner::optim;
 pub use learner::torch_learner::TorchLearner;
 pub use model::config::{
-    Activation, Architecture, BlockSpec, DType, DecoderConfig, ExpertsConfig, LayerRope, LayerSpec,
-    QueryGrowth, RopeConfig, RopeScaling,
+    Activation, Architecture, BlockSpec, DType, DecoderConfig, DeltaNetConfig, ExpertsConfig,
+    LayerRope, LayerSpec, QueryGrowth, RopeConfig, RopeScaling,
 };
 pub use model::decoder::Decoder;
 pub use model::init::init_parameters;

@@ -7,7 +7,7 @@ use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop, To
 use tch::Tensor;
 
 use super::batch_sampler::BatchSampler;
-use super::cache::bytes_per_position;
+use super::cache::{bytes_of, state_bytes};
 use super::config::EngineConfig;
 use super::decoding::Decoding;
 use super::device::DeviceRows;
@@ -188,8 +188,11 @@ impl<'a> Run<'a> {
         // The last token is not fed any more.
         let capacity = most_new.saturating_sub(1).max(1);
         // Contexts count with what a row has of them on average; `next_batch` sees to the rest.
-        let contexts: usize = (distinct_contexts(requests, &waiting)).sum();
-        let row_bytes = (capacity + contexts.div_ceil(n)) * bytes_per_position(model, kind);
+        let bytes = |positions| bytes_of(model, kind, positions);
+        let contexts: usize = (distinct_groups(requests, &waiting))
+            .map(|group| context_bytes(requests, &group, bytes))
+            .sum();
+        let row_bytes = bytes(capacity) + state_bytes(model, kind) + contexts.div_ceil(n);
         let max_rows = (config.max_rows.min(n))
             .min(config.max_cache_bytes / row_bytes.max(1))
             .max(1);
@@ -200,10 +203,7 @@ impl<'a> Run<'a> {
         } else if let Some(host) = HostRows::new(runner, max_rows, capacity, longest)? {
             Box::new(host)
         } else {
-            // Columns belong to all rows. Where rows join later, there are twice as many, so that
-            // rows need not be moved often.
-            let columns = if max_rows < n { 2 * capacity } else { capacity };
-            Box::new(DeviceRows::new(runner, max_rows, columns, longest)?)
+            Box::new(DeviceRows::new(runner, max_rows, capacity, longest)?)
         };
         Ok(Self {
             runner,
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
         let mut batch = Vec::new();
         let (mut distinct, mut widest) = (0, 0);
         let decoder = self.runner.decoder();
-        let per_position = bytes_per_position(decoder.config(), decoder.kind());
+        let (model, kind) = (decoder.config(), decoder.kind());
         let mut bytes = self.decoding.bytes();
         while let Some(&first) = self.waiting.front() {
             let free = self.max_rows - self.rows.len() - batch.len();
@@ -298,7 +298,8 @@ impl<'a> Run<'a> {
                 .unwrap_or(0);
             let tokens = (distinct + 1 + guided) * widest.max(width);
             let members: Vec<usize> = self.waiting.iter().take(taken).copied().collect();
-            bytes += context_positions(self.requests, &members) * per_position;
+            bytes += members.len() * state_bytes(model, kind);
+            bytes += context_bytes(self.requests, &members, |n| bytes_of(model, kind, n));
             // A group that exceeds a limit by itself is served alone.
             let joins = !batch.is_empty();
             if taken == 0
@@ -393,11 +394,11 @@ fn nothing_yet(requests: &[Request]) -> Vec<Completion> {
     requests.iter().map(empty).collect()
 }
 
-/// Positions that a group of equal prompts needs: the prompt's and those of each distinct guidance.
-fn distinct_contexts<'a>(
+/// Groups of equal prompts that follow one another.
+fn distinct_groups<'a>(
     requests: &'a [Request],
     order: &'a VecDeque<usize>,
-) -> impl Iterator<Item = usize> + 'a {
+) -> impl Iterator<Item = Vec<usize>> + 'a {
     let mut at = 0;
     std::iter::from_fn(move || {
         let prompt = &requests[*order.get(at)?].prompt;
@@ -406,12 +407,13 @@ fn distinct_contexts<'a>(
             .take_while(|&&i| requests[i].prompt == *prompt);
         let group: Vec<usize> = group.copied().collect();
         at += group.len();
-        Some(context_positions(requests, &group))
+        Some(group)
     })
 }
 
-fn context_positions(requests: &[Request], group: &[usize]) -> usize {
+/// Bytes of the contexts of a group of equal prompts: the prompt's and those of each distinct guidance.
+fn context_bytes(requests: &[Request], group: &[usize], bytes: impl Fn(usize) -> usize) -> usize {
     let guidance: BTreeSet<&[TokenId]> = group.iter().map(|&i| &requests[i].guidance[..]).collect();
     let prompt = group.first().map_or(0, |&i| requests[i].prompt.len());
-    prompt + guidance.iter().map(|g| g.len()).sum::<usize>()
+    bytes(prompt) + guidance.iter().map(|g| bytes(g.len())).sum::<usize>()
 }

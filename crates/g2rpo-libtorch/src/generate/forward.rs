@@ -4,8 +4,9 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::model::context::Rotations;
-use crate::model::decoder::Decoder;
+use crate::model::decoder::{Decoder, Mixer};
 use crate::model::linear::Linear;
+use crate::model::{Attention, Heads};
 
 /// A decoder prepared for generation.
 ///
@@ -33,28 +34,42 @@ impl Runner {
         &self.decoder
     }
 
-    /// Queries, keys and values of layer `i` for the residual stream `[.., hidden]`: normed, turned
-    /// and, where scores are not divided by √head_dim, multiplied so that they may be;
-    /// `[.., heads, head_dim]`. Cosines and sines are `[.., 1, rotated]`.
-    pub(super) fn qkv(
-        &self,
-        i: usize,
-        x: &Tensor,
-        rotations: &Rotations,
-    ) -> Result<(Tensor, Tensor, Tensor)> {
+    /// What mixes positions in layer `i`, and its input for the residual stream `[.., hidden]`.
+    pub(super) fn mixer(&self, i: usize, x: &Tensor) -> Result<(&Mixer, Tensor)> {
         let layer = &self.decoder.layers()[i];
-        let (q, k, v) = (layer.self_attn).qkv(&layer.input_layernorm.forward(x)?, rotations)?;
-        Ok(match self.decoder.config().query_factor() {
-            Some(factor) => (q.f_mul_scalar(factor)?, k, v),
-            None => (q, k, v),
-        })
+        Ok((&layer.mixer, layer.input_layernorm.forward(x)?))
     }
 
-    /// Adds attention output `[.., heads · head_dim]` and then the feed-forward layer to the
-    /// residual stream, in place.
-    pub(super) fn finish(&self, i: usize, x: &mut Tensor, attended: &Tensor) -> Result<()> {
+    /// Queries, keys and values for the input `[.., hidden]` of attention: normed, turned and, where scores
+    /// are not divided by √head_dim, multiplied so that they may be. Cosines and sines are `[.., 1, rotated]`.
+    pub(super) fn heads(
+        &self,
+        attention: &Attention,
+        input: &Tensor,
+        rotations: &Rotations,
+    ) -> Result<Heads> {
+        let mut heads = attention.heads(input, rotations)?;
+        if let Some(factor) = self.decoder.config().query_factor() {
+            heads.q = heads.q.f_mul_scalar(factor)?;
+        }
+        Ok(heads)
+    }
+
+    /// Multiplies what was mixed, `[.., width]`, by the layer's last matrix, behind the gate if there is one,
+    /// adds it to the residual stream and then the feed-forward layer, in place.
+    pub(super) fn finish(
+        &self,
+        i: usize,
+        x: &mut Tensor,
+        mixed: &Tensor,
+        gate: Option<&Tensor>,
+    ) -> Result<()> {
         let layer = &self.decoder.layers()[i];
-        let _ = x.f_add_(&layer.attended(layer.self_attn.o_proj.forward(attended)?)?)?;
+        let mixed = match gate {
+            Some(gate) => mixed.f_mul(gate)?,
+            None => mixed.shallow_clone(),
+        };
+        let _ = x.f_add_(&layer.attended(layer.mixer.output().forward(&mixed)?)?)?;
         let mixed = (layer.mlp).forward(&layer.mlp_norm.forward(x)?, None)?;
         let _ = x.f_add_(&layer.mixed(mixed)?)?;
         Ok(())

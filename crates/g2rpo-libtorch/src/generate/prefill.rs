@@ -8,7 +8,9 @@ use g2rpo_rollout::{Request, TokenId};
 use tch::{Device, Kind, Tensor};
 
 use super::forward::{Runner, attend};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::DeltaState;
+use crate::model::decoder::Mixer;
 
 /// Computed contexts of some requests.
 #[derive(Debug)]
@@ -21,15 +23,45 @@ pub(super) struct Prefilled {
     pub(super) guidance: Vec<Range<usize>>,
     /// Per request its prompt and, if it is guided, its guidance.
     pub(super) places: Vec<(usize, Option<usize>)>,
+    /// Per request the last of its contexts, counted through prompts and then guidance, `[b]`: of which the
+    /// states are its own.
+    pub(super) ends: Tensor,
     /// Hidden state behind the final norm at the last position of every request, `[b, h]`.
     pub(super) hidden_bh: Tensor,
 }
 
-/// Keys and values of freshly computed positions.
+/// What freshly computed positions leave behind.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// Per layer keys and values, `[positions, kv_heads, head_dim]`.
-    pub(super) layers: Vec<(Tensor, Tensor)>,
+    /// By layer.
+    pub(super) layers: Vec<Kept>,
+}
+
+/// What positions leave behind in a layer.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// Keys and values, `[positions, kv_heads, head_dim]`.
+    Keys(Tensor, Tensor),
+    /// Of every prompt and then of every guidance, at its end.
+    State(DeltaState),
+}
+
+impl Kept {
+    /// Keys and values of attention.
+    pub(super) fn keys(&self) -> Option<(&Tensor, &Tensor)> {
+        match self {
+            Self::Keys(k, v) => Some((k, v)),
+            Self::State(_) => None,
+        }
+    }
+
+    /// States of a delta net.
+    pub(super) fn state(&self) -> Option<&DeltaState> {
+        match self {
+            Self::Keys(..) => None,
+            Self::State(state) => Some(state),
+        }
+    }
 }
 
 /// Computes the contexts of the requests (prompt, then guidance): each distinct prompt once, and
@@ -76,6 +108,7 @@ pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefille
         guidance,
         places,
         hidden_bh: (runner.decoder()).final_norm(&hidden.f_index_select(0, &last)?)?,
+        ends: last,
     })
 }
 
@@ -89,32 +122,53 @@ fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)>
     let mut x_bth = decoder.embed(&prompts.ids_bt)?;
     let (b, _, h) = x_bth.size3()?;
     let ends = prompts.ends(decoder.device())?;
+    let lens = prompts.lens_b(decoder.device())?;
     let mut layers = Vec::with_capacity(decoder.n_layers());
     for i in 0..decoder.n_layers() {
-        let (mut q, k, v) = runner.qkv(i, &x_bth, &context.rotations)?;
-        let window = decoder.layers()[i].self_attn.spec.window;
-        let mut mask = match window {
-            Some(_) => (context.window_mask.as_ref()).map(Tensor::shallow_clone),
-            None => None,
-        };
         let last = i + 1 == decoder.n_layers();
+        let (mixer, input) = runner.mixer(i, &x_bth)?;
+        let mut gate = None;
+        let y = match mixer {
+            Mixer::Attention(attention) => {
+                let heads = runner.heads(attention, &input, &context.rotations)?;
+                let (mut q, k, v) = (heads.q, heads.k, heads.v);
+                gate = heads.gate;
+                let window = attention.spec.window;
+                let mut mask = match window {
+                    Some(_) => (context.window_mask.as_ref()).map(Tensor::shallow_clone),
+                    None => None,
+                };
+                if last {
+                    q = pick(&q, &ends)?;
+                    gate = gate.map(|gate| pick(&gate, &ends)).transpose()?;
+                    mask = mask_of(&prompts.lens, prompts.width, window, decoder.device())?;
+                }
+                let causal = !last && mask.is_none();
+                let mask = mask
+                    .map(|mask| mask.f_to_kind(decoder.kind()))
+                    .transpose()?;
+                let [q, k_heads, v_heads] = [
+                    q.f_transpose(1, 2)?,
+                    k.f_transpose(1, 2)?,
+                    v.f_transpose(1, 2)?,
+                ];
+                let y = attend(&q, &k_heads, &v_heads, mask.as_ref(), causal)?;
+                layers.push(Kept::Keys(flat(&k)?, flat(&v)?));
+                y.f_transpose(1, 2)?.f_flatten(2, 3)?
+            }
+            Mixer::DeltaNet(net) => {
+                let (y, state) = net.mix(&input, None, Some(&lens))?;
+                layers.push(Kept::State(state));
+                match last {
+                    true => pick(&y, &ends)?,
+                    false => y,
+                }
+            }
+        };
         if last {
-            (q, x_bth) = (pick(&q, &ends)?, pick(&x_bth, &ends)?);
-            mask = mask_of(&prompts.lens, prompts.width, window, decoder.device())?;
+            x_bth = pick(&x_bth, &ends)?;
         }
-        let causal = !last && mask.is_none();
-        let mask = mask
-            .map(|mask| mask.f_to_kind(decoder.kind()))
-            .transpose()?;
-        let [q, k_heads, v_heads] = [
-            q.f_transpose(1, 2)?,
-            k.f_transpose(1, 2)?,
-            v.f_transpose(1, 2)?,
-        ];
-        let y = attend(&q, &k_heads, &v_heads, mask.as_ref(), causal)?;
-        let y = y.f_transpose(1, 2)?.f_flatten(2, 3)?;
-        runner.finish(i, &mut x_bth, &y)?;
-        layers.push((flat(&k)?, flat(&v)?));
+        runner.finish(i, &mut x_bth, &y, gate.as_ref())?;
     }
     Ok((x_bth.f_view([b, h])?, Store { layers }))
 }
@@ -173,26 +227,52 @@ fn forward_guidance(
     let mut x_bth = decoder.embed(&guidance.ids_bt)?;
     let (b, _, h) = x_bth.size3()?;
     let ends = guidance.ends(device)?;
-    for (i, (k_store, v_store)) in store.layers.iter_mut().enumerate() {
-        let (mut q, k, v) = runner.qkv(i, &x_bth, &rotations)?;
-        let windowed = decoder.layers()[i].self_attn.spec.window.is_some();
-        let mask = window_mask.as_ref().filter(|_| windowed).unwrap_or(&mask);
-        let mut mask = mask.shallow_clone();
-        if i + 1 == decoder.n_layers() {
-            (q, x_bth) = (pick(&q, &ends)?, pick(&x_bth, &ends)?);
-            mask = pick(&mask.f_transpose(1, 2)?, &ends)?.f_transpose(1, 2)?;
-        }
-        *k_store = Tensor::f_cat(&[&*k_store, &flat(&k)?], 0)?;
-        *v_store = Tensor::f_cat(&[&*v_store, &flat(&v)?], 0)?;
-        let gather = |store: &Tensor| -> Result<Tensor> {
-            let (_, heads, d) = store.size3()?;
-            let rows = store.f_index_select(0, &keys)?;
-            Ok(rows.f_view([b, s as i64, heads, d])?.f_transpose(1, 2)?)
+    let lens = guidance.lens_b(device)?;
+    let parents: Vec<i64> = parents.iter().map(|&parent| parent as i64).collect();
+    let parents = Tensor::f_from_slice(&parents)?.f_to_device(device)?;
+    for (i, kept) in store.layers.iter_mut().enumerate() {
+        let last = i + 1 == decoder.n_layers();
+        let (mixer, input) = runner.mixer(i, &x_bth)?;
+        let mut gate = None;
+        let y = match (mixer, kept) {
+            (Mixer::Attention(attention), Kept::Keys(k_store, v_store)) => {
+                let heads = runner.heads(attention, &input, &rotations)?;
+                let mut q = heads.q;
+                gate = heads.gate;
+                let windowed = attention.spec.window.is_some();
+                let mask = window_mask.as_ref().filter(|_| windowed).unwrap_or(&mask);
+                let mut mask = mask.shallow_clone();
+                if last {
+                    q = pick(&q, &ends)?;
+                    gate = gate.map(|gate| pick(&gate, &ends)).transpose()?;
+                    mask = pick(&mask.f_transpose(1, 2)?, &ends)?.f_transpose(1, 2)?;
+                }
+                *k_store = Tensor::f_cat(&[&*k_store, &flat(&heads.k)?], 0)?;
+                *v_store = Tensor::f_cat(&[&*v_store, &flat(&heads.v)?], 0)?;
+                let gather = |store: &Tensor| -> Result<Tensor> {
+                    let (_, heads, d) = store.size3()?;
+                    let rows = store.f_index_select(0, &keys)?;
+                    Ok(rows.f_view([b, s as i64, heads, d])?.f_transpose(1, 2)?)
+                };
+                let (k, v) = (gather(k_store)?, gather(v_store)?);
+                let y = attend(&q.f_transpose(1, 2)?, &k, &v, Some(&mask), false)?;
+                y.f_transpose(1, 2)?.f_flatten(2, 3)?
+            }
+            (Mixer::DeltaNet(net), Kept::State(state)) => {
+                let before = state.select(&parents)?;
+                let (y, after) = net.mix(&input, Some(&before), Some(&lens))?;
+                *state = state.join(&after)?;
+                match last {
+                    true => pick(&y, &ends)?,
+                    false => y,
+                }
+            }
+            _ => return Err(Error::invalid("layer", format!("{i} has changed its kind"))),
         };
-        let (k, v) = (gather(k_store)?, gather(v_store)?);
-        let y = attend(&q.f_transpose(1, 2)?, &k, &v, Some(&mask), false)?;
-        let y = y.f_transpose(1, 2)?.f_flatten(2, 3)?;
-        runner.finish(i, &mut x_bth, &y)?;
+        if last {
+            x_bth = pick(&x_bth, &ends)?;
+        }
+        runner.finish(i, &mut x_bth, &y, gate.as_ref())?;
     }
     Ok(x_bth.f_view([b, h])?)
 }
@@ -283,6 +363,12 @@ impl Padded {
             lens,
             width,
         })
+    }
+
+    /// Lengths of the rows, `[B]`.
+    fn lens_b(&self, device: Device) -> Result<Tensor> {
+        let lens: Vec<i64> = self.lens.iter().map(|&len| len as i64).collect();
+        Ok(Tensor::f_from_slice(&lens)?.f_to_device(device)?)
     }
 
     /// Last position of every row in the flattened padded tensor.

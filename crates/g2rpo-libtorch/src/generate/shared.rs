@@ -12,10 +12,19 @@ use crate::model::params::float_kind;
 /// Keys and values of contexts that were computed together, each of which several rows may read.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Per layer keys and values, `[contexts, kv_heads, width, head_dim]`.
-    layers: Vec<(Tensor, Tensor)>,
+    /// By layer; `None` where there are no keys and values.
+    layers: Vec<Option<BlockLayer>>,
+    contexts: usize,
+}
+
+/// What a layer keeps of the contexts: all of it, or what a window of a later position may reach.
+#[derive(Debug)]
+struct BlockLayer {
+    /// `[contexts, kv_heads, width, head_dim]`.
+    k: Tensor,
+    v: Tensor,
     lens: Vec<usize>,
-    /// Where each context starts in the sequences of its readers.
+    /// Where what is kept starts in the sequences of its readers.
     starts: Vec<usize>,
     /// 0 where a context is, -inf behind its end, `[contexts, 1, 1, width]`; absent when all are
     /// of one length.
@@ -43,23 +52,84 @@ pub(super) struct Partial {
 }
 
 impl Block {
-    /// Copies contexts from the store; `None` if there are none.
+    /// Copies contexts from the store, which `windows` says how much a layer needs of; `None` if there are
+    /// none. `starts` is where each begins in the sequences of its readers.
     pub(super) fn new(
         store: &Store,
         contexts: &[Range<usize>],
         starts: &[usize],
+        windows: &[Option<usize>],
     ) -> Result<Option<Self>> {
-        let Some((first, _)) = store.layers.first().filter(|_| !contexts.is_empty()) else {
+        if contexts.is_empty() {
             return Ok(None);
+        }
+        let layers = (store.layers.iter().zip(windows))
+            .map(|(kept, &window)| {
+                let Some((k, v)) = kept.keys() else {
+                    return Ok(None);
+                };
+                BlockLayer::new(k, v, contexts, starts, window).map(Some)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Some(Self {
+            layers,
+            contexts: contexts.len(),
+        }))
+    }
+
+    /// A block of some of its contexts.
+    pub(super) fn select(&self, contexts: &[usize]) -> Result<Self> {
+        let layers = (self.layers.iter())
+            .map(|layer| layer.as_ref().map(|l| l.select(contexts)).transpose())
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            layers,
+            contexts: contexts.len(),
+        })
+    }
+
+    /// Number of contexts.
+    pub(super) fn len(&self) -> usize {
+        self.contexts
+    }
+
+    /// Bytes of keys and values.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
+        let layers = self.layers.iter().flatten();
+        layers.map(|layer| bytes(&layer.k) + bytes(&layer.v)).sum()
+    }
+
+    fn device(&self) -> Device {
+        let first = self.layers.iter().flatten().next();
+        first.map_or(Device::Cpu, |layer| layer.k.device())
+    }
+}
+
+impl BlockLayer {
+    fn new(
+        k: &Tensor,
+        v: &Tensor,
+        contexts: &[Range<usize>],
+        starts: &[usize],
+        window: Option<usize>,
+    ) -> Result<Self> {
+        // A later position sees itself and `window - 1` before it.
+        let dropped = |c: &Range<usize>| match window {
+            Some(window) => c.len().saturating_sub(window - 1),
+            None => 0,
         };
-        let lens: Vec<usize> = contexts.iter().map(Range::len).collect();
+        let kept: Vec<Range<usize>> = (contexts.iter())
+            .map(|c| c.start + dropped(c)..c.end)
+            .collect();
+        let lens: Vec<usize> = kept.iter().map(Range::len).collect();
         let (n, width) = (lens.len(), lens.iter().max().copied().unwrap_or(0));
-        let index: Vec<i64> = (contexts.iter())
-            // What stands behind a context's end is masked, so its first position may.
-            .flat_map(|c| (0..width).map(|i| if i < c.len() { c.start + i } else { c.start }))
+        let index: Vec<i64> = (kept.iter())
+            // What stands behind a context's end is masked, so any position may.
+            .flat_map(|c| (0..width).map(|i| if i < c.len() { c.start + i } else { 0 }))
             .map(|position| position as i64)
             .collect();
-        let index = Tensor::f_from_slice(&index)?.f_to_device(first.device())?;
+        let index = Tensor::f_from_slice(&index)?.f_to_device(k.device())?;
         let copy = |store: &Tensor| -> Result<Tensor> {
             let (_, heads, d) = store.size3()?;
             Ok((store.f_index_select(0, &index)?)
@@ -67,49 +137,31 @@ impl Block {
                 .f_transpose(1, 2)?
                 .f_contiguous()?)
         };
-        let layers = (store.layers.iter())
-            .map(|(k, v)| Ok((copy(k)?, copy(v)?)))
-            .collect::<Result<_>>()?;
-        Ok(Some(Self {
-            layers,
-            mask: mask_of(&lens, width, None, first.device())?,
+        Ok(Self {
+            k: copy(k)?,
+            v: copy(v)?,
+            mask: mask_of(&lens, width, None, k.device())?,
             lens,
-            starts: starts.to_vec(),
-        }))
+            starts: (starts.iter().zip(contexts))
+                .map(|(start, c)| start + dropped(c))
+                .collect(),
+        })
     }
 
-    /// A block of some of its contexts.
-    pub(super) fn select(&self, contexts: &[usize]) -> Result<Self> {
+    fn select(&self, contexts: &[usize]) -> Result<Self> {
         let lens: Vec<usize> = contexts.iter().map(|&i| self.lens[i]).collect();
         let width = lens.iter().max().copied().unwrap_or(0);
-        let device = self.device();
+        let device = self.k.device();
         let ids: Vec<i64> = contexts.iter().map(|&i| i as i64).collect();
         let ids = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
         let copy = |t: &Tensor| t.f_index_select(0, &ids)?.f_narrow(2, 0, width as i64);
-        let layers = (self.layers.iter())
-            .map(|(k, v)| Ok((copy(k)?, copy(v)?)))
-            .collect::<Result<_>>()?;
         Ok(Self {
-            layers,
+            k: copy(&self.k)?,
+            v: copy(&self.v)?,
             mask: mask_of(&lens, width, None, device)?,
             lens,
             starts: contexts.iter().map(|&i| self.starts[i]).collect(),
         })
-    }
-
-    /// Number of contexts.
-    pub(super) fn len(&self) -> usize {
-        self.lens.len()
-    }
-
-    /// Bytes of keys and values.
-    pub(super) fn bytes(&self) -> usize {
-        let bytes = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
-        self.layers.iter().map(|(k, v)| bytes(k) + bytes(v)).sum()
-    }
-
-    fn device(&self) -> Device {
-        self.layers.first().map_or(Device::Cpu, |(k, _)| k.device())
     }
 }
 
@@ -155,16 +207,20 @@ impl Readers {
     ) -> Result<()> {
         let (_, kv_heads, t, d) = queries.size4()?;
         let (n, m) = (self.block.len() as i64, self.places);
-        let (k, v) = &self.block.layers[i];
+        let layer = match &self.block.layers[i] {
+            // A window of one position reaches no context.
+            Some(layer) if layer.k.numel() > 0 => layer,
+            _ => return Ok(()),
+        };
         let together = (queries.f_index_select(0, &self.gather)?)
             .f_view([n, m, kv_heads, t, d])?
             .f_transpose(1, 2)?
             .f_reshape([n, kv_heads, m * t, d])?;
         let mask = match first_b {
-            Some(first_b) => Some(self.window_mask(first_b, t)?),
-            None => self.block.mask.as_ref().map(Tensor::shallow_clone),
+            Some(first_b) => Some(self.window_mask(layer, first_b, t)?),
+            None => layer.mask.as_ref().map(Tensor::shallow_clone),
         };
-        let all = Partial::new(&together, k, v, mask.as_ref())?;
+        let all = Partial::new(&together, &layer.k, &layer.v, mask.as_ref())?;
         let apart = |x: &Tensor| -> Result<Tensor> {
             Ok((x.f_view([n, kv_heads, m, t, -1])?)
                 .f_transpose(1, 2)?
@@ -191,15 +247,10 @@ impl Readers {
     ///
     /// What lies before the window gets a large negative number and not -inf: a row that sees nothing
     /// of a context then has a softmax there, whose weight in the sum with other parts is 0.
-    fn window_mask(&self, first_b: &Tensor, queries: i64) -> Result<Tensor> {
+    fn window_mask(&self, layer: &BlockLayer, first_b: &Tensor, queries: i64) -> Result<Tensor> {
         let (n, m, device) = (self.block.len() as i64, self.places, first_b.device());
-        let width = self.block.lens.iter().max().copied().unwrap_or(0) as i64;
-        let starts: Vec<i64> = self
-            .block
-            .starts
-            .iter()
-            .map(|&start| start as i64)
-            .collect();
+        let width = layer.lens.iter().max().copied().unwrap_or(0) as i64;
+        let starts: Vec<i64> = layer.starts.iter().map(|&start| start as i64).collect();
         let starts = Tensor::f_from_slice(&starts)?.f_to_device(device)?;
         let positions = (starts.f_view([n, 1, 1, 1])?)
             .f_add(&Tensor::f_arange(width, (Kind::Int64, device))?)?;
@@ -209,7 +260,7 @@ impl Readers {
         let before = positions.f_lt_tensor(&first)?;
         let mask = Tensor::f_zeros([n, 1, m * queries, width], (Kind::Float, device))?
             .f_masked_fill(&before, -1e30)?;
-        Ok(match &self.block.mask {
+        Ok(match &layer.mask {
             Some(block) => mask.f_add(block)?,
             None => mask,
         })
@@ -252,6 +303,7 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::prefill::Kept;
 
     const CPU: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -261,7 +313,7 @@ mod tests {
         let (kv_heads, t, d) = (2i64, 3i64, 4i64);
         // Store positions 0..5 and 7..10 are two contexts; four rows, three read, out of order.
         let store = Store {
-            layers: vec![(
+            layers: vec![Kept::Keys(
                 Tensor::randn([12, kv_heads, d], CPU),
                 Tensor::randn([12, kv_heads, d], CPU),
             )],
@@ -270,7 +322,11 @@ mod tests {
         let rows = [(1, 0), (0, 3), (1, 2)];
         let own = Tensor::randn([2, 4, kv_heads, 6, d], CPU);
         let q = Tensor::randn([4, kv_heads, t, d], CPU);
-        let block = Rc::new(Block::new(&store, &contexts, &[0, 0]).unwrap().unwrap());
+        let block = Rc::new(
+            Block::new(&store, &contexts, &[0, 0], &[None])
+                .unwrap()
+                .unwrap(),
+        );
         assert_eq!(block.bytes(), 2 * 2 * 2 * 5 * 4 * 8);
         let both = Readers::new(Rc::clone(&block), &rows).unwrap();
         // A block of the second context alone serves its two rows as well.
@@ -283,7 +339,7 @@ mod tests {
                 let context = rows.iter().find(|r| r.1 == row as usize);
                 let all = |which: i64| {
                     let mine = own.get(which).get(row);
-                    let (k, v) = &store.layers[0];
+                    let (k, v) = store.layers[0].keys().unwrap();
                     let shared = if which == 0 { k } else { v };
                     match context {
                         None => mine,

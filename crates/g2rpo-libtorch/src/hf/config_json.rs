@@ -39,9 +39,10 @@ impl DecoderConfig {
         };
         let windows = self.layers.iter().find_map(|layer| layer.window);
         let types: Vec<&str> = (0..self.num_hidden_layers)
-            .map(|i| match self.layer(i).window {
-                Some(_) => "sliding_attention",
-                None => "full_attention",
+            .map(|i| match self.layer(i) {
+                layer if layer.delta_net => "linear_attention",
+                layer if layer.window.is_some() => "sliding_attention",
+                _ => "full_attention",
             })
             .collect();
         let mut set = |field: &str, value: Value| config[field] = value;
@@ -82,6 +83,19 @@ impl DecoderConfig {
                 set("attention_multiplier", json!(self.attention_multiplier));
                 set("residual_multiplier", json!(self.residual_multiplier));
                 set("logits_scaling", json!(self.logits_scaling));
+            }
+            Architecture::Qwen35 => {
+                set("layer_types", json!(types));
+                // 1 is not what it is when it is left out.
+                let factor = self.rope.partial_rotary_factor;
+                set("partial_rotary_factor", json!(factor));
+                if let Some(net) = &self.delta_net {
+                    set("linear_num_key_heads", json!(net.key_heads));
+                    set("linear_num_value_heads", json!(net.value_heads));
+                    set("linear_key_head_dim", json!(net.key_width));
+                    set("linear_value_head_dim", json!(net.value_width));
+                    set("linear_conv_kernel_dim", json!(net.conv_kernel));
+                }
             }
             Architecture::Qwen3Moe => {
                 set("use_sliding_window", json!(false));

@@ -12,12 +12,15 @@ use crate::model::config::LayerSpec;
 /// Causal self-attention with grouped key and value heads.
 #[derive(Debug)]
 pub struct Attention {
-    /// Queries, keys and values: `[heads · head_dim, hidden]`, and twice `[kv_heads · head_dim, hidden]`.
+    /// Queries, keys and values: `[heads · head_dim, hidden]`, and twice `[kv_heads · head_dim, hidden]`. With
+    /// a gate, twice as many rows for queries: each head's query, then its gate.
     pub qkv: Parallel,
     /// `[hidden, heads · head_dim]`.
     pub o_proj: Linear,
     /// Norms of the heads of q and k (Qwen3), each of shape `[head_dim]`.
     pub qk_norm: Option<(RmsNorm, RmsNorm)>,
+    /// What is put out is multiplied by the sigmoid of a gate (Qwen3.5).
+    pub output_gate: bool,
     /// Number of query heads.
     pub heads: i64,
     /// Number of key and value heads.
@@ -30,6 +33,19 @@ pub struct Attention {
     pub scale: Option<f64>,
 }
 
+/// What attention works on, `[.., heads, head_dim]` each.
+#[derive(Debug)]
+pub struct Heads {
+    /// Queries, normed and turned.
+    pub q: Tensor,
+    /// Keys, normed and turned.
+    pub k: Tensor,
+    /// Values.
+    pub v: Tensor,
+    /// What the output is multiplied by, `[.., heads · head_dim]`, if the family has it.
+    pub gate: Option<Tensor>,
+}
+
 impl Attention {
     /// `x` of shape `[B, T, hidden]` to the same shape, every position seeing those that
     /// `context` allows.
@@ -38,7 +54,7 @@ impl Attention {
     /// libtorch's.
     pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
         let (b, t, _) = x.size3()?;
-        let (q, k, v) = self.qkv(x, &context.rotations)?;
+        let Heads { q, k, v, gate } = self.heads(x, &context.rotations)?;
         let [q, k, v] = [
             q.f_transpose(1, 2)?,
             k.f_transpose(1, 2)?,
@@ -57,23 +73,33 @@ impl Attention {
                 Tensor::f_cat(&rows, 2)?
             }
         };
-        self.o_proj
-            .forward(&y.f_transpose(1, 2)?.f_reshape([b, t, -1])?)
+        let y = y.f_transpose(1, 2)?.f_reshape([b, t, -1])?;
+        match gate {
+            Some(gate) => self.o_proj.forward(&y.f_mul(&gate)?),
+            None => self.o_proj.forward(&y),
+        }
     }
 
-    /// Queries, keys and values of `x` of shape `[.., hidden]`, normed and turned,
-    /// `[.., heads, head_dim]`.
+    /// Queries, keys and values of `x` of shape `[.., hidden]`.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn qkv(&self, x: &Tensor, rotations: &Rotations) -> Result<(Tensor, Tensor, Tensor)> {
-        let widths = [self.heads, self.kv_heads, self.kv_heads].map(|n| n * self.head_dim);
+    pub fn heads(&self, x: &Tensor, rotations: &Rotations) -> Result<Heads> {
+        let d = self.head_dim;
+        let q_width = if self.output_gate { 2 * d } else { d };
+        let widths = [self.heads * q_width, self.kv_heads * d, self.kv_heads * d];
         let mut shape = x.size();
         shape.pop();
         shape.extend([-1, self.head_dim]);
         let parts = self.qkv.forward(x, &widths)?;
         let heads = |y: &Tensor| y.f_reshape(&shape[..]);
         let (mut q, mut k, v) = (heads(&parts[0])?, heads(&parts[1])?, heads(&parts[2])?);
+        let mut gate = None;
+        if self.output_gate {
+            let both = q.f_unflatten(-2, [self.heads, 2])?;
+            gate = Some(both.f_select(-2, 1)?.f_flatten(-2, -1)?.f_sigmoid()?);
+            q = both.f_select(-2, 0)?;
+        }
         if let Some((q_norm, k_norm)) = &self.qk_norm {
             q = q_norm.forward(&q)?;
             k = k_norm.forward(&k)?;
@@ -84,7 +110,7 @@ impl Attention {
         if let Some(factor) = &rotations.query_factor {
             q = q.f_mul(factor)?;
         }
-        Ok((q, k, v))
+        Ok(Heads { q, k, v, gate })
     }
 
     /// Another handle to the same tensors.

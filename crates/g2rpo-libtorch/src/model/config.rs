@@ -36,6 +36,8 @@ pub struct DecoderConfig {
     pub layers: Vec<LayerSpec>,
     /// The experts of layers that have them.
     pub experts: Option<ExpertsConfig>,
+    /// The delta nets of layers that have them.
+    pub delta_net: Option<DeltaNetConfig>,
     /// Embeddings are multiplied by it.
     pub embedding_multiplier: f64,
     /// Scores of the attention are multiplied by it; 1 / √head_dim if `None`.
@@ -89,6 +91,8 @@ pub enum Architecture {
     Phi3,
     /// Ministral 3, text: queries that grow with the position.
     Ministral3,
+    /// Qwen3.5, dense, text: gated delta nets, gated attention, partial rotations.
+    Qwen35,
 }
 
 /// What may differ from layer to layer. The default is a plain layer: rotations, no window.
@@ -100,6 +104,53 @@ pub struct LayerSpec {
     pub window: Option<usize>,
     /// The feed-forward layer is [`DecoderConfig::experts`].
     pub experts: bool,
+    /// What mixes positions is [`DecoderConfig::delta_net`] in place of attention.
+    pub delta_net: bool,
+}
+
+/// Numbers and widths of a gated delta net's heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaNetConfig {
+    /// Heads of queries and keys; divides the number of value heads.
+    pub key_heads: usize,
+    /// Heads of values, each with a memory of its own.
+    pub value_heads: usize,
+    /// Width of a query or key.
+    pub key_width: usize,
+    /// Width of a value.
+    pub value_width: usize,
+    /// Positions that the convolution before it sees, the present one included.
+    pub conv_kernel: usize,
+}
+
+/// The same as libtorch counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeltaNetSizes {
+    pub(crate) key_heads: i64,
+    pub(crate) value_heads: i64,
+    pub(crate) key_width: i64,
+    pub(crate) value_width: i64,
+    /// Channels of the convolution: queries, keys and values.
+    pub(crate) channels: i64,
+}
+
+impl DeltaNetConfig {
+    pub(crate) fn sizes(&self) -> DeltaNetSizes {
+        let [key_heads, value_heads, key_width, value_width] = [
+            self.key_heads,
+            self.value_heads,
+            self.key_width,
+            self.value_width,
+        ]
+        .map(|n| n as i64);
+        DeltaNetSizes {
+            key_heads,
+            value_heads,
+            key_width,
+            value_width,
+            channels: 2 * key_heads * key_width + value_heads * value_width,
+        }
+    }
 }
 
 /// Feed-forward layers of many experts, of which every position reads a few.
@@ -144,6 +195,8 @@ pub struct BlockSpec {
     pub gate_up: &'static [&'static str],
     /// Name of its third matrix.
     pub down: &'static str,
+    /// What attention puts out is multiplied by the sigmoid of a gate, which stands behind each head's query.
+    pub output_gate: bool,
 }
 
 /// Function of the feed-forward layer's gate.
@@ -313,7 +366,7 @@ impl std::str::FromStr for DType {
 impl Architecture {
     /// Every family: `model_type` in config.json, the class that transformers looks for, and what
     /// its layers have in common.
-    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 10] = {
+    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 11] = {
         const PLAIN: BlockSpec = BlockSpec {
             qk_norm: false,
             norm_offset: 0.0,
@@ -322,6 +375,7 @@ impl Architecture {
             qkv: &["q_proj", "k_proj", "v_proj"],
             gate_up: &["mlp.gate_proj", "mlp.up_proj"],
             down: "mlp.down_proj",
+            output_gate: false,
         };
         const QK_NORM: BlockSpec = BlockSpec {
             qk_norm: true,
@@ -332,6 +386,12 @@ impl Architecture {
             norm_offset: 1.0,
             output_norms: true,
             activation: Activation::GeluTanh,
+            ..PLAIN
+        };
+        const QWEN35: BlockSpec = BlockSpec {
+            qk_norm: true,
+            norm_offset: 1.0,
+            output_gate: true,
             ..PLAIN
         };
         const GRANITE4: BlockSpec = BlockSpec {
@@ -365,6 +425,7 @@ impl Architecture {
                 "Ministral3ForCausalLM",
                 PLAIN,
             ),
+            (Self::Qwen35, "qwen3_5_text", "Qwen3_5ForCausalLM", QWEN35),
         ]
     };
 
@@ -425,6 +486,7 @@ impl DecoderConfig {
             local_rope: None,
             layers: Vec::new(),
             experts: None,
+            delta_net: None,
             embedding_multiplier: 1.0,
             attention_multiplier: None,
             residual_multiplier: 1.0,
@@ -467,6 +529,7 @@ impl DecoderConfig {
         let q = self.num_attention_heads as i64 * d;
         let kv = self.num_key_value_heads as i64 * d;
         let block = self.architecture.block();
+        let q_gate = if block.output_gate { 2 * q } else { q };
         let mut specs = Vec::new();
         let mut add = |name: String, shape: &[i64]| {
             specs.push(ParamSpec {
@@ -478,22 +541,37 @@ impl DecoderConfig {
         for i in 0..self.num_hidden_layers {
             let p = |name: &str| format!("model.layers.{i}.{name}");
             add(p("input_layernorm.weight"), &[h]);
-            let attn = |part: &str| p(&format!("self_attn.{part}"));
-            for (name, width) in side_by_side(block.qkv, &[q, kv, kv]) {
-                add(attn(&format!("{name}.weight")), &[width, h]);
-            }
-            if self.qkv_bias {
-                for (name, width) in side_by_side(block.qkv, &[q, kv, kv]) {
-                    add(attn(&format!("{name}.bias")), &[width]);
+            if let (true, Some(net)) = (self.layer(i).delta_net, &self.delta_net) {
+                let s = net.sizes();
+                let values = s.value_heads * s.value_width;
+                let p = |name: &str| p(&format!("linear_attn.{name}"));
+                add(p("in_proj_qkv.weight"), &[s.channels, h]);
+                add(p("in_proj_z.weight"), &[values, h]);
+                add(p("in_proj_b.weight"), &[s.value_heads, h]);
+                add(p("in_proj_a.weight"), &[s.value_heads, h]);
+                add(p("conv1d.weight"), &[s.channels, 1, net.conv_kernel as i64]);
+                add(p("dt_bias"), &[s.value_heads]);
+                add(p("A_log"), &[s.value_heads]);
+                add(p("norm.weight"), &[s.value_width]);
+                add(p("out_proj.weight"), &[h, values]);
+            } else {
+                let attn = |part: &str| p(&format!("self_attn.{part}"));
+                for (name, width) in side_by_side(block.qkv, &[q_gate, kv, kv]) {
+                    add(attn(&format!("{name}.weight")), &[width, h]);
                 }
-            }
-            if block.qk_norm {
-                add(p("self_attn.q_norm.weight"), &[d]);
-                add(p("self_attn.k_norm.weight"), &[d]);
-            }
-            add(p("self_attn.o_proj.weight"), &[h, q]);
-            if self.o_bias {
-                add(p("self_attn.o_proj.bias"), &[h]);
+                if self.qkv_bias {
+                    for (name, width) in side_by_side(block.qkv, &[q_gate, kv, kv]) {
+                        add(attn(&format!("{name}.bias")), &[width]);
+                    }
+                }
+                if block.qk_norm {
+                    add(p("self_attn.q_norm.weight"), &[d]);
+                    add(p("self_attn.k_norm.weight"), &[d]);
+                }
+                add(p("self_attn.o_proj.weight"), &[h, q]);
+                if self.o_bias {
+                    add(p("self_attn.o_proj.bias"), &[h]);
+                }
             }
             add(p("post_attention_layernorm.weight"), &[h]);
             if block.output_norms {

@@ -6,13 +6,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention::Attention;
 use super::context::{Context, Pattern, Rotations, window_mask};
+use super::delta_net::DeltaNet;
 use super::experts::Experts;
 use super::linear::{Linear, Parallel};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rope;
 use crate::error::{Error, Result};
-use crate::model::config::{Architecture, DecoderConfig, RopeScaling};
+use crate::model::config::{Architecture, DecoderConfig, DeltaNetConfig, RopeScaling};
 use crate::model::params::Parameters;
 
 /// A decoder-only transformer of one of the families of [`Architecture`](crate::Architecture).
@@ -39,10 +40,10 @@ pub struct Decoder {
 /// residual stream.
 #[derive(Debug)]
 pub struct DecoderLayer {
-    /// Before the attention.
+    /// Before what mixes positions.
     pub input_layernorm: RmsNorm,
     /// Mixes positions.
-    pub self_attn: Attention,
+    pub mixer: Mixer,
     /// Of what the attention puts out (Gemma).
     pub attention_output_norm: Option<RmsNorm>,
     /// Before the feed-forward layer.
@@ -53,6 +54,61 @@ pub struct DecoderLayer {
     pub mlp_output_norm: Option<RmsNorm>,
     /// What attention and feed-forward layer add is multiplied by it.
     pub residual_multiplier: f64,
+}
+
+/// What mixes positions.
+#[derive(Debug)]
+pub enum Mixer {
+    /// Every position looks at those before it.
+    Attention(Attention),
+    /// Every position reads and writes a memory of fixed size.
+    DeltaNet(DeltaNet),
+}
+
+impl Mixer {
+    /// `x` of shape `[B, T, hidden]` to the same shape.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
+        match self {
+            Self::Attention(attention) => attention.forward(x, context),
+            Self::DeltaNet(net) => net.forward(x, context),
+        }
+    }
+
+    /// The last matrix.
+    pub(crate) fn output(&self) -> &Linear {
+        match self {
+            Self::Attention(attention) => &attention.o_proj,
+            Self::DeltaNet(net) => &net.out_proj,
+        }
+    }
+
+    /// The matrices that read the input, and the last one.
+    fn linears_mut(&mut self) -> (&mut Parallel, &mut Linear) {
+        match self {
+            Self::Attention(attention) => (&mut attention.qkv, &mut attention.o_proj),
+            Self::DeltaNet(net) => (&mut net.inputs, &mut net.out_proj),
+        }
+    }
+
+    /// The window, of attention that has one.
+    pub(crate) fn window(&self) -> Option<usize> {
+        match self {
+            Self::Attention(attention) => attention.spec.window,
+            Self::DeltaNet(_) => None,
+        }
+    }
+
+    /// Another handle to the same tensors.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Attention(attention) => Self::Attention(attention.shallow_clone()),
+            Self::DeltaNet(net) => Self::DeltaNet(net.shallow_clone()),
+        }
+    }
 }
 
 /// What mixes channels.
@@ -126,25 +182,47 @@ impl Decoder {
                 activation: block.activation,
             })
         };
+        let attention = |i: usize| -> Result<Attention> {
+            let p = |name: &str| format!("model.layers.{i}.{name}");
+            Ok(Attention {
+                qkv: parallel(&p("self_attn."), block.qkv, config.qkv_bias)?,
+                o_proj: linear(&p("self_attn.o_proj"), config.o_bias)?,
+                qk_norm: match block.qk_norm {
+                    true => Some((norm(&p("self_attn.q_norm"))?, norm(&p("self_attn.k_norm"))?)),
+                    false => None,
+                },
+                output_gate: block.output_gate,
+                heads: config.num_attention_heads as i64,
+                kv_heads: config.num_key_value_heads as i64,
+                head_dim: config.head_dim as i64,
+                spec: config.layer(i),
+                scale: config.attention_multiplier,
+            })
+        };
+        let delta_net = |i: usize, shape: DeltaNetConfig| -> Result<DeltaNet> {
+            let p = |name: &str| format!("model.layers.{i}.linear_attn.{name}");
+            let inputs = ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"];
+            Ok(DeltaNet {
+                inputs: parallel(&p(""), &inputs, false)?,
+                convolution: get(&p("conv1d.weight"))?,
+                dt_bias: get(&p("dt_bias"))?,
+                a_log: get(&p("A_log"))?,
+                norm: RmsNorm {
+                    offset: 0.0,
+                    ..norm(&p("norm"))?
+                },
+                out_proj: linear(&p("out_proj"), false)?,
+                shape,
+            })
+        };
         let layers = (0..config.num_hidden_layers)
             .map(|i| {
                 let p = |name: &str| format!("model.layers.{i}.{name}");
                 Ok(DecoderLayer {
                     input_layernorm: norm(&p("input_layernorm"))?,
-                    self_attn: Attention {
-                        qkv: parallel(&p("self_attn."), block.qkv, config.qkv_bias)?,
-                        o_proj: linear(&p("self_attn.o_proj"), config.o_bias)?,
-                        qk_norm: match block.qk_norm {
-                            true => {
-                                Some((norm(&p("self_attn.q_norm"))?, norm(&p("self_attn.k_norm"))?))
-                            }
-                            false => None,
-                        },
-                        heads: config.num_attention_heads as i64,
-                        kv_heads: config.num_key_value_heads as i64,
-                        head_dim: config.head_dim as i64,
-                        spec: config.layer(i),
-                        scale: config.attention_multiplier,
+                    mixer: match config.delta_net.filter(|_| config.layer(i).delta_net) {
+                        None => Mixer::Attention(attention(i)?),
+                        Some(shape) => Mixer::DeltaNet(delta_net(i, shape)?),
                     },
                     attention_output_norm: output_norm(&p("post_attention_layernorm"))?,
                     mlp_norm: norm(&p(match block.output_norms {
@@ -252,7 +330,7 @@ impl Decoder {
     /// The shortest window of a layer, if there is one.
     pub(crate) fn window(&self) -> Option<usize> {
         (self.layers.iter())
-            .filter_map(|layer| layer.self_attn.spec.window)
+            .filter_map(|layer| layer.mixer.window())
             .min()
     }
 
@@ -270,8 +348,9 @@ impl Decoder {
     pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = Vec::new();
         for layer in &mut self.layers {
-            all.extend(layer.self_attn.qkv.parts.iter_mut());
-            all.push(&mut layer.self_attn.o_proj);
+            let (inputs, output) = layer.mixer.linears_mut();
+            all.extend(inputs.parts.iter_mut());
+            all.push(output);
             if let FeedForward::Mlp(mlp) = &mut layer.mlp {
                 all.extend(mlp.gate_up.parts.iter_mut());
                 all.push(&mut mlp.down_proj);
@@ -284,7 +363,7 @@ impl Decoder {
     pub(crate) fn parallels_mut(&mut self) -> Vec<&mut Parallel> {
         let mut all = Vec::new();
         for layer in &mut self.layers {
-            all.push(&mut layer.self_attn.qkv);
+            all.push(layer.mixer.linears_mut().0);
             match &mut layer.mlp {
                 FeedForward::Mlp(mlp) => all.push(&mut mlp.gate_up),
                 FeedForward::Experts(experts) => {
@@ -438,7 +517,7 @@ impl Decoder {
 
 impl DecoderLayer {
     fn forward(&self, x_bth: &Tensor, context: &Context) -> Result<Tensor> {
-        let attended = (self.self_attn).forward(&self.input_layernorm.forward(x_bth)?, context)?;
+        let attended = (self.mixer).forward(&self.input_layernorm.forward(x_bth)?, context)?;
         let x_bth = x_bth.f_add(&self.attended(attended)?)?;
         let normed = self.mlp_norm.forward(&x_bth)?;
         let mixed = (self.mlp).forward(&normed, context.routes.as_ref())?;
@@ -460,7 +539,7 @@ impl DecoderLayer {
     fn shallow_clone(&self) -> Self {
         Self {
             input_layernorm: self.input_layernorm.shallow_clone(),
-            self_attn: self.self_attn.shallow_clone(),
+            mixer: self.mixer.shallow_clone(),
             attention_output_norm: (self.attention_output_norm.as_ref())
                 .map(RmsNorm::shallow_clone),
             mlp_norm: self.mlp_norm.shallow_clone(),

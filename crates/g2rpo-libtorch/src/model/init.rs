@@ -1,6 +1,6 @@
 //! Fresh parameters.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use tch::{Device, Kind, Tensor};
@@ -10,7 +10,8 @@ use crate::model::config::DecoderConfig;
 use crate::model::params::Parameters;
 
 /// Fresh parameters as transformers initialises them: matrices normal with standard deviation
-/// [`DecoderConfig::initializer_range`], norms 1 (0 where 1 is added to them), biases 0. The same seed gives the same numbers on
+/// [`DecoderConfig::initializer_range`], norms 1 (0 where 1 is added to them), biases 0, a delta net's
+/// `dt_bias` 1 and its `A_log` the logarithm of something uniform in [0.01, 16). The same seed gives the same numbers on
 /// every machine and device.
 ///
 /// # Errors
@@ -36,8 +37,18 @@ pub fn init_parameters(
     let specs = config.param_specs();
     let mut parameters = Parameters::zeros(&specs, kind, device)?;
     for (i, spec) in specs.iter().enumerate() {
-        let value = if spec.name.ends_with("norm.weight") {
-            let one = 1.0 - config.architecture.block().norm_offset;
+        let value = if spec.name.ends_with("A_log") {
+            // Uniform rates of forgetting.
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(i as u64);
+            let rates: Vec<f32> = (0..spec.numel())
+                .map(|_| rng.random_range(0.01f32..16.0))
+                .collect();
+            Tensor::f_from_slice(&rates)?.f_log()?
+        } else if spec.name.ends_with("norm.weight") || spec.name.ends_with("dt_bias") {
+            let is_offset = !spec.name.contains(".linear_attn.");
+            let offset = config.architecture.block().norm_offset;
+            let one = if is_offset { 1.0 - offset } else { 1.0 };
             Tensor::f_full(&spec.shape, one, (Kind::Float, Device::Cpu))?
         } else if spec.name.ends_with(".bias") {
             Tensor::f_zeros(&spec.shape, (Kind::Float, Device::Cpu))?

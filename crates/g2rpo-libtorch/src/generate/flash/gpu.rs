@@ -31,12 +31,14 @@ impl Gpu {
         {
             return;
         }
-        if decoder.window().is_some() {
-            self.fallbacks.push(
-                "decoding steps go without flash attention and CUDA graphs: the model has layers \
-                 with a window"
-                    .into(),
-            );
+        let unlike = match decoder.window() {
+            Some(_) => Some("layers with a window"),
+            None => (decoder.config().delta_net).map(|_| "gated delta nets"),
+        };
+        if let Some(unlike) = unlike {
+            self.fallbacks.push(format!(
+                "decoding steps go without flash attention and CUDA graphs: the model has {unlike}"
+            ));
             return;
         }
         let has_experts = decoder.config().experts.is_some();

@@ -8,8 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Doing;
 use crate::error::Result;
-use crate::generate::cache::bytes_per_position;
-use crate::generate::prefill::Store;
+use crate::generate::cache::bytes_of;
+use crate::generate::prefill::{Kept, Store};
 use crate::model::config::DecoderConfig;
 
 /// Keys and values of the contexts of the rows at work, each once for all rows that read it, one
@@ -68,7 +68,7 @@ impl ContextPool {
             most,
             shape: [0, config.num_key_value_heads as i64, config.head_dim as i64],
             on,
-            bytes_per_position: bytes_per_position(config, on.0),
+            bytes_per_position: bytes_of(config, on.0, 1),
         }
     }
 
@@ -98,7 +98,8 @@ impl ContextPool {
             .collect();
         let positions = Tensor::f_from_slice(&positions)?.f_to_device(self.on.1)?;
         let (start, n) = (self.end as i64, need as i64);
-        for ((k, v), (k_store, v_store)) in self.layers.iter().zip(&store.layers) {
+        let stores = store.layers.iter().filter_map(Kept::keys);
+        for ((k, v), (k_store, v_store)) in self.layers.iter().zip(stores) {
             for (to, from) in [(k, k_store), (v, v_store)] {
                 (to.f_narrow(0, start, n)?).f_copy_(&from.f_index_select(0, &positions)?)?;
             }
@@ -185,8 +186,8 @@ mod tests {
         };
         Store {
             layers: vec![
-                (numbers(0.0), numbers(0.5)),
-                (numbers(1000.0), numbers(1000.5)),
+                Kept::Keys(numbers(0.0), numbers(0.5)),
+                Kept::Keys(numbers(1000.0), numbers(1000.5)),
             ],
         }
     }

@@ -10,15 +10,17 @@ use super::part::{Part, Partial};
 use super::pool::{Context, ContextPool};
 use super::shape::{Shape, row_bucket, width_bucket};
 use crate::error::Doing;
-use crate::error::Result;
-use crate::generate::cache::bytes_per_position;
+use crate::error::{Error, Result};
+use crate::generate::cache::bytes_of;
 use crate::generate::cuda::flash::VarlenKernel;
 use crate::generate::decoding::Decoding;
 use crate::generate::device::rotations;
 use crate::generate::forward::Runner;
 use crate::generate::prefill::Prefilled;
+use crate::model::Heads;
 use crate::model::config::DecoderConfig;
 use crate::model::context::Rotations;
+use crate::model::decoder::Mixer;
 
 /// The rows being generated, by flash attention and in steps that can be recorded.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl<'a> FlashRows<'a> {
         if i32::try_from(rows.saturating_mul(capacity.max(positions))).is_err() {
             return Ok(None);
         }
-        let per_position = bytes_per_position(config, kind);
+        let per_position = bytes_of(config, kind, 1);
         let own_bytes = rows * capacity * per_position;
         let most = max_cache_bytes.saturating_sub(own_bytes) / per_position.max(1);
         let int = |end: usize| Tensor::f_arange(end as i64, (Kind::Int, device));
@@ -233,7 +235,11 @@ impl Step<'_> {
         let rotations = (self.rotations).map(|table| Ok(table.f_index_select(0, &positions)?))?;
         let mut x_bh = decoder.embed(&ids)?;
         for i in 0..decoder.n_layers() {
-            let (q, k, v) = self.runner.qkv(i, &x_bh, &rotations)?;
+            let (mixer, input) = self.runner.mixer(i, &x_bh)?;
+            let Mixer::Attention(attention) = mixer else {
+                return Err(Error::invalid("layer", format!("{i} is no attention")));
+            };
+            let Heads { q, k, v, gate } = self.runner.heads(attention, &input, &rotations)?;
             let (own_k, own_v) = &self.own[i];
             for (cache, new) in [(own_k, &k), (own_v, &v)] {
                 let _ = cache.shallow_clone().f_index_copy_(0, &places, new)?;
@@ -254,7 +260,7 @@ impl Step<'_> {
                 attended = attended.merge(&part.attend(self.kernel, shape, &q, (k, v))?)?;
             }
             let y = attended.out.f_to_kind(decoder.kind())?.f_reshape([b, -1])?;
-            self.runner.finish(i, &mut x_bh, &y)?;
+            self.runner.finish(i, &mut x_bh, &y, gate.as_ref())?;
         }
         (self.hidden.f_narrow(0, 0, b)?).f_copy_(&decoder.final_norm(&x_bh)?)?;
         Ok(())
@@ -283,7 +289,7 @@ fn own_cache(
         .map(|_| Ok((zeros()?, zeros()?)))
         .collect::<Result<_>>()
         .doing(|| {
-            let bytes = rows as u128 * capacity as u128 * bytes_per_position(config, on.0) as u128;
+            let bytes = rows as u128 * capacity as u128 * bytes_of(config, on.0, 1) as u128;
             format!(
                 "allocating a KV cache of {bytes} bytes for {rows} rows of {capacity} positions on {:?}",
                 on.1

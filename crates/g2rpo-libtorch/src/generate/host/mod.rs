@@ -10,8 +10,10 @@
 
 mod attention;
 mod context;
+mod delta;
 pub(super) mod gemm;
 pub(super) mod math;
+mod own;
 pub(super) mod rows;
 mod simd;
 mod step;

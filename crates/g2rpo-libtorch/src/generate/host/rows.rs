@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::context::{Context, Readers};
+use super::own::Own;
 use super::step::{Scratch, Step, Table, Tables};
 use super::threads::Threads;
 use super::weights::Weights;
@@ -23,9 +24,7 @@ pub(in crate::generate) struct HostRows<'a> {
     rotations: Tables,
     /// Most own positions of a row.
     capacity: usize,
-    /// Per layer the own keys `[rows, kv_heads, head_dim, capacity]` and values
-    /// `[rows, kv_heads, capacity, head_dim]`.
-    own: Vec<(Vec<f32>, Vec<f32>)>,
+    own: Vec<Own>,
     /// Own positions of every row in use.
     lens: Vec<usize>,
     /// What every row reads besides, in the order of positions.
@@ -49,13 +48,9 @@ impl<'a> HostRows<'a> {
         let Some(weights) = Weights::new(runner)? else {
             return Ok(None);
         };
-        let Some(size) = (rows.checked_mul(capacity))
-            .and_then(|n| n.checked_mul(weights.kv_heads * weights.head_dim))
-        else {
-            return Err(Error::invalid("requests", "too many positions to count"));
-        };
-        let own = (0..weights.layers.len())
-            .map(|_| Ok((zeros(size)?, zeros(size)?)))
+        let width = weights.kv_heads * weights.head_dim;
+        let own = (weights.layers.iter())
+            .map(|layer| Own::new(&layer.mixer, width, rows, capacity))
             .collect::<Result<_>>()?;
         let decoder = runner.decoder();
         let positions = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
@@ -107,24 +102,27 @@ impl<'a> HostRows<'a> {
             self.places.push(places);
         }
     }
-
-    /// Numbers that one row's own keys take in a layer, and its values.
-    fn row_size(&self) -> usize {
-        self.weights.kv_heads * self.weights.head_dim * self.capacity
-    }
 }
 
 impl Decoding for HostRows<'_> {
     fn bytes(&self) -> usize {
-        let own: usize = self.own.iter().map(|(k, v)| k.len() + v.len()).sum();
-        let per_position = 2 * self.weights.kv_heads * self.weights.head_dim;
-        let shared: usize = self.readers.iter().map(|r| r.context.len).sum();
-        (own + shared * per_position * self.own.len()) * size_of::<f32>()
+        let own = self
+            .own
+            .iter()
+            .map(|own| own.first.len() + own.second.len());
+        let shared = self.readers.iter().map(|r| r.context.size());
+        own.chain(shared).sum::<usize>() * size_of::<f32>()
     }
 
     fn add_rows(&mut self, filled: &Prefilled) -> Result<()> {
+        let layers = &self.weights.layers;
+        let windows: Vec<_> = layers.iter().map(|layer| layer.mixer.window()).collect();
         let read = |range: &std::ops::Range<usize>| -> Result<Arc<Context>> {
-            Ok(Arc::new(Context::new(&filled.store, range.clone())?))
+            Ok(Arc::new(Context::new(
+                &filled.store,
+                range.clone(),
+                &windows,
+            )?))
         };
         let prompts = (filled.prompts.iter().map(read)).collect::<Result<Vec<_>>>()?;
         let guidance = (filled.guidance.iter().map(read)).collect::<Result<Vec<_>>>()?;
@@ -135,19 +133,28 @@ impl Decoding for HostRows<'_> {
                 .push([prompt].into_iter().chain(guided).collect());
             self.lens.push(0);
         }
+        let first = self.lens.len() - filled.places.len();
+        for (own, kept) in self.own.iter_mut().zip(&filled.store.layers) {
+            let Some(state) = kept.state() else { continue };
+            let state = state.select(&filled.ends)?;
+            for (to, from, n) in [
+                (&mut own.first, &state.recent, own.sizes.0),
+                (&mut own.second, &state.memory, own.sizes.1),
+            ] {
+                let from = from.f_contiguous()?;
+                to[first * n..][..from.numel()].copy_from_slice(f32_slice(&from)?);
+            }
+        }
         self.sort_readers();
         Ok(())
     }
 
     fn remove_rows(&mut self, gone: &[usize]) -> Result<()> {
-        let size = self.row_size();
         // From behind, so that the last row is never one that goes as well.
         for &row in gone.iter().rev() {
             let last = self.lens.len() - 1;
             if row != last {
-                for numbers in self.own.iter_mut().flat_map(|(k, v)| [k, v]) {
-                    numbers.copy_within(last * size..(last + 1) * size, row * size);
-                }
+                self.own.iter_mut().for_each(|own| own.copy(last, row));
             }
             self.lens.swap_remove(row);
             self.contexts.swap_remove(row);
@@ -169,7 +176,6 @@ impl Decoding for HostRows<'_> {
             weights: &self.weights,
             threads: &self.threads,
             rotations: &self.rotations,
-            capacity: self.capacity,
             lens: &self.lens,
             readers: &self.readers,
             places: &self.places,
@@ -180,21 +186,4 @@ impl Decoding for HostRows<'_> {
         self.lens.iter_mut().for_each(|len| *len += 1);
         Ok(Tensor::f_from_slice(&hidden_bh)?.f_view([ids.len() as i64, h as i64])?)
     }
-}
-
-/// Memory that is touched only when it is written, or an error where an ordinary vector would
-/// abort the program.
-fn zeros(n: usize) -> Result<Vec<f32>> {
-    let mut numbers = Vec::new();
-    numbers
-        .try_reserve_exact(n)
-        .map_err(|error| Error::OutOfMemory {
-            doing: format!(
-                "allocating {} bytes of a KV cache on the CPU",
-                n * size_of::<f32>()
-            ),
-            message: error.to_string(),
-        })?;
-    numbers.resize(n, 0.0);
-    Ok(numbers)
 }

@@ -4,9 +4,13 @@ use super::attention::{Head, Part};
 use super::context::Readers;
 use super::gemm::Rows;
 use super::math::{add_scaled, exp_scores, gelu_mul, rms_norm, rms_norm_row, rotate_row, silu_mul};
+use super::own::Own;
 use super::simd::vectorised;
 use super::threads::Threads;
-use super::weights::{Gated, LayerWeights, MlpWeights, Norm, NormWeights, Projection, Weights};
+use super::weights::{
+    AttentionWeights, DeltaWeights, Gated, MixerWeights, MlpWeights, Norm, NormWeights, Projection,
+    Weights,
+};
 use crate::model::config::{Activation, LayerRope};
 
 /// A decoding step: one position of every row.
@@ -15,8 +19,6 @@ pub(super) struct Step<'a> {
     pub(super) weights: &'a Weights<'a>,
     pub(super) threads: &'a Threads,
     pub(super) rotations: &'a Tables,
-    /// Room for own positions in every row.
-    pub(super) capacity: usize,
     /// Own positions of every row before this step.
     pub(super) lens: &'a [usize],
     pub(super) readers: &'a [Readers],
@@ -75,7 +77,7 @@ impl Step<'_> {
         &self,
         ids: &[i64],
         scratch: &mut Scratch,
-        own: &mut [(Vec<f32>, Vec<f32>)],
+        own: &mut [Own],
         hidden_bh: &mut [f32],
     ) {
         let (w, b) = (self.weights, ids.len());
@@ -91,8 +93,6 @@ impl Step<'_> {
         } = scratch;
         residual.resize(h * b, 0.0);
         normed.resize(h * b, 0.0);
-        attended.resize(w.heads * w.head_dim * b, 0.0);
-        attended_rows.resize(attended.len(), 0.0);
         for (row, &id) in ids.iter().enumerate() {
             write_column(&w.embedding[id as usize * h..][..h], row, b, residual);
         }
@@ -134,24 +134,40 @@ impl Step<'_> {
             add(&out, output_norm, residual, normed);
         };
         for (i, layer) in w.layers.iter().enumerate() {
-            let (keys, values) = &mut own[i];
             norm(residual, &layer.input_norm, normed);
-            projected.resize(layer.qkv.width() * b, 0.0);
-            (layer.qkv).apply(self.threads, normed, b, projected, false);
-            self.split_rows(layer, projected, qkv_rows, keys, values);
-            // Where no row has come so far that the window ends, it changes nothing.
-            let window = layer.spec.window.filter(|&window| {
-                (self.positions.iter()).any(|&position| position as usize >= window)
-            });
-            if window.is_none() {
-                self.attend_shared(i, qkv_rows, shared);
+            match &layer.mixer {
+                MixerWeights::Attention(attention) => {
+                    projected.resize(attention.qkv.width() * b, 0.0);
+                    (attention.qkv).apply(self.threads, normed, b, projected, false);
+                    self.split_rows(attention, projected, qkv_rows, &mut own[i]);
+                    // Where no row has come so far that the window ends, it changes nothing.
+                    let window = attention.spec.window.filter(|&window| {
+                        (self.positions.iter()).any(|&position| position as usize >= window)
+                    });
+                    if window.is_none() {
+                        self.attend_shared(i, qkv_rows, shared);
+                    }
+                    attended_rows.resize(w.heads * w.head_dim * b, 0.0);
+                    self.attend_own(i, window, qkv_rows, &own[i], shared, attended_rows);
+                    if attention.output_gate {
+                        close_gates(attended_rows, qkv_rows, b);
+                    }
+                }
+                MixerWeights::DeltaNet(net) => {
+                    projected.resize(net.inputs.width() * b, 0.0);
+                    (net.inputs).apply(self.threads, normed, b, projected, false);
+                    let width = layer.output.input();
+                    attended_rows.resize(width * b, 0.0);
+                    self.advance(net, projected, qkv_rows, &mut own[i], attended_rows);
+                }
             }
-            self.attend_own(i, window, qkv_rows, (keys, values), shared, attended_rows);
-            for (row, values) in attended_rows.chunks_exact(w.heads * w.head_dim).enumerate() {
+            let width = attended_rows.len() / b;
+            attended.resize(attended_rows.len(), 0.0);
+            for (row, values) in attended_rows.chunks_exact(width).enumerate() {
                 write_column(values, row, b, attended);
             }
             add_product(
-                &layer.o,
+                &layer.output,
                 &layer.attention_output_norm,
                 attended,
                 residual,
@@ -242,43 +258,69 @@ impl Step<'_> {
     }
 
     /// Queries, keys and values row by row: normed, turned, queries multiplied by what scores are,
-    /// keys and values written behind the row's own.
+    /// keys and values written among the row's own; behind them the gates of the outputs, if there are any.
     fn split_rows(
         &self,
-        layer: &LayerWeights<'_>,
+        attention: &AttentionWeights<'_>,
         projected: &[f32],
         qkv_rows: &mut Vec<f32>,
-        keys: &mut [f32],
-        values: &mut [f32],
+        own: &mut Own,
     ) {
-        let (w, b, capacity) = (self.weights, self.positions.len(), self.capacity);
+        let (w, b, columns) = (self.weights, self.positions.len(), own.columns);
         let (d, width) = (w.head_dim, projected.len() / b);
         qkv_rows.resize(projected.len(), 0.0);
-        let size = w.kv_heads * d * capacity;
+        let size = own.sizes.0;
         let rows = (qkv_rows.chunks_exact_mut(width))
-            .zip(keys.chunks_exact_mut(size))
-            .zip(values.chunks_exact_mut(size))
+            .zip(own.first.chunks_exact_mut(size))
+            .zip(own.second.chunks_exact_mut(size))
             .collect();
         (self.threads).each(rows, |row, ((qkv, keys), values)| {
             read_column(projected, row, b, qkv);
-            let (at, position) = (self.lens[row], self.positions[row] as usize);
-            let rotation = (self.rotations.of(layer.spec.rope)).map(|table| {
+            if attention.output_gate {
+                gates_behind(qkv, w.heads, d);
+            }
+            let (at, position) = (self.lens[row] % columns, self.positions[row] as usize);
+            let rotation = (self.rotations.of(attention.spec.rope)).map(|table| {
                 let at = |numbers| row_of(numbers, position, table.width);
                 (at(&table.cos), at(&table.sin))
             });
             let growth = (self.rotations.query_factors.as_ref()).map_or(1.0, |f| f[position]);
             let (q, kv) = qkv.split_at_mut(w.heads * d);
-            let (k, v) = kv.split_at_mut(w.kv_heads * d);
-            let norms = layer.qk_norm.as_ref();
+            let (k, v) = kv[..2 * w.kv_heads * d].split_at_mut(w.kv_heads * d);
+            let norms = attention.qk_norm.as_ref();
             let query_factor = w.query_factor * growth;
             turn(q, d, norms.map(|n| n.0.get()), rotation, query_factor);
             turn(k, d, norms.map(|n| n.1.get()), rotation, 1.0);
             for (head, k) in k.chunks_exact(d).enumerate() {
-                write_column(k, at, capacity, &mut keys[head * d * capacity..]);
+                write_column(k, at, columns, &mut keys[head * d * columns..]);
             }
             for (head, v) in v.chunks_exact(d).enumerate() {
-                values[(head * capacity + at) * d..][..d].copy_from_slice(v);
+                values[(head * columns + at) * d..][..d].copy_from_slice(v);
             }
+        });
+    }
+
+    /// A position of every row of a delta net: its inputs, projected, to what the last matrix reads.
+    fn advance(
+        &self,
+        net: &DeltaWeights<'_>,
+        projected: &[f32],
+        input_rows: &mut Vec<f32>,
+        own: &mut Own,
+        out_rows: &mut [f32],
+    ) {
+        let b = self.positions.len();
+        input_rows.resize(projected.len(), 0.0);
+        let (inputs, outputs) = (projected.len() / b, out_rows.len() / b);
+        let rows = (input_rows
+            .chunks_exact_mut(inputs)
+            .zip(out_rows.chunks_exact_mut(outputs)))
+        .zip(own.first.chunks_exact_mut(own.sizes.0))
+        .zip(own.second.chunks_exact_mut(own.sizes.1))
+        .collect();
+        (self.threads).each(rows, |row, (((inputs, out), recent), memory)| {
+            read_column(projected, row, b, inputs);
+            net.step(inputs, recent, memory, out);
         });
     }
 
@@ -297,11 +339,13 @@ impl Step<'_> {
                 let from = row * width + head * group * d;
                 queries.extend_from_slice(&qkv_rows[from..from + group * d]);
             }
-            let (keys, values) = &context.layers[i];
-            let size = d * context.len;
+            let Some(layer) = &context.layers[i] else {
+                return;
+            };
+            let size = d * layer.len;
             let head = Head {
-                keys: Rows::dense(&keys[head * size..][..size], context.len),
-                values: &values[head * size..][..size],
+                keys: Rows::dense(&layer.keys[head * size..][..size], layer.len),
+                values: &layer.values[head * size..][..size],
             };
             part.compute(&queries, head);
         });
@@ -314,40 +358,39 @@ impl Step<'_> {
         i: usize,
         window: Option<usize>,
         qkv_rows: &[f32],
-        (keys, values): (&[f32], &[f32]),
+        own: &Own,
         shared: &[Part],
         attended_rows: &mut [f32],
     ) {
-        let (w, capacity) = (self.weights, self.capacity);
+        let (w, columns) = (self.weights, own.columns);
         let (d, group) = (w.head_dim, w.heads / w.kv_heads);
         let width = qkv_rows.len() / self.positions.len();
-        let size = d * capacity;
+        let size = d * columns;
         let rows = attended_rows.chunks_exact_mut(w.heads * d).collect();
         (self.threads).each(rows, |row, out: &mut [f32]| {
-            let len = self.lens[row] + 1;
+            // All that is kept is seen, in any order.
+            let len = (self.lens[row] + 1).min(columns);
             let position = self.positions[row] as usize;
-            // The first position that the row sees, of all and of its own.
             let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
-            let own_first = first.saturating_sub(position + 1 - len);
-            let mut own = Part::default();
+            let mut mine = Part::default();
             let mut alone = vec![Part::default(); self.places[row].len()];
             for (kv_head, out) in out.chunks_exact_mut(group * d).enumerate() {
                 let from = row * w.kv_heads * size + kv_head * size;
                 let head = Head {
                     keys: Rows {
-                        data: &keys[from + own_first..from + size],
-                        width: len - own_first,
-                        stride: capacity,
+                        data: &own.first[from..from + size],
+                        width: len,
+                        stride: columns,
                     },
-                    values: &values[from + own_first * d..from + len * d],
+                    values: &own.second[from..from + len * d],
                 };
                 let queries = &qkv_rows[row * width + kv_head * group * d..][..group * d];
-                own.compute(queries, head);
+                mine.compute(queries, head);
                 if window.is_some() {
                     let seen = self.read_alone(i, row, first, kv_head, queries, &mut alone);
                     for (query, out) in out.chunks_exact_mut(d).enumerate() {
                         let contexts = alone[seen..].iter().map(|part| (part, query));
-                        Part::merge([(&own, query)].into_iter().chain(contexts), out);
+                        Part::merge([(&mine, query)].into_iter().chain(contexts), out);
                     }
                     continue;
                 }
@@ -358,7 +401,7 @@ impl Step<'_> {
                             member * group + query,
                         )
                     });
-                    Part::merge([(&own, query)].into_iter().chain(contexts), out);
+                    Part::merge([(&mine, query)].into_iter().chain(contexts), out);
                 }
             }
         });
@@ -381,21 +424,24 @@ impl Step<'_> {
         let (mut start, mut seen) = (0, 0);
         for (&(which, _), part) in self.places[row].iter().zip(parts) {
             let context = &self.readers[which].context;
-            let skipped = first.saturating_sub(start).min(context.len);
             start += context.len;
-            if skipped == context.len {
+            let Some(layer) = &context.layers[i] else {
+                continue;
+            };
+            // What is kept of it is its end.
+            let skipped = first.saturating_sub(start - layer.len).min(layer.len);
+            if skipped == layer.len {
                 seen += 1;
                 continue;
             }
-            let (keys, values) = &context.layers[i];
-            let size = d * context.len;
+            let size = d * layer.len;
             let head = Head {
                 keys: Rows {
-                    data: &keys[kv_head * size + skipped..(kv_head + 1) * size],
-                    width: context.len - skipped,
-                    stride: context.len,
+                    data: &layer.keys[kv_head * size + skipped..(kv_head + 1) * size],
+                    width: layer.len - skipped,
+                    stride: layer.len,
                 },
-                values: &values[kv_head * size + skipped * d..(kv_head + 1) * size],
+                values: &layer.values[kv_head * size + skipped * d..(kv_head + 1) * size],
             };
             part.compute(queries, head);
         }
@@ -422,6 +468,27 @@ vectorised! {
             for x in head {
                 *x *= factor;
             }
+        }
+    }
+}
+
+/// Puts the gates, which stand behind each head's query, behind everything.
+fn gates_behind(qkv: &mut [f32], heads: usize, d: usize) {
+    let both = qkv[..2 * heads * d].to_vec();
+    qkv.copy_within(2 * heads * d.., heads * d);
+    let behind = qkv.len() - heads * d;
+    for (head, both) in both.chunks_exact(2 * d).enumerate() {
+        qkv[head * d..][..d].copy_from_slice(&both[..d]);
+        qkv[behind + head * d..][..d].copy_from_slice(&both[d..]);
+    }
+}
+
+/// Multiplies what attention put out by the sigmoids of the gates, which are the last of every row.
+fn close_gates(attended_rows: &mut [f32], qkv_rows: &[f32], b: usize) {
+    let (n, width) = (attended_rows.len() / b, qkv_rows.len() / b);
+    for (out, qkv) in (attended_rows.chunks_exact_mut(n)).zip(qkv_rows.chunks_exact(width)) {
+        for (x, gate) in out.iter_mut().zip(&qkv[width - n..]) {
+            *x /= 1.0 + (-gate).exp();
         }
     }
 }

@@ -9,11 +9,11 @@ use super::threads::Threads;
 use crate::error::Result;
 use crate::generate::forward::Runner;
 use crate::generate::slice::f32_slice;
-use crate::model::Mlp;
-use crate::model::config::{Activation, LayerSpec};
-use crate::model::decoder::FeedForward;
+use crate::model::config::{Activation, DeltaNetConfig, LayerSpec};
+use crate::model::decoder::{FeedForward, Mixer};
 use crate::model::linear::Linear;
 use crate::model::norm::RmsNorm;
+use crate::model::{Attention, Mlp};
 
 /// The numbers of a decoder where they lie.
 #[derive(Debug)]
@@ -37,15 +37,53 @@ pub(super) struct Weights<'a> {
 
 #[derive(Debug)]
 pub(super) struct LayerWeights<'a> {
-    pub(super) spec: LayerSpec,
     pub(super) input_norm: NormWeights<'a>,
-    pub(super) qkv: Projection<'a>,
-    pub(super) qk_norm: Option<(NormWeights<'a>, NormWeights<'a>)>,
-    pub(super) o: Projection<'a>,
+    pub(super) mixer: MixerWeights<'a>,
+    /// The last matrix of what mixes positions.
+    pub(super) output: Projection<'a>,
     pub(super) attention_output_norm: Option<NormWeights<'a>>,
     pub(super) mlp_norm: NormWeights<'a>,
     pub(super) mlp: MlpWeights<'a>,
     pub(super) mlp_output_norm: Option<NormWeights<'a>>,
+}
+
+/// What mixes positions.
+#[derive(Debug)]
+pub(super) enum MixerWeights<'a> {
+    Attention(AttentionWeights<'a>),
+    DeltaNet(DeltaWeights<'a>),
+}
+
+#[derive(Debug)]
+pub(super) struct AttentionWeights<'a> {
+    pub(super) spec: LayerSpec,
+    pub(super) qkv: Projection<'a>,
+    pub(super) qk_norm: Option<(NormWeights<'a>, NormWeights<'a>)>,
+    /// Behind each head's query stands a gate of its output.
+    pub(super) output_gate: bool,
+}
+
+/// The numbers of a delta net; see [`DeltaNet`](crate::model::DeltaNet).
+#[derive(Debug)]
+pub(super) struct DeltaWeights<'a> {
+    pub(super) inputs: Projection<'a>,
+    /// `[channels, kernel]`.
+    pub(super) convolution: &'a [f32],
+    pub(super) dt_bias: &'a [f32],
+    /// `-e^(A_log)`, per value head.
+    pub(super) rates: Vec<f32>,
+    pub(super) norm: NormWeights<'a>,
+    pub(super) shape: DeltaNetConfig,
+}
+
+impl MixerWeights<'_> {
+    /// The window, of attention that has one.
+    pub(super) fn window(&self) -> Option<usize> {
+        match self {
+            Self::Attention(attention) => attention.spec.window,
+            Self::DeltaNet(_) => None,
+        }
+    }
 }
 
 /// What mixes channels.
@@ -104,18 +142,24 @@ impl<'a> Weights<'a> {
         let config = decoder.config();
         let layers = (decoder.layers().iter())
             .map(|layer| {
-                let attn = &layer.self_attn;
                 let optional =
                     |norm: &'a Option<RmsNorm>| norm.as_ref().map(NormWeights::new).transpose();
                 Ok(LayerWeights {
-                    spec: attn.spec,
                     input_norm: NormWeights::new(&layer.input_layernorm)?,
-                    qkv: Projection::new(attn.qkv.parts.iter())?,
-                    qk_norm: match &attn.qk_norm {
-                        Some((q, k)) => Some((NormWeights::new(q)?, NormWeights::new(k)?)),
-                        None => None,
+                    mixer: match &layer.mixer {
+                        Mixer::Attention(attention) => {
+                            MixerWeights::Attention(AttentionWeights::new(attention)?)
+                        }
+                        Mixer::DeltaNet(net) => MixerWeights::DeltaNet(DeltaWeights {
+                            inputs: Projection::new(net.inputs.parts.iter())?,
+                            convolution: f32_slice(&net.convolution)?,
+                            dt_bias: f32_slice(&net.dt_bias)?,
+                            rates: f32_slice(&net.a_log)?.iter().map(|a| -a.exp()).collect(),
+                            norm: NormWeights::new(&net.norm)?,
+                            shape: net.shape,
+                        }),
                     },
-                    o: Projection::new([&attn.o_proj])?,
+                    output: Projection::new([layer.mixer.output()])?,
                     attention_output_norm: optional(&layer.attention_output_norm)?,
                     mlp_norm: NormWeights::new(&layer.mlp_norm)?,
                     mlp: match &layer.mlp {
@@ -150,6 +194,20 @@ impl<'a> Weights<'a> {
             residual_multiplier: config.residual_multiplier as f32,
             output_factor: (1.0 / config.logits_scaling) as f32,
         }))
+    }
+}
+
+impl<'a> AttentionWeights<'a> {
+    fn new(attention: &'a Attention) -> Result<Self> {
+        Ok(Self {
+            spec: attention.spec,
+            qkv: Projection::new(attention.qkv.parts.iter())?,
+            qk_norm: match &attention.qk_norm {
+                Some((q, k)) => Some((NormWeights::new(q)?, NormWeights::new(k)?)),
+                None => None,
+            },
+            output_gate: attention.output_gate,
+        })
     }
 }
 
@@ -202,6 +260,12 @@ impl<'a> Projection<'a> {
     /// Number of output features.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|part| part.n).sum()
+    }
+
+    /// Number of input features.
+    pub(super) fn input(&self) -> usize {
+        let first = self.0.first();
+        first.map_or(0, |part| part.weight.len() / part.n.max(1))
     }
 
     /// `out = W · x (+ bias)`, or `out += …`, with `x` of shape `[k, b]`, `out` `[n, b]`.

@@ -4,7 +4,39 @@ use serde_json::Value;
 
 use super::super::fields::Fields;
 use crate::error::Result;
-use crate::model::config::{Architecture, ExpertsConfig, LayerRope, LayerSpec};
+use crate::model::config::{Architecture, DeltaNetConfig, ExpertsConfig, LayerRope, LayerSpec};
+
+/// What the delta nets of a model are.
+pub(super) fn delta_net(f: &Fields<'_>) -> Result<DeltaNetConfig> {
+    let size = |field: &str, default: usize| -> Result<usize> {
+        match f.usize(field)?.unwrap_or(default) {
+            0 => Err(f.error(field, "0 is not a size")),
+            n => Ok(n),
+        }
+    };
+    let config = DeltaNetConfig {
+        key_heads: size("linear_num_key_heads", 16)?,
+        value_heads: size("linear_num_value_heads", 32)?,
+        key_width: size("linear_key_head_dim", 128)?,
+        value_width: size("linear_value_head_dim", 128)?,
+        conv_kernel: size("linear_conv_kernel_dim", 4)?,
+    };
+    let (keys, values) = (config.key_heads, config.value_heads);
+    if !values.is_multiple_of(keys) {
+        let what = format!("{keys} does not divide linear_num_value_heads = {values}");
+        return Err(f.error("linear_num_key_heads", what));
+    }
+    if config.conv_kernel < 2 {
+        return Err(f.error(
+            "linear_conv_kernel_dim",
+            "1 is not supported, only 2 and more",
+        ));
+    }
+    if f.bool("attn_output_gate")? == Some(false) {
+        return Err(f.error("attn_output_gate", "false is not supported, only true"));
+    }
+    Ok(config)
+}
 
 /// Layers with experts, and what these are.
 pub(super) fn experts(f: &Fields<'_>) -> Result<ExpertsConfig> {
@@ -106,6 +138,23 @@ pub(super) fn layers(
                     let what = format!("`{other}` is not supported, only rope and nope");
                     return Err(f.error("position_embedding_type", what));
                 }
+            }
+        }
+        Architecture::Qwen35 => {
+            let every = f.usize("full_attention_interval")?.unwrap_or(4).max(1);
+            let types = f.list("layer_types", n)?;
+            for (i, layer) in layers.iter_mut().enumerate() {
+                layer.delta_net = match types.as_ref().map(|types| types[i]) {
+                    None => (i + 1) % every != 0,
+                    Some(kind) => match kind.as_str() {
+                        Some("linear_attention") => true,
+                        Some("full_attention") => false,
+                        _ => {
+                            let what = "is not supported, only full_attention and linear_attention";
+                            return Err(f.error("layer_types", format!("{kind} {what}")));
+                        }
+                    },
+                };
             }
         }
         Architecture::Phi3 | Architecture::Ministral3 => {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::layers::{experts, layers};
+use self::layers::{delta_net, experts, layers};
 use self::refuse::{refuse_rotations, refuse_unsupported};
 use self::rope::ropes;
 use super::fields::Fields;
@@ -57,7 +57,10 @@ impl DecoderConfig {
             | Architecture::Granite
             | Architecture::GraniteMoeHybrid
             | Architecture::Phi3 => num_attention_heads,
-            Architecture::SmolLm3 | Architecture::Gemma3 | Architecture::Qwen3Moe => 4,
+            Architecture::SmolLm3
+            | Architecture::Gemma3
+            | Architecture::Qwen3Moe
+            | Architecture::Qwen35 => 4,
             Architecture::Ministral3 => 8,
         };
         let num_key_value_heads = f.usize("num_key_value_heads")?.unwrap_or(default_kv_heads);
@@ -73,7 +76,7 @@ impl DecoderConfig {
         let head_dim = match (f.usize("head_dim")?, architecture) {
             (Some(d), _) => d,
             (None, Architecture::Qwen3 | Architecture::Ministral3) => 128,
-            (None, Architecture::Gemma3) => 256,
+            (None, Architecture::Gemma3 | Architecture::Qwen35) => 256,
             (None, _) => hidden_size / num_attention_heads,
         };
         if head_dim == 0 || head_dim % 2 != 0 {
@@ -128,6 +131,10 @@ impl DecoderConfig {
             layers: layers(&f, architecture, num_hidden_layers)?,
             experts: match architecture {
                 Architecture::Qwen3Moe => Some(experts(&f)?),
+                _ => None,
+            },
+            delta_net: match architecture {
+                Architecture::Qwen35 => Some(delta_net(&f)?),
                 _ => None,
             },
             embedding_multiplier: match architecture {

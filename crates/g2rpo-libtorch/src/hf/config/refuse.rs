@@ -42,7 +42,10 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
                 format!("{experts} experts beside the shared layer are not supported, only 0");
             return Err(f.error("num_local_experts", what));
         }
-    } else if !matches!(architecture, Architecture::SmolLm3 | Architecture::Gemma3) {
+    } else if !matches!(
+        architecture,
+        Architecture::SmolLm3 | Architecture::Gemma3 | Architecture::Qwen35
+    ) {
         if f.bool("use_sliding_window")? == Some(true) {
             return Err(f.error(
                 "use_sliding_window",
@@ -78,7 +81,7 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
 pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result<()> {
     let phi3 = config.architecture == Architecture::Phi3;
     let factor = config.rope.partial_rotary_factor;
-    if factor != 1.0 && !phi3 {
+    if factor != 1.0 && !phi3 && config.architecture != Architecture::Qwen35 {
         let what = format!("{factor} is not supported, only 1");
         return Err(f.error("partial_rotary_factor", what));
     }

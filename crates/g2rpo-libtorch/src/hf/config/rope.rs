@@ -30,20 +30,28 @@ pub(super) fn ropes(
         return Err(f.error("rope_parameters", "missing"));
     }
     let theta = f.f64("rope_theta")?.unwrap_or(default);
-    let rope = RopeConfig::from_fields(full.as_ref(), theta, f)?;
+    let part = match architecture {
+        Architecture::Qwen35 => 0.25,
+        _ => 1.0,
+    };
+    let rope = RopeConfig::from_fields(full.as_ref(), (theta, part), f)?;
     let Some(local_default) = local_default else {
         return Ok((rope, None));
     };
     let theta = f.f64("rope_local_base_freq")?.unwrap_or(local_default);
-    let local = RopeConfig::from_fields(nested("sliding_attention")?.as_ref(), theta, f)?;
+    let local = RopeConfig::from_fields(nested("sliding_attention")?.as_ref(), (theta, part), f)?;
     Ok((rope, Some(local)))
 }
 
 impl RopeConfig {
-    fn from_fields(rope: Option<&Fields<'_>>, theta: f64, top: &Fields<'_>) -> Result<Self> {
+    fn from_fields(
+        rope: Option<&Fields<'_>>,
+        (theta, default_factor): (f64, f64),
+        top: &Fields<'_>,
+    ) -> Result<Self> {
         let field = "partial_rotary_factor";
         let given = rope.map_or(Ok(None), |rope| rope.f64(field))?;
-        let factor = given.or(top.f64(field)?).unwrap_or(1.0);
+        let factor = given.or(top.f64(field)?).unwrap_or(default_factor);
         if !(factor > 0.0 && factor <= 1.0) {
             return Err(top.error(field, format!("expected a number in (0, 1], got {factor}")));
         }

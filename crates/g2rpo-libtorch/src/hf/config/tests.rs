@@ -59,7 +59,7 @@ fn refusals_name_the_field() {
         (
             "model_type",
             json!("mamba"),
-            "config.json: field `model_type`: `mamba` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text, qwen3_moe, granitemoehybrid, phi3, ministral3",
+            "config.json: field `model_type`: `mamba` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text, qwen3_moe, granitemoehybrid, phi3, ministral3, qwen3_5_text",
         ),
         (
             "model_type",
@@ -167,6 +167,7 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
     let phi3 = json!({"model_type": "phi3", "head_dim": 4});
     let moe = json!({"model_type": "qwen3_moe", "num_local_experts": 4});
     let ministral3 = json!({"model_type": "ministral3"});
+    let qwen35 = json!({"model_type": "qwen3_5_text"});
     for (family, field, value, message) in [
         (
             &granite4,
@@ -227,6 +228,24 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
             "num_experts_per_tok",
             json!(5),
             "`num_experts_per_tok`: 5 of 4 experts",
+        ),
+        (
+            &qwen35,
+            "attn_output_gate",
+            json!(false),
+            "`attn_output_gate`: false is not",
+        ),
+        (
+            &qwen35,
+            "linear_num_key_heads",
+            json!(5),
+            "`linear_num_key_heads`: 5 does not divide linear_num_value_heads = 32",
+        ),
+        (
+            &qwen35,
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            "`layer_types`: \"sliding_attention\" is not",
         ),
         (
             &ministral3,
