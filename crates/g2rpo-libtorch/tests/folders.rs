@@ -102,3 +102,47 @@ fn one_template_is_found_or_refused() {
         }
     }
 }
+
+/// Names and nesting of models that also see images, as transformers 5 (the first) and 4 write them.
+#[test]
+fn of_a_model_that_sees_images_the_text_half_is_read() {
+    let models = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/libtorch/models"
+    );
+    for (name, model_type, prefix) in [
+        ("qwen3_5_tied", "qwen3_5", "model.language_model."),
+        ("gemma3_tied", "gemma3", "language_model.model."),
+    ] {
+        let folder = std::path::Path::new(models).join(name);
+        let plain = load_checkpoint(&folder, None, Device::Cpu).unwrap();
+        let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        let mut text: Value = serde_json::from_str(&text).unwrap();
+        // As the classes' own files have it: what holds for both stands beside the halves.
+        text["tie_word_embeddings"] = json!(false);
+        let dtype = text["dtype"].take();
+        let whole = json!({ "model_type": model_type, "tie_word_embeddings": true, "dtype": dtype,
+            "text_config": text, "vision_config": { "depth": 1 } });
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), whole.to_string()).unwrap();
+        let names: Vec<String> = (plain.parameters.specs().iter())
+            .map(|spec| format!("{prefix}{}", spec.name.strip_prefix("model.").unwrap()))
+            .collect();
+        let eye = Tensor::zeros([2, 2], (tch::Kind::Float, Device::Cpu));
+        let mut tensors: Vec<(&str, &Tensor)> = (names.iter().map(String::as_str))
+            .zip(plain.parameters.tensors())
+            .collect();
+        tensors.extend([("model.visual.norm.weight", &eye), ("mtp.fc.weight", &eye)]);
+        save_safetensors(&dir.path().join("model.safetensors"), &tensors, DType::F32).unwrap();
+        let half = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert_eq!(half.config, plain.config, "{name}");
+        assert_eq!(half.parameters.flat(), plain.parameters.flat(), "{name}");
+        let mut broken = whole;
+        broken["text_config"]["hidden_size"] = json!(0);
+        let error = DecoderConfig::from_json(&broken, dir.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("`text_config.hidden_size`"),
+            "{error}"
+        );
+    }
+}

@@ -23,6 +23,9 @@ pub struct Checkpoint {
 
 /// Reads `config.json` and the safetensors files of a folder.
 ///
+/// Of a model that also sees images (Qwen3.5, Gemma 3, Mistral 3) the half that reads and writes text is read;
+/// [`save_checkpoint`] writes that alone.
+///
 /// The files are memory-mapped, so reading needs little more memory than the parameters. `kind` is
 /// the number format wanted, that of the checkpoint if `None`.
 ///
@@ -39,7 +42,7 @@ pub fn load_checkpoint(
     if generation.exists() {
         config.add_generation_config(&read_json(&generation)?, &generation)?;
     }
-    let files = TensorFiles::open(dir)?;
+    let files = TensorFiles::open(dir)?.text_half();
     let stored = files.kind()?;
     config.dtype = Some(DType::from_kind(stored)?);
     if has_own_head(&files, &config)? {
@@ -66,7 +69,7 @@ pub fn load_parameters(
     device: Device,
 ) -> Result<Parameters> {
     let mut parameters = Parameters::zeros(&config.param_specs(), kind, device)?;
-    let files = TensorFiles::open(dir.as_ref())?;
+    let files = TensorFiles::open(dir.as_ref())?.text_half();
     if has_own_head(&files, config)? {
         return Err(Error::ExtraTensor {
             path: dir.as_ref().into(),

@@ -130,6 +130,8 @@ pub(crate) struct TensorFiles {
     files: Vec<TensorFile>,
     /// Which file each tensor is in.
     index: BTreeMap<String, usize>,
+    /// The names in the files, of those that have others here.
+    renamed: BTreeMap<String, String>,
 }
 
 struct TensorFile {
@@ -210,8 +212,33 @@ impl TensorFiles {
         Ok(Self {
             dir: dir.into(),
             files,
+            renamed: BTreeMap::new(),
             index,
         })
+    }
+
+    /// Of a model that also sees images, the tensors of the half that reads and writes text, by the names that
+    /// they have in a model of text alone. Others are left as they are.
+    pub(crate) fn text_half(mut self) -> Self {
+        let plain = |name: &str| -> Option<String> {
+            let in_model = name.strip_prefix("model.language_model.");
+            in_model.map_or_else(
+                || name.strip_prefix("language_model.").map(str::to_owned),
+                |rest| Some(format!("model.{rest}")),
+            )
+        };
+        if !self.index.keys().any(|name| plain(name).is_some()) {
+            return self;
+        }
+        for (name, file) in std::mem::take(&mut self.index) {
+            if let Some(plain) = plain(&name) {
+                self.index.insert(plain.clone(), file);
+                self.renamed.insert(plain, name);
+            } else if name == "lm_head.weight" {
+                self.index.insert(name, file);
+            }
+        }
+        self
     }
 
     /// Names of all tensors, sorted.
@@ -237,13 +264,18 @@ impl TensorFiles {
         Ok((info.shape.iter().map(|&n| n as i64).collect(), kind))
     }
 
+    fn entry(&self, name: &str) -> Option<(&TensorFile, &TensorInfo)> {
+        let file = &self.files[*self.index.get(name)?];
+        let stored = self.renamed.get(name).map_or(name, String::as_str);
+        Some((file, file.metadata.info(stored)?))
+    }
+
     fn find(&self, name: &str) -> Result<(&TensorFile, &TensorInfo, Kind)> {
         let missing = || Error::MissingTensor {
             path: self.dir.clone(),
             name: name.to_owned(),
         };
-        let file = &self.files[*self.index.get(name).ok_or_else(missing)?];
-        let info = file.metadata.info(name).ok_or_else(missing)?;
+        let (file, info) = self.entry(name).ok_or_else(missing)?;
         let kind = KINDS.iter().find(|(_, dtype)| *dtype == info.dtype);
         let (kind, _) = kind.ok_or_else(|| Error::File {
             path: file.path.clone(),
@@ -258,8 +290,7 @@ impl TensorFiles {
     /// Number format of the largest tensor, which is that of the model.
     pub(crate) fn kind(&self) -> Result<Kind> {
         let size = |name: &&String| {
-            let file = &self.files[self.index[*name]];
-            (file.metadata.info(name)).map_or(0, |i| i.shape.iter().product::<usize>())
+            (self.entry(name)).map_or(0, |(_, i)| i.shape.iter().product::<usize>())
         };
         match self.index.keys().max_by_key(size) {
             Some(name) => Ok(self.find(name)?.2),

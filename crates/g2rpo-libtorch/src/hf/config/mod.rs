@@ -27,12 +27,17 @@ impl DecoderConfig {
         Self::from_json(&read_json(path)?, path)
     }
 
-    /// Reads a parsed `config.json`; `path` serves error messages only.
+    /// Reads a parsed `config.json`; `path` serves error messages only. Of a model that also sees images
+    /// (Qwen3.5, Gemma 3, Mistral 3) it is the half that reads and writes text.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config), as [`from_file`](Self::from_file).
     pub fn from_json(value: &Value, path: &Path) -> Result<Self> {
-        let f = Fields::new(value, path, "")?;
+        let text = text_half(value);
+        let f = match &text {
+            Some(text) => Fields::new(text, path, "text_config.")?,
+            None => Fields::new(value, path, "")?,
+        };
         let name = f.str("model_type")?;
         let name = name.ok_or_else(|| f.error("model_type", "missing"))?;
         let architecture = Architecture::of_model_type(name).ok_or_else(|| {
@@ -46,10 +51,13 @@ impl DecoderConfig {
             )
         })?;
         refuse_unsupported(&f, architecture)?;
-        let (hidden_size, num_attention_heads) = (
-            f.required("hidden_size")?,
-            f.required("num_attention_heads")?,
-        );
+        let hidden_size = f.required("hidden_size")?;
+        // Gemma 3's larger files leave out what is their class's default.
+        let is_gemma3 = architecture == Architecture::Gemma3;
+        let num_attention_heads = match f.usize("num_attention_heads")? {
+            None if is_gemma3 => 8,
+            _ => f.required("num_attention_heads")?,
+        };
         // What transformers takes where the file says nothing.
         let default_kv_heads = match architecture {
             Architecture::Qwen2 | Architecture::Qwen3 => 32,
@@ -108,80 +116,81 @@ impl DecoderConfig {
             architecture,
             Architecture::Granite | Architecture::GraniteMoeHybrid
         );
-        let gemma3 = architecture == Architecture::Gemma3;
         let (rope, local_rope) = ropes(&f, architecture)?;
-        let config = Self {
-            architecture,
-            vocab_size: f.required("vocab_size")?,
-            hidden_size,
-            intermediate_size: f.required(match architecture {
-                Architecture::GraniteMoeHybrid => "shared_intermediate_size",
-                _ => "intermediate_size",
-            })?,
-            num_hidden_layers,
-            num_attention_heads,
-            num_key_value_heads,
-            head_dim,
-            rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(match architecture {
-                Architecture::Phi3 | Architecture::Ministral3 => 1e-5,
-                _ => 1e-6,
-            }),
-            rope,
-            local_rope,
-            layers: layers(&f, architecture, num_hidden_layers)?,
-            experts: match architecture {
-                Architecture::Qwen3Moe => Some(experts(&f)?),
-                _ => None,
-            },
-            delta_net: match architecture {
-                Architecture::Qwen35 => Some(delta_net(&f)?),
-                _ => None,
-            },
-            embedding_multiplier: match architecture {
-                _ if granite => multiplier("embedding_multiplier")?,
-                Architecture::Gemma3 => (hidden_size as f64).sqrt(),
-                _ => 1.0,
-            },
-            attention_multiplier: match architecture {
-                _ if granite => Some(multiplier("attention_multiplier")?),
-                Architecture::Gemma3 => {
-                    let scalar = f.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
-                    if scalar <= 0.0 {
-                        let what = format!("expected a positive number, got {scalar}");
-                        return Err(f.error("query_pre_attn_scalar", what));
-                    }
-                    Some(scalar.sqrt().recip())
-                }
-                _ => None,
-            },
-            residual_multiplier: if granite {
-                multiplier("residual_multiplier")?
-            } else {
-                1.0
-            },
-            logits_scaling: if granite {
-                multiplier("logits_scaling")?
-            } else {
-                1.0
-            },
-            tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(matches!(
+        let config =
+            Self {
                 architecture,
-                Architecture::SmolLm3 | Architecture::Gemma3
-            )),
-            qkv_bias: attention_bias || architecture == Architecture::Qwen2,
-            o_bias: attention_bias && architecture != Architecture::Qwen2,
-            mlp_bias: has_mlp_bias && f.bool("mlp_bias")?.unwrap_or(false),
-            max_position_embeddings: f.usize("max_position_embeddings")?.unwrap_or(if gemma3 {
-                131_072
-            } else {
-                2048
-            }),
-            initializer_range: f.f64("initializer_range")?.unwrap_or(0.02),
-            dtype: dtype(&f)?,
-            bos_token_id: f.ids("bos_token_id")?.first().copied(),
-            eos_token_id: f.ids("eos_token_id")?,
-            pad_token_id: f.ids("pad_token_id")?.first().copied(),
-        };
+                vocab_size: match f.usize("vocab_size")? {
+                    None if is_gemma3 => 262_208,
+                    _ => f.required("vocab_size")?,
+                },
+                hidden_size,
+                intermediate_size: f.required(match architecture {
+                    Architecture::GraniteMoeHybrid => "shared_intermediate_size",
+                    _ => "intermediate_size",
+                })?,
+                num_hidden_layers,
+                num_attention_heads,
+                num_key_value_heads,
+                head_dim,
+                rms_norm_eps: f.f64("rms_norm_eps")?.unwrap_or(match architecture {
+                    Architecture::Phi3 | Architecture::Ministral3 => 1e-5,
+                    _ => 1e-6,
+                }),
+                rope,
+                local_rope,
+                layers: layers(&f, architecture, num_hidden_layers)?,
+                experts: match architecture {
+                    Architecture::Qwen3Moe => Some(experts(&f)?),
+                    _ => None,
+                },
+                delta_net: match architecture {
+                    Architecture::Qwen35 => Some(delta_net(&f)?),
+                    _ => None,
+                },
+                embedding_multiplier: match architecture {
+                    _ if granite => multiplier("embedding_multiplier")?,
+                    Architecture::Gemma3 => (hidden_size as f64).sqrt(),
+                    _ => 1.0,
+                },
+                attention_multiplier: match architecture {
+                    _ if granite => Some(multiplier("attention_multiplier")?),
+                    Architecture::Gemma3 => {
+                        let scalar = f.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
+                        if scalar <= 0.0 {
+                            let what = format!("expected a positive number, got {scalar}");
+                            return Err(f.error("query_pre_attn_scalar", what));
+                        }
+                        Some(scalar.sqrt().recip())
+                    }
+                    _ => None,
+                },
+                residual_multiplier: if granite {
+                    multiplier("residual_multiplier")?
+                } else {
+                    1.0
+                },
+                logits_scaling: if granite {
+                    multiplier("logits_scaling")?
+                } else {
+                    1.0
+                },
+                tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(matches!(
+                    architecture,
+                    Architecture::SmolLm3 | Architecture::Gemma3
+                )),
+                qkv_bias: attention_bias || architecture == Architecture::Qwen2,
+                o_bias: attention_bias && architecture != Architecture::Qwen2,
+                mlp_bias: has_mlp_bias && f.bool("mlp_bias")?.unwrap_or(false),
+                max_position_embeddings: f
+                    .usize("max_position_embeddings")?
+                    .unwrap_or(if is_gemma3 { 131_072 } else { 2048 }),
+                initializer_range: f.f64("initializer_range")?.unwrap_or(0.02),
+                dtype: dtype(&f)?,
+                bos_token_id: f.ids("bos_token_id")?.first().copied(),
+                eos_token_id: f.ids("eos_token_id")?,
+                pad_token_id: f.ids("pad_token_id")?.first().copied(),
+            };
         for (field, value) in [
             ("vocab_size", config.vocab_size),
             ("hidden_size", config.hidden_size),
@@ -236,6 +245,30 @@ impl DecoderConfig {
             .or(self.pad_token_id);
         Ok(())
     }
+}
+
+/// The part of a composite model's configuration that is about text, with what stands beside it for both.
+fn text_half(value: &Value) -> Option<Value> {
+    const COMPOSITE: [&str; 3] = ["qwen3_5", "gemma3", "mistral3"];
+    if !COMPOSITE.contains(&value.get("model_type")?.as_str()?) {
+        return None;
+    }
+    let mut text = value.get("text_config")?.clone();
+    for field in [
+        "dtype",
+        "torch_dtype",
+        "quantization_config",
+        "eos_token_id",
+    ] {
+        if text.get(field).is_none_or(Value::is_null) {
+            text[field] = value.get(field).cloned().unwrap_or_default();
+        }
+    }
+    // It is the whole that ties its embeddings or does not.
+    if let Some(tied) = value.get("tie_word_embeddings") {
+        text["tie_word_embeddings"] = tied.clone();
+    }
+    Some(text)
 }
 
 fn dtype(f: &Fields<'_>) -> Result<Option<DType>> {
