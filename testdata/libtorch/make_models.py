@@ -38,6 +38,8 @@ from transformers import (
     LlamaForCausalLM,
     Ministral3Config,
     Ministral3ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     Qwen2Config,
@@ -233,7 +235,7 @@ NEWEST = {
             num_key_value_heads=2,
             tie_word_embeddings=True,
             attention_bias=True,
-            shared_intermediate_size=18,
+            shared_intermediate_size=10,
             position_embedding_type="rope",
             embedding_multiplier=3.5,
             attention_multiplier=0.3,
@@ -251,7 +253,7 @@ NEWEST = {
         dict(
             num_key_value_heads=1,
             tie_word_embeddings=False,
-            shared_intermediate_size=22,
+            shared_intermediate_size=13,
             embedding_multiplier=0.7,
             attention_multiplier=0.5,
             residual_multiplier=1.3,
@@ -292,7 +294,7 @@ NEWEST = {
         Ministral3ForCausalLM,
         dict(
             num_key_value_heads=1,
-            head_dim=16,
+            head_dim=8,
             tie_word_embeddings=True,
             rope_parameters=dict(
                 rope_type="yarn",
@@ -336,6 +338,7 @@ NEWEST |= {
             num_hidden_layers=4,
             num_key_value_heads=1,
             head_dim=8,
+            intermediate_size=8,
             tie_word_embeddings=True,
             initializer_range=0.2,
             linear_num_key_heads=1,
@@ -365,6 +368,11 @@ NEWEST |= {
         ),
     ),
 }
+NEWEST["mistral_window"] = (
+    MistralConfig,
+    MistralForCausalLM,
+    dict(num_key_value_heads=1, head_dim=6, tie_word_embeddings=False, sliding_window=10),
+)
 LENGTHS = {"qwen3_5_tied": [70, 23]}
 SHARDS = {"qwen3_5_order": "5KB", "llama2": "20KB", "granite_bias": "8KB", "granite4_nope": "3KB", "qwen3_moe_sparse": "6KB"}
 

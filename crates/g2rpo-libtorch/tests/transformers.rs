@@ -27,7 +27,7 @@ fn models() -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .collect();
     models.sort();
-    assert_eq!(models.len(), 24);
+    assert_eq!(models.len(), 25);
     models
 }
 
@@ -35,7 +35,7 @@ fn models() -> Vec<PathBuf> {
 fn newer() -> Vec<PathBuf> {
     let mut models = models();
     models.retain(|path| !expected(path).gradient.is_empty());
-    assert_eq!(models.len(), 16);
+    assert_eq!(models.len(), 17);
     models
 }
 

@@ -51,7 +51,10 @@ impl DecoderConfig {
         }
         if !matches!(
             self.architecture,
-            Architecture::Qwen2 | Architecture::Phi3 | Architecture::Ministral3
+            Architecture::Qwen2
+                | Architecture::Phi3
+                | Architecture::Ministral3
+                | Architecture::Mistral
         ) {
             set("attention_bias", json!(self.qkv_bias));
         }
@@ -111,7 +114,7 @@ impl DecoderConfig {
                     set("norm_topk_prob", json!(experts.norm_topk_prob));
                 }
             }
-            Architecture::Phi3 | Architecture::Ministral3 => {
+            Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral => {
                 set("sliding_window", json!(windows));
                 if let RopeScaling::LongRope {
                     original_max_position_embeddings: original,

@@ -93,6 +93,8 @@ pub enum Architecture {
     Ministral3,
     /// Qwen3.5, dense, text: gated delta nets, gated attention, partial rotations.
     Qwen35,
+    /// Mistral 7B and its kin: Llama with one window for all layers.
+    Mistral,
 }
 
 /// What may differ from layer to layer. The default is a plain layer: rotations, no window.
@@ -366,7 +368,7 @@ impl std::str::FromStr for DType {
 impl Architecture {
     /// Every family: `model_type` in config.json, the class that transformers looks for, and what
     /// its layers have in common.
-    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 11] = {
+    const TABLE: [(Self, &'static str, &'static str, BlockSpec); 12] = {
         const PLAIN: BlockSpec = BlockSpec {
             qk_norm: false,
             norm_offset: 0.0,
@@ -426,6 +428,7 @@ impl Architecture {
                 PLAIN,
             ),
             (Self::Qwen35, "qwen3_5_text", "Qwen3_5ForCausalLM", QWEN35),
+            (Self::Mistral, "mistral", "MistralForCausalLM", PLAIN),
         ]
     };
 

@@ -157,8 +157,11 @@ pub(super) fn layers(
                 };
             }
         }
-        Architecture::Phi3 | Architecture::Ministral3 => {
-            let window = f.usize("sliding_window")?;
+        Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral => {
+            let default = (architecture == Architecture::Mistral
+                && !f.map.contains_key("sliding_window"))
+            .then_some(4096);
+            let window = f.usize("sliding_window")?.or(default);
             layers.iter_mut().for_each(|layer| layer.window = window);
         }
         _ => {}

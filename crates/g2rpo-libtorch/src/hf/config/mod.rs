@@ -69,7 +69,7 @@ impl DecoderConfig {
             | Architecture::Gemma3
             | Architecture::Qwen3Moe
             | Architecture::Qwen35 => 4,
-            Architecture::Ministral3 => 8,
+            Architecture::Ministral3 | Architecture::Mistral => 8,
         };
         let num_key_value_heads = f.usize("num_key_value_heads")?.unwrap_or(default_kv_heads);
         if num_attention_heads == 0
@@ -94,7 +94,12 @@ impl DecoderConfig {
             ));
         }
         let attention_bias = f.bool("attention_bias")?.unwrap_or(false);
-        if attention_bias && matches!(architecture, Architecture::Phi3 | Architecture::Ministral3) {
+        if attention_bias
+            && matches!(
+                architecture,
+                Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral
+            )
+        {
             return Err(f.error("attention_bias", "the family has no biases"));
         }
         let has_mlp_bias = matches!(

@@ -59,7 +59,7 @@ fn refusals_name_the_field() {
         (
             "model_type",
             json!("mamba"),
-            "config.json: field `model_type`: `mamba` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text, qwen3_moe, granitemoehybrid, phi3, ministral3, qwen3_5_text",
+            "config.json: field `model_type`: `mamba` is not supported; supported are llama, qwen2, qwen3, smollm3, granite, gemma3_text, qwen3_moe, granitemoehybrid, phi3, ministral3, qwen3_5_text, mistral",
         ),
         (
             "model_type",
