@@ -41,13 +41,15 @@ pub fn draw_svg(path: &Path, panels: &[Panel]) -> Result<()> {
 }
 
 const PANEL: (u32, u32) = (460, 330);
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
     RGBColor(214, 120, 20),
     RGBColor(150, 60, 150),
     RGBColor(40, 140, 70),
     RGBColor(30, 90, 190),
     RGBColor(190, 40, 40),
+    RGBColor(0, 150, 170),
+    RGBColor(150, 130, 0),
 ];
 
 fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
