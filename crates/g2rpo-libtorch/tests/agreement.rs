@@ -3,7 +3,8 @@
 
 use g2rpo_core::{Learner, Ragged, Sequences, WhichPolicy};
 use g2rpo_libtorch::{
-    DecoderConfig, LearnerConfig, LoraConfig, TorchEngine, TorchLearner, init_parameters,
+    Architecture, DecoderConfig, DeltaNetConfig, ExpertsConfig, LayerSpec, LearnerConfig,
+    LoraConfig, TorchEngine, TorchLearner, init_parameters,
 };
 use g2rpo_rollout::{Completion, Request, RolloutEngine, RolloutKey, SamplingParams};
 use tch::{Device, Kind, Tensor};
@@ -66,15 +67,58 @@ fn recomputed(
     Ragged::from_rows(own.map(|(request, logps)| logps[request.guidance.len()..].to_vec()))
 }
 
-fn check(kind: Kind, temperature: f64, lora: bool, threads: i32) {
-    tch::set_num_threads(threads);
-    let model = DecoderConfig {
+fn qwen3() -> DecoderConfig {
+    DecoderConfig {
         // Far from uniform, with biases where the family has them.
         initializer_range: 0.15,
         qkv_bias: true,
         ..DecoderConfig::tiny_qwen3(211, 48, 3, 6, 2)
+    }
+}
+
+/// A delta net, attention behind a gate, and another delta net.
+fn qwen3_5() -> DecoderConfig {
+    let delta_net = |delta_net| LayerSpec {
+        delta_net,
+        ..LayerSpec::default()
     };
-    let parameters = init_parameters(&model, 9, kind, Device::Cpu).unwrap();
+    DecoderConfig {
+        architecture: Architecture::Qwen35,
+        delta_net: Some(DeltaNetConfig {
+            key_heads: 2,
+            value_heads: 4,
+            key_width: 10,
+            value_width: 12,
+            conv_kernel: 4,
+        }),
+        layers: [true, false, true].map(delta_net).to_vec(),
+        qkv_bias: false,
+        ..qwen3()
+    }
+}
+
+/// Experts in the second of three layers.
+fn qwen3_moe() -> DecoderConfig {
+    let experts = |experts| LayerSpec {
+        experts,
+        ..LayerSpec::default()
+    };
+    DecoderConfig {
+        architecture: Architecture::Qwen3Moe,
+        experts: Some(ExpertsConfig {
+            num_experts: 5,
+            num_experts_per_tok: 2,
+            intermediate_size: 40,
+            norm_topk_prob: true,
+        }),
+        layers: [false, true, false].map(experts).to_vec(),
+        ..qwen3()
+    }
+}
+
+fn check(model: &DecoderConfig, kind: Kind, temperature: f64, lora: bool, threads: i32) {
+    tch::set_num_threads(threads);
+    let parameters = init_parameters(model, 9, kind, Device::Cpu).unwrap();
     let config = LearnerConfig {
         lora: lora.then(|| LoraConfig {
             r: 3,
@@ -83,7 +127,7 @@ fn check(kind: Kind, temperature: f64, lora: bool, threads: i32) {
         }),
         ..LearnerConfig::default()
     };
-    let mut learner = TorchLearner::new(&model, parameters, config).unwrap();
+    let mut learner = TorchLearner::new(model, parameters, config).unwrap();
     // Biases and fresh adapters are zero, which would hide a mistake with them.
     tch::manual_seed(4);
     let noise = |flat: &Tensor| {
@@ -125,12 +169,28 @@ fn check(kind: Kind, temperature: f64, lora: bool, threads: i32) {
 
 #[test]
 fn sampling_log_probs_are_the_learners() {
+    let model = qwen3();
     for temperature in [1.0, 0.6, 1.7] {
-        check(Kind::Float, temperature, false, 1);
-        check(Kind::Double, temperature, false, 1);
+        check(&model, Kind::Float, temperature, false, 1);
+        check(&model, Kind::Double, temperature, false, 1);
     }
-    check(Kind::Float, 0.8, true, 1);
-    check(Kind::Double, 0.8, true, 1);
-    check(Kind::Float, 1.0, false, 2);
-    check(Kind::BFloat16, 1.0, false, 1);
+    check(&model, Kind::Float, 0.8, true, 1);
+    check(&model, Kind::Double, 0.8, true, 1);
+    check(&model, Kind::Float, 1.0, false, 2);
+    check(&model, Kind::BFloat16, 1.0, false, 1);
+}
+
+#[test]
+fn so_they_are_with_states_and_with_experts() {
+    for model in [qwen3_5(), qwen3_moe()] {
+        for (kind, lora, threads) in [
+            (Kind::Float, true, 1),
+            (Kind::Float, false, 2),
+            (Kind::Double, true, 1),
+        ] {
+            check(&model, kind, 1.0, lora, threads);
+        }
+    }
+    // Rounding to 8 bits sends a position to other experts, so only states are compared.
+    check(&qwen3_5(), Kind::BFloat16, 1.0, false, 1);
 }
