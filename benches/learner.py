@@ -15,6 +15,9 @@ Memory is the largest resident set during the steps, less what the process held 
 built (the libraries). With --device cuda it is the GPU's memory as nvidia-smi gives it, less what was taken
 before the process began. Versions: torch 2.11.0, transformers 5.23.0, trl 1.16.0.
 
+With --cpu-time and --threads 1 processor seconds are shown instead of wall-clock seconds, for machines that are
+busy with other work.
+
 With --dtype bfloat16 our parameters are bf16 with f32 master weights; TRL's are f32 and its matrix
 products bf16 (autocast), which is what `GRPOConfig(bf16=True)` does by default.
 """
@@ -72,7 +75,7 @@ def trl_side(args):
     ids = ids.to(args.device)
     advantages = torch.tensor([1.0, -1.0] * (args.rows // 2), device=args.device)
     for step in range(args.steps):
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         for rows in torch.arange(args.rows).split(micro):
             prompt, completion = ids[rows].split([args.prompt, args.completion], dim=1)
             inputs = {"prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt),
@@ -88,7 +91,8 @@ def trl_side(args):
         if on_gpu:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-        print(json.dumps({"step": step, "seconds": seconds, "peak_mib": status("VmHWM"), "held_mib": held,
+        print(json.dumps({"step": step, "seconds": seconds, "processor_seconds": time.process_time() - processor,
+                          "peak_mib": status("VmHWM"), "held_mib": held,
                           "parameters": parameters,
                           "tokens_per_second": args.rows * (args.prompt + args.completion) / seconds}), flush=True)
 
@@ -130,6 +134,7 @@ def main():
     parser.add_argument("--trl", action="store_true", help="be TRL's side (used by the script itself)")
     parser.add_argument("--model", help="folder of the model (used by the script itself)")
     parser.add_argument("--family", default="qwen3", choices=FAMILIES)
+    parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for machines that are busy")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3, help="the first of them is not counted")
     parser.add_argument("--rows", type=int, default=16)
@@ -170,17 +175,18 @@ def compare(args, env, sizes, folder):
         for key, value in {**sizes, **dict(pair.split("=") for pair in settings.split())}.items():
             command += [f"--{key.replace('_', '-')}", str(value)]
         sides[f"TRL {settings}"] = command
+    clock = "processor_seconds" if args.cpu_time else "seconds"
     results = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, command in sides.items():
             results[name].append(run(command, env, args.device != "cpu"))
             last = results[name][-1][-1]
-            print(f"{name}: {last['seconds']:.2f} s, {last['peak_mib'] - last['held_mib']} MiB", file=sys.stderr)
+            print(f"{name}: {last[clock]:.2f} s, {last['peak_mib'] - last['held_mib']} MiB", file=sys.stderr)
     print(f"{args.rows} sequences of {args.prompt} + {args.completion} tokens, {args.family}, {args.shape}, {args.dtype} on {args.device}, "
           f"{args.threads} threads, "
-          f"best of {args.rounds * (args.steps - 1)} steps")
+          f"best of {args.rounds * (args.steps - 1)} steps, {clock.replace('_', ' ')}")
     for name, runs in results.items():
-        best = min(step["seconds"] for steps in runs for step in steps[1:])
+        best = min(step[clock] for steps in runs for step in steps[1:])
         peak = max(steps[-1]["peak_mib"] for steps in runs)
         held = runs[0][-1]["held_mib"]
         tokens = args.rows * (args.prompt + args.completion) / best

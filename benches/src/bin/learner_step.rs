@@ -96,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sequences = Sequences::new(tokens, vec![prompt; rows])?;
     let n_tokens = rows * (prompt + completion);
     for step in 0..steps {
-        let start = Instant::now();
+        let (start, processor) = (Instant::now(), processor_seconds());
         // The gradient of the plain GRPO loss on policy is −A / (number of completion tokens).
         learner.accumulate(&sequences, &scoring, &mut |outputs| {
             let grads = (outputs.rows.iter().zip(outputs.logp.lengths())).map(|(&row, len)| {
@@ -115,8 +115,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "{{\"step\": {step}, \"seconds\": {seconds:.4}, \"gradient_seconds\": {gradient:.4}, \
-             \"tokens_per_second\": {:.1}, \"peak_mib\": {}, \"held_mib\": {held}, \
+             \"processor_seconds\": {:.2}, \"tokens_per_second\": {:.1}, \"peak_mib\": {}, \"held_mib\": {held}, \
              \"parameters\": {}}}",
+            processor_seconds() - processor,
             n_tokens as f64 / seconds,
             status_mib("VmHWM:"),
             learner.base().numel(),
@@ -129,6 +130,15 @@ fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);
     }
+}
+
+/// What the process had of processors so far, in its own work and the kernel's.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may hold anything; in hundredths on every Linux.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// A line of the process's status that is given in KiB.
