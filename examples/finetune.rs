@@ -12,7 +12,7 @@ use clap::Parser;
 use g2rpo::guidance::Method;
 use g2rpo::libtorch::{DType, LearnerConfig, Model, TorchEngine, TorchLearner, device};
 use g2rpo::train::{Dataset, LrSchedule, StepLog, Trainer, TrainerConfig};
-use g2rpo::verify::Gsm8k;
+use g2rpo::verify::{Gsm8k, Gsm8kExtraction};
 
 /// Trains a model on word problems by G²RPO-A.
 #[derive(Parser)]
@@ -63,7 +63,12 @@ fn main() -> Result<()> {
     };
     let learner = TorchLearner::of(&model, LearnerConfig::default())?;
     let engine = TorchEngine::of(&model)?;
-    let mut trainer = Trainer::new(method, &data, engine, learner, Gsm8k::default(), config)?;
+    // A model that was not taught the format would be paid for nothing at all otherwise.
+    let verifier = Gsm8k {
+        extraction: Gsm8kExtraction::Flexible,
+        ..Gsm8k::default()
+    };
+    let mut trainer = Trainer::new(method, &data, engine, learner, verifier, config)?;
 
     std::fs::create_dir_all(&options.out)?;
     let mut metrics = StepLog::create(options.out.join("metrics.jsonl"))?;
