@@ -77,7 +77,10 @@ pub enum Incorrect {
         index: usize,
     },
     /// The code did not define what the tests call.
-    MissingFunction,
+    MissingFunction {
+        /// The name that the tests call.
+        name: String,
+    },
     /// The code raised an error or died.
     Crashed {
         /// The test that was running; absent when loading the code failed.
@@ -124,6 +127,8 @@ pub enum Unverifiable {
     ReferenceTooComplex,
     /// The reference holds no tests.
     NoTests,
+    /// The reference is read, and its tests cannot be run, for this reason.
+    Tests(String),
     /// The reference could be neither proven equal to itself nor told apart.
     Undecidable,
     /// A rule of the caller's own verifier, in its words.
@@ -268,7 +273,9 @@ impl fmt::Display for Incorrect {
             Self::CalculatorMark { index } => write!(f, "calculator mark {index} is wrong"),
             Self::NoCalculatorMark => write!(f, "no calculator mark"),
             Self::FailedTest { index } => write!(f, "test {index} failed"),
-            Self::MissingFunction => write!(f, "the tested function is not defined"),
+            Self::MissingFunction { name } => {
+                write!(f, "the tested function {name} is not defined")
+            }
             Self::Crashed { index, error } => {
                 during(f, "crashed", index)?;
                 write!(f, ": {error}")
@@ -290,6 +297,9 @@ impl fmt::Display for Unverifiable {
             Self::AmbiguousReference => "the reference holds several values",
             Self::ReferenceTooComplex => "the reference is too complex",
             Self::NoTests => "the reference holds no tests",
+            Self::Tests(why) => {
+                return write!(f, "the tests of the reference cannot be run: {why}");
+            }
             Self::Undecidable => "the reference cannot be compared even with itself",
             Self::Other(why) => why,
         })

@@ -38,8 +38,9 @@ impl CodeExtraction {
     /// The code of the response, for tests that call the functions or classes `names`; without names the response
     /// is a program.
     ///
-    /// Only what follows the last `</think>` is looked at, and a block that is not closed does not count. Where
-    /// the response starts with code and its first fence only closes, the prompt opened the block. Of several
+    /// Only what follows the last `</think>` is looked at. A block that is not closed, such as of a completion that
+    /// was cut, counts up to the end of the text where no complete one does. Control tokens such as `<|im_end|>` at
+    /// the end of the text or behind a fence are no part of it. Where the response starts with code and its first fence only closes, the prompt opened the block. Of several
     /// blocks the last counts that defines one of the names, then the last that starts indented, as a completion of
     /// a function does, then the last with a tag, then the last: so the output or a usage behind a solution is not
     /// taken for it.
@@ -53,6 +54,8 @@ impl CodeExtraction {
             None if response.contains("<think>") => return Err(Incorrect::UnclosedReasoning),
             None => 0,
         };
+        let response = without_tokens(response);
+        let start = start.min(response.len());
         let (blocks, has_fences) = self.blocks(response, start);
         let chosen = if has_fences || !self.bare {
             best(blocks, names)
@@ -67,7 +70,12 @@ impl CodeExtraction {
             .ok_or(Incorrect::NoAnswer)
     }
 
-    /// The complete blocks that count, each with whether it has a tag, and whether there is any fence.
+    fn counts(&self, tag: &str) -> bool {
+        let mut languages = self.languages.iter();
+        languages.any(|language| language.eq_ignore_ascii_case(tag))
+    }
+
+    /// The blocks that count, each with whether it has a tag, and whether there is any fence.
     fn blocks(&self, response: &str, start: usize) -> (Vec<(CodeBlock, bool)>, bool) {
         let mut found = Vec::new();
         let mut open: Option<(Fence<'_>, usize)> = None;
@@ -87,8 +95,7 @@ impl CodeExtraction {
                     has_fences = true;
                 }
                 (Some(fence), Some((opened, from))) if fence.closes(opened) => {
-                    let counts = |language: &String| language.eq_ignore_ascii_case(opened.tag);
-                    if self.languages.iter().any(counts) {
+                    if self.counts(opened.tag) {
                         let code = opened.strip(&response[*from..at]);
                         let span = *from..at;
                         found.push((CodeBlock { span, code }, !opened.tag.is_empty()));
@@ -98,6 +105,14 @@ impl CodeExtraction {
                 _ => {}
             }
             at = end;
+        }
+        if let (true, Some((opened, from))) = (found.is_empty(), open)
+            && (!opened.tag.is_empty() || starts_as_code(&response[from..]))
+            && self.counts(opened.tag)
+        {
+            let code = opened.strip(&response[from..]);
+            let span = from..response.len();
+            found.push((CodeBlock { span, code }, true));
         }
         (found, has_fences)
     }
@@ -136,6 +151,23 @@ pub(super) fn defines(code: &str, name: &str) -> bool {
         .any(|line| keywords.iter().any(|keyword| is_definition(line, keyword)))
         // As on LeetCode.
         || code.contains("class Solution") && code.lines().any(is_method)
+}
+
+/// The text without control tokens of chat templates at its end, which a tokenizer decodes where it keeps them.
+fn without_tokens(text: &str) -> &str {
+    const NAMED: [&str; 5] = ["</s>", "<s>", "<eos>", "<end_of_turn>", "<pad>"];
+    let trimmed = text.trim_end();
+    let named = NAMED.iter().find_map(|token| trimmed.strip_suffix(token));
+    let bars = || {
+        ["|>", "｜>"].iter().find_map(|end| {
+            let body = trimmed.strip_suffix(end)?;
+            let at = body.rfind('<')?;
+            let name = body[at + 1..].strip_prefix(['|', '｜'])?;
+            let is_name = |c: char| c.is_alphanumeric() || " _-▁".contains(c);
+            (!name.is_empty() && name.chars().all(is_name)).then(|| &body[..at])
+        })
+    };
+    named.or_else(bars).map_or(text, without_tokens)
 }
 
 /// Whether a text begins as Python does, and not as prose.
@@ -186,7 +218,7 @@ impl<'a> Fence<'a> {
         let prefix = &line[..line.len() - text.len()];
         let mark = text.chars().next().filter(|c| ['`', '~'].contains(c))?;
         let length = text.chars().take_while(|&c| c == mark).count();
-        let rest = text[length..].trim();
+        let rest = without_tokens(&text[length..]).trim();
         let tag = rest.split(|c: char| c.is_whitespace() || c == ',').next()?;
         (length >= 3 && !rest.contains('`')).then_some(Self {
             prefix,
@@ -242,6 +274,35 @@ mod tests {
         assert_eq!(code(text), is("x = 2\n"));
         assert_eq!(code("```py\nx = 1\n```\n```python\nx = 2"), is("x = 1\n"));
         assert_eq!(code("```\nx = 3\n```"), is("x = 3\n"));
+        // Cut at the longest length, with nothing else to judge.
+        assert_eq!(code("So:\n```python\nx = 2"), is("x = 2"));
+        assert_eq!(code("So:\n```text\nx = 2"), Err(Incorrect::NoAnswer));
+        assert_eq!(code("```python\nx = 1\n```\n```"), is("x = 1\n"));
+    }
+
+    #[test]
+    fn control_tokens_are_no_code() {
+        for token in [
+            "<|im_end|>",
+            "</s>",
+            "<|eot_id|>",
+            "<|endoftext|>",
+            "<end_of_turn>",
+            "<｜end▁of▁sentence｜>",
+            " <|im_end|>\n<|endoftext|>\n",
+        ] {
+            for (text, expected) in [
+                ("```python\nx = 1\n```", "x = 1\n"),
+                ("```python\nx = 1\n```\n", "x = 1\n"),
+                ("x = 1\n```", "x = 1\n"),
+                ("x = 1", "x = 1"),
+            ] {
+                assert_eq!(code(&format!("{text}{token}")), is(expected), "{token}");
+            }
+        }
+        let more = "```python\nx = 1\n```<|im_end|>\n<|im_start|>user\nMore.";
+        assert_eq!(code(more), is("x = 1\n"));
+        assert_eq!(code("x = '<|a|>'"), is("x = '<|a|>'"));
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub enum Frame {
     AssertionFailed,
     /// The tests raised after they had called the solution.
     TestsRaised(Exception),
-    /// The tests cannot be run, whatever the solution does.
-    BadTests,
+    /// The tests cannot be run, whatever the solution does; why, in a person's words.
+    BadTests(String),
     /// The tests as data: calls, remaining program, names, name to check.
     Table(Value),
 }
@@ -154,7 +154,10 @@ impl Frame {
             b'P' => empty(Self::Passed),
             b'A' => empty(Self::AssertionFailed),
             b'J' => exception().map(|(error, _)| Self::TestsRaised(error)),
-            b'B' => value().map(|_| Self::BadTests).map_err(FrameError::from),
+            b'B' => Ok(Self::BadTests(match value()? {
+                Value::Str(why) => why,
+                _ => exception()?.0.line(),
+            })),
             b'T' => Ok(Self::Table(value()?)),
             _ => Err(FrameError::Content(kind)),
         }

@@ -73,7 +73,9 @@ pub(super) fn reason(failure: Failure, index: usize) -> Incorrect {
             index: at,
             error: format!("signal {signal} ended it"),
         },
-        Failure::NoFunction => Incorrect::MissingFunction,
+        Failure::NoFunction => Incorrect::MissingFunction {
+            name: String::new(),
+        },
         Failure::Unsupported(_) => Incorrect::FailedTest { index },
         Failure::OutOfTime => Incorrect::Timeout { index: at },
         Failure::TooMuchOutput => Incorrect::OutputLimit { index: at },

@@ -78,6 +78,16 @@ impl TestSuite {
         }
         let json: Json =
             serde_json::from_str(reference).map_err(|_| Unverifiable::UnreadableReference)?;
+        if let (Some(inputs), Some(outputs)) =
+            (json["inputs"].as_array(), json["outputs"].as_array())
+            && inputs.len() != outputs.len()
+        {
+            return Err(Unverifiable::Tests(format!(
+                "{} inputs and {} outputs",
+                inputs.len(),
+                outputs.len()
+            )));
+        }
         let suite = match &json {
             Json::Array(items) => from_array(items, None),
             Json::Object(_) if json.get("test").is_some() => human_eval(&json),
@@ -215,9 +225,6 @@ fn from_array(items: &[Json], function: Option<&str>) -> Option<TestSuite> {
 fn apps(json: &Json) -> Option<TestSuite> {
     let inputs = json["inputs"].as_array()?;
     let outputs = json.get("outputs")?.as_array()?;
-    if inputs.len() != outputs.len() {
-        return None;
-    }
     let function = function_name(json);
     let wrapped = outputs.iter().all(is_wrapped);
     let cases = inputs
@@ -307,7 +314,7 @@ mod tests {
             ),
             (
                 r#"{"inputs": ["1"], "outputs": []}"#,
-                Unverifiable::UnreadableReference,
+                Unverifiable::Tests("1 inputs and 0 outputs".to_owned()),
             ),
             (
                 r#"[{"input": "1", "output": "1", "testtype": "functional"}]"#,

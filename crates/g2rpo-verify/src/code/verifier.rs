@@ -6,8 +6,8 @@ use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::execute::execute;
-use super::extract::{CodeBlock, CodeExtraction};
-use super::job::{Limits, Observation, Request};
+use super::extract::{CodeBlock, CodeExtraction, defines};
+use super::job::{Failure, Limits, Observation, Request};
 use super::outcome::{Wrong, judge, reason};
 use super::pool::SandboxPool;
 use super::python::PRELUDE;
@@ -60,6 +60,13 @@ impl Problem {
         let mut names: Vec<&str> = called.map(String::as_str).collect();
         names.dedup();
         names
+    }
+
+    /// The first of them that the program does not define.
+    fn missing(&self, program: &str) -> &str {
+        let names = self.names();
+        let missing = names.iter().find(|name| !defines(program, name));
+        missing.or(names.first()).copied().unwrap_or_default()
     }
 }
 
@@ -164,6 +171,9 @@ impl CodeVerifier {
             let outcome = match judge(&observed, &case.expectation, self.tolerance) {
                 Ok(true) => None,
                 Ok(false) => Some(Incorrect::FailedTest { index }),
+                Err(Wrong::Why(Failure::NoFunction)) => Some(Incorrect::MissingFunction {
+                    name: problem.missing(&program).to_owned(),
+                }),
                 Err(Wrong::Why(failure)) => Some(reason(failure, index)),
                 Err(Wrong::BadTests) => {
                     bad_tests = true;
@@ -181,7 +191,8 @@ impl CodeVerifier {
         })
         .map_err(Verdict::fault)?;
         if bad_tests {
-            return Err(Verdict::unverifiable(Unverifiable::UnreadableReference).at(span));
+            let why = "they ended before they called the solution".to_owned();
+            return Err(Verdict::unverifiable(Unverifiable::Tests(why)).at(span));
         }
         let report = CodeReport {
             span,
@@ -277,8 +288,8 @@ impl CodeVerifier {
             .convert(&suite.context, source, suite.entry.as_deref())
             .map_err(|error| Fault::Sandbox(error.to_string()))?;
         Ok(match converted {
-            None => Err(Unverifiable::UnreadableReference),
-            Some(converted) => match cases(converted) {
+            Err(why) => Err(Unverifiable::Tests(why)),
+            Ok(converted) => match cases(converted) {
                 cases if cases.is_empty() => Err(Unverifiable::NoTests),
                 cases => Ok(Arc::new(Problem { suite, cases })),
             },

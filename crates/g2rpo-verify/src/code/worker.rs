@@ -135,13 +135,17 @@ impl Worker {
         setup: &str,
         tests: &str,
         entry: Option<&str>,
-    ) -> Result<Option<Converted>, SandboxError> {
+    ) -> Result<Result<Converted, String>, SandboxError> {
         self.judge.open_trusted()?;
         let report = self.judge.convert(setup, tests, entry)?;
         self.judge.close()?;
         Ok(match report.into_frame() {
-            Ok(Frame::Table(table)) => read_table(table, setup),
-            _ => None,
+            Ok(Frame::Table(table)) => {
+                read_table(table, setup).ok_or_else(|| "they cannot be made data".to_owned())
+            }
+            Ok(Frame::BadTests(why)) => Err(why),
+            Err(Failure::OutOfTime) => Err("they took too long".to_owned()),
+            _ => Err("they ended without a word".to_owned()),
         })
     }
 }

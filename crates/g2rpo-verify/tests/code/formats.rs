@@ -47,7 +47,10 @@ fn the_reason_says_what_happened() {
             "def add(a, b): return object()",
             Incorrect::FailedTest { index: 0 },
         ),
-        ("def plus(a, b): return a + b", Incorrect::MissingFunction),
+        (
+            "def plus(a, b): return a + b",
+            Incorrect::MissingFunction { name: "add".into() },
+        ),
         (
             "def add(a, b): return a +",
             crashed(None, "SyntaxError: invalid syntax (<solution>, line 1)"),
@@ -163,7 +166,9 @@ fn asserts_that_are_programs_run_apart_from_the_solution() {
     );
     assert_eq!(
         outcome("x = 1", tests),
-        Outcome::Incorrect(Incorrect::MissingFunction)
+        Outcome::Incorrect(Incorrect::MissingFunction {
+            name: "root".into()
+        })
     );
 }
 

@@ -69,7 +69,7 @@ def _ask(operation, *operands):
                 replace(numbering.order[number], resolve(items, special))
             if result == (..., "end"):
                 # Of an iterator, and of nothing else.
-                if operation == "next":
+                if operation in ("next", "send"):
                     raise StopIteration
                 give_up("an end of no iterator")
             return resolve(result, special)
@@ -93,16 +93,31 @@ class _Special:
                 _generators[id(generator)] = (generator, number)
                 return generator
             return remote
+        if name == "member":
+            number, kind, label, value = parts
+            return _member(_Object(number, kind), label, value)
         raise TypeError(name)
 
 
+class _Member:
+    """A member of an enumeration that is a number or text: that value, and its name."""
+
+
+def _member(remote, label, value):
+    base = type(value)
+    text = "%s.%s" % (remote._kind, label)
+    contents = {"name": label, "value": value, "_remote": remote, "__repr__": lambda _: "<%s: %r>" % (text, value)}
+    return type("Member", (base, _Member), contents)(value)
+
+
 def _generator(remote):
+    sent = None
     while True:
         try:
-            value = _ask("next", remote)
+            value = _ask("next", remote) if sent is None else _ask("send", remote, sent)
         except StopIteration:
             return
-        yield value
+        sent = yield value
 
 
 def _run_callback(number, args):
@@ -129,6 +144,8 @@ def _typed(value, kind):
     """Objects of the other process by their numbers; functions and iterators of the tests as callbacks."""
     if kind is _Object:
         return "object", (value._number,)
+    if isinstance(value, _Member):
+        return "object", (value._remote._number,)
     if kind is _Name:
         return "name", (value.__name__,)
     if id(value) in _generators:
@@ -196,13 +213,80 @@ def _forward(operation):
     return method
 
 
-def _forward_named(operation, alike=False):
-    """An operator whose result could stand for a value that the solution owes: only between objects of classes
-    that the tests name."""
+# How far an object carries a value that the tests computed with: an object that tests made themselves may be asked
+# for its contents, another one not, and a difference not for its size.
+_APART, _MIXED, _DIFFERENCE = range(3)
+
+
+def _binary(operation, reflected=False):
+    """An operator. With a plain value, which may be the one that the solution owes, it has to give an object of a
+    class that the tests name; what such an object says later is limited as well."""
+    own = "__%s%s__" % ("r" if reflected else "", operation.rstrip("_"))
 
     def method(self, *operands):
-        if not _is_named(self) or alike and not all(map(_is_named, operands)):
+        if not _has(self, own):
             return NotImplemented
+        result = _ask(operation, *((operands[0], self) if reflected else (self, *operands)))
+        objects = [self, *(x for x in operands if _is_named(x))]
+        mixed = max(x._mixed for x in objects)
+        made = all(x._made for x in objects)
+        if len(objects) <= len(operands):
+            subtracts = operation in ("sub", "isub", "xor", "ixor")
+            mixed = max(mixed, _DIFFERENCE if subtracts or not made else _MIXED)
+        if mixed and not _is_named(result):
+            give_up("an operator gave no object")
+        if type(result) is _Object:
+            _mark(result, mixed, made)
+        return result
+
+    return method
+
+
+def _in_place(name, operation):
+    """`+=`: the other operator where the set-up's class has none in place."""
+    in_place, plain = _binary("i" + name), _binary(operation)
+
+    def method(self, *operands):
+        return (in_place if _has(self, "__i%s__" % name) else plain)(self, *operands)
+
+    return method
+
+
+def _ordering(operation):
+    own = "__%s__" % operation
+
+    def method(self, other):
+        if not _is_named(other) or not _has(self, own):
+            return NotImplemented
+        return _ask(operation, self, other)
+
+    return method
+
+
+def _unary(operation):
+    def method(self, *operands):
+        if not _has(self, "__%s__" % operation):
+            return NotImplemented if operation == "round" else _no_operator(self, operation)
+        result = _ask(operation, self, *operands)
+        if type(result) is _Object:
+            _mark(result, self._mixed, self._made)
+        elif self._mixed == _DIFFERENCE:
+            give_up("an operator gave no object")
+        return result
+
+    return method
+
+
+def _no_operator(value, operation):
+    raise TypeError("bad operand type for %s: %r" % (operation, value._kind))
+
+
+def _contents(operation):
+    """What gives the contents of an object, which may be made of a value of the tests."""
+
+    def method(self, *operands):
+        if self._mixed == _DIFFERENCE:
+            give_up("contents of a computed object")
         return _ask(operation, self, *operands)
 
     return method
@@ -210,6 +294,24 @@ def _forward_named(operation, alike=False):
 
 def _is_named(value):
     return type(value) is _Object and value._kind in _Name.capital
+
+
+def _has(value, operator):
+    """Whether the operator counts: of a class that the tests name and, where the set-up defines it, by the set-up."""
+    if not _is_named(value):
+        return False
+    known = _Name.of_setup.get(value._kind)
+    reference = getattr(known, operator, None) if known is not None else None
+    return known is None or reference is not None and reference is not getattr(object, operator, None)
+
+
+def _mark(value, mixed, made):
+    object.__setattr__(value, "_mixed", mixed)
+    object.__setattr__(value, "_made", made)
+
+
+# They take what a plain value is compared with; an object has them where the tests made it.
+_QUESTIONS = {"startswith", "endswith", "issubset", "issuperset", "isdisjoint"}
 
 
 class _Remote:
@@ -220,6 +322,8 @@ class _Remote:
     def __getattr__(self, name):
         if name.startswith("__") and name != "__name__":
             raise AttributeError(name)
+        if type(self) is _Object and name in _QUESTIONS and not self._made:
+            give_up("a method of plain values")
         return _ask("getattr", self, name)
 
     def __call__(self, *args, **kwargs):
@@ -237,38 +341,60 @@ class _Name(_Remote):
 
     __slots__ = ("__name__",)
     capital = set()
+    of_setup = {}
 
     def __init__(self, name):
         object.__setattr__(self, "__name__", name)
 
     def __instancecheck__(self, value):
-        return type(value) is _Object and _ask("isinstance", value, self)
+        is_remote = type(value) is _Object or isinstance(value, _Member)
+        return is_remote and _ask("isinstance", value, self) is True
+
+    def __call__(self, *args, **kwargs):
+        result = _ask("call", self, args, kwargs)
+        if _is_named(result) and result._kind == self.__name__:
+            _mark(result, _APART, True)
+        return result
+
+    # Of an enumeration.
+    def __iter__(self):
+        return _ask("iter", self)
+
+    def __len__(self):
+        return _ask("len", self)
+
+    def __bool__(self):
+        return True
+
+    def __getitem__(self, key):
+        return _ask("getitem", self, key)
 
 
 class _Object(_Remote):
     """An object of the solution."""
 
-    __slots__ = ("_number", "_kind")
+    __slots__ = ("_number", "_kind", "_mixed", "_made")
 
     def __init__(self, number, kind):
         object.__setattr__(self, "_number", number)
         object.__setattr__(self, "_kind", kind)
+        _mark(self, _APART, False)
 
     def __eq__(self, other):
         if type(other) is not _Object:
             return False
         if other._number == self._number:
             return True
-        return _is_named(self) and _is_named(other) and _ask("eq", self, other) is True
+        return _has(self, "__eq__") and _is_named(other) and _ask("eq", self, other) is True
 
     def __ne__(self, other):
         return not self == other
 
     def __hash__(self):
-        return hash(self._number)
+        return _ask("hash", self) if _has(self, "__hash__") else hash(self._number)
 
     def __contains__(self, item):
-        if _is_named(self):
+        if self._made and self._mixed != _DIFFERENCE and _has(self, "__contains__"):
             return bool(_ask("contains", self, item))
         return any(known is item or known == item for known in self)
 
@@ -284,10 +410,9 @@ class _Object(_Remote):
     def __str__(self):
         return _text(_ask("str", self))
 
-    def __len__(self):
-        return _ask("len", self)
-
     def __bool__(self):
+        if self._mixed:
+            give_up("truth of a computed object")
         return _ask("bool", self) is True
 
 
@@ -295,25 +420,44 @@ def _text(value):
     return value if type(value) is str else ""
 
 
-for _name in ("iter", "next", "getitem", "setitem", "delitem", "reversed"):
+for _name in "setitem delitem".split():
     setattr(_Object, "__%s__" % _name, _forward(_name))
+for _name in "len iter next getitem reversed".split():
+    setattr(_Object, "__%s__" % _name, _contents(_name))
 for _name in "neg pos abs invert round".split():
-    setattr(_Object, "__%s__" % _name, _forward_named(_name))
+    setattr(_Object, "__%s__" % _name, _unary(_name))
 for _name in "lt le gt ge".split():
-    setattr(_Object, "__%s__" % _name, _forward_named(_name, alike=True))
+    setattr(_Object, "__%s__" % _name, _ordering(_name))
 for _name in "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split():
     _operator = _name + "_" if _name in ("and", "or") else _name
-    setattr(_Object, "__%s__" % _name, _forward_named(_operator))
-    setattr(
-        _Object,
-        "__r%s__" % _name,
-        lambda self, other, _operator=_operator: _ask(_operator, other, self) if _is_named(self) else NotImplemented,
-    )
+    setattr(_Object, "__%s__" % _name, _binary(_operator))
+    setattr(_Object, "__r%s__" % _name, _binary(_operator, reflected=True))
+    setattr(_Object, "__i%s__" % _name, _in_place(_name, _operator))
+
+
+def _is(a, b):
+    """Identity, which two stand-ins for one object have as well."""
+    a, b = (x._remote if isinstance(x, _Member) else x for x in (a, b))
+    return a is b or type(a) is type(b) is _Object and a._number == b._number
+
+
+def _issubclass(kind, of):
+    return _ask("issubclass", kind, of) is True if _Name in map(type, (kind, of)) else issubclass(kind, of)
+
+
+class _Identity(ast.NodeTransformer):
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        if len(node.ops) != 1 or not isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            return node
+        call = ast.Call(ast.Name("__is__", ast.Load()), [node.left, node.comparators[0]], [])
+        result = call if isinstance(node.ops[0], ast.Is) else ast.UnaryOp(ast.Not(), call)
+        return ast.copy_location(result, node)
 
 
 def _program(source, names):
     """The tests, in which what is caught under a name of the solution's exceptions is caught."""
-    tree = ast.parse(source)
+    tree = _Identity().visit(ast.parse(source))
 
     def also(node):
         for part in ast.walk(node):
@@ -381,7 +525,8 @@ def _run(setup, tests, names, check):
     stands = {name: _Name(name) for name in names}
     _Name.capital = {name for name in names if name[:1].isupper()}
     exec(compile(whole(setup), "<setup>", "exec"), namespace)
-    namespace.update(stands)
+    _Name.of_setup = {n: namespace[n] for n in names if isinstance(namespace.get(n), type)}
+    namespace.update(stands, __is__=_is, issubclass=_issubclass)
     program = _program(tests, stands)
     namespace["__exceptions__"] = {**_INSTEAD, **_own}
     exec(program, namespace)

@@ -4,6 +4,7 @@ As in `solution.py`, nothing here is protected from the code under test.
 """
 
 import builtins
+import enum
 import marshal
 import operator
 import os
@@ -42,6 +43,13 @@ def _next(iterator):
         return _END
 
 
+def _send(generator, value):
+    try:
+        return generator.send(value)
+    except StopIteration:
+        return _END
+
+
 def _equal(a, b):
     # An equality that holds with everything is none.
     return bool(a == b) and not (a == object() or b == object())
@@ -53,6 +61,9 @@ _OPERATIONS = {
     "setattr": setattr,
     "delattr": delattr,
     "next": _next,
+    "send": _send,
+    "hash": hash,
+    "issubclass": issubclass,
     "eq": _equal,
     "isinstance": isinstance,
     "enter": lambda value: type(value).__enter__(value),
@@ -68,7 +79,8 @@ _OPERATIONS = {
 }
 _OPERATORS = (
     "getitem setitem delitem contains lt le gt ge add sub mul truediv floordiv mod pow and_ or_ xor "
-    "lshift rshift matmul neg pos abs invert iadd isub imul itruediv"
+    "lshift rshift matmul neg pos abs invert iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift "
+    "irshift imatmul"
 )
 _SCALARS = (int, float, complex, str, bytes)
 _OPERATIONS.update((name, getattr(operator, name)) for name in _OPERATORS.split())
@@ -132,12 +144,17 @@ class Session:
             return "end", ()
         if kind in _SEQUENCES or kind in _MAPPINGS or kind.__module__ == "numpy" and getattr(value, "shape", 0) == ():
             return None
-        if issubclass(kind, _SCALARS) and any(kind.__eq__ is base.__eq__ for base in _SCALARS):
+        is_member = issubclass(kind, enum.Enum) and isinstance(value, (int, str))
+        if not is_member and issubclass(kind, _SCALARS) and any(kind.__eq__ is base.__eq__ for base in _SCALARS):
             return None
         number = self.numbers.get(id(value))
         if number is None:
             number = self.numbers[id(value)] = len(self.objects)
             self.objects.append(value)
+        if is_member:
+            base = int if isinstance(value, int) else str
+            plain = int(value) if base is int else str.__str__(value)
+            return "member", (number, kind.__name__, value.name, plain)
         is_generator = kind.__name__ == "generator"
         return "object", (number, kind.__name__, is_generator)
 

@@ -5,6 +5,8 @@ and no verdict, and what it writes is taken as what the code returned.
 """
 
 import atexit
+import builtins
+import io
 import marshal
 import os
 import sys
@@ -141,10 +143,22 @@ def run_call(source, compiled, name, arguments, limit):
     os._exit(0)
 
 
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/proc/self/fd/0": 0, "/proc/self/fd/1": 1}
+
+
+def _open(file, *args, _open=open, **kwargs):
+    """`open`, for which the streams have their usual names where there is no /dev."""
+    place = _STANDARD.get(file) if isinstance(file, str) else None
+    if place is None:
+        return _open(file, *args, **kwargs)
+    return _open(os.dup(place), *args, **kwargs)
+
+
 def run_program(source, compiled):
     """Runs `source` as a program, and ends as the interpreter would."""
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    builtins.open = io.open = _open
     module = types.ModuleType("__main__")
     module.__dict__.update(_before)
     sys.modules["__main__"] = module

@@ -10,7 +10,9 @@ import decimal
 import fractions
 
 _VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
-CONTAINERS = (list, dict, set, bytearray, collections.deque)
+_DICTIONARIES = (collections.OrderedDict, collections.Counter, collections.defaultdict)
+CONTAINERS = (list, dict, set, bytearray, collections.deque) + _DICTIONARIES
+_FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, tuple, dict, set)}
 
 
 def to_parts(value, kind):
@@ -25,6 +27,10 @@ def to_parts(value, kind):
         return "deque", (tuple(value), value.maxlen)
     if kind is bytearray:
         return "bytearray", (bytes(value),)
+    if kind in _DICTIONARIES:
+        factory = getattr(value, "default_factory", None)
+        name = next((name for name, known in _FACTORIES.items() if known is factory), None)
+        return kind.__name__, (tuple(value.items()), name)
     if kind is _VIEWS[0]:
         return "keys", (tuple(value),)
     if kind is _VIEWS[1]:
@@ -49,7 +55,17 @@ def _named_tuple(name, fields, values):
     return collections.namedtuple(name, fields)(*values)
 
 
+def _dictionary(kind):
+    def build(items, factory):
+        built = kind(_FACTORIES.get(factory)) if kind is collections.defaultdict else kind()
+        dict.update(built, items) if kind is not collections.OrderedDict else built.update(items)
+        return built
+
+    return build
+
+
 _BUILD = {
+    **{kind.__name__: _dictionary(kind) for kind in _DICTIONARIES},
     "range": range,
     "Decimal": decimal.Decimal,
     "Fraction": fractions.Fraction,
@@ -66,6 +82,7 @@ _BUILD = {
 }
 
 
+_PLACED = {"deque", "bytearray", *(kind.__name__ for kind in _DICTIONARIES)}
 _DEEP = {list, tuple, dict, set, frozenset}
 
 
@@ -94,7 +111,7 @@ def resolve(value, special, containers=None):
             if name not in _BUILD:
                 return special(name, parts)
             place = None
-            if containers is not None and name in ("deque", "bytearray"):
+            if containers is not None and name in _PLACED:
                 place = len(containers)
                 containers.append(None)
             built = _BUILD[name](*[resolve(part, special, containers) for part in parts])
@@ -151,7 +168,7 @@ def contents(container):
     """What `replace` takes, in types that are no containers."""
     if type(container) is bytearray:
         return bytes(container)
-    if type(container) is dict:
+    if isinstance(container, dict):
         return tuple(container.items())
     return tuple(container)
 
@@ -163,6 +180,10 @@ def replace(container, items):
     elif type(container) is collections.deque:
         container.clear()
         container.extend(items)
+    elif type(container) is collections.Counter:
+        container.clear()
+        # Its own `update` adds.
+        dict.update(container, items)
     else:
         container.clear()
         container.update(items)
