@@ -52,7 +52,15 @@ def _send(generator, value):
 
 def _equal(a, b):
     # An equality that holds with everything is none.
-    return bool(a == b) and not (a == object() or b == object())
+    return bool(a == b) and not (_holds(a) or _holds(b))
+
+
+def _holds(value):
+    try:
+        return bool(value == object())
+    except Exception:
+        # It looks for what only its own kind has.
+        return False
 
 
 _OPERATIONS = {

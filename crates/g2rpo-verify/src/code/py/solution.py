@@ -161,6 +161,8 @@ def run_program(source, compiled):
     builtins.open = io.open = _open
     module = types.ModuleType("__main__")
     module.__dict__.update(_before)
+    # Among the imports that stand before a solution is the one of `open`.
+    module.open = _open
     sys.modules["__main__"] = module
     status = 0
     try:
