@@ -289,7 +289,7 @@ mod tests {
             "<|endoftext|>",
             "<end_of_turn>",
             "<｜end▁of▁sentence｜>",
-            " <|im_end|>\n<|endoftext|>\n",
+            "<|im_end|>\n<|endoftext|>\n",
         ] {
             for (text, expected) in [
                 ("```python\nx = 1\n```", "x = 1\n"),
