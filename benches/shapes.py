@@ -1,5 +1,5 @@
 """Shapes and families of the random models that the benches compare on."""
-from transformers import Gemma3TextConfig, GraniteConfig, Qwen3Config, Qwen3MoeConfig, SmolLM3Config
+from transformers import Gemma3TextConfig, GraniteConfig, Qwen3_5TextConfig, Qwen3Config, Qwen3MoeConfig, SmolLM3Config
 
 SHAPES = {
     "41.6M": dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
@@ -22,6 +22,9 @@ FAMILIES = {
                                     attention_multiplier=0.015625)),
     # As many weights per token as the dense shape has.
     "qwen3_moe": (Qwen3MoeConfig, dict(num_experts=8, num_experts_per_tok=2)),
+    # Three layers with a state to one with attention.
+    "qwen3_5": (Qwen3_5TextConfig, dict(linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=32,
+                                        linear_value_head_dim=32)),
     # Shorter than prompt and completion together, so that windows cut something off.
     "gemma3": (Gemma3TextConfig, dict(sliding_window=96)),
 }
