@@ -306,3 +306,22 @@ fn honest_code_passes_every_time() {
         assert_eq!(crate::honest::repeat(&verifier, 5), 40);
     }
 }
+
+/// The reason is what a person looks for in the data.
+#[test]
+fn tests_that_cannot_be_run_say_why() {
+    for (tests, why) in [
+        (r#"["assert add(1, 2 == 3"]"#, "SyntaxError: "),
+        (r#"["x = {}['a']\nassert add(x, 2) == 3"]"#, "KeyError: 'a'"),
+        (
+            r#"{"inputs": ["1"], "outputs": ["1", "2"]}"#,
+            "1 inputs and 2 outputs",
+        ),
+    ] {
+        let verdict = verifier().verify("def add(a, b): return a + b", tests);
+        let Outcome::Unverifiable(Unverifiable::Tests(said)) = &verdict.outcome else {
+            panic!("{verdict}");
+        };
+        assert!(said.contains(why), "{said}");
+    }
+}
