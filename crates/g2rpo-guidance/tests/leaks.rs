@@ -340,6 +340,61 @@ fn announcements_end_where_a_reader_says() {
     );
 }
 
+/// Whatever g2rpo-verify takes for an announcement is kept back: nouns, what may stand between, verbs.
+#[test]
+fn every_announcement_of_the_verifiers_is_known() {
+    let betweens = [
+        "",
+        "s",
+        " (which counts all of the clips that she sold in both of the two months)",
+        "(a b c d e f g h i j k l m)",
+        " (in cm) (rounded to the nearest of all the whole numbers that there are)",
+        ", as we have seen in the first part of all,",
+        " to the second part, in dollars and cents,",
+        " we get for all of the x (a and b and c and d and e and f)",
+        "**",
+        " therefore",
+    ];
+    let verbs = [
+        " is ",
+        " are ",
+        " was ",
+        " would be ",
+        " must therefore be ",
+        " has to be ",
+        " turns out to be ",
+        " comes out as ",
+        " works out to ",
+        " amounts to ",
+        " becomes ",
+        " equals ",
+        " reads ",
+        ": ",
+        " = ",
+        " => ",
+        " → ",
+        " -> ",
+        " ⇒ ",
+        "：",
+        "\n",
+    ];
+    let mut known = 0;
+    for between in betweens {
+        for verb in verbs {
+            for noun in ["The answer", "**Final Answer", "so my ANSWER", "# Answer"] {
+                let text = format!("48 + 24. {noun}{between}{verb}72.");
+                let Some(first) = first_announcement(&text) else {
+                    continue;
+                };
+                known += 1;
+                let kept = AnswerMarkers::default().find(&text);
+                assert!(kept.is_some_and(|kept| kept <= first), "{text:?}");
+            }
+        }
+    }
+    assert!(known > 500, "{known} are announcements");
+}
+
 /// The same solution as other writers would set it.
 fn settings(text: &str) -> [(&'static str, String); 5] {
     let quoted: Vec<String> = text.lines().map(|line| format!("> {line}")).collect();

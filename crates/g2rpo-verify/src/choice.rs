@@ -1,6 +1,8 @@
 //! Multiple-choice answers: the letter of an option.
 
-use crate::extract::Extraction;
+use std::ops::Range;
+
+use crate::extract::{Anchor, Extraction, stated};
 use crate::verdict::{Incorrect, Unverifiable, Verdict};
 use crate::verifier::Verifier;
 
@@ -31,7 +33,14 @@ impl Verifier for MultipleChoice {
             Err(why) => return why.into(),
         };
         let Some(first) = candidates.next() else {
-            return Incorrect::NoAnswer.into();
+            let Some((letter, span)) = self.named(response) else {
+                return Incorrect::NoAnswer.into();
+            };
+            let verdict = match letter_of_gold(reference) == Some(letter) {
+                true => Verdict::correct(),
+                false => Verdict::incorrect(Incorrect::Different),
+            };
+            return verdict.at(span);
         };
         // A box may hold a formula of the reasoning; what is announced behind it is the choice.
         let mut letter = any_case(&first.answer);
@@ -62,6 +71,77 @@ impl Verifier for MultipleChoice {
             None => Err(Unverifiable::UnreadableReference),
         }
     }
+}
+
+impl MultipleChoice {
+    /// The one option that a response without an announced answer names: all of it is `(C)`, or "The correct option is
+    /// C", "Option C is correct".
+    fn named(&self, response: &str) -> Option<(char, Range<usize>)> {
+        let from = (self.extraction.anchors.contains(&Anchor::Phrase))
+            .then(|| self.extraction.region(response).ok())??;
+        let text = &response[from..];
+        if let Some(letter) = bare(text).and_then(|bare| alone(&bare)) {
+            return Some((letter, from..response.len()));
+        }
+        let mut named: Option<(char, Range<usize>)> = None;
+        for noun in ["option", "choice"] {
+            let folded = text.to_ascii_lowercase();
+            for (at, _) in folded.match_indices(noun) {
+                let Some((letter, span)) = named_at(text, at, at + noun.len()) else {
+                    continue;
+                };
+                if named.as_ref().is_some_and(|(other, _)| *other != letter) {
+                    return None;
+                }
+                named = Some((letter, from + span.start..from + span.end));
+            }
+        }
+        named
+    }
+}
+
+/// The letter that a sentence with the noun at `at` calls right: "the correct option is C", "Option C is correct".
+fn named_at(text: &str, at: usize, behind: usize) -> Option<(char, Range<usize>)> {
+    let rest = text[behind..].trim_start_matches([' ', '*']);
+    let before = text[..at].trim_end_matches([' ', '*']);
+    let ends_in = |words: &[&str]| {
+        (words.iter()).any(|word| {
+            let start = before.len().checked_sub(word.len());
+            start
+                .and_then(|start| before.get(start..))
+                .is_some_and(|end| end.eq_ignore_ascii_case(word))
+        })
+    };
+    if let Some(content) = rest
+        .strip_prefix("is ")
+        .or_else(|| rest.strip_prefix("is:"))
+        && ends_in(&["correct", "right", "best"])
+    {
+        let span = stated(text, text.len() - content.len())?;
+        let letter = any_case(&text[span.clone()])?;
+        return Some((letter, span));
+    }
+    // "I doubt that option C is correct" names none.
+    let begins = before.is_empty()
+        || before.ends_with(['.', '!', '\n', ':', ','])
+        || ends_in(&["so", "thus", "therefore", "hence"]);
+    let (label, claim) = rest.split_at(rest.bytes().take(12).position(|b| b == b' ')?);
+    let claim = claim.strip_prefix(" is ")?;
+    let letter = alone(label.trim_matches('*').trim())?;
+    let claim = claim.trim_start_matches("the ").trim_start_matches('*');
+    let is_right = ["correct", "right", "best"]
+        .iter()
+        .find_map(|word| claim.strip_prefix(word))?;
+    let end = (is_right.char_indices().take(400)).find(|(_, c)| *c == '\n');
+    let end = end.or_else(|| is_right.char_indices().nth(400));
+    let tail = &is_right[..end.map_or(is_right.len(), |(at, _)| at)];
+    let offers = tail.split(|c: char| !c.is_alphanumeric()).any(|word| {
+        single(word).is_some_and(|other| other != letter && other != 'I')
+            || ["if", "unless", "but", "or", "not"].contains(&word)
+    });
+    let start = text.len() - rest.len();
+    (begins && !offers && !is_right.starts_with(char::is_alphanumeric))
+        .then_some((letter, start..start + label.len()))
 }
 
 /// The letter that an answer chooses, also as `b`, `(b)`, `b) the text`.
@@ -136,14 +216,15 @@ pub(crate) fn letter_of_answer(text: &str) -> Option<char> {
         return None;
     }
     let letter = single(letter.trim())?;
-    (!names_another(rest)).then_some(letter)
+    (!names_another(rest, letter)).then_some(letter)
 }
 
 /// Whether an answer begins with an option and names another: `(A) or (B)`.
 fn names_several(text: &str) -> bool {
     let Some(bare) = bare(text) else { return false };
     let mut chars = bare.trim_start_matches('(').chars();
-    matches!(chars.next(), Some('A'..='J')) && names_another(chars.as_str())
+    (chars.next().filter(|c| matches!(c, 'A'..='J')))
+        .is_some_and(|letter| names_another(chars.as_str(), letter))
 }
 
 /// Letters A to J stand for options.
@@ -162,7 +243,8 @@ fn bare(text: &str) -> Option<String> {
     }
     let mut out = text.trim().to_owned();
     for noise in [
-        "\\textbf", "\\text", "\\mathrm", "\\mathbf", "\\boxed", "\\rm", "\\bf", "$", "**",
+        "\\textbf", "\\text", "\\mathrm", "\\mathbf", "\\boxed", "\\rm", "\\bf", "\\(", "\\)", "$",
+        "**",
     ] {
         out = out.replace(noise, "");
     }
@@ -175,7 +257,7 @@ fn bare(text: &str) -> Option<String> {
 
 /// Whether what stands behind a chosen letter offers another option: `(D)`, `or D`, `, D`. Capitals that belong to
 /// the option's text do not: "Vitamin C", "I and II only", "Both A and B", "A pretty girl".
-fn names_another(text: &str) -> bool {
+fn names_another(text: &str, chosen: char) -> bool {
     let mut words: Vec<(usize, &str)> = Vec::new();
     let mut at = 0;
     for word in text.split(|c: char| !c.is_alphanumeric()) {
@@ -189,7 +271,7 @@ fn names_another(text: &str) -> bool {
                 .map_or(0, char::len_utf8);
     }
     for (i, &(at, word)) in words.iter().enumerate() {
-        if single(word).is_none() {
+        if single(word).is_none_or(|letter| letter == chosen) {
             continue;
         }
         let (before, behind) = (text[..at].trim_end(), &text[at + word.len()..]);
@@ -203,11 +285,16 @@ fn names_another(text: &str) -> bool {
             || behind.starts_with(':');
         let is_last = behind.trim_start_matches([')', ' ']).is_empty();
         let is_joined = match previous {
-            Some("or" | "OR") => true,
+            // "Hepatitis B or C", "Either A or B" are what an option says.
+            Some(or) if or.eq_ignore_ascii_case("or") => i < 3 || single(words[i - 2].1).is_none(),
             Some("and") => words[..i - 1]
                 .last()
                 .is_none_or(|(_, w)| single(w).is_none()),
-            None => before.is_empty() && is_last || before.ends_with([',', '/', '&', ';']),
+            None => {
+                before.trim_matches(['.', ':', ' ']).is_empty()
+                    && (is_last || behind.starts_with(" is "))
+                    || before.ends_with([',', '/', '&', ';', '-', '–', '—'])
+            }
             Some(word) => {
                 before.ends_with([',', '/', '&', ';']) && single(word).is_none() && is_last
             }

@@ -66,7 +66,7 @@ impl Verifier for Gsm8k {
             Err(why) => return why.into(),
         };
         let verdict = match self.find(response) {
-            Ok(found) => match Numeral::read(&found.answer) {
+            Ok(found) => match Numeral::read(undressed(&found.answer)) {
                 Some(number) if number == gold => self.check_marks(response),
                 Some(_) => Incorrect::Different.into(),
                 None => Incorrect::Unreadable.into(),
@@ -152,6 +152,18 @@ fn tail(response: &str) -> Option<Found<'_>> {
     policy.candidates(response).ok()?.next()
 }
 
+/// A number without the delimiters of a formula or the box around it.
+fn undressed(text: &str) -> &str {
+    let mut inner = text.trim();
+    while let Some(less) = [("$", "$"), ("\\(", "\\)"), ("\\boxed{", "}")]
+        .iter()
+        .find_map(|(open, close)| inner.strip_prefix(*open)?.strip_suffix(*close))
+    {
+        inner = less.trim();
+    }
+    inner
+}
+
 /// Whether a later line announces another number.
 fn is_contradicted(found: &Found<'_>, behind: &str) -> bool {
     let policy = Extraction {
@@ -162,7 +174,7 @@ fn is_contradicted(found: &Found<'_>, behind: &str) -> bool {
         return false;
     };
     let mut values = numbers(&later.answer).map(|span| Numeral::read(&later.answer[span]));
-    let same = values.next().flatten() == Numeral::read(&found.answer);
+    let same = values.next().flatten() == Numeral::read(undressed(&found.answer));
     !same || values.next().is_some()
 }
 
@@ -231,6 +243,9 @@ mod tests {
             "#### 5\n#### $72.00\n",
             "#### +72",
             "####  72 ",
+            "#### $72$",
+            "#### \\boxed{72}",
+            "#### $\\boxed{72}$.",
         ] {
             assert!(strict(good, "a #### 72").is_correct(), "{good}");
         }
@@ -247,7 +262,10 @@ mod tests {
             "#### 72%",
             "#### 72, 73",
             "#### 72#",
-            "#### \\boxed{72}",
+            "#### \\boxed{73}",
+            "#### \\boxed{72",
+            "#### \\boxed{72} or 73",
+            "#### $72$ $73$",
         ] {
             assert_eq!(strict(bad, "72").reward(), Some(0.0), "{bad}");
         }

@@ -5,7 +5,8 @@ use g2rpo_math::{
 };
 
 use crate::choice::{letter_of_answer, letter_of_gold};
-use crate::extract::Extraction;
+use crate::extract::{Extraction, Found, is_modifier, word_at};
+use crate::numeral;
 use crate::verdict::{Incorrect, Unverifiable, Verdict};
 use crate::verifier::Verifier;
 
@@ -82,7 +83,37 @@ impl MathVerifier {
                 Comparison::Unequal(Mismatch::Different)
             };
         }
-        compare_with(answer, reference, self.policy, self.fuel)
+        let compared = compare_with(answer, reference, self.policy, self.fuel);
+        match compared {
+            Comparison::Equal if self.is_changed(reference, answer) => {
+                Comparison::Unequal(Mismatch::Different)
+            }
+            Comparison::Unequal(_) => match numeral::from_words(answer) {
+                Some(numeral) => self.comparison(reference, &numeral),
+                None => compared,
+            },
+            _ => compared,
+        }
+    }
+
+    /// Whether an answer equals the reference only without a word that changes its value: `5 squared` for 5.
+    fn is_changed(&self, reference: &str, answer: &str) -> bool {
+        let mut at = 0;
+        while let Some(next) = answer[at..].find(char::is_alphabetic) {
+            at += next;
+            let word = word_at(&answer[at..]);
+            let is_command = answer[..at].ends_with('\\');
+            if is_modifier(word) && !is_command {
+                let folded = reference.to_ascii_lowercase();
+                let head = answer[..at].trim_end().trim_end_matches("\\text{");
+                let head =
+                    head.trim_end_matches(|c: char| c.is_whitespace() || "(,-~\\".contains(c));
+                return !folded.contains(&word.to_ascii_lowercase())
+                    && compare_with(head, reference, self.policy, self.fuel).is_equal();
+            }
+            at += word.len();
+        }
+        false
     }
 
     /// The answer within a reference; blank where a mark stands before nothing.
@@ -97,6 +128,27 @@ impl MathVerifier {
             bare
         }
     }
+}
+
+/// Whether prose states a number and another in brackets: `8 (9)`, which a formula multiplies.
+fn is_bracketed_twice(found: &Found<'_>) -> bool {
+    let is_number = |text: &str| {
+        let digits = text.trim_start_matches(['$', '-', '+', '−']);
+        !digits.is_empty()
+            && digits
+                .bytes()
+                .all(|b| b.is_ascii_digit() || matches!(b, b',' | b'.'))
+    };
+    let parts = found
+        .answer
+        .strip_suffix(')')
+        .and_then(|a| a.split_once('('));
+    found.is_stated
+        && parts.is_some_and(|(head, inner)| {
+            head.ends_with(char::is_whitespace)
+                && is_number(head.trim_end())
+                && is_number(inner.trim())
+        })
 }
 
 impl From<Mismatch> for Incorrect {
@@ -135,7 +187,11 @@ impl Verifier for MathVerifier {
                 };
             }
         };
-        let mut comparison = self.comparison(reference, &found.answer);
+        // In prose brackets behind a number are a second one: "8 (9)".
+        let mut comparison = match is_bracketed_twice(&found) {
+            true => Comparison::Unequal(Mismatch::SeveralAnswers),
+            false => self.comparison(reference, &found.answer),
+        };
         // "The answer is 5!" is 5, said loudly, or a factorial: prose does not tell.
         if comparison == Comparison::Unequal(Mismatch::Different)
             && found.ends_in_exclamation(response)

@@ -62,6 +62,90 @@ impl<'a> Numeral<'a> {
     }
 }
 
+/// `text` with the number words that it begins with as digits: "twenty-two apples" is "22 apples". A single word is
+/// left to the reader of answers.
+pub(crate) fn from_words(text: &str) -> Option<String> {
+    const SMALL: [&str; 20] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+    ];
+    const TENS: [&str; 8] = [
+        "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+    ];
+    const SCALES: [(&str, u64); 3] = [
+        ("thousand", 1_000),
+        ("million", 1_000_000),
+        ("billion", 1_000_000_000),
+    ];
+    let place = |list: &[&str], word: &str| {
+        let at = list.iter().position(|w| w.eq_ignore_ascii_case(word))?;
+        u64::try_from(at).ok()
+    };
+    let (mut total, mut group, mut least, mut last_scale) = (0, 0, u64::MAX, u64::MAX);
+    let (mut rest, mut behind, mut count) = (text, text, 0);
+    loop {
+        let word = rest
+            .split(|c: char| !c.is_alphabetic())
+            .next()
+            .unwrap_or_default();
+        let after = &rest[word.len()..];
+        if word.eq_ignore_ascii_case("and") && count > 0 {
+            rest = after.trim_start();
+            continue;
+        }
+        if let Some(small) = place(&SMALL, word) {
+            // "two three" is no number, nor is "twenty eleven".
+            if least <= small.max(9) || small == 0 && count > 0 {
+                return None;
+            }
+            (group, least) = (group + small, 0);
+        } else if let Some(tens) = place(&TENS, word) {
+            if least <= 99 {
+                return None;
+            }
+            (group, least) = (group + 10 * (tens + 2), 10);
+        } else if word.eq_ignore_ascii_case("hundred") {
+            if group >= 100 || count > 0 && group == 0 {
+                return None;
+            }
+            (group, least) = (100 * group.max(1), 100);
+        } else if let Some((_, scale)) = SCALES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(word))
+        {
+            if *scale >= last_scale || count > 0 && group == 0 {
+                return None;
+            }
+            total += scale * group.max(1);
+            (group, least, last_scale) = (0, u64::MAX, *scale);
+        } else {
+            break;
+        }
+        count += 1;
+        behind = after;
+        rest = after.trim_start_matches([' ', '-']);
+    }
+    (count > 1).then(|| format!("{}{behind}", total + group))
+}
+
 fn strip_sign(text: &str) -> (&str, Option<bool>) {
     let text = text.trim_start();
     for (sign, negative) in [("-", true), ("\u{2212}", true), ("+", false)] {

@@ -19,7 +19,8 @@ pub struct AnswerMarkers {
     /// The end of the thinking (`</think>`) or the start of an `<answer>`.
     pub tags: bool,
     /// The word "answer" where its line presents it or ends: `answer is`, `answers (in cm) are`,
-    /// `**Answer:**`, `answer =`, a heading `Final answer` and the like, in any case.
+    /// `**Answer:**`, `answer =`, a heading `Final answer` and the like, in any case; `Option C is`. What stands in
+    /// brackets is no distance.
     pub sentence: bool,
     /// Phrases, compared without regard to ASCII case.
     pub phrases: Vec<String>,
@@ -32,7 +33,17 @@ impl Default for AnswerMarkers {
             boxed: true,
             tags: true,
             sentence: true,
-            phrases: vec!["final answer".to_owned()],
+            phrases: [
+                "final answer",
+                "correct option",
+                "correct choice",
+                "right option",
+                "right choice",
+                "best option",
+                "best choice",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         }
     }
 }
@@ -87,7 +98,11 @@ impl AnswerMarkers {
             .filter_map(|p| folded.find(&p.to_ascii_lowercase()))
             .min();
         let sentence = self.sentence.then(|| sentence(&folded)).flatten();
-        let start = [mark, phrase, sentence].into_iter().flatten().min()?;
+        let option = self.sentence.then(|| named_option(&folded)).flatten();
+        let start = [mark, phrase, sentence, option]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(lead_in(&folded, start))
     }
 }
@@ -111,11 +126,38 @@ fn presents(behind: &str) -> bool {
     let line = behind.split(['\n', '\r']).next().unwrap_or_default();
     let line = line.strip_prefix('s').unwrap_or(line);
     let is_empty = !line.contains(char::is_alphanumeric);
-    is_empty
-        || (line.split_whitespace().take(MAX_WORDS)).any(|word| {
+    let is_near = |line: &str| {
+        (line.split_whitespace().take(MAX_WORDS)).any(|word| {
             let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
             VERBS.contains(&bare) || SIGNS.iter().any(|sign| word.contains(sign))
         })
+    };
+    is_empty || is_near(line) || is_near(&without_brackets(line))
+}
+
+/// A line without what stands in brackets, which is no distance between a noun and its verb.
+fn without_brackets(line: &str) -> String {
+    let mut parts = line.split('(');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push(' ');
+        out.push_str(part.split_once(')').map_or(part, |(_, behind)| behind));
+    }
+    out
+}
+
+/// The first "option" or "choice" with a letter that its sentence calls right.
+fn named_option(folded: &str) -> Option<usize> {
+    let nouns = ["option ", "choice "].into_iter();
+    nouns
+        .filter_map(|noun| {
+            (folded.match_indices(noun)).find_map(|(at, _)| {
+                let rest = folded[at + noun.len()..].trim_start_matches(['(', '*', ' ']);
+                let rest = rest.strip_prefix(|c: char| c.is_ascii_lowercase())?;
+                (rest.trim_start_matches([')', '*']).starts_with(" is ")).then_some(at)
+            })
+        })
+        .min()
 }
 
 /// Where the marks and words begin that belong to an announcement at `start`: emphasis, quotes and
@@ -153,6 +195,9 @@ mod tests {
         assert_eq!(find("both answers are 3"), Some(5));
         assert_eq!(find("answer issues, answered and wash"), None);
         assert_eq!(find("an answer\nof 3"), Some(3));
+        assert_eq!(find("So option C is correct."), Some(3));
+        assert_eq!(find("the correct option is C"), Some(0));
+        assert_eq!(find("an option\nis C"), None);
         assert_eq!(find(""), None);
         // A character whose lower case has another length must not move offsets.
         assert_eq!(find("İİ the answer is"), Some(5));

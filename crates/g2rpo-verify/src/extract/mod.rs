@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use self::boxed::last_box;
-use self::statement::stated;
+pub(crate) use self::statement::stated;
+pub(crate) use self::words::{is_modifier, word_at};
 use crate::verdict::Incorrect;
 
 /// Where in a response the answer is looked for.
@@ -189,7 +190,7 @@ impl Extraction {
         })
     }
 
-    fn region(&self, response: &str) -> Result<usize, Incorrect> {
+    pub(crate) fn region(&self, response: &str) -> Result<usize, Incorrect> {
         const CLOSE: &str = "</think>";
         if self.reasoning == Reasoning::Ignore {
             return Ok(0);
@@ -223,11 +224,38 @@ fn boxed(text: &str, range: Range<usize>) -> Found<'_> {
         .unwrap_or(behind)
         .trim_start_matches("\\,")
         .trim_start_matches("\\ ");
-    let mut found = bare(text, range);
+    let inner = &text[range.clone()];
+    let labelled = range.start + inner.len() - without_label(inner).len();
+    let mut found = bare(text, labelled..range.end);
     if behind.starts_with(['%']) || behind.starts_with("\\%") {
         found.answer = Cow::Owned(format!("{}\\%", found.answer));
     }
     found
+}
+
+/// A box without a label that says what is in it: `\text{Answer: }5`.
+fn without_label(inner: &str) -> &str {
+    let (label, rest) = match inner.trim_start().strip_prefix("\\text{") {
+        Some(text) => text.split_once('}').unwrap_or_default(),
+        None => inner
+            .find(':')
+            .map_or(("", ""), |at| inner.split_at(at + 1)),
+    };
+    let label = label.trim().trim_end_matches(':').trim_end();
+    let is_label = [
+        "answer",
+        "final answer",
+        "the answer",
+        "answer is",
+        "the answer is",
+    ]
+    .iter()
+    .any(|known| known.eq_ignore_ascii_case(label));
+    if is_label && !rest.trim().is_empty() {
+        rest
+    } else {
+        inner
+    }
 }
 
 /// What an anchor found.

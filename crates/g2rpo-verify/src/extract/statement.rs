@@ -17,7 +17,7 @@ const MAX_STATEMENT: usize = 4200;
 
 /// The bytes of the answer in the statement that begins at `from`, marks of emphasis before it
 /// included; `None` where nothing is stated, as in "the answer is correct".
-pub(super) fn stated(text: &str, from: usize) -> Option<Range<usize>> {
+pub(crate) fn stated(text: &str, from: usize) -> Option<Range<usize>> {
     let from = from + lead_ins(&text[from..]);
     let first = from + leading(&text[from..]);
     if words::is_participle(word_at(&text[first..])) {
@@ -136,7 +136,9 @@ fn ends_sentence(before: &str, behind: &str) -> bool {
 fn is_taken_up(behind: &str) -> bool {
     let rest = behind.trim_start_matches(|c: char| c.is_whitespace() || ".!?*_".contains(c));
     let word = word_at(rest);
-    !behind.is_empty() && is_doubt(word) && offers_value(&rest[word.len()..], 3)
+    !behind.is_empty()
+        && ((is_doubt(word) || words::is_retraction(word)) && offers_value(&rest[word.len()..], 3)
+            || offers_value(rest, 0) && permits(&rest[..sentence_end(rest)]))
 }
 
 /// The end of what is stated in a sentence: all of it, or what stands before an explaining clause.
@@ -192,9 +194,13 @@ fn begins_clause(before: &str, rest: &str, head: Head) -> bool {
             return false;
         }
         let next = rest[word.len()..].trim_start();
+        let second = word_at(next);
         return is_explaining(word)
             || head != Head::Words
-                && (is_adverbial(word, word_at(next))
+                && (word == "and"
+                    && (words::is_pronoun(second) || second == "that")
+                    && !holds_value(next)
+                    || is_adverbial(word, word_at(next))
                     || is_preposition(word) && !holds_value(next)
                     || head == Head::Price && words::is_rate(word) && !holds_value(next));
     }
@@ -230,6 +236,9 @@ fn begins_clause(before: &str, rest: &str, head: Head) -> bool {
     if head == Head::Words {
         return is_explaining(word) || words::is_pronoun(word);
     }
+    if !is_explaining(word) && changes_value(behind) {
+        return false;
+    }
     // "72 - six dozen" says it again.
     let says_again = dash.is_some() && is_value_word(word) && is_prose(word_at(next), "");
     is_prose(word, next) || says_again
@@ -242,10 +251,39 @@ fn is_remark(rest: &str, head: Head) -> bool {
     if close == ']' {
         return !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_digit());
     }
+    if changes_value(inner) {
+        return false;
+    }
     let has_prose = inner
         .split(|c: char| !c.is_alphabetic())
         .any(|w| w.chars().count() >= 3 && !is_value_word(w) && w != "mod");
     has_prose && head != Head::Words && !inner.contains("mod ")
+}
+
+/// Whether a remark says what is to be done with the value before it: "in base 7", "then doubled". "six dozen" and
+/// "8 squared plus 8" say it again.
+fn changes_value(remark: &str) -> bool {
+    let mut words_of = remark.split(|c: char| !c.is_alphanumeric());
+    if words_of.clone().any(words::is_base) {
+        return true;
+    }
+    let mut previous = "";
+    let decides = words_of.find(|word| {
+        // "in the third month"
+        let is_named = matches!(previous, "the" | "a" | "an" | "per");
+        previous = *word;
+        words::is_modifier(word) && !is_named
+            || is_value_word(word)
+            || word.starts_with(|c: char| c.is_ascii_digit())
+    });
+    decides.is_some_and(words::is_modifier) && !remark.contains(['$', '\\'])
+}
+
+/// Whether a value or an option stands in `text` with a word that lets it stand: "6 is also possible".
+fn permits(text: &str) -> bool {
+    let mut words_of = text.split(|c: char| !c.is_alphanumeric());
+    words_of.clone().any(words::is_permission)
+        && (holds_value(text) || words_of.any(|w| matches!(w.as_bytes(), [b'A'..=b'H' | b'J'])))
 }
 
 /// Whether a word belongs to prose and not to an answer.
@@ -258,10 +296,19 @@ fn is_prose(word: &str, behind: &str) -> bool {
 }
 
 /// Whether a clause takes the answer back or offers another: "or 73", "but it could be 73", "which is wrong".
-fn takes_back(clause: &str) -> bool {
-    let clause = clause.trim_start_matches(|c: char| !c.is_alphabetic());
+fn takes_back(text: &str) -> bool {
+    let clause = text.trim_start_matches(|c: char| !c.is_alphabetic());
     // "B because A is wrong" speaks of something else.
-    let is_reason = words::is_reason(word_at(clause));
+    let first = word_at(clause);
+    let second = word_at(clause[first.len()..].trim_start());
+    let is_well = first.eq_ignore_ascii_case("as") && second.eq_ignore_ascii_case("well");
+    let is_reason = words::is_reason(first) && !is_well;
+    let explains = is_reason
+        || words::is_pronoun(first)
+        || matches!(first, "which" | "that" | "making" | "giving");
+    if is_well || !explains && offers_another(text, clause, first) {
+        return true;
+    }
     let mut rest = clause;
     let mut count = 0;
     while let Some(at) = rest.find(char::is_alphabetic) {
@@ -284,6 +331,43 @@ fn takes_back(clause: &str) -> bool {
         count += 1;
     }
     false
+}
+
+/// Whether a clause that gives no reason has an answer of its own: "then 6", "6 also works", "although 6 is possible",
+/// "given a=1, 80 given a=2".
+fn offers_another(text: &str, clause: &str, first: &str) -> bool {
+    let behind = &clause[first.len()..];
+    let inner = text.strip_prefix(['(', '[']);
+    let is_bracket = inner.is_some();
+    let clause = inner.map_or(text, |inner| {
+        inner.split([')', ']']).next().unwrap_or(inner)
+    });
+    let is_repeated = matches!(
+        first,
+        "given" | "where" | "while" | "for" | "on" | "with" | "at"
+    ) && clause.match_indices(first).take(8).any(|(at, _)| {
+        let apart = &clause[..at];
+        let last = apart
+            .rfind([',', ';'])
+            .into_iter()
+            .chain(apart.rfind(" and "))
+            .max();
+        last.is_some_and(|last| holds_value(&apart[last..]))
+    });
+    let is_condition = matches!(first, "given" | "where");
+    let shifts = !is_explaining(first)
+        && !words::leads_to_detail(first)
+        && !is_bracket
+        && !is_value_word(first)
+        && !first.is_empty()
+        && offers_value(behind, 1);
+    permits(clause)
+        || is_repeated
+        || is_condition
+            && (clause.split(|c: char| !c.is_alphabetic()))
+                .any(|w| matches!(w, "otherwise" | "else"))
+        || words::is_concession(first) && holds_value(behind)
+        || shifts
 }
 
 /// Whether a value stands in `text` behind at most `filler` words.

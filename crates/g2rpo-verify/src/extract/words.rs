@@ -30,7 +30,7 @@ impl Head {
 }
 
 /// The letters that `text` begins with.
-pub(super) fn word_at(text: &str) -> &str {
+pub(crate) fn word_at(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphabetic());
     &text[..end.unwrap_or(text.len())]
 }
@@ -216,6 +216,11 @@ pub(super) fn is_strong_doubt(word: &str) -> bool {
             "alternatively",
             "but",
             "however",
+            "scratch",
+            "oops",
+            "sorry",
+            "correction",
+            "nope",
         ],
     ) || matches!(word, "may" | "might" | "could")
 }
@@ -258,7 +263,129 @@ pub(super) fn is_arithmetic(word: &str) -> bool {
             "to",
         ],
     ) || is_part(word)
+        || is_modifier(word)
         || is_condition(word)
+}
+
+/// Words that change the value before them: "5 hundredths", "5 squared", "5 (base 7)", "5, negated".
+pub(crate) fn is_modifier(word: &str) -> bool {
+    const STEMS: [&str; 26] = [
+        "hundred",
+        "thousand",
+        "million",
+        "billion",
+        "trillion",
+        "dozen",
+        "half",
+        "third",
+        "fourth",
+        "quarter",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+        "twentieth",
+        "thirtieth",
+        "fortieth",
+        "fiftieth",
+        "hundredth",
+        "thousandth",
+        "millionth",
+        "billionth",
+    ];
+    let folded = word.to_ascii_lowercase();
+    let stem = folded.strip_suffix('s').unwrap_or(&folded);
+    STEMS.contains(&stem) || is_base(word) || is_operation(word)
+}
+
+/// Words behind which a number belongs to the value before them: "5 (base 7)".
+pub(super) fn is_base(word: &str) -> bool {
+    among(word, &["base", "mod", "modulo"])
+}
+
+fn is_operation(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "halves",
+            "squared",
+            "cubed",
+            "halved",
+            "doubled",
+            "tripled",
+            "quadrupled",
+            "negated",
+            "negative",
+            "inverted",
+            "reciprocal",
+            "factorial",
+            "below",
+            "twice",
+            "thrice",
+            "minus",
+        ],
+    )
+}
+
+/// Words by which a second answer is let stand: "6 is also possible".
+pub(super) fn is_permission(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "possible",
+            "possibly",
+            "plausible",
+            "acceptable",
+            "works",
+            "work",
+            "valid",
+            "also",
+            "too",
+            "another",
+            "alternative",
+        ],
+    )
+}
+
+/// Words that take back what stands before them.
+pub(super) fn is_retraction(word: &str) -> bool {
+    among(
+        word,
+        &[
+            "scratch",
+            "wait",
+            "oops",
+            "sorry",
+            "correction",
+            "hmm",
+            "nope",
+            "no",
+            "actually",
+            "rather",
+        ],
+    )
+}
+
+/// Words that grant something against what was said.
+pub(super) fn is_concession(word: &str) -> bool {
+    among(word, &["although", "though", "albeit", "yet"])
+}
+
+/// Words behind which a number belongs to an explanation: "72, adding 48 and 24".
+pub(super) fn leads_to_detail(word: &str) -> bool {
+    word.ends_with("ing")
+        || is_participle(word)
+        || is_preposition(word) && !among(word, &["with"])
+        || among(
+            word,
+            &[
+                "namely", "per", "of", "in", "not", "only", "check", "the", "i", "e",
+            ],
+        )
 }
 
 /// Parts that are added to a number: "5 and a half".
