@@ -243,8 +243,8 @@ fn bare(text: &str) -> Option<String> {
     }
     let mut out = text.trim().to_owned();
     for noise in [
-        "\\textbf", "\\text", "\\mathrm", "\\mathbf", "\\boxed", "\\rm", "\\bf", "\\(", "\\)", "$",
-        "**",
+        "\\textbf", "\\text", "\\mathrm", "\\mathbf", "\\boxed", "\\rm", "\\bf", "\\(", "\\)",
+        "\\[", "\\]", "$", "**",
     ] {
         out = out.replace(noise, "");
     }

@@ -88,7 +88,7 @@ impl MathVerifier {
             Comparison::Equal if self.is_changed(reference, answer) => {
                 Comparison::Unequal(Mismatch::Different)
             }
-            Comparison::Unequal(_) => match numeral::from_words(answer) {
+            Comparison::Unequal(_) => match numeral::from_words(text_of(answer)) {
                 Some(numeral) => self.comparison(reference, &numeral),
                 None => compared,
             },
@@ -128,6 +128,14 @@ impl MathVerifier {
             bare
         }
     }
+}
+
+/// What a text command around all of an answer holds.
+fn text_of(answer: &str) -> &str {
+    let inner = answer
+        .strip_prefix("\\text{")
+        .and_then(|text| text.strip_suffix('}'));
+    inner.unwrap_or(answer)
 }
 
 /// Whether prose states a number and another in brackets: `8 (9)`, which a formula multiplies.

@@ -227,7 +227,8 @@ fn begins_clause(before: &str, rest: &str, head: Head) -> bool {
         let second = word_at(next);
         return head != Head::Words
             && is_prose(second, &next[second.len()..])
-            && !words::is_part(second);
+            && !words::is_part(second)
+            && !changes_value(next);
     }
     // "71, not 72": what is excluded is no second answer.
     if word.eq_ignore_ascii_case("not") {
@@ -251,7 +252,10 @@ fn is_remark(rest: &str, head: Head) -> bool {
     if close == ']' {
         return !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_digit());
     }
-    if changes_value(inner) {
+    let first = word_at(inner);
+    if changes_value(inner)
+        || matches!(first, "times" | "plus" | "minus" | "divided" | "multiplied")
+    {
         return false;
     }
     let has_prose = inner
@@ -276,7 +280,10 @@ fn changes_value(remark: &str) -> bool {
             || is_value_word(word)
             || word.starts_with(|c: char| c.is_ascii_digit())
     });
-    decides.is_some_and(words::is_modifier) && !remark.contains(['$', '\\'])
+    // "half of 14" says it again.
+    let is_share =
+        remark.contains(" of ") && holds_value(remark.trim_start_matches(char::is_alphabetic));
+    decides.is_some_and(words::is_modifier) && !is_share && !remark.contains(['$', '\\'])
 }
 
 /// Whether a value or an option stands in `text` with a word that lets it stand: "6 is also possible".
@@ -374,10 +381,11 @@ fn offers_another(text: &str, clause: &str, first: &str) -> bool {
 fn offers_value(text: &str, filler: usize) -> bool {
     let mut rest = text;
     for _ in 0..=filler {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || "*_`\",(".contains(c));
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || "*_`\",(:".contains(c));
         let word = word_at(rest);
         if word.is_empty() {
-            return rest.starts_with(|c: char| c.is_ascii_digit() || "$\\-−.√".contains(c));
+            let rest = rest.strip_prefix('.').unwrap_or(rest);
+            return rest.starts_with(|c: char| c.is_ascii_digit() || "$\\-−√".contains(c));
         }
         if is_value_word(word) || word.chars().count() == 1 && word != "a" && word != "I" {
             return true;
@@ -436,6 +444,12 @@ mod tests {
             "5! = 120",
             "(3, pi/2)",
             "72 out of 80",
+            "72, negated",
+            "72 (base 9)",
+            "72, although 73 is possible",
+            "72 — scratch that, 73",
+            "72 where x>0 and 80 where x<0",
+            "72, then 73",
             "3 (mod 7)",
             "72 if it rains",
             "red, blue and green",

@@ -263,13 +263,12 @@ pub(super) fn is_arithmetic(word: &str) -> bool {
             "to",
         ],
     ) || is_part(word)
-        || is_modifier(word)
         || is_condition(word)
 }
 
 /// Words that change the value before them: "5 hundredths", "5 squared", "5 (base 7)", "5, negated".
 pub(crate) fn is_modifier(word: &str) -> bool {
-    const STEMS: [&str; 26] = [
+    const STEMS: [&str; 22] = [
         "hundred",
         "thousand",
         "million",
@@ -288,10 +287,6 @@ pub(crate) fn is_modifier(word: &str) -> bool {
         "tenth",
         "eleventh",
         "twelfth",
-        "twentieth",
-        "thirtieth",
-        "fortieth",
-        "fiftieth",
         "hundredth",
         "thousandth",
         "millionth",
@@ -299,7 +294,11 @@ pub(crate) fn is_modifier(word: &str) -> bool {
     ];
     let folded = word.to_ascii_lowercase();
     let stem = folded.strip_suffix('s').unwrap_or(&folded);
-    STEMS.contains(&stem) || is_base(word) || is_operation(word)
+    STEMS.contains(&stem)
+        || stem.ends_with("teenth")
+        || stem.ends_with("tieth")
+        || is_base(word)
+        || is_operation(word)
 }
 
 /// Words behind which a number belongs to the value before them: "5 (base 7)".
@@ -346,6 +345,7 @@ pub(super) fn is_permission(word: &str) -> bool {
             "also",
             "too",
             "another",
+            "mean",
             "alternative",
         ],
     )
