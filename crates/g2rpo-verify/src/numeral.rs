@@ -107,7 +107,7 @@ pub(crate) fn from_words(text: &str) -> Option<String> {
             .next()
             .unwrap_or_default();
         let after = &rest[word.len()..];
-        if word.eq_ignore_ascii_case("and") && count > 0 {
+        if word.eq_ignore_ascii_case("and") && count > 0 && least >= 100 {
             rest = after.trim_start();
             continue;
         }
@@ -210,6 +210,24 @@ mod tests {
             "1e3", "5%", "4√2", "$$5", "1 2", "５", "1.5,000",
         ] {
             assert_eq!(Numeral::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn number_words_compose() {
+        for (text, want) in [
+            ("twenty-two apples", Some("22 apples")),
+            ("one hundred and five", Some("105")),
+            ("Two Million three thousand", Some("2003000")),
+            ("seven", None),
+            ("two two", None),
+            ("twenty eleven", None),
+            ("twenty and two", None),
+            ("three and four", None),
+            ("one thousand two million", None),
+            ("", None),
+        ] {
+            assert_eq!(from_words(text).as_deref(), want, "{text}");
         }
     }
 }
