@@ -383,7 +383,19 @@ pub(super) fn leads_to_detail(word: &str) -> bool {
         || among(
             word,
             &[
-                "namely", "per", "of", "in", "not", "only", "check", "the", "i", "e",
+                "namely",
+                "exactly",
+                "precisely",
+                "simply",
+                "per",
+                "of",
+                "in",
+                "not",
+                "only",
+                "check",
+                "the",
+                "i",
+                "e",
             ],
         )
 }
