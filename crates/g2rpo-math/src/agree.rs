@@ -14,13 +14,19 @@ use crate::sample::Space;
 use Worth::{Undefined, Unknown, Value};
 
 /// Points of the grid where formulas do not change from region to region, and where they do.
-const GRID: [usize; 2] = [40, 160];
+const GRID: [usize; 2] = [40, 320];
 
 /// Points that are compared with error bounds: at least, and at most.
 const CLOSE: [usize; 2] = [8, 14];
 
 /// Of those, so many must agree.
 const MUST_AGREE: usize = 4;
+
+/// Points at which floats say nothing and exact values are tried, in each search.
+const BLIND: usize = 48;
+
+/// Whole numbers at which steps are compared.
+const WHOLE: usize = 24;
 
 /// Differences seen in floats that may turn out to be none before the search is given up.
 const FALSE_ALARMS: usize = 6;
@@ -108,13 +114,23 @@ impl<'a> Search<'a> {
             return Ok(Equality::Different);
         }
         if self.programs.is_some() && !switches.is_empty() {
+            self.points.extend(self.space.orders());
             let more = switches.between_borders(self.space, fuel)?;
             self.points.extend(more);
             if self.differs_from(grid, fuel)? {
                 return Ok(Equality::Different);
             }
         }
-        if self.is_doubtful {
+        if self.base.is_none() && switches.has_steps() {
+            // Steps meet at whole numbers, where a formula that rounds is used.
+            for k in 0..WHOLE {
+                let point = self.space.whole(k);
+                if self.exactly(&point, fuel)? == Some(Equality::Different) {
+                    return Ok(Equality::Different);
+                }
+            }
+        }
+        if self.is_doubtful || self.space.is_out_of_reach() {
             return Ok(Equality::Undecided);
         }
         self.compare_closely(&switches, fuel)
@@ -126,11 +142,23 @@ impl<'a> Search<'a> {
             self.worths.resize(self.points.len(), [Unknown; 2]);
             return Ok(false);
         };
+        let mut blind = 0;
         for point in &self.points[first..] {
             fuel.spend(f.cost(1) + g.cost(1) - 1)?;
             let worths = [f.at(point), g.at(point)];
             self.worths.push(worths);
             let floats = self.base.as_ref().map(|base| base.floats);
+            // What floats cannot tell, such as a floor at a whole number, exact values may.
+            if worths.contains(&Unknown)
+                && !worths.contains(&Undefined)
+                && self.base.is_none()
+                && blind < BLIND
+            {
+                blind += 1;
+                if self.exactly(point, fuel)? == Some(Equality::Different) {
+                    return Ok(true);
+                }
+            }
             if self.false_alarms < FALSE_ALARMS && are_apart(worths, floats) {
                 match self.at(point, fuel)? {
                     Equality::Different => return Ok(true),
@@ -181,15 +209,25 @@ impl<'a> Search<'a> {
         Ok(false)
     }
 
+    /// Compares rational values at one point, where both are rational.
+    fn exactly(&self, point: &[f64], fuel: &mut Fuel) -> Result<Option<Equality>, Stop> {
+        let here = Point::of(self.space, point);
+        let value_of = |name: &str| here.rational(name);
+        let [a, b] = self.exprs;
+        let Some(x) = exact(a, &value_of, fuel)? else {
+            return Ok(None);
+        };
+        Ok(exact(b, &value_of, fuel)?.map(|y| Equality::of(x == y)))
+    }
+
     /// Compares with error bounds at one point.
     fn at(&self, point: &[f64], fuel: &mut Fuel) -> Result<Equality, Stop> {
         let here = Point::of(self.space, point);
         let [a, b] = self.exprs;
-        if self.base.is_none() && self.space.natural.contains(&true) {
-            let value_of = |name: &str| here.natural(name);
-            if let (Some(x), Some(y)) = (exact(a, &value_of, fuel)?, exact(b, &value_of, fuel)?) {
-                return Ok(Equality::of(x == y));
-            }
+        if self.base.is_none()
+            && let Some(equality) = self.exactly(point, fuel)?
+        {
+            return Ok(equality);
         }
         for bits in PRECISIONS {
             let mut arithmetic = Arithmetic::new(bits, fuel);

@@ -7,7 +7,7 @@ use crate::comparison::Mismatch;
 use crate::equal::{equal, rounds_to};
 use crate::equality::Equality;
 use crate::expr::Expr;
-use crate::form::{Form, Sign};
+use crate::form::{Form, Join, Sign};
 use crate::realset::real_set;
 use crate::relation;
 use crate::units::Unit;
@@ -131,6 +131,31 @@ impl Comparer<'_> {
             ) => {
                 let values = relation::as_tuple(list).unwrap_or_else(|| list.clone());
                 self.ordered(&values, items)
+            }
+            // Values without names stand in the order of the reference's names.
+            (Form::List { items: named, .. }, Form::List { items: values, .. })
+                if relation::as_tuple(named).is_some()
+                    && !values.iter().any(|v| matches!(v, Form::Relation { .. })) =>
+            {
+                let by_name = relation::as_tuple(named).unwrap_or_default();
+                let as_written: Vec<Form> = named.iter().filter_map(relation::right_side).collect();
+                self.ordered(&by_name, values)
+                    .or_else(|_| self.ordered(&as_written, values))
+            }
+            (
+                Form::List { items: a, join },
+                Form::List {
+                    items: b,
+                    join: other,
+                },
+            ) if a.iter().chain(b).any(is_bound)
+                && *join != Join::Comma
+                && *other != Join::Comma =>
+            {
+                match self.sets(gold, answer) {
+                    Err(Mismatch::Different) if join == other => self.unordered(a, b),
+                    found => found,
+                }
             }
             (
                 Form::Set(a) | Form::List { items: a, .. },
@@ -440,6 +465,11 @@ impl Comparer<'_> {
         }
         self.sets(gold, answer)
     }
+}
+
+/// Whether a form says that something is less or more than something else.
+fn is_bound(form: &Form) -> bool {
+    matches!(form, Form::Relation { signs, .. } if signs.iter().any(|s| s.is_order()))
 }
 
 /// Whether a ratio could be a time of day that does not exist: `24:60`.

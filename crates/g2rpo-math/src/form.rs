@@ -3,6 +3,15 @@
 use crate::expr::Expr;
 use crate::units::Unit;
 
+/// The word between the items of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// None.
+    Comma,
+    And,
+    Or,
+}
+
 /// What an answer is, as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Form {
@@ -25,10 +34,10 @@ pub(crate) enum Form {
     },
     /// `{a, b}`.
     Set(Vec<Self>),
-    /// `a, b` or `a or b` without brackets; `all` when every separator is an `and`.
+    /// `a, b` or `a or b` without brackets.
     List {
         items: Vec<Self>,
-        all: bool,
+        join: Join,
     },
     Matrix(Vec<Vec<Expr>>),
     /// `a < b <= c`: one more side than there are relations.

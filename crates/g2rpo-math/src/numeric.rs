@@ -39,6 +39,12 @@ impl<'a> Point<'a> {
         self.values.get(at).copied()
     }
 
+    /// The value of any variable: floats are rational numbers.
+    pub(crate) fn rational(self, name: &str) -> Option<RBig> {
+        self.natural(name)
+            .or_else(|| RBig::try_from(self.value(name)?).ok())
+    }
+
     /// The value of a variable that stands for natural numbers.
     pub(crate) fn natural(self, name: &str) -> Option<RBig> {
         let at = self.names.iter().position(|n| n == name)?;

@@ -7,7 +7,7 @@ use crate::equal::{equal, sign};
 use crate::equality::Equality;
 use crate::exact::constant;
 use crate::expr::Expr;
-use crate::form::{Form, SetOperation, Sign};
+use crate::form::{Form, Join, SetOperation, Sign};
 use crate::fuel::{Fuel, Stop, known};
 use crate::numeric::{Point, evaluate};
 
@@ -82,7 +82,7 @@ pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
             }
             set
         }
-        Form::List { items, all } => {
+        Form::List { items, join } => {
             let mut sets = Vec::with_capacity(items.len());
             for item in items {
                 if !matches!(item, Form::Relation { .. }) {
@@ -95,11 +95,12 @@ pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
                 meet = known!(meet.intersection(&set, fuel)?);
                 union = known!(union.union(set, fuel)?);
             }
-            // Without a word between them, conditions that exclude each other are alternatives.
-            if *all || !meet.parts.is_empty() {
-                meet
-            } else {
-                union
+            match join {
+                Join::And => meet,
+                Join::Or => union,
+                // Without a word between them, conditions that exclude each other are alternatives.
+                Join::Comma if meet.parts.is_empty() => union,
+                Join::Comma => meet,
             }
         }
         Form::Relation { sides, signs } => return relation_set(sides, signs, fuel),

@@ -34,6 +34,12 @@ const BESIDE: [f64; 8] = [
     -0.37, -0.061, -0.0037, -0.00007, 0.00007, 0.0037, 0.061, 0.37,
 ];
 
+/// Borders of one variable that are crossed with those of others.
+const MAX_KINKS: usize = 12;
+
+/// Crossings that are looked at.
+const MAX_CROSSINGS: usize = 512;
+
 /// Places on one line where a switch comes near 0 and may pass it twice.
 const MAX_DIPS: usize = 8;
 
@@ -73,6 +79,11 @@ impl Switches {
         Ok(Self(switches))
     }
 
+    /// Whether there are floors or ceilings.
+    pub(crate) fn has_steps(&self) -> bool {
+        self.0.iter().any(|switch| switch.by_steps)
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -92,8 +103,10 @@ impl Switches {
         fuel: &mut Fuel,
     ) -> Result<Vec<Vec<f64>>, Stop> {
         let mut found = Vec::new();
+        let mut kinks: Vec<Vec<f64>> = Vec::new();
         let lines = if space.names.len() == 1 { 1 } else { LINES };
         for (i, &is_natural) in space.natural.iter().enumerate() {
+            let mut kinks_here = Vec::new();
             for line in 0..if is_natural { 0 } else { lines } {
                 let mut point = space.point(if line < LINES / 2 { line } else { line * 3 });
                 // Among the lines are all signs of two other variables.
@@ -127,6 +140,7 @@ impl Switches {
                 thin_out(&mut steps, most);
                 borders.append(&mut steps);
                 borders.sort_unstable_by(f64::total_cmp);
+                kinks_here.extend_from_slice(&borders);
                 let mut add = |x: f64| {
                     point[i] = x;
                     found.push(point.clone());
@@ -140,9 +154,35 @@ impl Switches {
                     }
                 }
             }
+            thin_out(&mut kinks_here, MAX_KINKS);
+            kinks.push(kinks_here);
         }
+        found.extend(crossings(space, &kinks));
         Ok(found)
     }
+}
+
+/// Points where borders of different variables meet: what hides there is seen on no line.
+fn crossings(space: &Space, kinks: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut points = vec![space.point(0)];
+    if kinks.iter().filter(|k| !k.is_empty()).count() < 2 {
+        return Vec::new();
+    }
+    for (i, kinks) in kinks.iter().enumerate().filter(|(_, k)| !k.is_empty()) {
+        if points.len() * kinks.len() > MAX_CROSSINGS {
+            break;
+        }
+        points = (points.iter())
+            .flat_map(|point| {
+                kinks.iter().map(move |kink| {
+                    let mut point = point.clone();
+                    point[i] = kink + 0.0037 * kink.abs().clamp(0.1, 4.0);
+                    point
+                })
+            })
+            .collect();
+    }
+    points
 }
 
 /// Leaves each border once, and of many those nearest to 0 and farthest from it.

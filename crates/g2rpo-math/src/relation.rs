@@ -248,6 +248,14 @@ fn is_constant(form: &Form) -> bool {
     }
 }
 
+/// The last side of a relation.
+pub(crate) fn right_side(form: &Form) -> Option<Form> {
+    match form {
+        Form::Relation { sides, .. } => sides.last().cloned(),
+        _ => None,
+    }
+}
+
 /// `x = 1, y = 2` as the tuple `(1, 2)`: the values in the order of the names.
 pub(crate) fn as_tuple(items: &[Form]) -> Option<Vec<Form>> {
     let mut named = Vec::with_capacity(items.len());

@@ -40,7 +40,7 @@ impl Space {
         let mut sizes = vec![1.0];
         for e in [reference, answer] {
             e.walk(&mut |e| {
-                let value = e.literal().map(|v| v.to_f64().value().abs());
+                let value = size_of(e);
                 if let Some(v) = value
                     && v.is_finite()
                     && v > 0.0
@@ -62,6 +62,58 @@ impl Space {
     /// The `k`-th point of a fixed sequence, the same in every run.
     pub(crate) fn point(&self, k: usize) -> Vec<f64> {
         (0..self.names.len()).map(|i| self.value(i, k)).collect()
+    }
+
+    /// Points beyond all constants with up to three variables in every order of size and with every sign.
+    pub(crate) fn orders(&self) -> Vec<Vec<f64>> {
+        const ORDERS: [[usize; 3]; 6] = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
+        let n = self.names.len();
+        if n > 3 {
+            return Vec::new();
+        }
+        let largest = self.sizes.last().copied().unwrap_or(1.0).min(1e9);
+        let sizes = [3.13, 17.31, 101.77].map(|k| k * largest);
+        let mut points = Vec::new();
+        for order in ORDERS {
+            for signs in 0..1 << n {
+                let of = |i: usize| {
+                    let size = sizes[order[i]];
+                    match (self.natural[i], signs >> i & 1 == 1) {
+                        (true, _) => size.min(MAX_NATURAL).floor(),
+                        (false, true) => -size,
+                        (false, false) => size,
+                    }
+                };
+                points.push((0..n).map(of).collect());
+            }
+        }
+        points
+    }
+
+    /// Whether a constant lies where no natural number of a point does, so that what it changes is not seen.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        self.natural.contains(&true) && self.sizes.iter().any(|s| *s > 0.9 * MAX_NATURAL)
+    }
+
+    /// The `k`-th point of whole numbers, small ones of both signs first.
+    pub(crate) fn whole(&self, k: usize) -> Vec<f64> {
+        let of = |i: usize| {
+            let n = ((k + i * 5) * (i + 1)) % 24;
+            let size = (n / 2 + n % 2) as f64;
+            if n % 2 == 1 && !self.natural[i] {
+                -size
+            } else {
+                size.max(f64::from(self.natural[i]))
+            }
+        };
+        (0..self.names.len()).map(of).collect()
     }
 
     /// Values far beyond all constants, and far below.
@@ -91,7 +143,7 @@ impl Space {
                 1 | 2 => 1.0 + 12.0 * u,
                 3 | 4 => any(u) + 6.0 * v - 2.0,
                 5 => any(u) * (1.0 + 2.0 * v),
-                6 => any(u) * any(v) + 3.0 * w,
+                6 => (any(u) * (1.0 + 3.0 * v).floor()).round(),
                 _ => largest * (1.0 + 2.0 * u) + 2.0,
             };
             return value.min(MAX_NATURAL * (0.9 + 0.1 * w)).max(1.0).floor();
@@ -111,6 +163,17 @@ impl Space {
         } else {
             -size
         }
+    }
+}
+
+/// The size of a constant: of a number, or of a power or quotient of numbers.
+fn size_of(e: &Expr) -> Option<f64> {
+    match e {
+        Expr::Pow(base, exponent) => {
+            Some(size_of(base)?.powf(exponent.literal()?.to_f64().value()))
+        }
+        Expr::Div(above, below) => Some(size_of(above)? / size_of(below)?),
+        _ => e.literal().map(|v| v.to_f64().value().abs()),
     }
 }
 

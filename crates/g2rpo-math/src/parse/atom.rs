@@ -139,6 +139,10 @@ impl<'a> Parser<'a, '_> {
             "frac" => {
                 let above = self.argument()?;
                 let below = self.argument()?;
+                // `dy/dx` is no quotient of products.
+                if is_differential(&above) && is_differential(&below) {
+                    return Err(Stop::Unreadable);
+                }
                 Ok(above.div(below))
             }
             "binom" => {
@@ -407,13 +411,13 @@ impl<'a> Parser<'a, '_> {
     pub(super) fn arguments(&mut self) -> Result<Vec<Expr>, Stop> {
         let close = self.closes[self.at].ok_or(Stop::Unreadable)?;
         self.advance();
-        let outer = self.brackets;
-        self.brackets += 1;
+        let outer = (self.brackets, self.in_list);
+        (self.brackets, self.in_list) = (self.brackets + 1, true);
         let mut arguments = vec![self.nested(Self::expr)?];
         while self.eat_sign(',') {
             arguments.push(self.nested(Self::expr)?);
         }
-        self.brackets = outer;
+        (self.brackets, self.in_list) = outer;
         if self.at != close {
             return Err(Stop::Unreadable);
         }
@@ -548,6 +552,17 @@ fn accent(name: &str) -> &str {
         "widetilde" => "tilde",
         "measuredangle" | "sphericalangle" => "angle",
         other => other,
+    }
+}
+
+/// `dy`, or `d` alone above `dx`.
+fn is_differential(e: &Expr) -> bool {
+    let is_d = |e: &Expr| matches!(e, Expr::Sym(name) if name == "d");
+    match e {
+        Expr::Mul(factors) => {
+            factors.len() == 2 && is_d(&factors[0]) && matches!(factors[1], Expr::Sym(_))
+        }
+        e => is_d(e),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Parser;
 use crate::expr::Expr;
 use crate::fold::text_key;
-use crate::form::{Form, SetOperation, Sign};
+use crate::form::{Form, Join, SetOperation, Sign};
 use crate::fuel::Stop;
 use crate::lex::Token;
 use crate::units::spelled;
@@ -12,28 +12,34 @@ impl<'a> Parser<'a, '_> {
     /// A whole answer: items separated by commas, `and`, `or`.
     pub(super) fn whole(&mut self) -> Result<Form, Stop> {
         let mut items = Vec::new();
-        let all = self.items(&mut items)?;
+        let join = self.items(&mut items)?;
         Ok(if items.len() == 1 {
             items.remove(0)
         } else {
-            Form::List { items, all }
+            Form::List { items, join }
         })
     }
 
-    /// Reads at least one item; true when `and` joins them.
-    fn items(&mut self, into: &mut Vec<Form>) -> Result<bool, Stop> {
-        let mut all = true;
+    /// Reads at least one item, and says by which word they are joined.
+    fn items(&mut self, into: &mut Vec<Form>) -> Result<Join, Stop> {
+        let mut join = Join::Comma;
         loop {
             self.item(into)?;
             let separator = self.at;
             if !self.eat_separator() {
-                return Ok(all);
+                return Ok(join);
             }
-            all &= match &self.tokens[self.at.max(separator + 1) - 1].0 {
-                Token::Word(w) => *w == "and",
-                Token::Text(t) => t.trim() == "and",
-                _ => false,
+            let word = match &self.tokens[self.at.max(separator + 1) - 1].0 {
+                Token::Word(w) => *w,
+                Token::Text(t) => t.trim(),
+                Token::Sign('&') => "and",
+                _ => continue,
             };
+            if word == "and" && join == Join::Comma {
+                join = Join::And;
+            } else if word != "and" {
+                join = Join::Or;
+            }
         }
     }
 
@@ -213,13 +219,13 @@ impl<'a> Parser<'a, '_> {
             _ => '(',
         };
         self.advance();
-        let outer = self.brackets;
-        self.brackets += 1;
+        let outer = (self.brackets, self.in_list);
+        (self.brackets, self.in_list) = (self.brackets + 1, true);
         let mut items = vec![self.relation()?];
         while self.eat_sign(',') || self.eat_sign(';') {
             items.push(self.relation()?);
         }
-        self.brackets = outer;
+        (self.brackets, self.in_list) = outer;
         let close = match self.peek() {
             Some(Token::Sign(c @ (')' | ']'))) => c,
             Some(Token::Command("rangle")) => ')',
@@ -237,8 +243,8 @@ impl<'a> Parser<'a, '_> {
             self.advance();
             return Ok(Form::NamedSet("Empty"));
         }
-        let outer = self.brackets;
-        self.brackets += 1;
+        let outer = (self.brackets, self.in_list);
+        (self.brackets, self.in_list) = (self.brackets + 1, true);
         let form = if let Some(variable) = self.builder_head() {
             let condition = self.whole()?;
             Form::Builder {
@@ -250,7 +256,7 @@ impl<'a> Parser<'a, '_> {
             self.items(&mut items)?;
             Form::Set(items)
         };
-        self.brackets = outer;
+        (self.brackets, self.in_list) = outer;
         if self.at != close {
             return Err(Stop::Unreadable);
         }

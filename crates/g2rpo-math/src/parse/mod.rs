@@ -178,6 +178,8 @@ pub(super) struct Parser<'a, 'f> {
     /// Depth of brackets in which a comma separates items.
     brackets: usize,
     commas: Commas,
+    /// Whether a comma can only separate: among arguments, in a tuple or a set.
+    in_list: bool,
     /// Whether a bar closes what a bar has opened: `|x||y|` is a product of two.
     in_bars: bool,
     /// What `±` means now, and whether one was met.
@@ -202,6 +204,7 @@ impl<'a, 'f> Parser<'a, 'f> {
             depth: 0,
             brackets: 0,
             commas,
+            in_list: false,
             in_bars: false,
             upper_sign: true,
             saw_double_sign: false,

@@ -26,6 +26,7 @@ impl Parser<'_, '_> {
         }
         if is_whole
             && self.commas == Commas::Decimal
+            && !self.in_list
             && let (true, Some(Token::Number(fraction))) = (self.is_sign(','), self.peek_at(1))
             && fraction.bytes().all(|b| b.is_ascii_digit())
             // Three digits are a group of thousands: 30,000 is not 30.

@@ -80,9 +80,15 @@ impl<'a> Parser<'a, '_> {
         loop {
             match self.peek() {
                 Some(Token::Sign('*') | Token::Command("cdot" | "times")) => {
+                    let is_cross = self.peek() == Some(Token::Command("times"));
                     self.advance();
                     divided_by_number = false;
-                    above.push(self.signed_factor()?);
+                    let factor = self.signed_factor()?;
+                    // The cross product of vectors is not that of numbers.
+                    if is_cross && is_vector(&factor) && above.last().is_some_and(is_vector) {
+                        return Err(Stop::Unreadable);
+                    }
+                    above.push(factor);
                 }
                 Some(Token::Word("x" | "X")) if self.is_times_letter() => {
                     self.advance();
@@ -325,6 +331,12 @@ pub(super) fn product(mut factors: Vec<Expr>) -> Expr {
     } else {
         Expr::Mul(factors)
     }
+}
+
+/// A letter with an arrow over it.
+fn is_vector(e: &Expr) -> bool {
+    let e = if let Expr::Neg(inner) = e { inner } else { e };
+    matches!(e, Expr::Sym(name) if name.starts_with("vec") || name.starts_with("\\vec") || name.contains("arrow"))
 }
 
 /// Commands that begin an operand.
