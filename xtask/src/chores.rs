@@ -56,6 +56,8 @@ pub(crate) fn lint() -> Result<u8> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        "g2rpo/yaml,g2rpo/parquet",
         "--",
         "-D",
         "warnings",

@@ -141,7 +141,9 @@ impl<E: RolloutEngine> Roller<'_, E> {
             }
         }
         rolled.tier = self.order.tier();
+        let clock = Instant::now();
         rolled.silence_accepted = self.silence_accepted(frame, &rolled)?;
+        rolled.seconds.grade += clock.elapsed().as_secs_f64();
         rolled.feedback = feedback(rolled.all(), key.step);
         rolled.steering = self.controller.steering();
         self.observe(frame, &rolled);

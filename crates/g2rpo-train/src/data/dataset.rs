@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use crate::error::{Error, Result};
 /// How a question becomes the text that a completion follows.
 type Template<'a> =
     dyn Fn(&str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'a;
+
+/// The prompt of a task and the trace of its solution.
+type Encoded = (Vec<TokenId>, Option<Arc<Trace>>);
 
 /// Tasks, each with its prompt as ids and, where it has a worked solution, the trace that guidance
 /// is cut from.
@@ -77,16 +81,50 @@ impl<'a> Dataset<'a> {
                 let problem = format!("has the id {} of task {other}", task.id);
                 return Err(fault(problem));
             }
-            let prompt = data.encode_prompt(&task.question).map_err(fault)?;
+        }
+        for (prompt, trace) in data.encode_all(&tasks)? {
             data.prompts.push(prompt);
-            let trace = match &task.solution {
-                None => None,
-                Some(text) => Some(Arc::new(data.encode_trace(text).map_err(fault)?)),
-            };
             data.traces.push(trace);
         }
         data.tasks = tasks;
         Ok(data)
+    }
+
+    /// Prompts and traces of tasks, of many by as many threads as there are processors.
+    fn encode_all(&self, tasks: &[Task]) -> Result<Vec<Encoded>> {
+        const PART: usize = 1000;
+        let encode = |(i, task): (usize, &Task)| {
+            let fault = |problem: String| Error::Task { task: i, problem };
+            let prompt = self.encode_prompt(&task.question).map_err(fault)?;
+            let trace = match &task.solution {
+                None => None,
+                Some(text) => Some(Arc::new(self.encode_trace(text).map_err(fault)?)),
+            };
+            Ok((prompt, trace))
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let part = tasks.len().div_ceil(threads).max(PART);
+        let parts = tasks.chunks(part).enumerate();
+        let done: Vec<Result<Vec<Encoded>>> = std::thread::scope(|scope| {
+            let work = parts.map(|(n, tasks)| {
+                let tasks = tasks.iter().enumerate();
+                scope.spawn(move || {
+                    tasks
+                        .map(|(i, task)| encode((n * part + i, task)))
+                        .collect()
+                })
+            });
+            let work: Vec<_> = work.collect();
+            let joined = work.into_iter().map(|thread| thread.join());
+            joined
+                .map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        let mut all = Vec::with_capacity(tasks.len());
+        for part in done {
+            all.extend(part?);
+        }
+        Ok(all)
     }
 
     /// Encodes tasks under a text that holds `{question}`.

@@ -43,7 +43,8 @@ pub struct Problems {
     pub broken: Vec<(usize, String)>,
 }
 
-/// Reads a file of JSON objects, one a line, or of one array of them.
+/// Reads a file of JSON objects, one a line, or of one array of them; or, with the feature `parquet`
+/// and under such a name, a Parquet file.
 ///
 /// The file is read line by line; what is kept are the problems. `limit` ends it early.
 ///
@@ -54,6 +55,9 @@ pub fn read_problems(
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
+    if path.extension().is_some_and(|e| e == "parquet") {
+        return parquet(path, settings, limit);
+    }
     let file = File::open(path).map_err(Error::io(path))?;
     let mut reader = BufReader::new(file);
     let start = reader.fill_buf().map_err(Error::io(path))?;
@@ -90,6 +94,19 @@ pub fn read_problems(
         }
     });
     collect_problems(path, rows, settings, limit)
+}
+
+#[cfg(feature = "parquet")]
+use crate::data::parquet::read_parquet as parquet;
+
+/// Says what is missing to read Parquet.
+#[cfg(not(feature = "parquet"))]
+fn parquet(path: &Path, _: &DataSettings, _: Option<usize>) -> Result<Problems> {
+    let problem = "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL";
+    Err(Error::Data {
+        path: path.into(),
+        problem: problem.into(),
+    })
 }
 
 /// The problems of rows, each with its line, from any source.
@@ -166,7 +183,7 @@ fn parse(line: &[u8]) -> Result<Row, String> {
     object(value?)
 }
 
-fn object(value: Value) -> Result<Row, String> {
+pub(crate) fn object(value: Value) -> Result<Row, String> {
     match value {
         Value::Object(row) => Ok(row),
         _ => Err("expected a JSON object".into()),
@@ -254,7 +271,11 @@ impl Reader<'_> {
 
     fn optional(&self, part: &str, columns: &[&str]) -> Result<Option<String>, String> {
         let there = |column: &&&str| self.row.get(**column).is_some_and(|v| !v.is_null());
-        if self.mapped(part).is_none() && columns.iter().find(there).is_none() {
+        let nothing = match self.mapped(part) {
+            Some(column) => self.row.get(column).is_some_and(Value::is_null),
+            None => columns.iter().find(there).is_none(),
+        };
+        if nothing {
             return Ok(None);
         }
         Ok(Some(self.text(part, columns)?).filter(|text| !text.trim().is_empty()))
@@ -449,7 +470,9 @@ impl Reader<'_> {
         if self.mapped("level").is_some() {
             problem.level = self.optional("level", &[])?;
         }
-        if let Some(column) = self.mapped("difficulty") {
+        if let Some(column) = self.mapped("difficulty")
+            && !self.row.get(column).is_some_and(Value::is_null)
+        {
             let number = self.row.get(column).and_then(Value::as_f64);
             let number = number.ok_or_else(|| format!("column {column:?}: expected a number"))?;
             problem.difficulty = Some(number);

@@ -4,3 +4,5 @@ pub mod dataset;
 pub mod formats;
 pub mod lint;
 pub mod order;
+#[cfg(feature = "parquet")]
+pub mod parquet;

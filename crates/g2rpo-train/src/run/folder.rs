@@ -43,6 +43,7 @@ const PARTS: [&str; 9] = [
     "recipe.toml",
     "metrics.jsonl",
     "samples.jsonl",
+    "samples.parquet",
     "warnings.jsonl",
     "checkpoints",
     "evaluations",
@@ -119,6 +120,11 @@ impl RunFolder {
     /// Completions of some steps.
     pub fn samples(&self) -> PathBuf {
         self.path.join("samples.jsonl")
+    }
+
+    /// The same as Parquet.
+    pub fn samples_parquet(&self) -> PathBuf {
+        self.path.join("samples.parquet")
     }
 
     /// What the detectors said.

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use g2rpo_guidance::{CutReason, Guidance, GuidanceSource, Method, Provenance, Query, Trace};
 use g2rpo_rollout::{ByteTokenizer, Completion, Request, RolloutEngine, SamplingParams, Task};
 use g2rpo_train::{Dataset, StepReport, Trainer};
-use g2rpo_verify::{Sample, ThinkFormat, Unverifiable, Verdict, Verifier, WeightedReward};
+use g2rpo_verify::{Bounded, Sample, ThinkFormat, Unverifiable, Verdict, Verifier, WeightedReward};
 use rand::Rng;
 
 use crate::probe::{
@@ -62,6 +63,23 @@ fn a_verifier_that_panics_masks_what_it_panicked_at() {
         answer.contains('!')
     };
     assert!(step(&preset("target"), at_prefixes, WeightedReward::default()).is_ok());
+}
+
+#[test]
+fn a_verifier_that_hangs_masks_what_it_hangs_at() {
+    let stuck = |answer: &str, _: &str| {
+        if answer.starts_with('A') {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        answer.contains('!')
+    };
+    let limit = Duration::from_secs(2);
+    let bounded = Bounded::new(stuck, limit, 2);
+    let start = Instant::now();
+    let report = step(&preset("grpo"), bounded, WeightedReward::default()).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert_eq!(report.row().get("masked"), Some(1.0 / 8.0));
+    assert!(report.update.stats.is_some(), "the others teach");
 }
 
 #[test]

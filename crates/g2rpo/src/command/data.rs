@@ -76,10 +76,6 @@ impl Files {
 }
 
 fn read(path: &Path, recipe: &Recipe, limit: Option<usize>) -> Result<Problems, Failure> {
-    if path.extension().is_some_and(|e| e == "parquet") {
-        let message = format!("{}: Parquet is not read; write it as JSONL", path.display());
-        return Err(Failure::new(Failure::INPUT, message));
-    }
     read_problems(path, &recipe.data, limit).map_err(|error| match error {
         Error::Io { .. } => Failure::new(Failure::INPUT, error.to_string()),
         error => error.into(),

@@ -56,7 +56,8 @@ impl From<train::Error> for Failure {
         let code = match &error {
             Error::Recipe(_) | Error::Config { .. } => Self::SETTINGS,
             Error::Data { .. } | Error::Line { .. } | Error::Task { .. } => Self::INPUT,
-            Error::RunFolder { .. } | Error::Checkpoint { .. } => Self::RUN,
+            // What is read elsewhere says so itself.
+            Error::RunFolder { .. } | Error::Checkpoint { .. } | Error::Io { .. } => Self::RUN,
             _ => Self::OTHER,
         };
         Self::new(code, error.to_string())

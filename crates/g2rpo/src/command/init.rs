@@ -1,5 +1,7 @@
 //! `g2rpo init`: a recipe to begin from.
 
+use std::path::Path;
+
 use g2rpo::train::recipe::read::{merge, parse_toml};
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::to_toml;
@@ -40,6 +42,82 @@ pub(crate) const SHIPPED: [(&str, &str); 8] = [
     ),
 ];
 
+/// A file by its name.
+type File = (&'static str, &'static [u8]);
+
+/// What the tiny recipes need, so that they run as they are.
+const TINY: [(&str, &[File]); 2] = [
+    (
+        "tiny-math",
+        &[
+            (
+                "tiny-train.jsonl",
+                include_bytes!("../../recipes/tiny/tiny-train.jsonl"),
+            ),
+            (
+                "tiny-test.jsonl",
+                include_bytes!("../../recipes/tiny/tiny-test.jsonl"),
+            ),
+        ],
+    ),
+    (
+        "tiny-code",
+        &[
+            (
+                "tiny-code.jsonl",
+                include_bytes!("../../recipes/tiny/tiny-code.jsonl"),
+            ),
+            (
+                "tiny-code-test.jsonl",
+                include_bytes!("../../recipes/tiny/tiny-code-test.jsonl"),
+            ),
+        ],
+    ),
+];
+const TINY_MODEL: [File; 5] = [
+    (
+        "config.json",
+        include_bytes!("../../recipes/tiny/tiny-model/config.json"),
+    ),
+    (
+        "generation_config.json",
+        include_bytes!("../../recipes/tiny/tiny-model/generation_config.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../recipes/tiny/tiny-model/model.safetensors"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../recipes/tiny/tiny-model/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../recipes/tiny/tiny-model/tokenizer_config.json"),
+    ),
+];
+
+/// Writes what a tiny recipe needs beside it; what is there already stays.
+fn write_tiny(name: &str, recipe: &Path) -> Result<(), Failure> {
+    let Some((_, files)) = TINY.iter().find(|(tiny, _)| *tiny == name) else {
+        return Ok(());
+    };
+    let place = recipe.parent().unwrap_or(Path::new(""));
+    let model = place.join("tiny-model");
+    std::fs::create_dir_all(&model)
+        .map_err(|e| Failure::new(Failure::OTHER, format!("{}: {e}", model.display())))?;
+    let files = files.iter().map(|(file, bytes)| (place.join(file), bytes));
+    let of_model = TINY_MODEL
+        .iter()
+        .map(|(file, bytes)| (model.join(file), bytes));
+    for (path, bytes) in files.chain(of_model) {
+        if !path.exists() {
+            write_atomically(&path, bytes)?;
+        }
+    }
+    Ok(())
+}
+
 /// `g2rpo init`.
 pub(crate) fn init(args: &InitArgs) -> Result<(), Failure> {
     let console = Console::new(false);
@@ -74,6 +152,7 @@ pub(crate) fn init(args: &InitArgs) -> Result<(), Failure> {
         return Err(Failure::new(Failure::SETTINGS, message));
     }
     write_atomically(&args.file, to_toml(&recipe, true).as_bytes())?;
+    write_tiny(args.from.as_deref().unwrap_or_default(), &args.file)?;
     console.say(format_args!(
         "{}: fill it in, then `g2rpo train {0} --dry-run`",
         args.file.display()

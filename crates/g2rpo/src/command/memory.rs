@@ -9,8 +9,8 @@ use g2rpo::train::recipe::settings::Recipe;
 
 use super::console::bytes;
 
-/// What a run will take, in bytes. Generating and learning come one after the other, so the larger
-/// of them counts.
+/// What a run will take, in bytes. Generating, learning and the reading of a checkpoint come one after
+/// the other, so the largest of them counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
     /// Libraries, tokenizer and data, as they are now; 0 where the model is on a GPU.
@@ -21,7 +21,12 @@ pub(crate) struct Memory {
     reference: f64,
     generating: f64,
     learning: f64,
+    /// A checkpoint in memory, as it is when a run is resumed.
+    resuming: f64,
 }
+
+/// By how much libraries grow once they work: code that is read in, buffers of their own.
+const LIBRARIES: f64 = 32e6;
 
 impl Memory {
     /// Estimates it for `completions` a step, of at most `per_row` tokens with their prompt. Called
@@ -32,6 +37,7 @@ impl Memory {
         model: &Model,
         completions: usize,
         per_row: usize,
+        resumed: bool,
     ) -> Self {
         let element = if model.parameters.kind() == tch::Kind::Float {
             4.0
@@ -60,22 +66,27 @@ impl Memory {
             (micro * c.vocab_size as f64 * 4.0).min((recipe.model.max_logits_mib << 20) as f64);
         let layers = c.num_hidden_layers as f64;
         let hidden = c.hidden_size as f64 * element;
-        let layer = (8 * c.hidden_size + 3 * c.intermediate_size) as f64 * element;
+        // What autograd keeps of a layer, and its gradients: norms, rotations, attention, products.
+        let layer = (20 * c.hidden_size + 6 * c.intermediate_size) as f64 * element;
         let kept = if recipe.model.gradient_checkpointing {
             layers * hidden + layer
         } else {
             layers * layer
         };
+        let reference = if copy { parameters * element } else { 0.0 };
+        // Weights and moments, as a checkpoint has them.
+        let state = trained * (8.0 + master.max(element)) + reference;
         let parameters = parameters * element;
         let here = model.parameters.device() == tch::Device::Cpu;
         let program = resident("VmRSS").filter(|_| here);
         Self {
-            program: program.map_or(0.0, |now| (now - parameters).max(0.0)),
+            program: program.map_or(0.0, |now| (now - parameters).max(0.0) + LIBRARIES),
             parameters,
             optimiser: trained * (8.0 + element + master),
-            reference: if copy { parameters } else { 0.0 },
+            reference,
             generating: (rows * per_row as f64 * kv_token).min(most),
             learning: micro * kept + 3.0 * logits,
+            resuming: if resumed { state } else { 0.0 },
         }
     }
 
@@ -84,7 +95,7 @@ impl Memory {
             + self.parameters
             + self.optimiser
             + self.reference
-            + self.generating.max(self.learning)
+            + self.generating.max(self.learning).max(self.resuming)
     }
 
     /// What was taken at most so far beside what was expected; nothing where that is not known, as
@@ -103,14 +114,15 @@ impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "memory: program and data {}, parameters {}, optimiser {}, reference {}, and while generating {} or while \
-             learning {}: {} in all",
+            "memory: program and data {}, parameters {}, optimiser {}, reference {}, and while generating {}, while \
+             learning {} or while resuming {}: {} in all",
             bytes(self.program),
             bytes(self.parameters),
             bytes(self.optimiser),
             bytes(self.reference),
             bytes(self.generating),
             bytes(self.learning),
+            bytes(self.resuming),
             bytes(self.total())
         )
     }

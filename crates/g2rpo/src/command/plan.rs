@@ -23,6 +23,7 @@ pub(crate) fn say(
     model: &Model,
     data: &Data<'_>,
     steps: u64,
+    resumed: bool,
     console: &Console,
 ) -> Memory {
     let train = &recipe.train;
@@ -75,7 +76,7 @@ pub(crate) fn say(
             recipe.evaluate.num_generations_eval
         ));
     }
-    let memory = Memory::estimate(recipe, method, model, completions, per_row);
+    let memory = Memory::estimate(recipe, method, model, completions, per_row, resumed);
     console.say(memory);
     let different = differences(&Recipe::default(), recipe);
     let different: Vec<String> = different

@@ -200,6 +200,9 @@ impl Run<'_, '_> {
             }
             if stop && !last {
                 self.console.finish();
+                if checkpoints.is_some() {
+                    self.write_samples()?;
+                }
                 let path = self.folder.path().display();
                 let message = format!(
                     "stopped by a signal after step {done}, saved; `g2rpo resume {path}` goes on"
@@ -215,7 +218,9 @@ impl Run<'_, '_> {
             self.console.say(told);
         }
         let written = match &checkpoints {
-            Some(checkpoints) => self.write_model(checkpoints),
+            Some(checkpoints) => self
+                .write_samples()
+                .and_then(|()| self.write_model(checkpoints)),
             None => Ok(()),
         };
         ranks::together(&*self.ranks, "writing the model", written)
@@ -318,6 +323,26 @@ impl Run<'_, '_> {
             logs.samples.write(sample)?;
         }
         self.console.samples(&chosen);
+        Ok(())
+    }
+
+    /// Leaves the samples as Parquet as well.
+    #[cfg(feature = "parquet")]
+    fn write_samples(&self) -> Result<(), Failure> {
+        let samples: Vec<SampleRow> = read_rows(&self.folder.samples())?;
+        Ok(g2rpo::train::data::parquet::write_samples(
+            &self.folder.samples_parquet(),
+            &samples,
+        )?)
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    #[allow(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "stands for the one that writes"
+    )]
+    fn write_samples(&self) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -170,7 +170,8 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     let data = prepare(files, recipe, &model, &*own_verifier, look, &console)?;
     let steps = setup::steps(recipe, data.train.len());
     let method = recipe.method.build(steps)?;
-    let memory = plan::say(recipe, &method, &model, &data, steps, &console);
+    let resumed = matches!(what, What::GoOn(_));
+    let memory = plan::say(recipe, &method, &model, &data, steps, resumed, &console);
     if let (Some(launch), true) = (&place.launch, first) {
         console.say(format_args!("{} processes share every step", launch.size));
     }

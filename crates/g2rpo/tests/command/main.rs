@@ -1,6 +1,8 @@
 //! The command from outside: a tiny model trained, killed, resumed, evaluated and reported.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod faults;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,179 @@
+//! Parquet: rows of data sets in, completions of a run out.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+
+use crate::data::formats::{Problems, collect_problems, object};
+use crate::recipe::settings::DataSettings;
+use crate::run::files::write_atomically;
+use crate::{Error, Result, SampleRow};
+
+/// Reads a Parquet file as [`read_problems`](crate::data::formats::read_problems) reads JSONL; a
+/// row's line is its number, from 1. Row groups are read one after the other.
+///
+/// Uncompressed, Snappy and Zstandard files are read.
+///
+/// # Errors
+/// As there, and [`Error::Data`] for a file that is no Parquet or is damaged.
+pub fn read_parquet(
+    path: &Path,
+    settings: &DataSettings,
+    limit: Option<usize>,
+) -> Result<Problems> {
+    let damaged = |error: ParquetError| Error::Data {
+        path: path.into(),
+        problem: error.to_string(),
+    };
+    let file = File::open(path).map_err(Error::io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    check_places(reader.metadata(), length).map_err(damaged)?;
+    let mut rows = reader.into_iter().enumerate();
+    let rows = std::iter::from_fn(|| {
+        // The library panics at some damaged pages.
+        let next = catch_unwind(AssertUnwindSafe(|| rows.next()));
+        let next = next.unwrap_or_else(|_| Some((0, Err(no_sense()))));
+        next.map(|(i, row)| match row {
+            Ok(row) => Ok((i + 1, object(row.to_json_value()))),
+            Err(error) => Err(damaged(error)),
+        })
+    });
+    collect_problems(path, rows, settings, limit)
+}
+
+fn no_sense() -> ParquetError {
+    ParquetError::General("the file is damaged".into())
+}
+
+/// Whether every column is where a file of that length can have it, which the library takes for granted.
+fn check_places(metadata: &ParquetMetaData, length: u64) -> Result<(), ParquetError> {
+    let columns = metadata.row_groups().iter().flat_map(|g| g.columns());
+    for column in columns {
+        let start = (column.dictionary_page_offset()).unwrap_or_else(|| column.data_page_offset());
+        let (start, size) = (
+            u64::try_from(start),
+            u64::try_from(column.compressed_size()),
+        );
+        let end = (start.ok().zip(size.ok())).and_then(|(start, size)| start.checked_add(size));
+        if end.is_none_or(|end| end > length) {
+            return Err(no_sense());
+        }
+    }
+    Ok(())
+}
+
+const SAMPLES: &str = "message samples {
+    required int64 step;
+    required int64 task;
+    required int64 member;
+    required binary question (string);
+    required binary hint (string);
+    required binary guidance (string);
+    required binary completion (string);
+    required binary reference (string);
+    required binary verdict (string);
+    optional double reward;
+    optional double advantage;
+    required int64 tokens;
+    required boolean truncated;
+}";
+
+/// Writes completions as a Parquet file, whole or not at all, with the columns of samples.jsonl.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_samples(path: &Path, samples: &[SampleRow]) -> Result<()> {
+    let bytes = samples_as_parquet(samples)
+        .map_err(|e| Error::io(path)(std::io::Error::other(e.to_string())))?;
+    write_atomically(path, &bytes)
+}
+
+fn samples_as_parquet(samples: &[SampleRow]) -> Result<Vec<u8>, ParquetError> {
+    let schema = Arc::new(parse_message_type(SAMPLES)?);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .build();
+    let mut bytes = Vec::new();
+    let mut file = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties))?;
+    let mut group = file.next_row_group()?;
+    let integer = |value: fn(&SampleRow) -> u64| {
+        Column::Integers(samples.iter().map(|s| value(s) as i64).collect())
+    };
+    let text = |value: fn(&SampleRow) -> &str| {
+        Column::Texts(samples.iter().map(|s| value(s).into()).collect())
+    };
+    let number =
+        |value: fn(&SampleRow) -> Option<f64>| Column::Numbers(samples.iter().map(value).collect());
+    for column in [
+        integer(|s| s.step),
+        integer(|s| s.task),
+        integer(|s| s.member as u64),
+        text(|s| &s.question),
+        text(|s| &s.hint),
+        text(|s| &s.guidance),
+        text(|s| &s.completion),
+        text(|s| &s.reference),
+        text(|s| &s.verdict),
+        number(|s| s.reward),
+        number(|s| s.advantage),
+        integer(|s| s.tokens as u64),
+        Column::Flags(samples.iter().map(|s| s.truncated).collect()),
+    ] {
+        column.write(&mut group)?;
+    }
+    group.close()?;
+    file.close()?;
+    Ok(bytes)
+}
+
+/// The values of a column; numbers may be missing.
+enum Column {
+    Integers(Vec<i64>),
+    Texts(Vec<ByteArray>),
+    Numbers(Vec<Option<f64>>),
+    Flags(Vec<bool>),
+}
+
+impl Column {
+    fn write<W: std::io::Write + Send>(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> Result<(), ParquetError> {
+        let none = || ParquetError::General("fewer columns in the schema than values".into());
+        let mut column = group.next_column()?.ok_or_else(none)?;
+        match (column.untyped(), self) {
+            (ColumnWriter::Int64ColumnWriter(writer), Self::Integers(values)) => {
+                writer.write_batch(&values, None, None)?
+            }
+            (ColumnWriter::ByteArrayColumnWriter(writer), Self::Texts(values)) => {
+                writer.write_batch(&values, None, None)?
+            }
+            (ColumnWriter::BoolColumnWriter(writer), Self::Flags(values)) => {
+                writer.write_batch(&values, None, None)?
+            }
+            (ColumnWriter::DoubleColumnWriter(writer), Self::Numbers(values)) => {
+                let there: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
+                let values: Vec<f64> = values.into_iter().flatten().collect();
+                writer.write_batch(&values, Some(&there), None)?
+            }
+            _ => {
+                return Err(ParquetError::General(
+                    "a column of another type in the schema".into(),
+                ));
+            }
+        };
+        column.close()
+    }
+}
