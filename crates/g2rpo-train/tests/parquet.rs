@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use g2rpo_train::SampleRow;
-use g2rpo_train::data::formats::{Problem, read_problems};
+use g2rpo_train::data::formats::Problem;
 use g2rpo_train::data::parquet::write_samples;
+use g2rpo_train::data::read::read_data;
 use g2rpo_train::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 
 fn file(name: &str) -> PathBuf {
@@ -32,7 +33,7 @@ fn columns_of_any_name_and_type_are_mapped() {
         ("difficulty", "hard"),
         ("level", "subject"),
     ]);
-    let read = read_problems(&file("problems.parquet"), &mapped, None).unwrap();
+    let read = read_data(&file("problems.parquet"), &mapped, None).unwrap();
     assert_eq!((read.format, read.problems.len()), (DataFormat::Prompt, 7));
     let expected = Problem {
         id: 5,
@@ -45,14 +46,14 @@ fn columns_of_any_name_and_type_are_mapped() {
     };
     assert_eq!(read.problems[5], expected);
     assert!(read.problems[3].solution.is_none() && read.problems[4].hints.is_empty());
-    let first = read_problems(&file("problems.parquet"), &mapped, Some(2)).unwrap();
+    let first = read_data(&file("problems.parquet"), &mapped, Some(2)).unwrap();
     assert_eq!(first.problems, read.problems[..2]);
 }
 
 #[test]
 fn a_conversation_is_its_message() {
     let path = file("conversations.parquet");
-    let read = read_problems(&path, &DataSettings::default(), None).unwrap();
+    let read = read_data(&path, &DataSettings::default(), None).unwrap();
     assert_eq!(read.problems[2].question, "2 times 2?");
     assert_eq!(read.problems[2].reference, "4");
 }
@@ -60,7 +61,7 @@ fn a_conversation_is_its_message() {
 #[test]
 fn what_cannot_be_used_is_told() {
     let missing = settings(&[("question", "task"), ("reference", "worked")]);
-    let told = read_problems(&file("problems.parquet"), &missing, None).unwrap_err();
+    let told = read_data(&file("problems.parquet"), &missing, None).unwrap_err();
     let told = told.to_string();
     assert!(
         told.contains("1 of 7 rows cannot be used\n  line 4: column \"worked\": expected a text"),
@@ -70,7 +71,7 @@ fn what_cannot_be_used_is_told() {
         broken_rows: BrokenRows::Skip,
         ..missing
     };
-    let read = read_problems(&file("problems.parquet"), &skip, None).unwrap();
+    let read = read_data(&file("problems.parquet"), &skip, None).unwrap();
     assert_eq!((read.problems.len(), read.broken.len()), (6, 1));
 
     let dir = tempfile::tempdir().unwrap();
@@ -79,14 +80,14 @@ fn what_cannot_be_used_is_told() {
     for n in 0..whole.len() {
         let path = dir.path().join("cut.parquet");
         std::fs::write(&path, &whole[..n]).unwrap();
-        assert!(read_problems(&path, &skip, None).is_err(), "{n}");
+        assert!(read_data(&path, &skip, None).is_err(), "{n}");
     }
     for n in (0..whole.len()).step_by(3) {
         let mut bytes = whole.clone();
         bytes[n] ^= 0x55;
         let path = dir.path().join("turned.parquet");
         std::fs::write(&path, &bytes).unwrap();
-        let _ = read_problems(&path, &skip, None);
+        let _ = read_data(&path, &skip, None);
     }
 }
 
@@ -116,7 +117,7 @@ fn samples_are_read_back() {
         ("difficulty", "advantage"),
         ("hints", "guidance"),
     ]);
-    let read = read_problems(&path, &columns, None).unwrap();
+    let read = read_data(&path, &columns, None).unwrap();
     assert_eq!(read.problems.len(), 2);
     let last = &read.problems[1];
     assert_eq!(last.question, "is 4 – \u{1f600}.");
@@ -125,5 +126,5 @@ fn samples_are_read_back() {
         (Some(-0.5), &["It ".to_owned()][..])
     );
     write_samples(&path, &[]).unwrap();
-    assert!(read_problems(&path, &columns, None).is_err());
+    assert!(read_data(&path, &columns, None).is_err());
 }

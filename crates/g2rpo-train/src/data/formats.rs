@@ -43,8 +43,7 @@ pub struct Problems {
     pub broken: Vec<(usize, String)>,
 }
 
-/// Reads a file of JSON objects, one a line, or of one array of them; or, with the feature `parquet`
-/// and under such a name, a Parquet file.
+/// Reads a file of JSON objects, one a line, or of one array of them.
 ///
 /// The file is read line by line; what is kept are the problems. `limit` ends it early.
 ///
@@ -55,9 +54,6 @@ pub fn read_problems(
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
-    if path.extension().is_some_and(|e| e == "parquet") {
-        return parquet(path, settings, limit);
-    }
     let file = File::open(path).map_err(Error::io(path))?;
     let mut reader = BufReader::new(file);
     let start = reader.fill_buf().map_err(Error::io(path))?;
@@ -94,19 +90,6 @@ pub fn read_problems(
         }
     });
     collect_problems(path, rows, settings, limit)
-}
-
-#[cfg(feature = "parquet")]
-use crate::data::parquet::read_parquet as parquet;
-
-/// Says what is missing to read Parquet.
-#[cfg(not(feature = "parquet"))]
-fn parquet(path: &Path, _: &DataSettings, _: Option<usize>) -> Result<Problems> {
-    let problem = "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL";
-    Err(Error::Data {
-        path: path.into(),
-        problem: problem.into(),
-    })
 }
 
 /// The problems of rows, each with its line, from any source.

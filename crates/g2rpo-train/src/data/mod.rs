@@ -6,3 +6,4 @@ pub mod lint;
 pub mod order;
 #[cfg(feature = "parquet")]
 pub mod parquet;
+pub mod read;

@@ -39,7 +39,7 @@ pub struct RunFolder {
 
 const LOCK: &str = "run.lock";
 /// Files and folders of a run; nothing else in the folder is ever removed.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "recipe.toml",
     "metrics.jsonl",
     "samples.jsonl",

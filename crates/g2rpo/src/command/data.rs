@@ -5,8 +5,9 @@ use std::path::Path;
 
 use g2rpo::libtorch::Model;
 use g2rpo::rollout::{Task, Tokenizer};
-use g2rpo::train::data::formats::{Problem, Problems, read_problems, tell_broken};
+use g2rpo::train::data::formats::{Problem, Problems, tell_broken};
 use g2rpo::train::data::lint::{Finding, LintConfig, lint};
+use g2rpo::train::data::read::read_data;
 use g2rpo::train::recipe::settings::{DataFormat, Recipe};
 use g2rpo::train::{Dataset, Error};
 use g2rpo::verify::Verifier;
@@ -76,7 +77,7 @@ impl Files {
 }
 
 fn read(path: &Path, recipe: &Recipe, limit: Option<usize>) -> Result<Problems, Failure> {
-    read_problems(path, &recipe.data, limit).map_err(|error| match error {
+    read_data(path, &recipe.data, limit).map_err(|error| match error {
         Error::Io { .. } => Failure::new(Failure::INPUT, error.to_string()),
         error => error.into(),
     })

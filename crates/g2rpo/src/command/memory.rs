@@ -74,8 +74,8 @@ impl Memory {
             layers * layer
         };
         let reference = if copy { parameters * element } else { 0.0 };
-        // Weights and moments, as a checkpoint has them.
-        let state = trained * (8.0 + master.max(element)) + reference;
+        // Weights and moments in f32, as a checkpoint has them.
+        let state = trained * (8.0 + 4.0) + reference;
         let parameters = parameters * element;
         let here = model.parameters.device() == tch::Device::Cpu;
         let program = resident("VmRSS").filter(|_| here);
