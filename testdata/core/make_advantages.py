@@ -61,12 +61,14 @@ def group(values, baseline, scale, ddof, batch, reference):
             out.append(real(d))
             continue
         if scale == "group_mean":
-            divisor = real(mean(reference))
+            divisor = real(mean(reference) or mean(values))
         elif scale == "leave_one_out_std":
             others = variance(values[:i] + values[i + 1 :], ddof)
             divisor = sqrt(real(others)) if len(set(values[:i] + values[i + 1 :])) > 1 else mpf(1)
         else:
-            divisor = sqrt(real(variance(batch if scale == "batch_std" else reference, ddof)))
+            # Unguided members without spread have no scale; the whole group has one.
+            of_group = variance(reference, ddof) or variance(values, ddof)
+            divisor = sqrt(real(variance(batch, ddof) if scale == "batch_std" else of_group))
         out.append(real(d) / divisor if divisor != 0 else mpf(0))
     return out
 

@@ -410,6 +410,20 @@ fn strata_by_hand() {
     assert_eq!(run(Strata::Joint).advantages, [0.25, 0.25, -0.75, 0.25]);
     assert_eq!(run(Strata::Split).advantages, [0.0, 0.0, -0.5, 0.5]);
     assert_eq!(run(Strata::UnguidedMean).advantages, [0.5, 0.5, -0.5, 0.5]);
+    // Unguided members that all fail have no scale of their own: σ of 1, 1, 0, 0 is √(1/3), the mean 1/2.
+    for (scale, expected) in [(Scale::GroupStd, 3.0_f64.sqrt()), (Scale::GroupMean, 2.0)] {
+        let estimator = AdvantageEstimator {
+            strata: Strata::UnguidedMean,
+            scale,
+            eps: 0.0,
+            ..Default::default()
+        };
+        let rewards = [1.0, 1.0, 0.0, 0.0].map(Some);
+        let got = (estimator.advantages(&rewards, &[9; 4], &guided, None)).unwrap();
+        for (got, expected) in got.advantages.iter().zip([expected, expected, 0.0, 0.0]) {
+            assert!((got - expected).abs() < 1e-12, "{scale} {got}");
+        }
+    }
     let stats = &run(Strata::Joint).groups[0];
     assert_eq!((stats.id, stats.n, stats.n_guided), (9, 4, 2));
     assert_eq!(

@@ -1,6 +1,9 @@
 //! Whether a run can do what its settings say, asked before the first step.
 
-use g2rpo_core::{Learner, LossConfig, Ragged, Sequences, TokenAdvantage, WhichPolicy};
+use g2rpo_core::{
+    Baseline, KlPlacement, Learner, LossConfig, Ragged, Scale, Sequences, TokenAdvantage,
+    WhichPolicy,
+};
 use g2rpo_guidance::{Level, Method, ScoreContext, Traces};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, TokenId, collect};
 use g2rpo_verify::{Verifier, check_references};
@@ -23,6 +26,7 @@ pub(crate) fn settings(method: &Method, config: &TrainerConfig) -> Result<()> {
     method.check()?;
     config.update.check()?;
     config.schedule.check()?;
+    estimator(method, config.prompts_per_step)?;
     if config.prompts_per_step == 0 {
         return Err(refuse(
             "prompts_per_step",
@@ -56,10 +60,44 @@ pub(crate) fn settings(method: &Method, config: &TrainerConfig) -> Result<()> {
     Ok(())
 }
 
+/// Advantages that cannot be taken in groups of this size, or of rewards like these.
+fn estimator(method: &Method, n_groups: usize) -> Result<()> {
+    let (advantages, members) = (&method.advantages, method.num_generations);
+    let deviation_of = match advantages.scale {
+        Scale::GroupStd | Scale::LeaveOneOutStd => members,
+        Scale::BatchStd | Scale::Whiten => members.saturating_mul(n_groups),
+        Scale::None | Scale::GroupMean => usize::MAX,
+    };
+    if advantages.ddof >= deviation_of {
+        let problem = format!(
+            "a standard deviation of {deviation_of} rewards divides by their number less ddof, so it must be smaller"
+        );
+        return Err(refuse("advantages.ddof", advantages.ddof, &problem));
+    }
+    if let Baseline::PassAtK { k } = advantages.baseline
+        && k > members
+    {
+        let problem = format!("no more than num_generations = {members} can be drawn from a group");
+        return Err(refuse("advantages.baseline.pass_at_k.k", k, &problem));
+    }
+    let kl = method.loss.needs_reference() && method.loss.kl_placement == KlPlacement::Reward;
+    if advantages.scale == Scale::GroupMean && (kl || method.overlong.is_some()) {
+        let problem = "rewards must not be negative, and the KL term in the reward and the overlong penalty can make them \
+                       so: set another scale, or leave those out";
+        return Err(refuse("advantages.scale", "group_mean", problem));
+    }
+    Ok(())
+}
+
 /// Guidance that the method needs and the tasks do not have.
 pub(crate) fn guidance(method: &Method, data: &Dataset<'_>) -> Result<()> {
     let levels = method.selector.levels();
-    let hints = levels.iter().any(|l| matches!(l, Level::Hint(_)));
+    let hint = (levels.iter())
+        .filter_map(|level| match level {
+            Level::Hint(index) => Some(*index),
+            _ => None,
+        })
+        .max();
     let traces = (levels.iter()).any(|l| matches!(l, Level::Controlled | Level::Exactly(_)));
     let known: Vec<Traces> = (data.written().into_iter())
         .filter(|t| method.source.order.contains(&t.provenance))
@@ -74,10 +112,14 @@ pub(crate) fn guidance(method: &Method, data: &Dataset<'_>) -> Result<()> {
                        method without guidance, such as grpo";
         return Err(refuse("source.order", order, problem));
     }
-    if hints && known.iter().all(|t| t.hints.is_empty()) {
-        let problem = "the method puts hints of these authors into prompts, and no task has any: give \
-                       Task::hints, or name their author in source.order";
-        return Err(refuse("source.order", order, problem));
+    let most = known.iter().flat_map(|t| t.hints.values()).map(Vec::len);
+    let most = most.max().unwrap_or(0);
+    if let Some(hint) = hint.filter(|&hint| hint >= most) {
+        let problem = format!(
+            "the method puts hints of these authors into prompts, up to the one with index {hint}, and no task has \
+             more than {most}: give Task::hints, name their author in source.order, or ask for lower levels"
+        );
+        return Err(refuse("source.order", order, &problem));
     }
     Ok(())
 }

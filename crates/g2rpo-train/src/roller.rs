@@ -35,6 +35,8 @@ pub(crate) struct Roller<'a, E> {
     pub(crate) verifier: Box<dyn Verifier + 'a>,
     pub(crate) rewards: WeightedReward,
     pub(crate) source: Box<dyn GuidanceSource + Send + 'a>,
+    /// Whether it is not the method's, which may keep nothing.
+    pub(crate) own_source: bool,
     pub(crate) controller: Box<dyn LengthController + Send>,
     /// In the place of the method's.
     pub(crate) selector: Option<Box<dyn Selector + Send + 'a>>,
@@ -97,7 +99,17 @@ impl<E: RolloutEngine> Roller<'_, E> {
     /// One batch: tasks, guidance, rollouts, verdicts, and all of that again for members that the selector asks for
     /// and for groups that dynamic sampling replaces. Controller, curriculum and source then learn from it: what
     /// they need to know is decided here, whatever the learner makes of it. `version` names the engine's weights.
+    /// After an error the same tasks are still to come.
     pub(crate) fn roll(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
+        let before = self.order.state();
+        let rolled = self.batch(frame, version);
+        rolled.or_else(|error| {
+            self.order.restore(before)?;
+            Err(error)
+        })
+    }
+
+    fn batch(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
         let key = StepKey {
             run: frame.config.seed,
             step: self.next,
@@ -214,7 +226,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     fn observe(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) {
         self.controller.observe(&rolled.feedback);
         self.order.observe(&rolled.feedback);
-        if !frame.method.source.learns() {
+        if !self.own_source && !frame.method.source.learns() {
             return;
         }
         for group in rolled.all() {
@@ -252,24 +264,94 @@ impl<E> Roller<'_, E> {
         }
     }
 
+    /// All of it, or nothing.
     pub(crate) fn restore(&mut self, state: RollerState) -> Result<()> {
+        let before = self.state();
+        self.take_up(state).or_else(|error| {
+            self.take_up(before)?;
+            Err(error)
+        })
+    }
+
+    fn take_up(&mut self, state: RollerState) -> Result<()> {
         self.controller.restore(state.controller)?;
         self.source.restore(state.source)?;
         self.order.restore(state.order)
     }
 }
 
-/// A completion of the policy as a trace. Its text is known if it encodes to the same ids.
+/// A completion of the policy as a trace with its text, which need not be what the tokenizer would encode to these ids.
 fn own_trace(ids: &[u32], tokenizer: &dyn Tokenizer) -> Option<Trace> {
     if ids.is_empty() {
         return None;
     }
-    let encoded = (tokenizer.decode(ids)).and_then(|text| Ok((tokenizer.encode(&text)?, text)));
-    match encoded {
-        Ok((encoded, text)) if encoded.ids == ids => {
-            let offsets: Vec<_> = encoded.offsets.iter().map(|r| (r.start, r.end)).collect();
-            Trace::from_offsets(encoded.ids, text, &offsets).ok()
+    let text = tokenizer.decode(ids).ok()?;
+    let offsets: Vec<_> = match tokenizer.encode(&text) {
+        Ok(encoded) if encoded.ids == ids => {
+            (encoded.offsets.iter()).map(|r| (r.start, r.end)).collect()
         }
-        _ => Some(Trace::from_tokens(ids.to_vec())),
+        _ => offsets_by_prefixes(ids, &text, tokenizer)?,
+    };
+    Trace::from_offsets(ids.to_vec(), text, &offsets).ok()
+}
+
+/// Where tokens end, by the texts of the first `n` of them. Tokens that only together end where a character does share
+/// one range, between which [`Trace`] does not cut.
+fn offsets_by_prefixes(
+    ids: &[u32],
+    text: &str,
+    tokenizer: &dyn Tokenizer,
+) -> Option<Vec<(usize, usize)>> {
+    let mut offsets = Vec::with_capacity(ids.len());
+    let mut start = 0;
+    for n in 1..=ids.len() {
+        let prefix = tokenizer.decode(&ids[..n]).ok()?;
+        if text.starts_with(&prefix) && prefix.len() >= start {
+            offsets.resize(n, (start, prefix.len()));
+            start = prefix.len();
+        }
+    }
+    Some(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use g2rpo_rollout::{Encoding, Result};
+
+    /// 1 is "ab", 2 and 3 are the two bytes of "é", 4 is "a" and 5 is "b"; it writes "ab" as 1.
+    struct Merging;
+
+    impl Tokenizer for Merging {
+        fn encode(&self, text: &str) -> Result<Encoding> {
+            Ok(Encoding {
+                ids: vec![1],
+                offsets: std::iter::once(0..text.len()).collect(),
+            })
+        }
+        fn decode(&self, ids: &[u32]) -> Result<String> {
+            let bytes: Vec<u8> = (ids.iter())
+                .flat_map(|id| match id {
+                    1 => &b"ab"[..],
+                    2 => &[0xC3],
+                    3 => &[0xA9],
+                    4 => b"a",
+                    _ => b"b",
+                })
+                .copied()
+                .collect();
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+    }
+
+    #[test]
+    fn own_tokens_that_the_tokenizer_would_not_write_keep_their_text() {
+        let trace = own_trace(&[4, 5, 2, 3, 1], &Merging).unwrap();
+        let prefixes: Vec<_> = (0..=5).map(|n| trace.prefix_text(n)).collect();
+        let expected = ["", "a", "ab", "?", "ab\u{e9}", "ab\u{e9}ab"].map(Some);
+        assert_eq!(prefixes[..3], expected[..3]);
+        // Half a character is no place to cut.
+        assert_eq!(prefixes[3], None);
+        assert_eq!(prefixes[4..], expected[4..]);
     }
 }

@@ -22,12 +22,14 @@ use crate::error::{Error, Result};
 pub struct LrSchedule {
     /// The highest learning rate. TRL's default for GRPO is 1e-6.
     pub learning_rate: f64,
-    /// How it falls after the warm-up. Transformers' default is linear.
+    /// How it falls after the warm-up. Default: not at all, as how long a run is is not known here;
+    /// transformers' is linear.
     pub lr_scheduler_type: LrSchedulerType,
     /// Steps over which the rate rises linearly from 0; a value below 1 is a fraction of the
     /// training steps, rounded up (as in transformers 5). The first step of a warm-up has rate 0.
     pub warmup_steps: f64,
-    /// Number of optimiser steps of the run; of no effect on a constant rate.
+    /// Number of optimiser steps of the run; of no effect on a constant rate. Default 0: not said, which is refused
+    /// where the rate depends on it.
     pub num_training_steps: u64,
 }
 
@@ -35,9 +37,9 @@ impl Default for LrSchedule {
     fn default() -> Self {
         Self {
             learning_rate: 1e-6,
-            lr_scheduler_type: LrSchedulerType::Linear,
+            lr_scheduler_type: LrSchedulerType::Constant,
             warmup_steps: 0.0,
-            num_training_steps: 1,
+            num_training_steps: 0,
         }
     }
 }
@@ -74,7 +76,7 @@ impl LrSchedule {
     ///
     /// # Errors
     /// [`Error::Config`] naming a field that is negative, not finite, or a fraction outside
-    /// `[0, 1]`.
+    /// `[0, 1]`; and `num_training_steps = 0` where the rate depends on it.
     pub fn check(&self) -> Result<()> {
         let min_lr_rate = match self.lr_scheduler_type {
             LrSchedulerType::CosineWithMinLr { min_lr_rate } => min_lr_rate,
@@ -92,6 +94,17 @@ impl LrSchedule {
                     problem: format!("is outside its domain {domain}"),
                 });
             }
+        }
+        let falls = self.lr_scheduler_type != LrSchedulerType::Constant;
+        let warms_by_share = self.warmup_steps > 0.0 && self.warmup_steps < 1.0;
+        if self.num_training_steps == 0 && (falls || warms_by_share) {
+            return Err(Error::Config {
+                name: "num_training_steps",
+                value: "0".into(),
+                problem: "the rate depends on how many optimiser steps the run has: say it, or set a constant rate and \
+                          warm-up steps"
+                    .into(),
+            });
         }
         Ok(())
     }
@@ -164,5 +177,25 @@ mod tests {
             ..LrSchedule::default()
         };
         assert!(bad.check().is_err());
+    }
+
+    #[test]
+    fn the_default_goes_on_learning_and_a_fall_needs_its_length() {
+        let default = LrSchedule::default();
+        default.check().unwrap();
+        assert!([0, 1, 1000].map(|step| default.lr(step)) == [1e-6; 3]);
+        for endless in [
+            LrSchedule {
+                lr_scheduler_type: LrSchedulerType::Linear,
+                ..default
+            },
+            LrSchedule {
+                warmup_steps: 0.5,
+                ..default
+            },
+        ] {
+            let message = endless.check().unwrap_err().to_string();
+            assert!(message.starts_with("num_training_steps = 0: "), "{message}");
+        }
     }
 }

@@ -19,7 +19,7 @@ pub struct TrainerConfig {
     pub update: UpdateConfig,
     /// How far rollouts are ahead of the learner. Default: not at all.
     pub ahead: Ahead,
-    /// The learning rate of every optimiser step.
+    /// The learning rate of every optimiser step. Default: 1e-6 throughout.
     pub schedule: LrSchedule,
     /// Whether the verifier is asked about guided prefixes, so that none passes by itself: one more
     /// verdict for each group. Default true.

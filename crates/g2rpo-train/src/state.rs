@@ -18,6 +18,10 @@ use crate::run::files::write_atomically;
 pub struct RunState {
     /// The seed of the run; a resumed run must use the same.
     pub seed: u64,
+    /// The method as JSON, text so that every digit is compared; a resumed run must choose and guide alike.
+    pub method: String,
+    /// Tasks of the data set, of which a resumed run must have as many.
+    pub tasks: u64,
     /// The next step.
     pub step: u64,
     /// Optimiser steps so far.

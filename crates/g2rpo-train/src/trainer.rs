@@ -73,8 +73,8 @@ pub struct Trainer<'a, E, L> {
     /// The newest weights that the engine named.
     newest: Option<u64>,
     staleness: Staleness,
-    /// Why the data set cannot guide as the method asks, unless a source of one's own does.
-    lacks_guidance: Option<Error>,
+    /// Whether the data set is still to be asked for the guidance of the method.
+    seeks_guidance: bool,
 }
 
 type Sync<'a, E, L> = dyn FnMut(&mut E, &mut L) -> Result<(), Box<dyn std::error::Error + Send + std::marker::Sync>>
@@ -125,12 +125,13 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         let difficulty = method.difficulty.map(Difficulty::new).transpose()?;
         let order = TaskOrder::new(data.facts(), method.curriculum, difficulty, config.seed)?;
         let mut trainer = Self {
-            lacks_guidance: check::guidance(&method, data).err(),
+            seeks_guidance: true,
             roller: Roller {
                 engine,
                 verifier: Box::new(verifier),
                 rewards: WeightedReward::default(),
                 source: method.source.build(data.written()),
+                own_source: false,
                 controller,
                 selector: None,
                 cutter: None,
@@ -174,11 +175,13 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         self
     }
 
-    /// Takes guidance from a source of one's own instead of the data set.
+    /// Takes guidance from a source of one's own instead of the data set. It is
+    /// [offered](GuidanceSource::offer) the own successes of every step.
     #[must_use]
     pub fn with_source(mut self, source: impl GuidanceSource + Send + 'a) -> Self {
         self.roller.source = Box::new(source);
-        self.lacks_guidance = None;
+        self.roller.own_source = true;
+        self.seeks_guidance = false;
         self
     }
 
@@ -217,7 +220,9 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         self
     }
 
-    /// Lets a selector of one's own say who is guided, instead of the method's.
+    /// Lets a selector of one's own say who is guided, instead of the method's. What it will ask for
+    /// is not known beforehand, so nothing is asked of the data set: members that it chooses where
+    /// there is no guidance get none, and their cut says so.
     ///
     /// ```
     /// use g2rpo_guidance::{GroupContext, Level, Member, Method, Played, Result, Revision, Selector};
@@ -249,6 +254,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     /// ```
     #[must_use]
     pub fn with_selector(mut self, selector: impl Selector + Send + 'a) -> Self {
+        self.seeks_guidance = false;
         self.roller.selector = Some(Box::new(selector));
         self
     }
@@ -325,9 +331,9 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     ///
     /// # Errors
     /// [`Error::Config`], if the tasks have no solutions or hints by the authors of `source.order`
-    /// and there is no other [source](Self::with_source); [`Error::Guidance`], if a
-    /// [selector](Self::with_selector) refuses groups of `num_generations`; with `max_staleness` and without
-    /// [`with_sync`](Self::with_sync).
+    /// and there is no other [source](Self::with_source), or none as strong as a hint asked for; [`Error::Guidance`], if a
+    /// [selector](Self::with_selector) refuses groups of `num_generations`; [`Error::Reward`], if the weight of a
+    /// [reward function](Self::with_rewards) is not finite; with `max_staleness` and without [`with_sync`](Self::with_sync).
     pub fn check(&mut self) -> Result<()> {
         if self.config.ahead.max_staleness > 0 && self.sync.is_none() {
             return Err(Error::Config {
@@ -341,7 +347,12 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         if let Some(selector) = &self.roller.selector {
             selector.check(self.method.num_generations)?;
         }
-        self.lacks_guidance.take().map_or(Ok(()), Err)
+        self.roller.rewards.check()?;
+        if self.seeks_guidance {
+            check::guidance(&self.method, self.data)?;
+            self.seeks_guidance = false;
+        }
+        Ok(())
     }
 
     /// Nothing is sampled ahead for steps from `step` on; [`steps`](Self::steps) sets it by itself.
@@ -457,6 +468,8 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         };
         RunState {
             seed: self.config.seed,
+            method: serde_json::to_string(&self.method).unwrap_or_default(),
+            tasks: self.data.len() as u64,
             step: self.pupil.step,
             updates: self.pupil.updates,
             sampled_tokens: self.pupil.sampled_tokens,
@@ -473,8 +486,9 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     /// [`sync`](Self::sync).
     ///
     /// # Errors
-    /// [`Error::Config`] for a run of another seed, [`Error::Guidance`] for a state of another
-    /// method.
+    /// [`Error::Config`] for a run of another seed, number of tasks, group size, selector, controller, source, curriculum
+    /// or difficulty, [`Error::Guidance`] for a state that
+    /// a controller, source or difficulty cannot take up. The trainer is unchanged then.
     pub fn restore(&mut self, state: RunState) -> Result<()> {
         if state.seed != self.config.seed {
             return Err(Error::Config {
@@ -483,6 +497,14 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
                 problem: format!("the run to go on with has the seed {}", state.seed),
             });
         }
+        if state.tasks != self.data.len() as u64 {
+            return Err(Error::Config {
+                name: "tasks",
+                value: self.data.len().to_string(),
+                problem: format!("the run to go on with has {}", state.tasks),
+            });
+        }
+        self.check_method(&state.method)?;
         self.roller.restore(RollerState {
             order: state.order,
             controller: state.controller,
@@ -495,6 +517,37 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         (self.pupil.step, self.pupil.updates) = (state.step, state.updates);
         self.pupil.sampled_tokens = state.sampled_tokens;
         Ok(())
+    }
+
+    /// Whether what a run of `method` has learned is of use to this one. A loss may change on the way.
+    fn check_method(&self, method: &str) -> Result<()> {
+        const LEARNED_BY: [&str; 6] = [
+            "num_generations",
+            "selector",
+            "controller",
+            "source",
+            "curriculum",
+            "difficulty",
+        ];
+        if serde_json::to_string(&self.method).is_ok_and(|own| own == method) {
+            return Ok(());
+        }
+        let refused = |problem| Error::Config {
+            name: "method",
+            value: "another".into(),
+            problem,
+        };
+        let other: Method = serde_json::from_str(method)
+            .map_err(|e| refused(format!("that of the run to go on with cannot be read: {e}")))?;
+        let differences = self.method.diff(&other);
+        match (differences.iter())
+            .find(|(key, ..)| LEARNED_BY.iter().any(|part| key.starts_with(part)))
+        {
+            Some((key, here, there)) => Err(refused(format!(
+                "the run to go on with learned by another: {key} is {there} there and {here} here"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The next step, counted from 0.

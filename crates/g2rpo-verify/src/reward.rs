@@ -97,6 +97,14 @@ pub enum RewardError {
         /// Number of rewards it returned.
         got: usize,
     },
+    /// Its weight is NaN or an infinity.
+    #[error("reward function {name} has the weight {weight}, expected a finite number")]
+    Weight {
+        /// The function.
+        name: String,
+        /// The weight.
+        weight: f64,
+    },
     /// It returned NaN or an infinity.
     #[error(
         "reward function {name} returned {value} for sample {row}, expected a finite number or none"
@@ -183,6 +191,20 @@ impl WeightedReward {
     /// Names of the terms, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.terms.iter().map(|t| t.function.name())
+    }
+
+    /// Checks the weights.
+    ///
+    /// # Errors
+    /// [`RewardError::Weight`] for one that is not finite.
+    pub fn check(&self) -> Result<(), RewardError> {
+        match self.terms.iter().find(|term| !term.weight.is_finite()) {
+            Some(term) => Err(RewardError::Weight {
+                name: term.function.name().to_owned(),
+                weight: term.weight,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Rewards of one group, the completions of one prompt, in their order.

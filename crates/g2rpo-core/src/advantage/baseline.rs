@@ -51,8 +51,15 @@ impl AdvantageEstimator {
             Baseline::SecondBest => lead_of_the_best(&values),
             Baseline::PassAtK { k } => pass_at_k(&values, k, self.eps),
         };
-        let group_std = std(&reference, self.ddof).unwrap_or(0.0);
-        let group_mean = mean(&reference);
+        // Unguided members that all fail have no scale; the whole group has one.
+        let group_std = match std(&reference, self.ddof) {
+            Some(std) if std > 0.0 => std,
+            _ => std(&values, self.ddof).unwrap_or(0.0),
+        };
+        let group_mean = match mean(&reference) {
+            0.0 => mean(&values),
+            mean => mean,
+        };
         for (place, (&row, &difference)) in rows.iter().zip(&differences).enumerate() {
             let divisor = match self.scale {
                 Scale::None | Scale::Whiten => None,

@@ -116,7 +116,8 @@ pub enum Strata {
     /// Guided and unguided members form separate groups.
     Split,
     /// Baseline (and group scale) from the unguided members alone, for all; a group without scored
-    /// unguided members falls back to `Joint`. Mean baselines only.
+    /// unguided members falls back to `Joint`. Where the unguided have no scale, being equal or
+    /// single (or, for `group_mean`, of mean 0), it is that of the whole group. Mean baselines only.
     UnguidedMean,
 }
 

@@ -15,7 +15,11 @@ use crate::step::rows::Rows;
 /// cannot be used.
 pub fn advantages(rows: &Rows, streams: &TokenStreams, method: &Method) -> Result<Advantages> {
     let mut rewards = rows.rewards.clone();
-    if method.loss.needs_reference() && method.loss.kl_placement == KlPlacement::Reward {
+    // Of no rows nothing was scored.
+    if !rows.is_empty()
+        && method.loss.needs_reference()
+        && method.loss.kl_placement == KlPlacement::Reward
+    {
         // The policy that sampled; rescore() sees to it that both are there.
         let (old, reference) = (streams.logp_old.as_ref())
             .zip(streams.logp_ref.as_ref())

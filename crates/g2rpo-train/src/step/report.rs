@@ -254,7 +254,8 @@ impl StepReport {
     }
 
     /// The step in one line of a terminal; – where a quantity does not exist, like the reward of
-    /// guided members when there are none. When nothing was learned it says why.
+    /// guided members when there are none. When nothing was learned it says why, and when members are
+    /// chosen for an amount of 0 it says so.
     pub fn line(&self) -> String {
         let row = self.row();
         let show = |name: &str, digits: usize| {
@@ -274,14 +275,27 @@ impl StepReport {
             show("entropy", 3),
             show("generate/tokens_per_second", 0),
         );
+        let (mut chosen, mut guided) = (false, false);
+        for member in self.members() {
+            chosen |= member.plan.is_chosen();
+            guided |= member.plan.is_guided();
+        }
+        if chosen && !guided && self.length == 0.0 {
+            line += "  (members are chosen to be guided and given nothing: the amount is 0)";
+        }
         if self.update.stats.is_none() {
             let masked = self.members().all(|m| m.grade.reward.is_none());
-            line += if self.rows.is_empty() {
+            let all_zero = self.advantages.advantages.iter().all(|a| *a == 0.0);
+            line += if self.groups.is_empty() && !self.replaced.is_empty() {
+                "  (nothing learned: equal rewards in every group, and dynamic sampling replaced them all)"
+            } else if self.rows.is_empty() {
                 "  (nothing learned: the selector kept no member)"
             } else if masked {
                 "  (nothing learned: no verdict could be reached)"
             } else if self.advantages.frac_reward_zero_std() == 1.0 {
                 "  (nothing learned: equal rewards in every group)"
+            } else if all_zero {
+                "  (nothing learned: the rewards differ, but by this baseline every advantage is 0)"
             } else {
                 "  (nothing learned: every completion is masked)"
             };
