@@ -31,10 +31,11 @@ pub use learner::config::{LearnerConfig, Reference};
 pub use learner::optim;
 pub use learner::torch_learner::TorchLearner;
 pub use model::config::{
-    Activation, Architecture, BlockSpec, DType, DecoderConfig, DeltaNetConfig, ExpertsConfig,
-    LayerRope, LayerSpec, QueryGrowth, RopeConfig, RopeScaling,
+    Activation, Architecture, BlockSpec, DecoderConfig, DeltaNetConfig, ExpertsConfig, LayerRope,
+    LayerSpec, QueryGrowth, RopeConfig, RopeScaling,
 };
 pub use model::decoder::Decoder;
+pub use model::dtype::DType;
 pub use model::init::init_parameters;
 pub use model::lora::{Adapter, LoraConfig};
 pub use model::params::{ParamSpec, Parameters};

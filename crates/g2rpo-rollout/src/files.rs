@@ -35,10 +35,16 @@ pub fn replace_atomically<E>(
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let file = builder.prefix(".tmp-").tempfile_in(dir)?;
+    let permissions = file.as_file().metadata()?.permissions();
     if let Err(error) = write(file.path()) {
         return Ok(Err(error));
     }
-    file.as_file().sync_all()?;
+    // By its name: a writer may have put another file there, as that of safetensors does.
+    std::fs::set_permissions(file.path(), permissions)?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(file.path())?
+        .sync_all()?;
     file.persist(path)?;
     // The new name is on the disk once the folder is.
     #[cfg(unix)]
@@ -85,6 +91,15 @@ mod tests {
         write_atomically(&ours, b"x").unwrap();
         std::fs::write(&plain, "x").unwrap();
         let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+        let private = dir.path().join("c");
+        let replaced = replace_atomically(&ours, |beside| {
+            std::fs::write(&private, b"y")?;
+            std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
+            std::fs::rename(&private, beside)
+        });
+        replaced.unwrap().unwrap();
+        assert_eq!(std::fs::read(&ours).unwrap(), b"y");
         assert_eq!(mode(&ours), mode(&plain));
     }
 }

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::hf::files::{read_json, write_json};
 use crate::hf::safetensors::{TensorFiles, save_safetensors};
 use crate::hf::tokenizer::HfTokenizer;
-use crate::model::config::{DType, DecoderConfig};
+use crate::model::config::DecoderConfig;
+use crate::model::dtype::DType;
 use crate::model::params::{ParamSpec, Parameters};
 
 /// A model folder in Hugging Face layout.

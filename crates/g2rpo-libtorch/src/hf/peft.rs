@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::hf::files::{read_json, write_json};
 use crate::hf::safetensors::{TensorFiles, save_safetensors};
-use crate::model::config::{DType, DecoderConfig};
+use crate::model::config::DecoderConfig;
+use crate::model::dtype::DType;
 use crate::model::lora::{Adapter, LoraConfig};
 
 /// What PEFT puts before the names of a causal language model's layers.

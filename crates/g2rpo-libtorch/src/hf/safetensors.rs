@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::hf::files::read_json;
 use crate::hf::mapped::MappedFile;
-use crate::model::config::DType;
+use crate::model::dtype::DType;
 
 /// Number formats by their names in the two libraries.
 const KINDS: [(Kind, Dtype); 4] = [

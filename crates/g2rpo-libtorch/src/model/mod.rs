@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod decoder;
 pub(crate) mod delta_net;
+pub(crate) mod dtype;
 pub(crate) mod experts;
 pub(crate) mod init;
 pub(crate) mod linear;

@@ -1,5 +1,7 @@
 //! Words that explain, doubt or lead to a stated answer.
 
+use crate::numeral::{SMALL, TENS};
+
 /// What an answer in prose begins with, which decides what may be cut off behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
@@ -413,59 +415,15 @@ pub(super) fn is_part(word: &str) -> bool {
 
 /// Words that are values, or parts of formulas, themselves.
 pub(super) fn is_value_word(word: &str) -> bool {
-    among(
-        word,
-        &[
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-            "thirty",
-            "forty",
-            "fifty",
-            "sixty",
-            "seventy",
-            "eighty",
-            "ninety",
-            "hundred",
-            "thousand",
-            "million",
-            "none",
-            "both",
-            "pi",
-            "infinity",
-            "inf",
-            "oo",
-            "sqrt",
-            "sin",
-            "cos",
-            "tan",
-            "log",
-            "ln",
-            "exp",
-            "abs",
-            "USD",
-            "EUR",
-            "US",
-        ],
-    )
+    among(word, &SMALL)
+        || among(word, &TENS)
+        || among(
+            word,
+            &[
+                "hundred", "thousand", "million", "none", "both", "pi", "infinity", "inf", "oo",
+                "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "abs", "USD", "EUR", "US",
+            ],
+        )
 }
 
 /// "Dr." never ends a sentence.

@@ -2,4 +2,3 @@
 
 mod shipped;
 mod smollm2;
-mod tiny;

@@ -13,8 +13,6 @@ use g2rpo::rollout::{ChainProblems, Split, Task, write_gsm8k};
 use g2rpo::train::evaluate::graded::read_graded;
 use serde_json::json;
 
-use crate::tiny;
-
 pub(crate) fn command(place: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_g2rpo"));
     command.args(args).current_dir(place).env_remove("RUST_LOG");
@@ -193,13 +191,10 @@ fn every_recipe_takes_a_step_as_grpo_and_as_guided() {
     write_gsm8k(at.join("gsm8k/test.jsonl"), &test).unwrap();
     fs::write(at.join("math/train.jsonl"), math_rows(&train)).unwrap();
     fs::write(at.join("math500/test.jsonl"), math_rows(&test)).unwrap();
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/tiny");
+    fs::copy(tiny.join("tiny-code.jsonl"), at.join("code/train.jsonl")).unwrap();
     fs::copy(
-        tiny::folder().join("tiny-code.jsonl"),
-        at.join("code/train.jsonl"),
-    )
-    .unwrap();
-    fs::copy(
-        tiny::folder().join("tiny-code-test.jsonl"),
+        tiny.join("tiny-code-test.jsonl"),
         at.join("humaneval/HumanEval.jsonl"),
     )
     .unwrap();

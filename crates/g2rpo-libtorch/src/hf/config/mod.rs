@@ -14,7 +14,8 @@ use self::rope::ropes;
 use super::fields::Fields;
 use crate::error::Result;
 use crate::hf::files::read_json;
-use crate::model::config::{Architecture, DType, DecoderConfig, RopeScaling};
+use crate::model::config::{Architecture, DecoderConfig, RopeScaling};
+use crate::model::dtype::DType;
 
 impl DecoderConfig {
     /// Reads `config.json`.
