@@ -26,6 +26,14 @@ pub enum Error {
         /// Why not, and what to do.
         why: &'static str,
     },
+    /// A setting that nothing would read, as the others stand.
+    #[error("{key} would be read by nothing: it needs {needs}")]
+    Idle {
+        /// The path of the setting.
+        key: &'static str,
+        /// What would read it.
+        needs: &'static str,
+    },
     /// No setting has this name.
     #[error("no setting is called `{key}`; did you mean `{nearest}`?")]
     UnknownKey {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use g2rpo_guidance::{
-    Cutter, GuidanceSource, LengthController, Method, Query, Selector, Steering, StepFeedback,
-    Trace,
+    Cutter, GuidanceSource, LengthController, Level, Method, Query, Selector, Steering,
+    StepFeedback, Trace,
 };
 use g2rpo_rollout::{Purpose, RolloutEngine, RolloutKey, Tokenizer};
 use g2rpo_verify::{Verifier, WeightedReward};
@@ -152,6 +152,9 @@ impl<E: RolloutEngine> Roller<'_, E> {
                 }
             }
         }
+        if let Some(length) = given(&rolled) {
+            rolled.length = length;
+        }
         rolled.tier = self.order.tier();
         let clock = Instant::now();
         rolled.silence_accepted = self.silence_accepted(frame, &rolled)?;
@@ -253,6 +256,18 @@ impl<E: RolloutEngine> Roller<'_, E> {
         let mut rng = RolloutKey::default().rng(Purpose::Guidance);
         self.controller.amount(&query, &mut rng).value()
     }
+}
+
+/// Mean amount of the members that were chosen to be guided by one; where all have the same, that.
+fn given(rolled: &Rolled) -> Option<f64> {
+    let plans = rolled.all().flat_map(|group| &group.plan.members);
+    let chosen = plans.filter(|m| m.is_chosen() && !matches!(m.member.level, Level::Hint(_)));
+    let amounts: Vec<f64> = chosen.map(|m| m.amount.value()).collect();
+    let first = *amounts.first()?;
+    if amounts.iter().all(|amount| *amount == first) {
+        return Some(first);
+    }
+    Some(amounts.iter().sum::<f64>() / amounts.len() as f64)
 }
 
 impl<E> Roller<'_, E> {

@@ -42,7 +42,8 @@ impl Method {
         }
         self.check_lengths()?;
         self.check_tasks()?;
-        self.check_placement()
+        self.check_placement()?;
+        self.check_idle()
     }
 
     fn check_lengths(&self) -> Result<()> {

@@ -37,7 +37,7 @@ pub struct StepReport {
     pub update: Update,
     /// What the controller and the curriculum learned from.
     pub feedback: StepFeedback,
-    /// The amount that the controller gave, in its unit.
+    /// The amount that chosen members were given, mean, in its unit; what the controller says where there were none.
     pub length: f64,
     /// What the controller steers on, if it does.
     pub steering: Option<Steering>,
@@ -146,7 +146,7 @@ impl StepReport {
     /// | `advantage_abs` | mean absolute advantage |
     /// | `completions/…` | lengths in tokens with and without guidance, share cut off by the limit |
     /// | `masked` | share of rollouts without a verdict, which nothing is learned from |
-    /// | `guidance/length` | the controller's amount, in its unit |
+    /// | `guidance/length` | amount of members that were chosen, in its unit, mean; the controller's where none was |
     /// | `guidance/tokens` | tokens given to a member that was chosen, mean |
     /// | `guidance/reward_guided`, `…_unguided` | mean reward of members chosen and not chosen |
     /// | `guidance/frac_guided` | share of the rows that had a prefix or a hint |

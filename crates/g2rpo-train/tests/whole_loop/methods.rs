@@ -370,6 +370,21 @@ fn table() -> Vec<Row> {
         },
         Row {
             off: ALPHA_OR_LENGTH,
+            also: |_, run| {
+                // Each group has an amount of its own; the report tells their mean.
+                for report in &run.reports {
+                    let amounts: Vec<f64> = report
+                        .groups
+                        .iter()
+                        .map(|g| g.plan.amount.value())
+                        .collect();
+                    assert!(amounts.iter().any(|a| *a != amounts[0]));
+                    assert_close(
+                        report.length,
+                        amounts.iter().sum::<f64>() / amounts.len() as f64,
+                    );
+                }
+            },
             ..row("random", Prefix, ["cc------"; 3], 1, [ALL; 3])
         },
     ]
