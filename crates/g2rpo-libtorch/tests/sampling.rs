@@ -181,6 +181,36 @@ fn alone_and_together(kind: Kind) {
     assert!(excused.0 <= 3, "{} excused", excused.0);
 }
 
+/// Two rows at a time, so that there is always something to wait for.
+#[test]
+fn completions_are_handed_over_when_they_end() {
+    for kind in [Kind::Float, Kind::Double] {
+        let decoder = decoder_of(kind);
+        let (requests, params) = (requests(), params());
+        let mut engine = TorchEngine::new(&decoder).with_config(EngineConfig {
+            max_rows: 2,
+            ..EngineConfig::default()
+        });
+        let mut handed = Vec::new();
+        let mut note = |place: usize, completion: &Completion| {
+            handed.push((place, completion.clone()));
+        };
+        let returned = (engine.generate_each(&requests, &params, &mut note)).unwrap();
+        for (place, completion) in &handed {
+            assert_eq!(*completion, returned[*place]);
+        }
+        let order: Vec<usize> = handed.iter().map(|(place, _)| *place).collect();
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|two| two[0] < two[1]), "{order:?}");
+        let sampled = returned.iter().filter(|c| !c.tokens.is_empty()).count();
+        assert_eq!(order.len(), sampled);
+        // Short ones overtake long ones.
+        assert_ne!(order, sorted);
+        assert_eq!(returned, engine.generate(&requests, &params).unwrap());
+    }
+}
+
 #[test]
 fn reported_log_probs_are_those_of_the_model() {
     let decoder = decoder();

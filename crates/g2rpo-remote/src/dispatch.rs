@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Request};
+use g2rpo_rollout::{Completion, Finished, Request};
 use ureq::Agent;
 
 use crate::answer::{Expected, settle};
@@ -27,6 +27,7 @@ struct Call<'a> {
     agent: Agent,
     board: Mutex<Board>,
     changed: Condvar,
+    finished: Mutex<&'a mut Finished<'a>>,
 }
 
 /// What one try came to.
@@ -39,11 +40,12 @@ enum Outcome {
     Refused(String),
 }
 
-/// Makes `requests`, which have been checked, at the servers of `fleet`.
-pub(crate) fn run(
-    fleet: &Fleet,
-    requests: &[Request],
-    settings: &Settings,
+/// Makes `requests`, which have been checked, at the servers of `fleet`, and hands each over to `finished`.
+pub(crate) fn run<'a>(
+    fleet: &'a Fleet,
+    requests: &'a [Request],
+    settings: &'a Settings,
+    finished: &'a mut Finished<'a>,
 ) -> Result<Vec<Completion>> {
     let config = &fleet.config;
     let lengths: Vec<usize> = (requests.iter())
@@ -65,6 +67,7 @@ pub(crate) fn run(
         agent: agent(senders),
         board: Mutex::new(board),
         changed: Condvar::new(),
+        finished: Mutex::new(finished),
     };
     let session = fleet.open(call.agent.clone());
     std::thread::scope(|scope| {
@@ -193,7 +196,10 @@ impl Call<'_> {
         let key = self.requests[job.index].key;
         let url = self.fleet.servers[server].url().to_owned();
         let fault = match outcome {
-            Outcome::Done(completion) => return board.finish(&job, completion),
+            Outcome::Done(completion) => {
+                lock(&self.finished)(job.index, &completion);
+                return board.finish(&job, completion);
+            }
             Outcome::Overtaken => return board.again(job),
             Outcome::Refused(problem) => {
                 return board.fail(Error::Rollout {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop};
+use g2rpo_rollout::{Completion, Finished, Request, RolloutEngine, SamplingParams, Stop};
 
 use crate::config::RemoteConfig;
 use crate::error::{Error, Result, Scorer};
@@ -151,6 +151,16 @@ impl RolloutEngine for RemoteEngine {
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>> {
+        self.generate_each(requests, params, &mut |_, _| {})
+    }
+
+    /// As [`generate`](Self::generate); a completion is handed over when its server has answered.
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>> {
         let fleet = &*self.fleet;
         let mut settings = None;
         for server in &fleet.servers {
@@ -173,8 +183,11 @@ impl RolloutEngine for RemoteEngine {
         let (some, none): (Vec<_>, Vec<_>) = (requests.iter().cloned().enumerate())
             .partition(|(_, request)| request.max_new_tokens > 0);
         let (places, asked): (Vec<usize>, Vec<Request>) = some.into_iter().unzip();
+        let mut of_asked = |i: usize, completion: &Completion| finished(places[i], completion);
         let made = match settings {
-            Some(settings) if !asked.is_empty() => dispatch::run(fleet, &asked, &settings)?,
+            Some(settings) if !asked.is_empty() => {
+                dispatch::run(fleet, &asked, &settings, &mut of_asked)?
+            }
             _ => Vec::new(),
         };
         let nothing = || Completion {

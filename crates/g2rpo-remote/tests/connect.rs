@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{Reply, Stub, canary, config, connect, params, recorded, requests};
 use g2rpo_remote::{Backend, Error, LogProbs, RemoteConfig, RemoteEngine, Route, WeightSync};
-use g2rpo_rollout::{RolloutEngine, SamplingParams, Stop};
+use g2rpo_rollout::{Completion, RolloutEngine, SamplingParams, Stop};
 use serde_json::json;
 
 #[test]
@@ -47,6 +48,24 @@ fn the_other_route_serves_where_the_first_is_closed() {
         engines[1].score(&[1, 2, 3]).unwrap(),
         engines[0].score(&[1, 2, 3]).unwrap()
     );
+}
+
+#[test]
+fn completions_are_handed_over_as_servers_answer() {
+    let stubs = [Stub::start(), Stub::start()];
+    let mut engine = connect(config(&[&stubs[0], &stubs[1]]));
+    let mut requests = requests(16, 8);
+    // A server is not asked for nothing, and places behind this one are its own no more.
+    requests[3].max_new_tokens = 0;
+    let mut handed = BTreeMap::new();
+    let mut note = |place: usize, completion: &Completion| {
+        assert!(handed.insert(place, completion.clone()).is_none());
+    };
+    let returned = (engine.generate_each(&requests, &params(), &mut note)).unwrap();
+    assert_eq!(handed.len(), 15);
+    for (place, completion) in handed {
+        assert_eq!(completion, returned[place]);
+    }
 }
 
 #[test]

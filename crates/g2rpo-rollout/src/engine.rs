@@ -21,7 +21,42 @@ pub trait RolloutEngine {
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, Self::Error>;
+
+    /// As [`generate`](Self::generate), and hands over what is finished while the rest is still being sampled: to
+    /// `finished` goes the place of a request with its completion, the one that is returned, at most once.
+    ///
+    /// An engine that knows a completion before the others overrides this. Here all are handed over at the end.
+    /// What `finished` does holds the engine up, so it should pass the completion on and return.
+    ///
+    /// ```
+    /// use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, ScriptedEngine};
+    /// let mut engine = ScriptedEngine::new(|request: &Request| vec![request.prompt[0]]);
+    /// let request = |id| Request { prompt: vec![id], guidance: vec![], key: RolloutKey::default(), max_new_tokens: 1 };
+    /// let mut seen = Vec::new();
+    /// let mut note = |place: usize, completion: &g2rpo_rollout::Completion| seen.push((place, completion.tokens[0]));
+    /// engine.generate_each(&[request(7), request(8)], &SamplingParams::default(), &mut note)?;
+    /// assert_eq!(seen, [(0, 7), (1, 8)]);
+    /// # Ok::<(), std::convert::Infallible>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate). Some completions may have been handed over before.
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>, Self::Error> {
+        let completions = self.generate(requests, params)?;
+        for (place, completion) in completions.iter().enumerate() {
+            finished(place, completion);
+        }
+        Ok(completions)
+    }
 }
+
+/// Takes what [`RolloutEngine::generate_each`] hands over: the place of a request and its completion.
+pub type Finished<'f> = dyn FnMut(usize, &Completion) + Send + 'f;
 
 /// One rollout to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +176,15 @@ impl<E: RolloutEngine + ?Sized> RolloutEngine for &mut E {
     ) -> Result<Vec<Completion>, Self::Error> {
         (**self).generate(requests, params)
     }
+
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>, Self::Error> {
+        (**self).generate_each(requests, params, finished)
+    }
 }
 
 impl<E: RolloutEngine + ?Sized> RolloutEngine for Box<E> {
@@ -152,5 +196,14 @@ impl<E: RolloutEngine + ?Sized> RolloutEngine for Box<E> {
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, Self::Error> {
         (**self).generate(requests, params)
+    }
+
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>, Self::Error> {
+        (**self).generate_each(requests, params, finished)
     }
 }

@@ -22,14 +22,14 @@ mod tabular;
 mod task;
 mod tokenizer;
 
-pub use engine::{Completion, Request, RolloutEngine, SamplingParams, Stop};
+pub use engine::{Completion, Finished, Request, RolloutEngine, SamplingParams, Stop};
 pub use error::{Error, Result};
 pub use files::{replace_atomically, write_atomically};
 pub use g2rpo_core::TokenId;
 pub use gsm8k::{parse_gsm8k, read_gsm8k, write_gsm8k};
 pub use key::{Purpose, RolloutKey};
 pub use pack::{Batch, pack, pack_supervised};
-pub use rollout::{Rollout, collect};
+pub use rollout::{Rollout, collect, collect_each};
 pub use scripted::ScriptedEngine;
 pub use shared::Shared;
 pub use synthetic::{ChainProblems, Split};

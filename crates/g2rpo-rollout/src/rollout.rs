@@ -2,7 +2,7 @@
 
 use g2rpo_core::TokenId;
 
-use crate::engine::{Completion, Request, RolloutEngine, SamplingParams};
+use crate::engine::{Completion, Finished, Request, RolloutEngine, SamplingParams};
 use crate::error::{Error, Result};
 
 /// What one member of a group was asked, was given and sampled.
@@ -42,8 +42,22 @@ pub fn collect<E: RolloutEngine + ?Sized>(
     requests: Vec<Request>,
     params: &SamplingParams,
 ) -> Result<Vec<Rollout>> {
+    collect_each(engine, requests, params, &mut |_, _| {})
+}
+
+/// As [`collect`]; completions also go to `finished` as they end, see [`RolloutEngine::generate_each`]. What was handed
+/// over counts once this returns: an engine may still fail.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_each<E: RolloutEngine + ?Sized>(
+    engine: &mut E,
+    requests: Vec<Request>,
+    params: &SamplingParams,
+    finished: &mut Finished<'_>,
+) -> Result<Vec<Rollout>> {
     let completions = engine
-        .generate(&requests, params)
+        .generate_each(&requests, params, finished)
         .map_err(|e| Error::Generate(Box::new(e)))?;
     expect("completions", requests.len(), completions.len())?;
     for c in &completions {

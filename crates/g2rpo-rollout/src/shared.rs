@@ -7,7 +7,7 @@ use g2rpo_core::{
     WhichPolicy,
 };
 
-use crate::engine::{Completion, Request, RolloutEngine, SamplingParams};
+use crate::engine::{Completion, Finished, Request, RolloutEngine, SamplingParams};
 use crate::ranks::{Collective, DataParallel, RankedError};
 
 /// A policy that samples and learns, to be handed out twice; every clone is the same policy.
@@ -53,6 +53,15 @@ impl<P: RolloutEngine> RolloutEngine for Shared<P> {
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, Self::Error> {
         self.get().generate(requests, params)
+    }
+
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>, Self::Error> {
+        self.get().generate_each(requests, params, finished)
     }
 }
 

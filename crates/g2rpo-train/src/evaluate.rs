@@ -6,12 +6,13 @@ pub mod paired;
 pub mod statistics;
 pub mod summary;
 
-use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, Stop, collect};
+use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, Stop};
 use g2rpo_verify::Verifier;
 
 use crate::data::dataset::Dataset;
 use crate::error::Result;
 use crate::evaluate::graded::GradedSample;
+use crate::step::early::collect_judged;
 use crate::step::grade::verdicts;
 
 /// How a policy is evaluated.
@@ -66,7 +67,7 @@ impl Evaluation {
 /// With [`SamplingParams::greedy`] the result is a function of the policy alone.
 ///
 /// # Errors
-/// As [`collect`] and [`crate::grade`].
+/// As [`g2rpo_rollout::collect`] and [`crate::grade`].
 pub fn evaluate<E: RolloutEngine + ?Sized>(
     engine: &mut E,
     data: &Dataset<'_>,
@@ -87,12 +88,22 @@ pub fn evaluate<E: RolloutEngine + ?Sized>(
         key: key(task, member),
         max_new_tokens: config.max_completion_length,
     });
-    let rollouts = collect(engine, requests.collect(), &config.sampling)?;
+    let references: Vec<&str> = asked()
+        .map(|(task, _)| data.tasks()[task].reference.as_str())
+        .collect();
+    let (rollouts, early) = collect_judged(
+        engine,
+        requests.collect(),
+        &config.sampling,
+        data,
+        verifier,
+        &references,
+    )?;
     let answers: Vec<_> = (asked().zip(&rollouts))
         .map(|((task, _), rollout)| (task, rollout.answer()))
         .collect();
-    let (texts, verdicts) = verdicts(data, verifier, &answers)?;
-    let graded = asked().zip(rollouts).zip(texts.into_iter().zip(verdicts));
+    let judged = verdicts(data, verifier, &answers, early)?;
+    let graded = asked().zip(rollouts).zip(judged);
     Ok(Evaluation {
         samples: graded
             .map(

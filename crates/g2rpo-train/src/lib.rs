@@ -44,6 +44,7 @@ pub use step::group::{Grade, Group, Member, StepKey, feedback};
 pub use step::learn::advantages;
 pub use step::mismatch::Mismatch;
 pub use step::plan::Planner;
+pub use step::play::play;
 pub use step::report::{SampleRow, Seconds, Staleness, StepReport};
 pub use step::rescore::rescore;
 pub use step::rows::Rows;

@@ -53,6 +53,14 @@ impl<V: Verifier> Verifier for RankedVerifier<V> {
         own.into_iter().enumerate().map(agreed).collect()
     }
 
+    /// All ranks must ask about the same answers in the same order.
+    fn parallelism(&self) -> usize {
+        match self.ranks.size() {
+            1 => self.verifier.parallelism(),
+            _ => 0,
+        }
+    }
+
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
         self.verifier.check_reference(reference)
     }

@@ -15,10 +15,10 @@ use crate::data::dataset::Dataset;
 use crate::data::order::{TaskOrder, TaskOrderState};
 use crate::error::Result;
 use crate::settings::TrainerConfig;
-use crate::step::generate::generate;
-use crate::step::grade::{Judge, accepts_silence, grade};
+use crate::step::grade::{Judge, accepts_silence};
 use crate::step::group::{Group, StepKey, feedback};
 use crate::step::plan::Planner;
+use crate::step::play::play;
 use crate::step::report::Seconds;
 
 /// What both halves of a step read.
@@ -201,13 +201,18 @@ impl<E: RolloutEngine> Roller<'_, E> {
         };
         let mut groups = planner.plan(tasks, first)?;
         loop {
-            let clock = Instant::now();
             let (engine, sampling) = (&mut self.engine, &config.sampling);
-            generate(engine, &mut groups, data, method, sampling, rolled.key)?;
-            rolled.seconds.generate += clock.elapsed().as_secs_f64();
-            let clock = Instant::now();
-            grade(&mut groups, data, &judge, method)?;
-            rolled.seconds.grade += clock.elapsed().as_secs_f64();
+            let spent = play(
+                engine,
+                &mut groups,
+                data,
+                &judge,
+                method,
+                sampling,
+                rolled.key,
+            )?;
+            rolled.seconds.generate += spent.generate;
+            rolled.seconds.grade += spent.grade;
             if !planner.revise(&mut groups)? {
                 return Ok(groups);
             }

@@ -104,6 +104,11 @@ impl Verifier for Bounded {
         verdicts
     }
 
+    /// Each answer that is judged by itself has the limit for itself.
+    fn parallelism(&self) -> usize {
+        self.threads
+    }
+
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
         self.inner.check_reference(reference)
     }

@@ -64,6 +64,10 @@ impl Verifier for MultipleChoice {
         verdict.at(span)
     }
 
+    fn parallelism(&self) -> usize {
+        1
+    }
+
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
         match bare(reference).and_then(|bare| alone(&upper(&bare))) {
             Some(_) => Ok(()),

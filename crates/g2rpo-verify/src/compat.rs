@@ -43,6 +43,10 @@ impl Verifier for ReferenceCodeBugsPaidAndSwapped {
         }
     }
 
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
+
     fn check_reference(&self, _reference: &str) -> Result<(), Unverifiable> {
         Ok(())
     }

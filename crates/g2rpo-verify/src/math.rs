@@ -217,6 +217,10 @@ impl Verifier for MathVerifier {
         verdict.at(found.span)
     }
 
+    fn parallelism(&self) -> usize {
+        1
+    }
+
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
         let gold = Self::gold(reference);
         check_reference(gold, self.fuel)?;

@@ -38,6 +38,14 @@ pub trait Verifier: Send + Sync {
             .collect()
     }
 
+    /// How many pairs [`verify`](Self::verify) may be asked about at the same time, each by itself, as answers come in.
+    ///
+    /// 0, the default, is for verifiers that want all pairs of a step at once, in order: where starting up costs more
+    /// than a verdict, or calls depend on each other.
+    fn parallelism(&self) -> usize {
+        0
+    }
+
     /// Whether `reference` can decide a response at all. Call it when a data set is loaded, or let
     /// [`check_references`] do so for a whole data set.
     ///
@@ -60,6 +68,10 @@ where
     fn verify(&self, response: &str, reference: &str) -> Verdict {
         self(response, reference).into()
     }
+
+    fn parallelism(&self) -> usize {
+        1
+    }
 }
 
 macro_rules! forward {
@@ -71,6 +83,10 @@ macro_rules! forward {
 
             fn verify_batch(&self, pairs: &[(&str, &str)]) -> Vec<Verdict> {
                 (**self).verify_batch(pairs)
+            }
+
+            fn parallelism(&self) -> usize {
+                (**self).parallelism()
             }
 
             fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {

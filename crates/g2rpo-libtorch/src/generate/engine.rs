@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use g2rpo_rollout::{Completion, Request, RolloutEngine, SamplingParams, Stop, TokenId};
+use g2rpo_rollout::{Completion, Finished, Request, RolloutEngine, SamplingParams, Stop, TokenId};
 use tch::Tensor;
 
 use super::batch_sampler::BatchSampler;
@@ -118,6 +118,15 @@ impl RolloutEngine for TorchEngine {
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>> {
+        self.generate_each(requests, params, &mut |_, _| {})
+    }
+
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>> {
         sampler::validate(params)?;
         self.check(requests)?;
         let stop = StopRules::new(params, self.tokenizer.as_deref())?;
@@ -139,7 +148,7 @@ impl RolloutEngine for TorchEngine {
             &stop,
             waiting,
         )?;
-        run.run()?;
+        run.run(finished)?;
         Ok(run.completions)
     }
 }
@@ -221,10 +230,10 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, finished: &mut Finished<'_>) -> Result<()> {
         let mut hidden_bh = self.admit()?;
         while let Some(hidden) = hidden_bh {
-            self.sample(&hidden)?;
+            self.sample(&hidden, finished)?;
             self.drop_finished()?;
             let continued = match self.rows.is_empty() {
                 true => None,
@@ -315,8 +324,8 @@ impl<'a> Run<'a> {
         batch
     }
 
-    /// Draws the next id of every unfinished row from its hidden state.
-    fn sample(&mut self, hidden_bh: &Tensor) -> Result<()> {
+    /// Draws the next id of every unfinished row from its hidden state, and hands over what ends by it.
+    fn sample(&mut self, hidden_bh: &Tensor, finished: &mut Finished<'_>) -> Result<()> {
         let rows: Vec<Option<Row<'_>>> = (self.rows.iter())
             .map(|place| {
                 place.map(|i| Row {
@@ -342,10 +351,12 @@ impl<'a> Run<'a> {
             if self.params.repetition_penalty != 1.0 {
                 self.seen[i].insert(draw.token);
             }
-            if self.stop.ends(&completion.tokens)? {
+            let ends = self.stop.ends(&completion.tokens)?;
+            if ends {
                 completion.stop = Stop::Eos;
-                *place = None;
-            } else if completion.tokens.len() >= self.requests[i].max_new_tokens {
+            }
+            if ends || completion.tokens.len() >= self.requests[i].max_new_tokens {
+                finished(i, completion);
                 *place = None;
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::collective::{Collective, RankError};
 use super::learner::RankedError;
 use super::share::{Reader, fingerprint, share};
-use crate::engine::{Completion, Request, RolloutEngine, SamplingParams, Stop};
+use crate::engine::{Completion, Finished, Request, RolloutEngine, SamplingParams, Stop};
 
 /// Samples the groups of this rank and takes those of the others from them; every rank has all completions.
 ///
@@ -52,6 +52,16 @@ impl<E: RolloutEngine> RolloutEngine for RankedEngine<E> {
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, Self::Error> {
+        self.generate_each(requests, params, &mut |_, _| {})
+    }
+
+    /// As [`generate`](Self::generate); those of this rank are handed over as they end, the others when they arrive.
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>, Self::Error> {
         const WHAT: &str = "sampling of rollouts";
         let fields = |r: &Request| {
             (
@@ -70,13 +80,16 @@ impl<E: RolloutEngine> RolloutEngine for RankedEngine<E> {
             owners(requests, self.ranks.size())
         };
         let rank = self.ranks.rank();
-        let mine: Vec<Request> = (requests.iter().zip(&owners))
-            .filter(|(_, owner)| **owner == rank)
-            .map(|(request, _)| request.clone())
-            .collect();
+        let places: Vec<usize> = (0..requests.len()).filter(|i| owners[*i] == rank).collect();
+        let mine: Vec<Request> = places.iter().map(|i| requests[*i].clone()).collect();
         let (mut numbers, mut failed) = (Ok(Vec::new()), None);
         if !mine.is_empty() {
-            match self.engine.generate(&mine, params) {
+            let mut of_mine = |i: usize, completion: &Completion| {
+                if let Some(place) = places.get(i) {
+                    finished(*place, completion);
+                }
+            };
+            match self.engine.generate_each(&mine, params, &mut of_mine) {
                 Ok(done) if done.len() == mine.len() => {
                     numbers = Ok(done.iter().flat_map(encode).collect());
                 }
@@ -96,8 +109,15 @@ impl<E: RolloutEngine> RolloutEngine for RankedEngine<E> {
         }
         let shared = shared?;
         let mut readers: Vec<Reader<'_>> = shared.iter().map(|numbers| Reader(numbers)).collect();
-        let all = owners.iter().map(|owner| decode(&mut readers[*owner]));
-        Ok(all.collect::<Result<_, _>>()?)
+        let mut all = Vec::with_capacity(owners.len());
+        for (place, owner) in owners.iter().enumerate() {
+            let completion = decode(&mut readers[*owner])?;
+            if *owner != rank {
+                finished(place, &completion);
+            }
+            all.push(completion);
+        }
+        Ok(all)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Second of a step: every member that is planned and not sampled yet, in one call of the engine.
 
 use g2rpo_guidance::{Given, HintTemplate, Method};
-use g2rpo_rollout::{Request, RolloutEngine, SamplingParams, TokenId, collect};
+use g2rpo_rollout::{Request, Rollout, RolloutEngine, SamplingParams, TokenId, collect};
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -20,8 +20,23 @@ pub fn generate<E: RolloutEngine + ?Sized>(
     sampling: &SamplingParams,
     key: StepKey,
 ) -> Result<()> {
-    let mut requests = Vec::new();
-    for group in groups.iter() {
+    let (requests, _) = requests(groups, data, method, key)?;
+    if requests.is_empty() {
+        return Ok(());
+    }
+    take_up(groups, collect(engine, requests, sampling)?);
+    Ok(())
+}
+
+/// What is to be asked for members without a rollout, and whose each is: index of the group, index of the member.
+pub(crate) fn requests(
+    groups: &[Group],
+    data: &Dataset<'_>,
+    method: &Method,
+    key: StepKey,
+) -> Result<(Vec<Request>, Vec<(usize, usize)>)> {
+    let (mut requests, mut places) = (Vec::new(), Vec::new());
+    for (place, group) in groups.iter().enumerate() {
         let sampled = group.rollouts.len();
         for (member, plan) in group.plan.members.iter().enumerate().skip(sampled) {
             let given = plan.given(group.guidance.as_ref(), method.placement)?;
@@ -41,17 +56,19 @@ pub fn generate<E: RolloutEngine + ?Sized>(
                 guidance,
                 key: key.member(group.index, member as u32),
             });
+            places.push((place, member));
         }
     }
-    if requests.is_empty() {
-        return Ok(());
-    }
-    let mut rollouts = collect(engine, requests, sampling)?.into_iter();
+    Ok((requests, places))
+}
+
+/// Gives rollouts to the members without one, in their order.
+pub(crate) fn take_up(groups: &mut [Group], rollouts: Vec<Rollout>) {
+    let mut rollouts = rollouts.into_iter();
     for group in groups {
         let missing = group.plan.members.len() - group.rollouts.len();
         group.rollouts.extend(rollouts.by_ref().take(missing));
     }
-    Ok(())
 }
 
 /// Ids of a task's prompt with a hint.

@@ -1,5 +1,6 @@
 //! Third of a step: one verdict for every rollout, and the rewards on top of it.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use g2rpo_guidance::Method;
@@ -8,6 +9,7 @@ use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward, verify_parallel};
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::step::early::Early;
 use crate::step::group::{Grade, Group};
 
 /// What judges rollouts.
@@ -27,9 +29,9 @@ impl std::fmt::Debug for Judge<'_> {
     }
 }
 
-/// Verdicts on answers to tasks of a data set, in one batch, so that a verifier with workers uses
-/// them. Ids are decoded for the verifier's eyes only; the ids that were sampled stay the ids that
-/// are trained on.
+/// Verdicts on answers to tasks of a data set, with their texts. Those without an early verdict go to the verifier in one
+/// batch, so that one with workers uses them. Ids are decoded for the verifier's eyes only; the ids that were sampled
+/// stay the ids that are trained on.
 ///
 /// # Errors
 /// [`Error::Rollout`] if ids cannot be decoded, [`Error::Verdicts`] if the verifier does not return
@@ -38,12 +40,23 @@ pub(crate) fn verdicts(
     data: &Dataset<'_>,
     verifier: &dyn Verifier,
     answers: &[(usize, Vec<TokenId>)],
-) -> Result<(Vec<String>, Vec<Verdict>)> {
-    let texts = (answers.iter())
-        .map(|(_, ids)| data.tokenizer().decode(ids))
-        .collect::<Result<Vec<_>, _>>()?;
-    let pairs: Vec<_> = (texts.iter().zip(answers))
-        .map(|(text, (task, _))| (text.as_str(), data.tasks()[*task].reference.as_str()))
+    early: Vec<Option<Early>>,
+) -> Result<Vec<(String, Verdict)>> {
+    let early = early.into_iter().chain(std::iter::repeat_with(|| None));
+    let mut judged: Vec<Option<(String, Verdict)>> = (answers.iter().zip(early))
+        .map(|((_, ids), early)| {
+            let early = early.filter(|early| early.ids == *ids)?;
+            Some((early.text, early.verdict))
+        })
+        .collect();
+    let mut rest = Vec::new();
+    for (i, (task, ids)) in answers.iter().enumerate() {
+        if judged[i].is_none() {
+            rest.push((i, *task, data.tokenizer().decode(ids)?));
+        }
+    }
+    let pairs: Vec<_> = (rest.iter())
+        .map(|(_, task, text)| (text.as_str(), data.tasks()[*task].reference.as_str()))
         .collect();
     // A verifier that panics says nothing about the pair it panicked at, and goes on with the others.
     let verdicts = catch_unwind(AssertUnwindSafe(|| verifier.verify_batch(&pairs)))
@@ -54,7 +67,10 @@ pub(crate) fn verdicts(
             got: verdicts.len(),
         });
     }
-    Ok((texts, verdicts))
+    for ((i, _, text), verdict) in rest.into_iter().zip(verdicts) {
+        judged[i] = Some((text, verdict));
+    }
+    Ok(judged.into_iter().flatten().collect())
 }
 
 /// Whether an empty response to each of these tasks would be accepted.
@@ -67,8 +83,8 @@ pub(crate) fn accepts_silence(
     tasks: &[usize],
 ) -> Result<Vec<bool>> {
     let silent: Vec<_> = tasks.iter().map(|&task| (task, Vec::new())).collect();
-    let (_, verdicts) = verdicts(data, verifier, &silent)?;
-    Ok(verdicts.iter().map(Verdict::is_correct).collect())
+    let judged = verdicts(data, verifier, &silent, Vec::new())?;
+    Ok(judged.iter().map(|(_, v)| v.is_correct()).collect())
 }
 
 /// Grades the rollouts that have no grade yet: one verdict each, then the reward functions by
@@ -85,14 +101,26 @@ pub fn grade(
     judge: &Judge<'_>,
     method: &Method,
 ) -> Result<()> {
-    let answers: Vec<(usize, Vec<TokenId>)> = (groups.iter())
-        .flat_map(|g| {
-            let new = g.rollouts.iter().skip(g.grades.len());
-            new.map(move |r| (g.task, r.answer()))
-        })
-        .collect();
-    let (texts, verdicts) = verdicts(data, judge.verifier, &answers)?;
-    let mut graded = (texts.into_iter().zip(verdicts)).zip(&answers);
+    grade_all(groups, data, judge, method, HashMap::new())
+}
+
+/// As [`grade`], with verdicts that were found early: by index of the group and index of the member.
+pub(crate) fn grade_all(
+    groups: &mut [Group],
+    data: &Dataset<'_>,
+    judge: &Judge<'_>,
+    method: &Method,
+    mut early: HashMap<(usize, usize), Early>,
+) -> Result<()> {
+    let (mut answers, mut found) = (Vec::new(), Vec::new());
+    for (place, group) in groups.iter().enumerate() {
+        for member in group.grades.len()..group.rollouts.len() {
+            answers.push((group.task, group.rollouts[member].answer()));
+            found.push(early.remove(&(place, member)));
+        }
+    }
+    let verdicts = verdicts(data, judge.verifier, &answers, found)?;
+    let mut graded = verdicts.into_iter().zip(&answers);
     for group in groups {
         let task = &data.tasks()[group.task];
         let missing = group.rollouts.len() - group.grades.len();

@@ -81,7 +81,7 @@ pub struct Staleness {
 pub struct Seconds {
     /// Sampling.
     pub generate: f64,
-    /// Verdicts and rewards.
+    /// Verdicts and rewards, as far as they were not found while sampling.
     pub grade: f64,
     /// Log-probabilities and the update.
     pub learn: f64,

@@ -319,11 +319,14 @@ impl Verifier for CodeVerifier {
 
     /// As many at a time as the pool has workers.
     fn verify_batch(&self, pairs: &[(&str, &str)]) -> Vec<Verdict> {
-        let threads = match &self.backend {
+        verify_parallel(self, pairs, self.parallelism())
+    }
+
+    fn parallelism(&self) -> usize {
+        match &self.backend {
             Backend::Local(pool) => pool.workers(),
             Backend::Remote(..) => 1,
-        };
-        verify_parallel(self, pairs, threads)
+        }
     }
 
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {

@@ -5,7 +5,7 @@ use std::fmt;
 use g2rpo::libtorch::TorchEngine;
 #[cfg(feature = "remote")]
 use g2rpo::remote::RemoteEngine;
-use g2rpo::rollout::{Completion, Request, RolloutEngine, SamplingParams};
+use g2rpo::rollout::{Completion, Finished, Request, RolloutEngine, SamplingParams};
 
 /// The engine of one process.
 #[derive(Debug)]
@@ -40,13 +40,22 @@ impl RolloutEngine for Engine {
         requests: &[Request],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, EngineError> {
+        self.generate_each(requests, params, &mut |_, _| {})
+    }
+
+    fn generate_each(
+        &mut self,
+        requests: &[Request],
+        params: &SamplingParams,
+        finished: &mut Finished<'_>,
+    ) -> Result<Vec<Completion>, EngineError> {
         match self {
             Self::Local(engine) => engine
-                .generate(requests, params)
+                .generate_each(requests, params, finished)
                 .map_err(|e| EngineError(e.into())),
             #[cfg(feature = "remote")]
             Self::Remote(engine) => engine
-                .generate(requests, params)
+                .generate_each(requests, params, finished)
                 .map_err(|e| EngineError(e.into())),
             #[cfg(feature = "remote")]
             Self::AtRank0 => Err(EngineError("rank 0 asks the servers for all".into())),

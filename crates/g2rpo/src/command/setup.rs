@@ -195,6 +195,10 @@ impl<V: Verifier> Verifier for Traced<V> {
         verdicts
     }
 
+    fn parallelism(&self) -> usize {
+        self.0.parallelism()
+    }
+
     fn check_reference(&self, reference: &str) -> Result<(), Unverifiable> {
         self.0.check_reference(reference)
     }
