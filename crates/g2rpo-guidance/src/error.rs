@@ -71,6 +71,17 @@ pub enum Error {
         /// The number of members asked for.
         got: usize,
     },
+    /// A group with two baselines is too small, or divided too unevenly.
+    #[error(
+        "a group of {}: {guided} guided and {unguided} unguided members, and each part has a baseline of its own, for which it needs at least 2: raise num_generations, or choose an alpha between both",
+        guided + unguided
+    )]
+    Parts {
+        /// Members with guidance.
+        guided: usize,
+        /// Members without.
+        unguided: usize,
+    },
     /// A selector planned no member at all.
     #[error("the selector planned no member for a group of {group_size}")]
     NoMembers {
@@ -107,12 +118,6 @@ pub enum Error {
         expected: usize,
         /// The number found.
         got: usize,
-    },
-    /// The bytes of a trace's tokens are not UTF-8.
-    #[error("trace: the bytes of the tokens are not UTF-8 from byte {valid_up_to} on")]
-    Utf8 {
-        /// Length of the valid part.
-        valid_up_to: usize,
     },
     /// A saved state belongs to something else, or holds what cannot be right.
     #[error("saved state of a {what}: {problem}")]

@@ -222,19 +222,19 @@ fn traces() -> impl Strategy<Value = Trace> {
         any::<bool>(),
     )
         .prop_map(|(pieces, sizes, with_text)| {
-            let bytes = pieces.concat().into_bytes();
+            let text = pieces.concat();
             let (mut at, mut tokens, mut parts) = (0, Vec::new(), Vec::new());
             for (i, size) in sizes.into_iter().chain(std::iter::repeat(3)).enumerate() {
-                if at >= bytes.len() {
+                if at >= text.len() {
                     break;
                 }
-                let end = (at + size).min(bytes.len());
-                parts.push(bytes[at..end].to_vec());
+                let end = (at + size).min(text.len());
+                parts.push((at, end));
                 tokens.push(i as u32);
                 at = end;
             }
             if with_text {
-                Trace::from_token_bytes(tokens, &parts).expect("the pieces make up a text")
+                Trace::from_offsets(tokens, text, &parts).expect("the pieces make up a text")
             } else {
                 Trace::from_tokens(tokens)
             }

@@ -96,8 +96,8 @@ pub fn parse_gsm8k(bytes: &[u8], path: &Path) -> Result<Vec<Task>> {
             question,
             reference,
             solution: Some(answer),
-            hints: Vec::new(),
             difficulty: Some(difficulty),
+            ..Task::default()
         });
     }
     if tasks.is_empty() {
@@ -202,8 +202,8 @@ mod tests {
             question: "\"1\" and 2?".into(),
             reference: "3".into(),
             solution: Some("<<1+2=3>>3\n#### 3".into()),
-            hints: Vec::new(),
             difficulty: Some(1.0),
+            ..Task::default()
         };
         write_gsm8k(&path, std::slice::from_ref(&task)).unwrap();
         assert_eq!(read_gsm8k(&path).unwrap(), [task]);

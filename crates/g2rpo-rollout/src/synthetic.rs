@@ -154,8 +154,8 @@ fn tell(chain: &[i64], id: u64, rng: &mut impl Rng) -> Task {
         question,
         reference: total.to_string(),
         solution: Some(solution),
-        hints: Vec::new(),
         difficulty: Some((chain.len() - 1) as f64),
+        ..Task::default()
     }
 }
 

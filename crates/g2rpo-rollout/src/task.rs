@@ -21,4 +21,6 @@ pub struct Task {
     pub hints: Vec<String>,
     /// Larger is harder; the number of solution steps where nothing better is known.
     pub difficulty: Option<f64>,
+    /// Share of attempts that succeeded before training, in [0, 1], where it was measured.
+    pub pass_rate: Option<f64>,
 }

@@ -1,19 +1,17 @@
 //! Whether a run can do what its settings say, asked before the first step.
 
 use g2rpo_core::{
-    Baseline, KlPlacement, Learner, LossConfig, Ragged, Scale, Sequences, TokenAdvantage,
-    WhichPolicy,
+    Baseline, KlPlacement, Learner, LossConfig, Ragged, Scale, Sequences, WhichPolicy,
 };
-use g2rpo_guidance::{Level, Method, ScoreContext, Traces};
+use g2rpo_guidance::{Level, Method, Traces};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, TokenId, collect};
 use g2rpo_verify::{Verifier, check_references};
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::settings::TrainerConfig;
 use crate::step::update::UpdateConfig;
 
-fn refuse(name: &'static str, value: impl ToString, problem: &str) -> Error {
+pub(crate) fn refuse(name: &'static str, value: impl ToString, problem: &str) -> Error {
     Error::Config {
         name,
         value: value.to_string(),
@@ -21,47 +19,19 @@ fn refuse(name: &'static str, value: impl ToString, problem: &str) -> Error {
     }
 }
 
-/// Settings that contradict each other or are outside their domain.
-pub(crate) fn settings(method: &Method, config: &TrainerConfig) -> Result<()> {
-    method.check()?;
-    config.update.check()?;
-    config.schedule.check()?;
-    estimator(method, config.prompts_per_step)?;
-    if config.prompts_per_step == 0 {
-        return Err(refuse(
-            "prompts_per_step",
-            0,
-            "a step needs at least one task",
-        ));
-    }
-    let temperature = config.sampling.temperature;
-    if !(temperature.is_finite() && temperature > 0.0) {
-        let problem = "must be above 0: greedy rollouts of a group are all the same";
-        return Err(refuse("temperature", temperature, problem));
-    }
-    if let Some(TokenAdvantage::Rlcsd(_)) = &method.token_advantages
-        && config.update.steps_per_generation > 1
-    {
-        let problem = "the two means of rlcsd are over one optimiser step: set \
-                       steps_per_generation = 1";
-        return Err(refuse("token_advantages", "rlcsd", problem));
-    }
-    let hint_free = method.score_context != ScoreContext::AsSampled;
-    if hint_free && method.loss.importance_sampling_correction.is_some() {
-        let problem = "cannot be corrected for when own tokens are scored under another prompt than \
-                       they were sampled under: set score_context = as_sampled, or leave it out";
-        return Err(refuse("importance_sampling_correction", "set", problem));
-    }
-    if hint_free && method.loss.off_policy_mask_threshold.is_some() {
-        let problem = "compares with the sampler under another prompt: set score_context = \
-                       as_sampled, or leave it out";
-        return Err(refuse("off_policy_mask_threshold", "set", problem));
+/// Tasks that a step cannot be made of.
+pub(crate) fn tasks(method: &Method, prompts: usize, n_tasks: usize) -> Result<()> {
+    if method.difficulty.is_some() && prompts > n_tasks {
+        let problem = format!(
+            "difficulty chooses tasks, each once in a step, and there are {n_tasks}: ask for no more"
+        );
+        return Err(refuse("prompts_per_step", prompts, &problem));
     }
     Ok(())
 }
 
 /// Advantages that cannot be taken in groups of this size, or of rewards like these.
-fn estimator(method: &Method, n_groups: usize) -> Result<()> {
+pub(crate) fn estimator(method: &Method, n_groups: usize) -> Result<()> {
     let (advantages, members) = (&method.advantages, method.num_generations);
     let deviation_of = match advantages.scale {
         Scale::GroupStd | Scale::LeaveOneOutStd => members,

@@ -145,7 +145,9 @@ impl<E: RolloutEngine> Roller<'_, E> {
             let groups = self.groups(frame, &tasks, taken.len() as u32, &mut rolled)?;
             rolled.gen_batches += 1;
             for group in groups {
-                if frame.method.dynamic_sampling.is_none() || group.has_variance() {
+                if frame.method.dynamic_sampling.is_none()
+                    || group.has_advantages(&frame.method.advantages)?
+                {
                     rolled.groups.push(group);
                 } else {
                     rolled.replaced.push(group);
@@ -180,7 +182,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
             config,
             data,
         } = frame;
-        let mut parts = method.parts(&*self.controller, None);
+        let mut parts = method.parts(&*self.controller, None)?;
         if let Some(selector) = &self.selector {
             parts.selector = &**selector;
         }

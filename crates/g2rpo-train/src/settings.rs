@@ -1,8 +1,11 @@
 //! What a run needs beside the method.
 
+use g2rpo_guidance::Method;
 use g2rpo_rollout::SamplingParams;
 
 use crate::ahead::Ahead;
+use crate::check;
+use crate::error::Result;
 use crate::schedule::LrSchedule;
 use crate::step::update::UpdateConfig;
 
@@ -24,6 +27,47 @@ pub struct TrainerConfig {
     /// Whether the verifier is asked about guided prefixes, so that none passes by itself: one more
     /// verdict for each group. Default true.
     pub verify_prefixes: bool,
+}
+
+impl TrainerConfig {
+    /// Whether a run of this method can do what both say: all that [`Trainer::new`](crate::Trainer)
+    /// refuses before it looks at tasks, engine and learner. A loop by hand asks it as well.
+    ///
+    /// ```
+    /// use g2rpo_guidance::Method;
+    /// use g2rpo_train::TrainerConfig;
+    /// let mut config = TrainerConfig { prompts_per_step: 4, ..TrainerConfig::default() };
+    /// config.update.steps_per_generation = 5;
+    /// let error = config.check(&Method::preset("grpo", 10)?).unwrap_err().to_string();
+    /// assert!(error.starts_with("steps_per_generation = 5: is more than prompts_per_step = 4"));
+    /// # Ok::<(), g2rpo_guidance::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// In one sentence, the setting, its value and what is wrong with it.
+    pub fn check(&self, method: &Method) -> Result<()> {
+        self.update.check(method)?;
+        self.schedule.check()?;
+        let prompts = self.prompts_per_step;
+        check::estimator(method, prompts)?;
+        if prompts == 0 {
+            let problem = "a step needs at least one task";
+            return Err(check::refuse("prompts_per_step", 0, problem));
+        }
+        let steps = self.update.steps_per_generation;
+        if steps > prompts {
+            let problem = format!(
+                "is more than prompts_per_step = {prompts}: a group is never split over optimiser steps"
+            );
+            return Err(check::refuse("steps_per_generation", steps, &problem));
+        }
+        let temperature = self.sampling.temperature;
+        if !(temperature.is_finite() && temperature > 0.0) {
+            let problem = "must be above 0: greedy rollouts of a group are all the same";
+            return Err(check::refuse("temperature", temperature, problem));
+        }
+        Ok(())
+    }
 }
 
 impl Default for TrainerConfig {

@@ -119,7 +119,8 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         mut config: TrainerConfig,
     ) -> Result<Self> {
         config.update.temperature = config.sampling.temperature;
-        check::settings(&method, &config)?;
+        config.check(&method)?;
+        check::tasks(&method, config.prompts_per_step, data.len())?;
         config.ahead.prepare(&mut method, &mut config.update)?;
         let controller = method.controller.build()?;
         let difficulty = method.difficulty.map(Difficulty::new).transpose()?;
@@ -452,26 +453,15 @@ impl<L: Learner> Pupil<L> {
         let config = &run.update;
         let groups = &rolled.groups;
         let rows = Rows::of(groups, data, method.score_context)?;
-        let (loss, context) = (&method.loss, method.score_context);
-        let mut streams = rescore(&mut self.learner, groups, &rows, loss, context, config)?;
+        let mut streams = rescore(&mut self.learner, groups, &rows, method, config)?;
         let advantages = advantages(&rows, &streams, method)?;
         streams.advantages.clone_from(&advantages.advantages);
         let learner = &mut self.learner;
         let streams = token_advantages(learner, groups, &rows, streams, data, method, config)?;
         let hint_reliance = reliance(&mut self.learner, groups, &rows, data, config)?;
-        let parts: Vec<usize> = rows.members.iter().map(|(g, _)| *g).collect();
         let first = self.updates;
         let lr = |i| run.schedule.lr(first + i);
-        let sequences = &rows.batch.sequences;
-        let done = update(
-            &mut self.learner,
-            sequences,
-            &streams,
-            &parts,
-            loss,
-            config,
-            lr,
-        )?;
+        let done = update(&mut self.learner, &rows, &streams, method, config, lr)?;
         self.updates += done.n_updates;
         let mut seconds = rolled.seconds;
         seconds.learn = clock.elapsed().as_secs_f64();

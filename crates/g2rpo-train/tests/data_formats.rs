@@ -85,8 +85,10 @@ fn published_shapes_are_told_apart_and_read() {
     assert!(p.question.contains("class Solution:"));
     TestSuite::from_json(&p.reference).unwrap();
 
-    let (format, p) =
-        one(r#"{"prompt":[{"role":"user","content":"q"}],"answer":7,"hints":["h1","h2"]}"#);
+    let (format, p) = one(
+        r#"{"prompt":[{"role":"user","content":"q"}],"answer":7,"hints":["h1","h2"],"pass_rate":0.25}"#,
+    );
+    assert_eq!(p.pass_rate, Some(0.25));
     assert_eq!(
         (format, p.question.as_str(), p.reference.as_str()),
         (DataFormat::Prompt, "q", "7")

@@ -42,6 +42,7 @@ fn columns_of_any_name_and_type_are_mapped() {
         solution: Some("It is 10.".into()),
         hints: vec!["Add.".into(), "Double 5.".into()],
         difficulty: Some(1.25),
+        pass_rate: None,
         level: Some("doubles".into()),
     };
     assert_eq!(read.problems[5], expected);

@@ -100,7 +100,7 @@ fn a_loop_by_hand_is_the_trainer_to_the_bit() {
         let planner = Planner {
             data: &data,
             source: &*source,
-            parts: method.parts(&*controller, None),
+            parts: method.parts(&*controller, None).unwrap(),
             num_generations: method.num_generations,
             verifier: None,
             key,
@@ -115,22 +115,10 @@ fn a_loop_by_hand_is_the_trainer_to_the_bit() {
             }
         }
         let rows = Rows::of(&groups, &data, method.score_context).unwrap();
-        let (loss, config) = (&method.loss, UpdateConfig::default());
-        let context = method.score_context;
-        let mut streams = rescore(&mut policy, &groups, &rows, loss, context, &config).unwrap();
+        let config = UpdateConfig::default();
+        let mut streams = rescore(&mut policy, &groups, &rows, &method, &config).unwrap();
         streams.advantages = advantages(&rows, &streams, &method).unwrap().advantages;
-        let parts: Vec<usize> = rows.members.iter().map(|(group, _)| *group).collect();
-        let sequences = &rows.batch.sequences;
-        update(
-            &mut policy,
-            sequences,
-            &streams,
-            &parts,
-            loss,
-            &config,
-            |_| 20.0,
-        )
-        .unwrap();
+        update(&mut policy, &rows, &streams, &method, &config, |_| 20.0).unwrap();
         controller.observe(&feedback(&groups, step));
         assert_eq!(rows, expected, "step {step}");
     }

@@ -97,6 +97,14 @@ pub enum RewardError {
         /// Number of rewards it returned.
         got: usize,
     },
+    /// Its name is that of another, and metrics could not tell them apart.
+    #[error(
+        "two reward functions are called {name}: give one of them another name, or leave it out"
+    )]
+    SameName {
+        /// The name.
+        name: String,
+    },
     /// Its weight is NaN or an infinity.
     #[error("reward function {name} has the weight {weight}, expected a finite number")]
     Weight {
@@ -193,11 +201,16 @@ impl WeightedReward {
         self.terms.iter().map(|t| t.function.name())
     }
 
-    /// Checks the weights.
+    /// Checks weights and names.
     ///
     /// # Errors
-    /// [`RewardError::Weight`] for one that is not finite.
+    /// [`RewardError::Weight`] for one that is not finite, [`RewardError::SameName`] for one that is there twice.
     pub fn check(&self) -> Result<(), RewardError> {
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(name) = self.names().find(|name| !seen.insert(*name)) {
+            let name = name.to_owned();
+            return Err(RewardError::SameName { name });
+        }
         match self.terms.iter().find(|term| !term.weight.is_finite()) {
             Some(term) => Err(RewardError::Weight {
                 name: term.function.name().to_owned(),

@@ -11,7 +11,7 @@ impl AdvantageEstimator {
         stratum: &Stratum,
         rewards: &[Option<f64>],
         lengths: Option<&[usize]>,
-        batch_std: f64,
+        batch_std: Option<f64>,
         advantages: &mut [f64],
     ) {
         let scored = |rows: &[usize]| -> (Vec<usize>, Vec<f64>) {
@@ -53,31 +53,44 @@ impl AdvantageEstimator {
         };
         // Unguided members that all fail have no scale; the whole group has one.
         let group_std = match std(&reference, self.ddof) {
-            Some(std) if std > 0.0 => std,
-            _ => std(&values, self.ddof).unwrap_or(0.0),
+            Some(std) if std > 0.0 => Some(std),
+            _ => std(&values, self.ddof),
         };
         let group_mean = match mean(&reference) {
             0.0 => mean(&values),
             mean => mean,
         };
         for (place, (&row, &difference)) in rows.iter().zip(&differences).enumerate() {
-            let divisor = match self.scale {
-                Scale::None | Scale::Whiten => None,
-                Scale::GroupStd => Some(group_std),
-                Scale::BatchStd => Some(batch_std),
+            let scale = match self.scale {
+                Scale::None | Scale::Whiten => {
+                    advantages[row] = difference;
+                    continue;
+                }
+                Scale::GroupStd => group_std,
+                Scale::BatchStd => batch_std,
                 Scale::LeaveOneOutStd => {
                     let mut others = values.clone();
                     others.remove(place);
-                    (!is_constant(&others)).then(|| std(&others, self.ddof).unwrap_or(0.0))
+                    if is_constant(&others) {
+                        advantages[row] = difference;
+                        continue;
+                    }
+                    std(&others, self.ddof)
                 }
                 Scale::GroupMean => Some(group_mean),
             };
-            advantages[row] = match divisor.map(|divisor| divisor + self.eps) {
-                None => difference,
-                // No spread and no eps to stand in for it: there is no scale to speak of.
-                Some(0.0) => 0.0,
-                Some(divisor) => difference / divisor,
-            };
+            advantages[row] = self.scaled(difference, scale);
+        }
+    }
+}
+
+impl AdvantageEstimator {
+    /// A difference over a scale. Where there is none to speak of, as `n ≤ ddof` or nothing spreads and
+    /// no eps stands in for it, 0.
+    pub(super) fn scaled(&self, difference: f64, scale: Option<f64>) -> f64 {
+        match scale.map(|scale| scale + self.eps) {
+            None | Some(0.0) => 0.0,
+            Some(divisor) => difference / divisor,
         }
     }
 }

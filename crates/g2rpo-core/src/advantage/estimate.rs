@@ -72,7 +72,7 @@ impl AdvantageEstimator {
         }
         let mut advantages = vec![0.0; rewards.len()];
         let scored: Vec<f64> = rewards.iter().copied().flatten().collect();
-        let batch_std = std(&scored, self.ddof).unwrap_or(0.0);
+        let batch_std = std(&scored, self.ddof);
         for members in grouping.strata(self.strata) {
             self.of_stratum(&members, &rewards, lengths, batch_std, &mut advantages);
         }
@@ -108,15 +108,9 @@ impl AdvantageEstimator {
             rows.iter().for_each(|&i| advantages[i] = 0.0);
             return;
         }
-        let (mean, std) = (mean(&values), std(&values, self.ddof).unwrap_or(0.0));
-        let divisor = std + self.eps;
+        let (mean, std) = (mean(&values), std(&values, self.ddof));
         for i in rows {
-            let difference = advantages[i] - mean;
-            advantages[i] = if divisor == 0.0 {
-                0.0
-            } else {
-                difference / divisor
-            };
+            advantages[i] = self.scaled(advantages[i] - mean, std);
         }
     }
 }

@@ -37,7 +37,8 @@ pub struct AdvantageEstimator {
     pub eps: f64,
     /// Standard deviations divide by `n − ddof`: 1 (sample) in TRL, verl and NeMo-RL, 0
     /// (population) in NumPy-based code. Eight binary rewards with one success give that member
-    /// 2.475 with 1 and 2.646 with 0.
+    /// 2.475 with 1 and 2.646 with 0. Of no more than `ddof` rewards there is no deviation, and the
+    /// advantages are 0.
     pub ddof: usize,
     /// Whether guided and unguided members share a baseline.
     pub strata: Strata,

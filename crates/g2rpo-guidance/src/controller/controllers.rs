@@ -78,4 +78,22 @@ impl ControllerConfig {
             Self::Irt(config) => Box::new(Irt::new(config)?),
         })
     }
+
+    /// Whether it gives nothing, whatever happens and in whatever step.
+    pub(crate) fn gives_nothing(&self) -> bool {
+        match self {
+            Self::Fixed { amount } => amount.value() == 0.0,
+            Self::Schedule(s) => {
+                let start = if s.steps == 0 { 0.0 } else { s.start };
+                [start, s.end, s.after.unwrap_or(0.0)] == [0.0; 3]
+            }
+            Self::Staged(staged) => staged.stages.iter().all(|stage| stage.1 == 0.0),
+            Self::BinomialCosine(b) => b.steps == 0 || (b.p_high, b.p_low) == (0.0, 0.0),
+            Self::Random(random) => random.high == 0.0,
+            Self::Ratio(ratio) => ratio.max == 0.0,
+            Self::Target(target) | Self::TargetPerTask(target) => target.max == 0.0,
+            Self::Bisection(bisection) => bisection.unguided == 1.0,
+            Self::Irt(_) => false,
+        }
+    }
 }

@@ -1,19 +1,23 @@
 //! Settings that nothing reads, as the others stand.
 
-use g2rpo_core::{AdvantageEstimator, CispoClip, LossConfig, LossType, Scale};
+use g2rpo_core::{AdvantageEstimator, Baseline, CispoClip, LossConfig, LossType, Scale};
 use serde_json::{Value, json};
 
+use crate::controller::amount::Amount;
+use crate::controller::controllers::ControllerConfig;
 use crate::error::{Error, Result};
 use crate::method::settings::Method;
-use crate::selector::member::Level;
+use crate::selector::member::{Level, Selector};
+use crate::selector::selectors::SelectorConfig;
 use crate::source::placement::{HintTemplate, Placement};
 use crate::source::sources::SourceConfig;
 use crate::trace::cut::CutLimits;
+use crate::trace::cutter::UnitCutter;
 
 /// Settings, whether a method reads them, and what they need.
 type Rule = (&'static [&'static str], fn(&Method) -> bool, &'static str);
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 18] = [
     (
         &["loss.delta"],
         |m| clips(m) || m.loss.loss_type == LossType::Dppo,
@@ -71,9 +75,43 @@ const RULES: [Rule; 13] = [
         "beta above 0",
     ),
     (
+        &["loss.use_bias_correction_kl"],
+        |m| m.loss.beta != 0.0 || m.loss.use_bias_correction_kl == Some(false),
+        "beta above 0",
+    ),
+    (
         &["advantages.eps"],
-        |m| m.advantages.scale != Scale::None,
+        |m| {
+            let own_scale = matches!(m.advantages.baseline, Baseline::PassAtK { .. });
+            m.advantages.scale != Scale::None || own_scale
+        },
         "a scale",
+    ),
+    (
+        &["advantages.strata"],
+        |m| {
+            let all = m.selector.chosen_of(m.num_generations) == Some(m.num_generations);
+            !all && !matches!(m.selector, SelectorConfig::Mixed(_))
+        },
+        "guided and unguided members behind one baseline",
+    ),
+    (
+        &["controller"],
+        |m| gives(m, |level| *level == Level::Controlled),
+        "a selector with the level controlled",
+    ),
+    (
+        &["cutter", "limits"],
+        |m| gives(m, is_cut),
+        "a selector with levels that are cut from traces",
+    ),
+    (
+        &[
+            "limits.budget.min_own_tokens",
+            "limits.budget.counts_guidance",
+        ],
+        |m| m.placement == Placement::AssistantPrefix,
+        "placement = assistant_prefix, as what stands in the prompt takes no room of own tokens",
     ),
     (
         &["limits.budget.min_own_tokens"],
@@ -96,6 +134,18 @@ const RULES: [Rule; 13] = [
         "hints in prompts",
     ),
 ];
+
+/// Whether some level is such. Where nobody is guided, which is the limit of every method, the others
+/// may stand as they are.
+fn gives(method: &Method, such: fn(&Level) -> bool) -> bool {
+    let mut levels = method.selector.levels();
+    levels.retain(|level| level.is_chosen());
+    levels.is_empty() || levels.iter().any(such)
+}
+
+fn is_cut(level: &Level) -> bool {
+    matches!(level, Level::Controlled | Level::Exactly(_))
+}
 
 const UNCLIPPED: [LossType; 3] = [LossType::Sapo, LossType::Reinforce, LossType::Vespo];
 
@@ -134,6 +184,8 @@ impl Method {
         let default = json!({
             "loss": LossConfig::default(),
             "advantages": AdvantageEstimator::default(),
+            "controller": ControllerConfig::Fixed { amount: Amount::NONE },
+            "cutter": UnitCutter::default(),
             "limits": CutLimits::default(),
             "source": SourceConfig::default(),
             "hint_template": HintTemplate::default(),
@@ -146,6 +198,42 @@ impl Method {
             }
         }
         idle
+    }
+
+    /// Says so if members are chosen to be guided and the settings give them nothing, in whatever
+    /// step: this is the limit of a method without guidance, which somebody may want or not know of.
+    ///
+    /// ```
+    /// use g2rpo_guidance::Method;
+    /// let grpo = Method::preset("grpo", 10)?;
+    /// assert_eq!(grpo.remark(), None);
+    /// let idle = grpo.set("alpha", 0.5)?;
+    /// idle.check()?;
+    /// assert!(idle.remark().unwrap().starts_with("members are chosen to be guided and given nothing"));
+    /// assert_eq!(idle.set("controller.amount", serde_json::json!({"tokens": 9.0}))?.remark(), None);
+    /// # Ok::<(), g2rpo_guidance::Error>(())
+    /// ```
+    pub fn remark(&self) -> Option<String> {
+        let mut levels = self.selector.levels();
+        levels.retain(|level| level.is_chosen());
+        let no_room = self.limits.budget.max_guidance == Some(0);
+        let gives = |level: &Level| match level {
+            Level::Unguided => false,
+            Level::Controlled => !no_room && !self.controller.gives_nothing(),
+            Level::Exactly(amount) => !no_room && amount.value() > 0.0,
+            Level::Hint(_) => true,
+        };
+        if levels.is_empty() || levels.iter().any(gives) {
+            return None;
+        }
+        let why = if no_room {
+            "limits.budget.max_guidance is 0"
+        } else {
+            "the amount is 0 in every step: set the controller"
+        };
+        Some(format!(
+            "members are chosen to be guided and given nothing, as {why}; the run is plain GRPO"
+        ))
     }
 
     pub(crate) fn check_idle(&self) -> Result<()> {

@@ -440,7 +440,7 @@ mod tests {
         for name in Method::NAMES {
             let method = Method::preset(name, 500).unwrap();
             let controller = method.controller.build().unwrap();
-            let parts = method.parts(&*controller, None);
+            let parts = method.parts(&*controller, None).unwrap();
             let (query, size) = (Query::default(), method.num_generations);
             let plan = plan_group(&parts, &query, Some(&gold), size, &mut rng());
             let plan = plan.unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -471,7 +471,7 @@ mod tests {
         for name in ["grpo", "dr-grpo", "dapo", "gspo", "rlsd", "rlcsd"] {
             let method = Method::preset(name, 1).unwrap();
             let controller = method.controller.build().unwrap();
-            let parts = method.parts(&*controller, None);
+            let parts = method.parts(&*controller, None).unwrap();
             let plan = plan_group(&parts, &Query::default(), Some(&gold), 8, &mut rng()).unwrap();
             let plain = plan
                 .members

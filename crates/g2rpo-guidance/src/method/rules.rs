@@ -1,12 +1,14 @@
 //! Which settings of a method cannot be executed together.
 
-use g2rpo_core::GuidanceTokenLoss;
+use g2rpo_core::{GuidanceTokenLoss, KlPlacement};
 
+use crate::controller::amount::Amount;
+use crate::controller::controllers::ControllerConfig;
 use crate::curriculum::difficulty::Difficulty;
 use crate::curriculum::order::Curriculum;
 use crate::error::{Error, Result, within};
 use crate::method::settings::{Method, ScoreContext};
-use crate::selector::member::Selector;
+use crate::selector::member::{Level, Selector};
 use crate::source::placement::Placement;
 use crate::trace::cutter::Snap;
 
@@ -42,7 +44,9 @@ impl Method {
         }
         self.check_lengths()?;
         self.check_tasks()?;
+        self.check_levels()?;
         self.check_placement()?;
+        self.check_score_context()?;
         self.check_idle()
     }
 
@@ -86,6 +90,39 @@ impl Method {
         Ok(())
     }
 
+    fn check_levels(&self) -> Result<()> {
+        let mut levels = self.selector.levels();
+        levels.retain(|level| level.is_chosen());
+        let is_hint = |level: &Level| matches!(level, Level::Hint(_));
+        let only_hints = !levels.is_empty() && levels.iter().all(is_hint);
+        if only_hints && self.placement == Placement::AssistantPrefix {
+            return conflict(
+                "placement = assistant_prefix",
+                "levels that are hints",
+                "a hint stands in the prompt; use prompt_hint",
+            );
+        }
+        let controller = match &self.controller {
+            ControllerConfig::Bisection(_) => "controller = bisection",
+            ControllerConfig::Irt(_) => "controller = irt",
+            _ => return Ok(()),
+        };
+        let is_fraction = |level: &Level| {
+            matches!(
+                level,
+                Level::Controlled | Level::Exactly(Amount::Fraction(_))
+            )
+        };
+        if !levels.iter().all(is_fraction) {
+            return conflict(
+                controller,
+                "levels that are hints, or exact amounts in other units",
+                "it learns from every guided member at which fraction of the trace it was; give exact amounts as fractions",
+            );
+        }
+        Ok(())
+    }
+
     fn check_placement(&self) -> Result<()> {
         let treatment = self.loss.guidance_token_loss;
         if self.placement == Placement::PromptHint && treatment != GuidanceTokenLoss::Masked {
@@ -99,12 +136,41 @@ impl Method {
                 "only a prefix has tokens in the loss; use assistant_prefix or masked",
             );
         }
-        let hint_free = self.score_context != ScoreContext::AsSampled;
-        if hint_free && self.placement == Placement::AssistantPrefix {
+        Ok(())
+    }
+
+    fn check_score_context(&self) -> Result<()> {
+        if self.score_context == ScoreContext::AsSampled {
+            return Ok(());
+        }
+        let (loss, context) = (&self.loss, "score_context");
+        if self.placement == Placement::AssistantPrefix {
             return conflict(
-                "score_context",
+                context,
                 "placement = assistant_prefix",
                 "only a hint in the prompt can be left out when own tokens are scored; use prompt_hint or as_sampled",
+            );
+        }
+        if loss.importance_sampling_correction.is_some() {
+            return conflict(
+                context,
+                "importance_sampling_correction",
+                "the sampler saw another prompt than the one that is scored; use as_sampled, or leave it out",
+            );
+        }
+        if loss.off_policy_mask_threshold.is_some() {
+            return conflict(
+                context,
+                "off_policy_mask_threshold",
+                "the sampler saw another prompt than the one that is scored; use as_sampled, or leave it out",
+            );
+        }
+        let kl_in_reward = loss.needs_reference() && loss.kl_placement == KlPlacement::Reward;
+        if kl_in_reward && self.score_context == ScoreContext::OffPolicy {
+            return conflict(
+                "score_context = off_policy",
+                "loss.kl_placement = reward",
+                "the policy that sampled is scored under another prompt than the reference; use hint_free, or KL in the loss",
             );
         }
         Ok(())
@@ -145,7 +211,81 @@ mod tests {
                 json!(6),
                 "the rungs of the ladder have 8",
             ),
-            ("pope", "num_generations", json!(3), "group size 1"),
+            (
+                "pope",
+                "num_generations",
+                json!(3),
+                "a group of 3: 2 guided and 1 unguided members",
+            ),
+            ("pope", "alpha", json!(1.0), "8 guided and 0 unguided"),
+            ("ghpo", "threshold", json!(0.0), "threshold = 0"),
+            (
+                "ghpo",
+                "controller",
+                json!({"kind": "irt"}),
+                "controller would be read by nothing",
+            ),
+            (
+                "scaf",
+                "cutter.unit",
+                json!("line"),
+                "cutter would be read by nothing",
+            ),
+            (
+                "scaf",
+                "max_guidance",
+                json!(9),
+                "limits would be read by nothing",
+            ),
+            (
+                "ghpo",
+                "min_own_tokens",
+                json!(9),
+                "min_own_tokens would be read by nothing",
+            ),
+            ("adaback", "min_own_tokens", json!(0), "min_own_tokens = 0"),
+            (
+                "adaback",
+                "strata",
+                json!("unguided_mean"),
+                "advantages.strata would be read by nothing",
+            ),
+            (
+                "pope",
+                "strata",
+                json!("split"),
+                "advantages.strata would be read by nothing",
+            ),
+            (
+                "scaf",
+                "loss.importance_sampling_correction",
+                json!({}),
+                "score_context does not go with importance_sampling_correction",
+            ),
+            (
+                "guide",
+                "loss",
+                json!({"beta": 0.1, "kl_placement": "reward"}),
+                "score_context = off_policy does not go with loss.kl_placement = reward",
+            ),
+            (
+                "sage",
+                "placement",
+                json!("assistant_prefix"),
+                "levels that are hints",
+            ),
+            (
+                "adaback",
+                "selector",
+                json!({"kind": "zero_reward_retry", "levels": ["controlled", {"exactly": {"tokens": 9.0}}]}),
+                "controller = bisection does not go with",
+            ),
+            (
+                "adaback",
+                "selector",
+                json!({"kind": "zero_reward_retry", "levels": ["controlled", {"hint": 0}]}),
+                "controller = bisection does not go with",
+            ),
             ("nurl", "probes", json!(8), "probes = 8"),
             ("seele", "rounds", json!(0), "rounds = 0"),
             (
@@ -193,7 +333,7 @@ mod tests {
                 "guide",
                 "placement",
                 json!("assistant_prefix"),
-                "score_context does not go",
+                "levels that are hints",
             ),
         ] {
             let method = Method::preset(name, 500).unwrap().set(key, value);

@@ -7,6 +7,7 @@ use crate::controller::controllers::ControllerConfig;
 use crate::controller::length::LengthController;
 use crate::curriculum::difficulty::DifficultyConfig;
 use crate::curriculum::order::Curriculum;
+use crate::error::Result;
 use crate::plan::Parts;
 use crate::selector::selectors::SelectorConfig;
 use crate::source::placement::{HintTemplate, Placement};
@@ -60,7 +61,7 @@ pub struct Method {
     /// How a row's advantage is spread over its tokens, by what a hint (the task's trace, or a
     /// sibling) makes of them. `None` gives every token the row's.
     pub token_advantages: Option<TokenAdvantage>,
-    /// Whether groups without variance are replaced by others.
+    /// Whether groups without advantages are replaced by others.
     pub dynamic_sampling: Option<DynamicSampling>,
     /// Whether long completions are paid less.
     pub overlong: Option<Overlong>,
@@ -85,8 +86,8 @@ pub enum ScoreContext {
     OffPolicy,
 }
 
-/// Groups whose rewards are all equal are replaced by groups of other tasks (DAPO, arXiv
-/// 2503.14476; verl's `filter_groups`).
+/// Groups that the method's estimator gives no advantage, by what was paid, are replaced by groups of
+/// other tasks (DAPO, arXiv 2503.14476; verl's `filter_groups`). A KL term in the reward comes after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DynamicSampling {
@@ -124,8 +125,9 @@ impl Default for Overlong {
 }
 
 impl Overlong {
-    /// What is added to the reward of a completion of `length` tokens, guidance included: 0 up to
-    /// `max_completion_length - cache`, then falling evenly to `-penalty_factor`.
+    /// What is added to the reward of a completion of `length` tokens: 0 up to
+    /// `max_completion_length - cache`, then falling evenly to `-penalty_factor`, and no further.
+    /// [`Budget::counted`](crate::Budget::counted) says whether guidance is among them.
     ///
     /// ```
     /// use g2rpo_guidance::Overlong;
@@ -133,10 +135,11 @@ impl Overlong {
     /// assert_eq!(dapo.penalty(20480, 16384), 0.0);
     /// assert_eq!(dapo.penalty(20480, 18432), -0.5);
     /// assert_eq!(dapo.penalty(20480, 20480), -1.0);
+    /// assert_eq!(dapo.penalty(20480, 30000), -1.0);
     /// ```
     pub fn penalty(&self, max_completion_length: usize, length: usize) -> f64 {
         let free = max_completion_length.saturating_sub(self.cache);
-        let over = length.saturating_sub(free);
+        let over = length.saturating_sub(free).min(self.cache);
         if over == 0 {
             return 0.0;
         }
@@ -147,12 +150,16 @@ impl Overlong {
 impl Method {
     /// The parts that plan a group, with the caps of this method. `passes` is the verifier's word
     /// on a prefix; give it where a response passes without announcing its answer.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check): what cannot be executed is not planned either.
     pub fn parts<'a>(
         &'a self,
         controller: &'a dyn LengthController,
         passes: Option<&'a Passes<'a>>,
-    ) -> Parts<'a> {
-        Parts {
+    ) -> Result<Parts<'a>> {
+        self.check()?;
+        Ok(Parts {
             selector: &self.selector,
             controller,
             cutter: &self.cutter,
@@ -162,6 +169,6 @@ impl Method {
                 max_completion_length: self.loss.max_completion_length,
                 passes,
             },
-        }
+        })
     }
 }

@@ -59,9 +59,9 @@ impl Member {
 pub struct Played {
     /// How it was guided.
     pub member: Member,
-    /// Its reward.
+    /// What it was paid, shaping included: what may be learned from it.
     pub reward: f64,
-    /// Whether the verifier accepted it.
+    /// Whether the verifier accepted it: what counts as solved.
     pub success: bool,
 }
 

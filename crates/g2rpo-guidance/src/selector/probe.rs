@@ -69,12 +69,12 @@ pub struct LadderRung {
     pub members: usize,
     /// Their level, if it is needed.
     pub level: Level,
-    /// It is needed if the rewards of all members before sum to less than this; otherwise these
+    /// It is needed if fewer than this many of all members before have succeeded; otherwise these
     /// members are unguided. The first rung's level is always used.
     pub below: f64,
 }
 
-/// Parts of a group one after another, guided more and more for as long as rewards are low.
+/// Parts of a group one after another, guided more and more for as long as successes are few.
 ///
 /// The members of all rungs must make up the group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ pub struct Ladder {
 
 impl Default for Ladder {
     /// TRAPO's (arXiv 2512.17636) for G = 8: parts of 4, 2, 1 and 1 members at none, 25 %, 50 % and
-    /// all of the trace, each only if the sum of rewards before is below 2, 4 and 7.
+    /// all of the trace, each only if fewer than 2, 4 and 7 before have succeeded.
     fn default() -> Self {
         let rung = |members, fraction: f64, below| LadderRung {
             members,
@@ -115,11 +115,11 @@ impl Selector for Ladder {
     }
 
     fn revise(&self, _: &GroupContext, played: &[Played], _: &mut dyn Rng) -> Result<Revision> {
-        let reward: f64 = played.iter().map(|p| p.reward).sum();
+        let successes = played.iter().filter(|p| p.success).count() as f64;
         let mut before = 0;
         for rung in &self.rungs {
             if before == played.len() && rung.members > 0 {
-                let level = if reward < rung.below {
+                let level = if successes < rung.below {
                     rung.level
                 } else {
                     Level::Unguided
@@ -133,9 +133,14 @@ impl Selector for Ladder {
 
     fn check(&self, group_size: usize) -> Result<()> {
         check_group(group_size)?;
-        for rung in &self.rungs {
+        for (i, rung) in self.rungs.iter().enumerate() {
             rung.level.check()?;
-            within("below", rung.below, -f64::MAX, f64::MAX, "(-∞, ∞)")?;
+            let (least, domain) = if i > 0 && rung.level.is_chosen() {
+                (f64::MIN_POSITIVE, "(0, ∞), or its level is never given")
+            } else {
+                (0.0, "[0, ∞)")
+            };
+            within("below", rung.below, least, f64::MAX, domain)?;
         }
         let total: usize = self.rungs.iter().map(|r| r.members).sum();
         let begins = self.rungs.first().is_some_and(|first| first.members > 0);
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn trapo_climbs_while_rewards_are_low() {
+    fn trapo_climbs_while_successes_are_few() {
         let ladder = Ladder::default();
         let group = group_of(8);
         let ask = |rewards: &[f64]| {

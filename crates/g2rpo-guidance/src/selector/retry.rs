@@ -30,7 +30,8 @@ pub struct ZeroRewardRetry {
     pub retry: Retry,
     /// The levels to try, in this order.
     pub levels: Vec<Level>,
-    /// The mean reward below which a round counts as failed. Default 0.001, as in Guide-GRPO.
+    /// The share of a round's members that must have succeeded, in (0, 1]; a round with fewer has
+    /// failed, whatever else was paid. Default 0.001, as in Guide-GRPO: one success is enough.
     pub threshold: f64,
     /// Steps without any retry at the start of training (Scaf-GRPO: 50). Default 0.
     pub warmup_steps: u64,
@@ -54,8 +55,8 @@ impl Default for ZeroRewardRetry {
 
 impl ZeroRewardRetry {
     fn succeeded(&self, played: &[Played]) -> bool {
-        let sum: f64 = played.iter().map(|p| p.reward).sum();
-        sum / played.len().max(1) as f64 >= self.threshold
+        let successes = played.iter().filter(|p| p.success).count();
+        successes as f64 / played.len().max(1) as f64 >= self.threshold
     }
 
     fn finish(&self, played: &[Played], chosen: Vec<usize>) -> Revision {
@@ -102,7 +103,13 @@ impl Selector for ZeroRewardRetry {
 
     fn check(&self, group_size: usize) -> Result<()> {
         check_group(group_size)?;
-        within("threshold", self.threshold, -f64::MAX, f64::MAX, "(-∞, ∞)")?;
+        within(
+            "threshold",
+            self.threshold,
+            f64::MIN_POSITIVE,
+            1.0,
+            "(0, 1]",
+        )?;
         self.levels.iter().try_for_each(|level| level.check())
     }
 }
@@ -165,6 +172,22 @@ mod tests {
             Revision::Only(vec![0, 1, 4])
         );
         assert_eq!(ask(&scaf, &[0.0; 5]), Revision::Only(vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn what_is_paid_beside_the_verdict_makes_no_success_and_no_failure() {
+        let ghpo = fractions(Retry::Group);
+        let ask = |reward: f64, success: bool| {
+            let one = Played {
+                member: Member::default(),
+                reward,
+                success,
+            };
+            let revision = ghpo.revise(&group_of(3), &[one; 3], &mut rng());
+            matches!(revision.unwrap(), Revision::Append(_))
+        };
+        // Paid for its form; solved, and paid for less than its length costs.
+        assert_eq!((ask(0.5, false), ask(-0.5, true)), (true, false));
     }
 
     #[test]

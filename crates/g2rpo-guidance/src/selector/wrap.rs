@@ -74,9 +74,9 @@ pub(crate) struct Mixed(pub(crate) FixedFraction);
 impl Mixed {
     fn guided_count(self, group_size: usize, draw: f64) -> Result<usize> {
         let guided = self.0.guided_count(group_size, draw)?;
-        let smaller = guided.min(group_size - guided);
-        if smaller < 2 {
-            return Err(Error::GroupSize { got: smaller });
+        let unguided = group_size - guided;
+        if guided.min(unguided) < 2 {
+            return Err(Error::Parts { guided, unguided });
         }
         Ok(guided)
     }

@@ -12,7 +12,7 @@ pub struct Budget {
     /// less; if not, every member may sample `max_completion_length` tokens behind its prefix.
     /// Default true: all sequences then fit the same memory.
     pub counts_guidance: bool,
-    /// Own tokens that must remain possible when guidance counts. Default 1.
+    /// Own tokens that must remain possible when guidance counts, at least 1. Default 1.
     pub min_own_tokens: usize,
     /// A limit of its own for guidance, in tokens. Default none.
     pub max_guidance: Option<usize>,
@@ -39,9 +39,9 @@ impl Budget {
         within(
             "min_own_tokens",
             own,
-            0.0,
+            1.0,
             max,
-            "[0, max_completion_length]",
+            "[1, max_completion_length]",
         )?;
         Ok(())
     }
@@ -74,6 +74,15 @@ impl Budget {
             max_completion_length
         }
     }
+
+    /// What counts of a completion against `max_completion_length`.
+    pub fn counted(&self, guidance: usize, own: usize) -> usize {
+        if self.counts_guidance {
+            guidance + own
+        } else {
+            own
+        }
+    }
 }
 
 #[cfg(test)]
@@ -87,9 +96,14 @@ mod tests {
             ..Budget::default()
         };
         assert!(own.check(300).is_ok());
+        let none = Budget {
+            min_own_tokens: 0,
+            ..own
+        };
+        assert!(none.check(300).is_err());
         assert_eq!(
             own.check(256).unwrap_err().to_string(),
-            "min_own_tokens = 300 is outside its domain [0, max_completion_length]"
+            "min_own_tokens = 300 is outside its domain [1, max_completion_length]"
         );
     }
 }

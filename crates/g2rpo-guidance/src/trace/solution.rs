@@ -51,42 +51,12 @@ impl Trace {
         trace
     }
 
-    /// Ids with the bytes of each, for byte-level tokenizers: a character may spread over tokens.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if the lengths differ, [`Error::Utf8`] if the bytes together are no text.
-    pub fn from_token_bytes(tokens: Vec<TokenId>, bytes: &[impl AsRef<[u8]>]) -> Result<Self> {
-        if tokens.len() != bytes.len() {
-            return Err(Error::Length {
-                what: "trace: byte strings of tokens",
-                expected: tokens.len(),
-                got: bytes.len(),
-            });
-        }
-        let mut all = Vec::new();
-        let mut ends = vec![0];
-        for piece in bytes {
-            all.extend_from_slice(piece.as_ref());
-            ends.push(all.len());
-        }
-        let text = String::from_utf8(all).map_err(|e| Error::Utf8 {
-            valid_up_to: e.utf8_error().valid_up_to(),
-        })?;
-        let bytes = (ends.into_iter())
-            .map(|end| text.is_char_boundary(end).then_some(end))
-            .collect();
-        Ok(Self {
-            bytes,
-            text,
-            ..Self::from_tokens(tokens)
-        })
-    }
-
     /// Ids with the byte range of each in the text, as the `tokenizers` crate reports them
-    /// (`Encoding::get_offsets` of a plain encode).
+    /// (`Encoding::get_offsets` of a plain encode), or as the lengths of its bytes say.
     ///
-    /// Ranges may overlap where several tokens make one character, may leave white space
-    /// uncovered (it goes with the token behind it) and may be empty for special tokens.
+    /// Ranges may end within a character that spreads over several tokens, or overlap there; they may
+    /// leave white space uncovered (it goes with the token behind it) and may be empty for special
+    /// tokens.
     ///
     /// # Errors
     /// [`Error::Length`] if there is not one range per id, or a range ends behind the text or
@@ -309,8 +279,7 @@ mod tests {
     #[test]
     fn a_character_spread_over_tokens_cannot_be_cut() {
         // é is 0xC3 0xA9.
-        let trace =
-            Trace::from_token_bytes(vec![5, 6, 7], &[&b"a\xC3"[..], b"\xA9", b" b"]).unwrap();
+        let trace = Trace::from_offsets(vec![5, 6, 7], "aé b", &[(0, 2), (2, 3), (3, 5)]).unwrap();
         assert_eq!(trace.prefix_text(1), None);
         assert_eq!(trace.clean_at_most(1), 0);
         assert_eq!(trace.prefix_text(2), Some("aé"));
@@ -334,8 +303,7 @@ mod tests {
             "trace: end of a token's offsets: expected 2, got 3"
         );
         assert!(Trace::from_offsets(vec![1, 2], "ab", &[(0, 2), (0, 1)]).is_err());
-        assert!(Trace::from_token_bytes(vec![1], &[b"\xFF"]).is_err());
-        assert!(Trace::from_token_bytes(vec![1, 2], &[b"a"]).is_err());
+        assert!(Trace::from_offsets(vec![1, 2], "a", &[(0, 1)]).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
-use g2rpo_guidance::{ExampleId, Provenance, TaskFacts, ThinkTag, Trace, Traces};
+use g2rpo_guidance::{ExampleId, TaskFacts, ThinkTag, Trace, Traces};
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
 use crate::error::{Error, Result};
@@ -37,8 +37,8 @@ pub struct Dataset<'a> {
     tasks: Vec<Task>,
     prompts: Vec<Vec<TokenId>>,
     traces: Vec<Option<Arc<Trace>>>,
-    author: Provenance,
     others: Vec<Traces>,
+    think: Option<ThinkTag>,
     tokenizer: &'a (dyn Tokenizer + Sync),
     template: Box<Template<'a>>,
 }
@@ -68,8 +68,8 @@ impl<'a> Dataset<'a> {
         let mut data = Self {
             prompts: Vec::with_capacity(tasks.len()),
             traces: Vec::with_capacity(tasks.len()),
-            author: Provenance::Gold,
             others: Vec::new(),
+            think: None,
             tasks: Vec::new(),
             tokenizer,
             template: Box::new(move |question| template(question).map_err(Into::into)),
@@ -161,22 +161,50 @@ impl<'a> Dataset<'a> {
         Self::new(read_gsm8k(path)?, tokenizer, template)
     }
 
-    /// Opens the thinking in every trace, exactly once: chat templates of some models end with the
-    /// tag, and then traces do not begin with it.
+    /// Opens the thinking in every trace, whoever wrote it, exactly once: chat templates of some
+    /// models end with the tag, and then traces do not begin with it.
     ///
     /// # Errors
     /// [`Error::Task`] for a trace whose own tag cannot be taken off between two tokens, and as
     /// [`Self::new`].
     pub fn with_think_tag(mut self, tag: &ThinkTag) -> Result<Self> {
-        for (i, trace) in self.traces.iter_mut().enumerate() {
-            let Some(own) = trace else { continue };
-            let fault = |problem: String| Error::Task { task: i, problem };
-            let prompt =
-                (self.template)(&self.tasks[i].question).map_err(|e| fault(e.to_string()))?;
-            let wrapped = tag.wrap((**own).clone(), &prompt);
-            *own = Arc::new(wrapped.map_err(|e| fault(e.to_string()))?);
+        let mut traces = std::mem::take(&mut self.traces);
+        for (task, trace) in traces.iter_mut().enumerate() {
+            if let Some(trace) = trace {
+                self.open(task, trace, tag)?;
+            }
         }
+        let mut others = std::mem::take(&mut self.others);
+        others
+            .iter_mut()
+            .try_for_each(|added| self.open_all(added, tag))?;
+        (self.traces, self.others) = (traces, others);
+        self.think = Some(tag.clone());
         Ok(self)
+    }
+
+    /// Opens the thinking in traces of tasks that are here.
+    fn open_all(&self, added: &mut Traces, tag: &ThinkTag) -> Result<()> {
+        for (task, named) in self.tasks.iter().enumerate() {
+            for trace in added
+                .traces
+                .get_mut(&ExampleId(named.id))
+                .into_iter()
+                .flatten()
+            {
+                self.open(task, trace, tag)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, task: usize, trace: &mut Arc<Trace>, tag: &ThinkTag) -> Result<()> {
+        let fault = |problem: String| Error::Task { task, problem };
+        let prompt =
+            (self.template)(&self.tasks[task].question).map_err(|e| fault(e.to_string()))?;
+        let wrapped = tag.wrap((**trace).clone(), &prompt);
+        *trace = Arc::new(wrapped.map_err(|e| fault(e.to_string()))?);
+        Ok(())
     }
 
     /// Number of tasks.
@@ -222,32 +250,27 @@ impl<'a> Dataset<'a> {
                 example: ExampleId(task.id),
                 difficulty: task.difficulty,
                 trace_len: trace.as_ref().map(|t| t.len()),
-                pass_rate: None,
+                pass_rate: task.pass_rate,
             })
             .collect()
     }
 
-    /// Says who wrote the solutions and the hints of the tasks. Default: the data set, `gold`.
-    #[must_use]
-    pub fn written_by(mut self, author: Provenance) -> Self {
-        self.author = author;
-        self
-    }
-
     /// Adds traces and hints by somebody else, such as a teacher. Which are used is the method's
-    /// `source.order`.
-    #[must_use]
-    pub fn with_traces(mut self, traces: Traces) -> Self {
+    /// `source.order`; where thinking [is opened](Self::with_think_tag), it is in these as well.
+    ///
+    /// # Errors
+    /// As [`Self::with_think_tag`].
+    pub fn with_traces(mut self, mut traces: Traces) -> Result<Self> {
+        if let Some(tag) = &self.think {
+            self.open_all(&mut traces, tag)?;
+        }
         self.others.push(traces);
-        self
+        Ok(self)
     }
 
     /// Solutions and hints of all tasks, and what was added to them, as sources of guidance.
     pub fn written(&self) -> Vec<Traces> {
-        let mut own = Traces {
-            provenance: self.author,
-            ..Traces::default()
-        };
+        let mut own = Traces::default();
         for (task, trace) in self.tasks.iter().zip(&self.traces) {
             let id = ExampleId(task.id);
             if let Some(trace) = trace {
@@ -289,6 +312,7 @@ impl<'a> Dataset<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use g2rpo_guidance::Provenance;
     use g2rpo_rollout::ByteTokenizer;
 
     fn task(id: u64, question: &str, solution: Option<&str>) -> Task {
@@ -341,5 +365,34 @@ mod tests {
         };
         assert_eq!(thinking("{question}"), "<think>so");
         assert_eq!(thinking("{question}<think>"), "so");
+    }
+
+    #[test]
+    fn a_teacher_opens_the_thinking_whenever_it_comes() {
+        let tag = ThinkTag {
+            tokens: b"<think>".map(u32::from).to_vec(),
+            text: "<think>".into(),
+        };
+        let data =
+            || Dataset::with_template(vec![task(3, "a", None)], &ByteTokenizer, "{question}");
+        let teacher = || Traces {
+            traces: [3, 9]
+                .map(|id| (ExampleId(id), vec![Arc::new(Trace::from_tokens(vec![65]))]))
+                .into(),
+            provenance: Provenance::Teacher,
+            ..Traces::default()
+        };
+        let before = data().unwrap().with_traces(teacher()).unwrap();
+        let before = before.with_think_tag(&tag).unwrap();
+        let after = data().unwrap().with_think_tag(&tag).unwrap();
+        let after = after.with_traces(teacher()).unwrap();
+        for data in [before, after] {
+            let traces = &data.written()[1].traces;
+            assert_eq!(
+                traces[&ExampleId(3)][0].tokens(),
+                b"<think>A".map(u32::from)
+            );
+            assert_eq!(traces[&ExampleId(9)][0].tokens(), [65], "of no task here");
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct Problem {
     pub hints: Vec<String>,
     /// Larger is harder.
     pub difficulty: Option<f64>,
+    /// Share of attempts that succeeded before training, in [0, 1].
+    pub pass_rate: Option<f64>,
     /// Level or subject, by which evaluations are broken down.
     pub level: Option<String>,
 }
@@ -453,14 +455,29 @@ impl Reader<'_> {
         if self.mapped("level").is_some() {
             problem.level = self.optional("level", &[])?;
         }
-        if let Some(column) = self.mapped("difficulty")
-            && !self.row.get(column).is_some_and(Value::is_null)
-        {
-            let number = self.row.get(column).and_then(Value::as_f64);
-            let number = number.ok_or_else(|| format!("column {column:?}: expected a number"))?;
-            problem.difficulty = Some(number);
+        if let Some(column) = self.mapped("difficulty") {
+            problem.difficulty = self.number(column)?;
         }
-        Ok(())
+        let is_share = |rate: &f64| (0.0..=1.0).contains(rate);
+        problem.pass_rate = match self.mapped("pass_rate") {
+            Some(column) => self.number(column)?,
+            None => (self.row.get("pass_rate").and_then(Value::as_f64)).filter(is_share),
+        };
+        match problem.pass_rate.filter(|rate| !is_share(rate)) {
+            Some(rate) => Err(format!("pass_rate: {rate} is no share in [0, 1]")),
+            None => Ok(()),
+        }
+    }
+
+    /// A number, or nothing for `null`.
+    fn number(&self, column: &str) -> Result<Option<f64>, String> {
+        match self.row.get(column) {
+            Some(Value::Null) => Ok(None),
+            value => match value.and_then(Value::as_f64) {
+                Some(number) => Ok(Some(number)),
+                None => Err(format!("column {column:?}: expected a number")),
+            },
+        }
     }
 }
 

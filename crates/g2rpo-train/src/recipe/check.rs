@@ -15,12 +15,13 @@ pub const REWARD_FUNCS: [&str; 7] = [
 ];
 
 /// What a column of a data set can be mapped to.
-pub const COLUMNS: [&str; 6] = [
+pub const COLUMNS: [&str; 7] = [
     "question",
     "reference",
     "solution",
     "hints",
     "difficulty",
+    "pass_rate",
     "level",
 ];
 

@@ -1,7 +1,7 @@
 //! Advantages of single tokens, from what the policy says of a completion under other prompts.
 
 use g2rpo_core::{Learner, Ragged, TokenAdvantage, TokenStreams, WhichPolicy};
-use g2rpo_guidance::Method;
+use g2rpo_guidance::{Method, ScoreContext};
 use g2rpo_rollout::{TokenId, pack};
 
 use crate::data::dataset::Dataset;
@@ -15,8 +15,8 @@ use crate::step::update::UpdateConfig;
 /// Sets the advantages (and weights) of single tokens in `streams`, whose rows' advantages are
 /// known: those of RLSD or RLCSD, if the method asks for either; else nothing is done.
 ///
-/// The right hint of a row is its task's worked solution, or else the answer of a sibling that was
-/// right. Wrong hints are the answers of siblings that were wrong. A row without a hint that its
+/// The right hint of a row is the solution that the method's source found for its task, or else the
+/// answer of a sibling that was right. Wrong hints are the answers of siblings that were wrong. A row without a hint that its
 /// method needs keeps its advantage.
 ///
 /// # Errors
@@ -46,15 +46,14 @@ pub fn token_advantages<L: Learner + ?Sized>(
         })
     };
     let right = |row: usize| {
-        let task = &data.tasks()[groups[rows.members[row].0].task];
-        let written = task.solution.as_deref();
-        written.or_else(|| siblings(row, true).next())
+        let written = solution(&groups[rows.members[row].0], data)?;
+        Ok(written.or_else(|| siblings(row, true).next().map(str::to_owned)))
     };
-    let mut under = |hint: &dyn Fn(usize) -> Option<String>| {
+    let mut under = |hint: &dyn Fn(usize) -> Result<Option<String>>| {
         let mut prompts: Vec<Option<Vec<TokenId>>> = Vec::with_capacity(rows.len());
         for (row, &(group, _)) in rows.members.iter().enumerate() {
             let task = groups[group].task;
-            let prompt = hint(row)
+            let prompt = hint(row)?
                 .map(|hint| hinted_prompt(data, task, &method.hint_template, &hint))
                 .transpose()?;
             prompts.push(prompt);
@@ -71,14 +70,15 @@ pub fn token_advantages<L: Learner + ?Sized>(
         };
         Ok::<_, crate::error::Error>(Ragged::from_rows(scored.rows().zip(&prompts).map(row)))
     };
-    let logp_right = under(&|row| right(row).map(str::to_owned))?;
+    let logp_right = under(&right)?;
     match choice {
         TokenAdvantage::Rlsd(rlsd) => {
             let plain = &rows.batch.sequences;
             let scoring = config.scoring(false);
             let logp = match &streams.logp_old {
-                Some(old) => old.clone(),
-                None => logps(learner, plain, WhichPolicy::Current, &scoring)?,
+                // Off policy, those are under the prompt with the hint.
+                Some(old) if method.score_context != ScoreContext::OffPolicy => old.clone(),
+                _ => logps(learner, plain, WhichPolicy::Current, &scoring)?,
             };
             let (roles, rewarded) = (&streams.roles, &streams.advantages);
             let of_tokens = rlsd.token_advantages(roles, rewarded, &logp, &logp_right)?;
@@ -90,7 +90,7 @@ pub fn token_advantages<L: Learner + ?Sized>(
                 .max();
             let passes = most.unwrap_or(0).min(rlcsd.k_max);
             let wrong = (0..passes)
-                .map(|k| under(&|row| siblings(row, false).nth(k).map(str::to_owned)))
+                .map(|k| under(&|row| Ok(siblings(row, false).nth(k).map(str::to_owned))))
                 .collect::<Result<Vec<_>>>()?;
             let truncated = (method.loss.mask_truncated_completions)
                 .then_some(streams.truncated.as_deref())
@@ -103,4 +103,16 @@ pub fn token_advantages<L: Learner + ?Sized>(
                 .with_token_weights(of_tokens.weights)?)
         }
     }
+}
+
+/// The text of the solution that a group is guided by, or could be.
+fn solution(group: &Group, data: &Dataset<'_>) -> Result<Option<String>> {
+    let found = group.guidance.as_ref().and_then(|g| g.trace.as_ref());
+    let Some(trace) = found else { return Ok(None) };
+    // A thinking tag in front belongs to the completion.
+    let lead = trace.lead();
+    if let (Some(text), Some(tag)) = (trace.text(), trace.prefix_text(lead)) {
+        return Ok(Some(text[tag.len()..].to_owned()));
+    }
+    Ok(Some(data.tokenizer().decode(trace.rest(lead))?))
 }

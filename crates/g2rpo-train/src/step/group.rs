@@ -1,9 +1,12 @@
 //! One task's members on their way through a step.
 
+use g2rpo_core::{AdvantageEstimator, Scale};
 use g2rpo_guidance::{ExampleId, GroupPlan, Guidance, MemberPlan, StepFeedback};
 use g2rpo_rollout::{Purpose, Rollout, RolloutKey};
 use g2rpo_verify::Verdict;
 use rand_chacha::ChaCha8Rng;
+
+use crate::error::Result;
 
 /// Names a step of a run: every draw of the step is keyed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -94,12 +97,26 @@ impl Group {
             })
     }
 
-    /// Whether the rewards of the members to train on differ, so that there is something to learn.
-    pub fn has_variance(&self) -> bool {
+    /// Whether some member to train on has an advantage by what was paid: rewards may differ, and
+    /// yet nobody from the baseline of its own subgroup or stratum.
+    ///
+    /// # Errors
+    /// [`Error::Core`](crate::Error::Core) for rewards that the estimator cannot use.
+    pub fn has_advantages(&self, estimator: &AdvantageEstimator) -> Result<bool> {
         let trained = self.trained.as_deref().unwrap_or_default();
-        let mut rewards = trained.iter().filter_map(|&i| self.grades[i].reward);
-        let first = rewards.next();
-        rewards.any(|reward| Some(reward) != first)
+        let plans = || trained.iter().map(|&m| &self.plan.members[m]);
+        let rewards: Vec<_> = trained.iter().map(|&m| self.grades[m].reward).collect();
+        let baselines: Vec<_> = plans().map(|p| p.member.subgroup as usize).collect();
+        let guided: Vec<_> = plans().map(MemberPlan::is_guided).collect();
+        let lengths = (trained.iter()).map(|&m| self.rollouts[m].completion.tokens.len());
+        let lengths: Vec<_> = lengths.collect();
+        let mut alone = *estimator;
+        if matches!(alone.scale, Scale::BatchStd | Scale::Whiten) {
+            // A scale of the whole batch makes no advantage of no difference.
+            alone.scale = Scale::None;
+        }
+        let found = alone.advantages(&rewards, &baselines, &guided, Some(&lengths))?;
+        Ok(found.advantages.iter().any(|advantage| *advantage != 0.0))
     }
 }
 

@@ -3,6 +3,7 @@
 use g2rpo_core::{Advantages, KlPlacement, TokenStreams, kl_penalties};
 use g2rpo_guidance::Method;
 
+use crate::check;
 use crate::error::{Error, Result};
 use crate::step::rows::Rows;
 
@@ -12,8 +13,9 @@ use crate::step::rows::Rows;
 ///
 /// # Errors
 /// [`Error::Core`] if the streams lack what the KL term needs, or a reward
-/// cannot be used.
+/// cannot be used; [`Error::Config`] for an estimator that does not fit the groups.
 pub fn advantages(rows: &Rows, streams: &TokenStreams, method: &Method) -> Result<Advantages> {
+    check::estimator(method, usize::MAX)?;
     let mut rewards = rows.rewards.clone();
     // Of no rows nothing was scored.
     if !rows.is_empty()

@@ -25,7 +25,7 @@ pub struct StepReport {
     pub key: StepKey,
     /// The groups that the step trained on.
     pub groups: Vec<Group>,
-    /// Groups without variance that dynamic sampling replaced by others.
+    /// Groups without advantages that dynamic sampling replaced by others.
     pub replaced: Vec<Group>,
     /// Batches that were generated for the step: 1 without dynamic sampling.
     pub gen_batches: usize,
@@ -287,7 +287,7 @@ impl StepReport {
             let masked = self.members().all(|m| m.grade.reward.is_none());
             let all_zero = self.advantages.advantages.iter().all(|a| *a == 0.0);
             line += if self.groups.is_empty() && !self.replaced.is_empty() {
-                "  (nothing learned: equal rewards in every group, and dynamic sampling replaced them all)"
+                "  (nothing learned: no advantages in any group, and dynamic sampling replaced them all)"
             } else if self.rows.is_empty() {
                 "  (nothing learned: the selector kept no member)"
             } else if masked {

@@ -1,9 +1,7 @@
 //! Sixth of a step: what the learner says about the rows before it learns from them.
 
-use g2rpo_core::{
-    KlPlacement, Learner, LossConfig, Ragged, Scoring, Sequences, TokenStreams, WhichPolicy,
-};
-use g2rpo_guidance::ScoreContext;
+use g2rpo_core::{KlPlacement, Learner, Ragged, Scoring, Sequences, TokenStreams, WhichPolicy};
+use g2rpo_guidance::{Method, ScoreContext};
 use g2rpo_rollout::{Batch, pack};
 
 use crate::error::{Error, Result};
@@ -22,16 +20,17 @@ use crate::step::update::UpdateConfig;
 /// itself said, which needs no pass.
 ///
 /// # Errors
-/// [`Error::Learner`], among others that it has no reference policy.
+/// [`Error::Learner`], among others that it has no reference policy; what [`UpdateConfig::check`]
+/// refuses.
 pub fn rescore<L: Learner + ?Sized>(
     learner: &mut L,
     groups: &[Group],
     rows: &Rows,
-    loss: &LossConfig,
-    context: ScoreContext,
+    method: &Method,
     config: &UpdateConfig,
 ) -> Result<TokenStreams> {
-    let batch = &rows.batch;
+    config.check(method)?;
+    let (batch, loss) = (&rows.batch, &method.loss);
     let zeros = batch.roles.map(|_| 0.0);
     let mut streams = TokenStreams::new(batch.roles.clone(), zeros, vec![0.0; rows.len()])?
         .with_truncated(batch.truncated.clone())?;
@@ -44,7 +43,7 @@ pub fn rescore<L: Learner + ?Sized>(
     let reuses = config.num_iterations * config.steps_per_generation > 1;
     if config.old_is_sampler {
         streams = streams.with_logp_old(batch.logp_sampling.clone())?;
-    } else if context == ScoreContext::OffPolicy {
+    } else if method.score_context == ScoreContext::OffPolicy {
         let sampled = as_sampled(groups, rows)?;
         let old = logps(learner, &sampled.sequences, WhichPolicy::Current, &scoring)?;
         streams = streams.with_logp_old(old)?;

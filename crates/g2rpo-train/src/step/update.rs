@@ -2,12 +2,14 @@
 
 use g2rpo_core::{
     BatchTotals, GuidanceTokenLoss, Learner, LossConfig, LossMetrics, Role, Scoring, Sequences,
-    TokenStreams, UpdateStats, policy_loss,
+    TokenAdvantage, TokenStreams, UpdateStats, policy_loss,
 };
+use g2rpo_guidance::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::step::mismatch::{Mismatch, without_ratio};
+use crate::step::rows::Rows;
 
 /// How a generation batch is used for updates. Names as in TRL.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -15,7 +17,8 @@ use crate::step::mismatch::{Mismatch, without_ratio};
 pub struct UpdateConfig {
     /// Passes over the same rollouts (μ). Default 1, as in TRL.
     pub num_iterations: usize,
-    /// Optimiser steps per pass; groups are dealt to them whole. Default 1: strictly on-policy.
+    /// Optimiser steps per pass, at most as many as there are groups, which are dealt to them whole.
+    /// Default 1: strictly on-policy.
     pub steps_per_generation: usize,
     /// Temperature of the log-probabilities: the one that rollouts are sampled at. Default 1.
     #[serde(skip)]
@@ -52,7 +55,13 @@ impl UpdateConfig {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Whether a batch of this method can be used so; [`rescore`](crate::rescore) and [`update`] ask it.
+    ///
+    /// # Errors
+    /// As [`Method::check`]; [`Error::Config`] for a count of zero, and for several optimiser steps
+    /// where the advantages are of a single one.
+    pub fn check(&self, method: &Method) -> Result<()> {
+        method.check()?;
         for (name, value) in [
             ("num_iterations", self.num_iterations),
             ("steps_per_generation", self.steps_per_generation),
@@ -64,6 +73,16 @@ impl UpdateConfig {
                     problem: "at least one update must be made per generation batch".into(),
                 });
             }
+        }
+        if let Some(TokenAdvantage::Rlcsd(_)) = &method.token_advantages
+            && self.steps_per_generation > 1
+        {
+            return Err(Error::Config {
+                name: "token_advantages",
+                value: "rlcsd".into(),
+                problem: "the two means of rlcsd are over one optimiser step: set steps_per_generation = 1"
+                    .into(),
+            });
         }
         Ok(())
     }
@@ -86,43 +105,42 @@ pub struct Update {
     pub n_updates: u64,
 }
 
-/// Trains on the rows that `streams` and `sequences` describe. `parts` numbers the group of each
-/// row, from 0, so that groups are dealt whole to the optimiser steps; `lr` is the learning rate of
-/// each of these, counted from 0.
+/// Trains on the rows, which `streams` describes further. Groups are dealt whole to the optimiser
+/// steps, of which some have nothing to teach where there are fewer groups; `lr` is the learning rate
+/// of each step, counted from 0.
 ///
 /// Rows whose advantage is zero are not even scored when nothing but the advantage could give them
 /// a gradient: the loss and its gradient are the same without them, the metrics then speak of the
 /// rows that were scored. A batch in which nothing can be learned changes no parameter.
 ///
 /// # Errors
-/// [`Error::Learner`], [`Error::Core`], and [`Error::Config`] for a count of zero.
+/// [`Error::Learner`], [`Error::Core`], and what [`UpdateConfig::check`] refuses.
 pub fn update<L: Learner + ?Sized>(
     learner: &mut L,
-    sequences: &Sequences,
+    rows: &Rows,
     streams: &TokenStreams,
-    parts: &[usize],
-    loss: &LossConfig,
+    method: &Method,
     config: &UpdateConfig,
     lr: impl Fn(u64) -> f64,
 ) -> Result<Update> {
-    config.check()?;
-    let n_groups = parts.iter().max().map_or(0, |g| g + 1);
-    let n_parts = config.steps_per_generation.min(n_groups.max(1));
+    config.check(method)?;
+    let last = rows.members.iter().map(|(group, _)| *group).max();
+    let (n_groups, n_parts) = (last.map_or(1, |g| g + 1), config.steps_per_generation);
     let mut result = Update::default();
     for iteration in 0..config.num_iterations {
         for part in 0..n_parts {
-            let in_part = |row: &usize| parts[*row] * n_parts / n_groups.max(1) == part;
-            let rows: Vec<usize> = (0..parts.len()).filter(in_part).collect();
+            let in_part = |row: &usize| rows.members[*row].0 * n_parts / n_groups == part;
+            let part: Vec<usize> = (0..rows.len()).filter(in_part).collect();
             let step = Step {
-                sequences,
+                sequences: &rows.batch.sequences,
                 streams,
-                loss,
+                loss: &method.loss,
                 config,
                 is_first: iteration == 0,
                 lr: lr(result.n_updates),
             };
             result.n_updates += 1;
-            step.run(learner, &rows, &mut result)?;
+            step.run(learner, &part, &mut result)?;
         }
     }
     result.loss /= (config.num_iterations * n_parts) as f64;

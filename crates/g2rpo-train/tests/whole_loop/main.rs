@@ -5,4 +5,6 @@ mod detectors;
 mod methods;
 mod misuse;
 mod probe;
+mod refusals;
 mod settings;
+mod success;

@@ -409,16 +409,18 @@ fn preset(row: &Row) -> Method {
 }
 
 /// The tasks, and a teacher who solved the last.
-fn data() -> Dataset<'static> {
+pub(crate) fn data() -> Dataset<'static> {
     let text = SOLUTION.to_uppercase();
     let encoded = ByteTokenizer.encode(&text).unwrap();
     let offsets: Vec<_> = encoded.offsets.iter().map(|r| (r.start, r.end)).collect();
     let trace = Trace::from_offsets(encoded.ids, text, &offsets).unwrap();
-    dataset(tasks()).with_traces(Traces {
-        traces: [(ExampleId(3), vec![Arc::new(trace)])].into(),
-        provenance: Provenance::Teacher,
-        ..Traces::default()
-    })
+    dataset(tasks())
+        .with_traces(Traces {
+            traces: [(ExampleId(3), vec![Arc::new(trace)])].into(),
+            provenance: Provenance::Teacher,
+            ..Traces::default()
+        })
+        .unwrap()
 }
 
 fn rewards(run: &Run) -> [f64; 3] {
@@ -728,7 +730,8 @@ fn what_guidance_tokens_teach(row: &Row, method: &Method, run: &Run) {
 fn groups_are_replaced_and_length_is_paid_for(method: &Method, run: &Run) {
     for report in &run.reports {
         assert_eq!(report.groups.len(), 4);
-        assert!(report.groups.iter().all(Group::has_variance));
+        let has = |g: &Group| g.has_advantages(&method.advantages).unwrap();
+        assert!(report.groups.iter().all(has));
         // Nobody succeeds at the stubborn and the hard task.
         assert!(report.replaced.iter().all(|g| g.task < 2));
         assert_eq!(report.gen_batches > 1, !report.replaced.is_empty());
@@ -855,6 +858,8 @@ fn curricula_and_difficulty_choose_the_tasks() {
     assert_eq!(tasks_of(&order(Curriculum::Given), 2), [[0, 1], [2, 3]]);
     let easy_first = Curriculum::Continuous(OrderBy::Difficulty);
     assert_eq!(tasks_of(&order(easy_first), 2), [[3, 2], [1, 0]]);
+    let solved_first = Curriculum::Continuous(OrderBy::PassRate);
+    assert_eq!(tasks_of(&order(solved_first), 2), [[0, 1], [2, 3]]);
     let tiers = Curriculum::Tiers {
         by: OrderBy::Difficulty,
         tiers: 2,

@@ -368,7 +368,8 @@ fn guidance_that_can_never_be_given_is_refused_or_named() {
     assert!(line(&idle).contains(said));
     assert!(!line(&preset("grpo")).contains(said) && !line(&preset("target")).contains(said));
     let selector = json!({"kind": "zero_reward_retry", "levels": [{"hint": 99}]});
-    let too_strong = set(preset("grpo"), "selector", selector);
+    let too_strong = set(preset("grpo"), "placement", json!("prompt_hint"));
+    let too_strong = set(too_strong, "selector", selector);
     let message = step(&too_strong, is_right, WeightedReward::default()).unwrap_err();
     assert!(
         message.contains("index 99") && message.contains("12"),

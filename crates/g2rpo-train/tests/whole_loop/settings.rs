@@ -366,6 +366,7 @@ fn selectors() {
             ("rounding", none(), json!("floor")),
         ],
     );
+    let unguided = json!({"kind": "fixed", "amount": {"tokens": 0.0}});
     let impatient = json!({"selector.threshold": 0.9});
     check_section(
         "selector",
@@ -393,7 +394,7 @@ fn selectors() {
     );
     check_section(
         "selector",
-        &of(json!({"kind": "curve_rounds"})),
+        &json!({"selector": {"kind": "curve_rounds"}, "controller": unguided}),
         &[("rounds", none(), json!(2)), ("target", none(), json!(0.9))],
     );
     let rungs = json!([

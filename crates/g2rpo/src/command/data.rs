@@ -159,5 +159,6 @@ fn task(problem: Problem) -> Task {
         solution: problem.solution,
         hints: problem.hints,
         difficulty: problem.difficulty,
+        pass_rate: problem.pass_rate,
     }
 }

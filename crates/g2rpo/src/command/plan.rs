@@ -94,6 +94,9 @@ pub(crate) fn say(
             console.say(format_args!("not as in the preset: {}", changed.join(", ")));
         }
     }
+    if let Some(remark) = method.remark() {
+        console.say(remark);
+    }
     memory
 }
 
@@ -146,7 +149,9 @@ pub(crate) fn samples(
     let planner = Planner {
         data,
         source: &*source,
-        parts: method.parts(&*controller, None),
+        parts: method
+            .parts(&*controller, None)
+            .map_err(g2rpo::train::Error::from)?,
         num_generations: method.num_generations,
         verifier: None,
         key: StepKey {
