@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::readers::{Left, own_reach};
 use crate::error::{Doing, Error, Result};
 use crate::model::config::DecoderConfig;
 use crate::model::params::float_kind;
@@ -15,7 +16,7 @@ use crate::model::params::float_kind;
 pub(super) struct KvCache {
     /// Per layer keys and values, `[rows, kv_heads, columns, head_dim]`; `None` for layers without.
     layers: Vec<Option<(Tensor, Tensor)>>,
-    /// Positions of every row in use.
+    /// Positions of every row with the one of the last step.
     lens: Vec<i64>,
     /// Steps since no row had a position.
     steps: i64,
@@ -24,8 +25,7 @@ pub(super) struct KvCache {
 /// Bytes that `positions` positions of one row take in all layers, of which those with a window keep no more than
 /// it reaches.
 pub(super) fn bytes_of(config: &DecoderConfig, kind: Kind, positions: usize) -> usize {
-    let kept =
-        (windows(config).into_iter().flatten()).map(|w| positions.min(w.unwrap_or(positions)));
+    let kept = (windows(config).into_iter().flatten()).map(|w| own_reach(positions, w));
     let width = 2 * config.num_key_value_heads * config.head_dim;
     kept.sum::<usize>() * width * kind.elt_size_in_bytes()
 }
@@ -61,7 +61,7 @@ impl KvCache {
     ) -> Result<Self> {
         // Zeros, not whatever the memory holds: a masked position has weight 0, and 0 · NaN is NaN.
         let zeros = |window: Option<usize>| {
-            let columns = capacity.min(window.unwrap_or(capacity)) as i64;
+            let columns = own_reach(capacity, window) as i64;
             let (heads, d) = (config.num_key_value_heads as i64, config.head_dim as i64);
             Tensor::f_zeros([rows as i64, heads, columns, d], (kind, device))
         };
@@ -77,46 +77,28 @@ impl KvCache {
             })?;
         Ok(Self {
             layers,
-            lens: Vec::with_capacity(rows),
+            lens: Vec::new(),
             steps: 0,
         })
     }
 
-    /// Adds rows that have no position yet.
-    pub(super) fn add_rows(&mut self, n: usize) {
-        if self.lens.iter().all(|&len| len == 0) {
+    /// Leaves the rows that are left.
+    pub(super) fn keep_rows(&self, left: &Left) -> Result<()> {
+        let tensors = self.layers.iter().flatten().flat_map(|(k, v)| [k, v]);
+        let Some(device) = tensors.clone().next().map(Tensor::device) else {
+            return Ok(());
+        };
+        let used = tensors.map(|t| Ok(t.f_narrow(2, 0, self.steps.min(t.size()[2]))?));
+        left.apply(device, used)
+    }
+
+    /// Opens the next column, for rows that have so many own positions.
+    pub(super) fn step(&mut self, own: impl Iterator<Item = usize>) {
+        self.lens = own.map(|own| own as i64 + 1).collect();
+        if self.lens.iter().all(|&len| len == 1) {
             self.steps = 0;
         }
-        self.lens.resize(self.lens.len() + n, 0);
-    }
-
-    /// Leaves the rows that `order` names, in its order: row `i` is then what row `order[i]` was.
-    /// No row may move to a place that a row which is kept had before.
-    pub(super) fn keep_rows(&mut self, order: &[usize]) -> Result<()> {
-        let moves: Vec<(usize, usize)> = (order.iter().copied().enumerate())
-            .filter(|(to, from)| to != from)
-            .collect();
-        for &(to, from) in &moves {
-            self.lens[to] = self.lens[from];
-        }
-        let tensors = self.layers.iter().flatten().flat_map(|(k, v)| [k, v]);
-        for cache in tensors.filter(|_| !moves.is_empty()) {
-            let ids = |pick: fn(&(usize, usize)) -> usize| -> Result<Tensor> {
-                let ids: Vec<i64> = moves.iter().map(|m| pick(m) as i64).collect();
-                Ok(Tensor::f_from_slice(&ids)?.f_to_device(cache.device())?)
-            };
-            let mut used = cache.f_narrow(2, 0, self.steps.min(cache.size()[2]))?;
-            let moved = used.f_index_select(0, &ids(|m| m.1)?)?;
-            let _ = used.f_index_copy_(0, &ids(|m| m.0)?, &moved)?;
-        }
-        self.lens.truncate(order.len());
-        Ok(())
-    }
-
-    /// Opens the next column.
-    pub(super) fn step(&mut self) {
         self.steps += 1;
-        self.lens.iter_mut().for_each(|len| *len += 1);
     }
 
     /// Writes keys and values `[rows, kv_heads, head_dim]` of layer `i` into the column that was opened last and
@@ -165,92 +147,110 @@ mod tests {
     use super::*;
     use crate::model::config::LayerSpec;
 
-    /// A cache of one layer with one head of width 2, without rows.
-    fn cache(capacity: usize, window: Option<usize>) -> KvCache {
-        let mut config = DecoderConfig::tiny_qwen3(4, 2, 1, 1, 1);
-        config.head_dim = 2;
-        config.layers = vec![LayerSpec {
-            window,
-            ..LayerSpec::default()
-        }];
-        KvCache::new(&config, 4, capacity, Kind::Float, Device::Cpu).unwrap()
+    /// A cache of one layer with one head of width 2, and the own positions of its rows.
+    struct Rows {
+        cache: KvCache,
+        own: Vec<usize>,
     }
 
-    /// One more position, which holds 10 · step + row; what every row sees then, in ascending order.
-    fn step(cache: &mut KvCache, number: f64) -> Vec<Vec<f32>> {
-        let n = cache.lens.len() as i64;
-        let new = Tensor::arange(n, (Kind::Float, Device::Cpu)) + 10.0 * number;
-        let new = new.view([n, 1, 1]).repeat([1, 1, 2]);
-        cache.step();
-        let (k, _, mask) = cache.append(0, &new, &new).unwrap();
-        (0..n)
-            .map(|r| {
-                let row = Vec::<f32>::try_from(k.get(r).select(2, 0).reshape(-1)).unwrap();
-                let mask = match &mask {
-                    Some(mask) => Vec::<f32>::try_from(mask.get(r).reshape(-1)).unwrap(),
-                    None => vec![0.0; row.len()],
-                };
-                let seen = row.into_iter().zip(mask).filter(|(_, m)| *m == 0.0);
-                let mut seen: Vec<f32> = seen.map(|(x, _)| x).collect();
-                seen.sort_by(f32::total_cmp);
-                seen
-            })
-            .collect()
+    impl Rows {
+        fn new(capacity: usize, window: Option<usize>) -> Self {
+            let mut config = DecoderConfig::tiny_qwen3(4, 2, 1, 1, 1);
+            config.head_dim = 2;
+            config.layers = vec![LayerSpec {
+                window,
+                ..LayerSpec::default()
+            }];
+            let cache = KvCache::new(&config, 4, capacity, Kind::Float, Device::Cpu).unwrap();
+            let own = Vec::new();
+            Self { cache, own }
+        }
+
+        fn add(&mut self, n: usize) {
+            self.own.resize(self.own.len() + n, 0);
+        }
+
+        fn keep(&mut self, order: &[usize]) {
+            self.own = order.iter().map(|&row| self.own[row]).collect();
+            let order = order.to_vec();
+            self.cache.keep_rows(&Left { order }).unwrap();
+        }
+
+        /// One more position, which holds 10 · step + row; what every row sees then, in ascending order.
+        fn step(&mut self, number: f64) -> Vec<Vec<f32>> {
+            let n = self.own.len() as i64;
+            let new = Tensor::arange(n, (Kind::Float, Device::Cpu)) + 10.0 * number;
+            let new = new.view([n, 1, 1]).repeat([1, 1, 2]);
+            self.cache.step(self.own.iter().copied());
+            self.own.iter_mut().for_each(|own| *own += 1);
+            let (k, _, mask) = self.cache.append(0, &new, &new).unwrap();
+            (0..n)
+                .map(|r| {
+                    let row = Vec::<f32>::try_from(k.get(r).select(2, 0).reshape(-1)).unwrap();
+                    let mask = match &mask {
+                        Some(mask) => Vec::<f32>::try_from(mask.get(r).reshape(-1)).unwrap(),
+                        None => vec![0.0; row.len()],
+                    };
+                    let seen = row.into_iter().zip(mask).filter(|(_, m)| *m == 0.0);
+                    let mut seen: Vec<f32> = seen.map(|(x, _)| x).collect();
+                    seen.sort_by(f32::total_cmp);
+                    seen
+                })
+                .collect()
+        }
     }
 
     #[test]
     fn rows_see_what_they_wrote_since_they_joined() {
-        let mut cache = cache(8, None);
-        cache.add_rows(2);
-        assert_eq!(step(&mut cache, 1.0), [[10.], [11.]]);
-        cache.add_rows(1);
-        assert_eq!(
-            step(&mut cache, 2.0),
-            [vec![10., 20.], vec![11., 21.], vec![22.]]
-        );
+        let mut rows = Rows::new(8, None);
+        rows.add(2);
+        assert_eq!(rows.step(1.0), [[10.], [11.]]);
+        rows.add(1);
+        assert_eq!(rows.step(2.0), [vec![10., 20.], vec![11., 21.], vec![22.]]);
     }
 
     #[test]
     fn rows_that_are_kept_take_their_new_places() {
-        let mut cache = cache(8, None);
-        cache.add_rows(1);
-        step(&mut cache, 1.0);
-        cache.add_rows(3);
-        step(&mut cache, 2.0);
-        cache.keep_rows(&[3, 1]).unwrap();
-        assert_eq!(step(&mut cache, 3.0), [[23., 30.], [21., 31.]]);
-        cache.keep_rows(&[0]).unwrap();
-        assert_eq!(step(&mut cache, 4.0), [[23., 30., 40.]]);
+        let mut rows = Rows::new(8, None);
+        rows.add(1);
+        rows.step(1.0);
+        rows.add(3);
+        rows.step(2.0);
+        rows.keep(&[3, 1]);
+        assert_eq!(rows.step(3.0), [[23., 30.], [21., 31.]]);
+        rows.keep(&[0]);
+        assert_eq!(rows.step(4.0), [[23., 30., 40.]]);
     }
 
     /// Three columns, for rows that have at most three positions, whenever they join.
     #[test]
     fn columns_are_used_again() {
-        let mut cache = cache(3, None);
-        cache.add_rows(1);
-        step(&mut cache, 1.0);
-        cache.add_rows(2);
-        step(&mut cache, 2.0);
-        cache.keep_rows(&[2, 1]).unwrap();
-        step(&mut cache, 3.0);
-        cache.add_rows(1);
+        let mut rows = Rows::new(3, None);
+        rows.add(1);
+        rows.step(1.0);
+        rows.add(2);
+        rows.step(2.0);
+        rows.keep(&[2, 1]);
+        rows.step(3.0);
+        rows.add(1);
         assert_eq!(
-            step(&mut cache, 4.0),
+            rows.step(4.0),
             [vec![22., 30., 40.], vec![21., 31., 41.], vec![42.]]
         );
-        cache.keep_rows(&[2]).unwrap();
-        assert_eq!(step(&mut cache, 5.0), [[42., 50.]]);
+        rows.keep(&[2]);
+        assert_eq!(rows.step(5.0), [[42., 50.]]);
     }
 
     #[test]
     fn a_window_has_no_more_columns_than_it_reaches() {
-        let mut cache = cache(8, Some(2));
-        cache.add_rows(1);
-        step(&mut cache, 1.0);
-        cache.add_rows(1);
-        assert_eq!(step(&mut cache, 2.0), [vec![10., 20.], vec![21.]]);
-        assert_eq!(step(&mut cache, 3.0), [[20., 30.], [21., 31.]]);
-        assert_eq!(cache.layers[0].as_ref().unwrap().0.size(), [4, 1, 2, 2]);
+        let mut rows = Rows::new(8, Some(2));
+        rows.add(1);
+        rows.step(1.0);
+        rows.add(1);
+        assert_eq!(rows.step(2.0), [vec![10., 20.], vec![21.]]);
+        assert_eq!(rows.step(3.0), [[20., 30.], [21., 31.]]);
+        let (k, _) = rows.cache.layers[0].as_ref().unwrap();
+        assert_eq!(k.size(), [4, 1, 2, 2]);
     }
 
     #[test]

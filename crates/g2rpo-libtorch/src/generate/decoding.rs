@@ -17,7 +17,7 @@ pub(super) trait Decoding: std::fmt::Debug {
     /// there is then, as by [`Vec::swap_remove`].
     fn remove_rows(&mut self, gone: &[usize]) -> Result<()>;
 
-    /// Feeds every row an id at a position (counted from the start of its context); the hidden
-    /// states behind the final norm, `[rows, hidden]`.
-    fn step(&mut self, ids: &[i64], positions: &[i64]) -> Result<Tensor>;
+    /// Feeds every row an id at its next position; the hidden states behind the final norm,
+    /// `[rows, hidden]`.
+    fn step(&mut self, ids: &[i64]) -> Result<Tensor>;
 }

@@ -8,7 +8,8 @@ use super::cache::{KvCache, bytes_of, state_bytes};
 use super::decoding::Decoding;
 use super::forward::Runner;
 use super::prefill::Prefilled;
-use super::shared::{Block, Partial, Readers};
+use super::readers::{Reader, Readers, upload};
+use super::shared::{Block, BlockReaders, Partial, Place};
 use crate::error::Doing;
 use crate::error::Result;
 use crate::model::DeltaState;
@@ -25,10 +26,9 @@ pub(super) struct DeviceRows<'a> {
     rotations: Rotations,
     /// By layer, what delta nets have made of the rows so far.
     states: Vec<Option<DeltaState>>,
-    /// What every row reads besides its own: contexts of blocks.
-    contexts: Vec<Vec<(Rc<Block>, usize)>>,
+    readers: Readers<Place>,
     /// The same by block.
-    readers: Vec<Readers>,
+    blocks: Vec<BlockReaders>,
 }
 
 impl<'a> DeviceRows<'a> {
@@ -47,46 +47,26 @@ impl<'a> DeviceRows<'a> {
             cache_bytes: rows * bytes_of(decoder.config(), kind, capacity),
             states: (0..decoder.n_layers()).map(|_| None).collect(),
             rotations: rotations(decoder, positions)?,
-            contexts: Vec::with_capacity(rows),
-            readers: Vec::new(),
+            readers: Readers::new(rows),
+            blocks: Vec::new(),
         })
     }
 
-    /// Finds out anew who reads what; contexts that nobody reads are given up once they are half of
-    /// their block.
-    fn sort_readers(&mut self) -> Result<()> {
-        self.readers.clear();
-        let mut blocks: Vec<Rc<Block>> = Vec::new();
-        for (block, _) in self.contexts.iter().flatten() {
-            if !blocks.iter().any(|known| Rc::ptr_eq(known, block)) {
-                blocks.push(Rc::clone(block));
-            }
-        }
-        for block in blocks {
-            let mut live: Vec<usize> = (self.contexts.iter().flatten())
-                .filter(|(other, _)| Rc::ptr_eq(other, &block))
-                .map(|&(_, context)| context)
-                .collect();
-            live.sort_unstable();
-            live.dedup();
-            let kept = match live.len() * 2 <= block.len() {
-                true => Some(Rc::new(block.select(&live)?)),
-                false => None,
-            };
-            let mut rows = Vec::new();
-            for (row, contexts) in self.contexts.iter_mut().enumerate() {
-                for (of, context) in contexts {
-                    if !Rc::ptr_eq(of, &block) {
-                        continue;
-                    }
-                    if let (Some(kept), Ok(place)) = (&kept, live.binary_search(context)) {
-                        (*of, *context) = (Rc::clone(kept), place);
-                    }
-                    rows.push((*context, row));
+    /// Finds out anew who reads the blocks, which give up what nobody reads once it is half of them.
+    fn sort_blocks(&mut self) -> Result<()> {
+        self.blocks.clear();
+        let contexts = &mut self.readers.contexts;
+        for contexts in contexts.chunk_by_mut(|a, b| Rc::ptr_eq(&a.kept.block, &b.kept.block)) {
+            let mut block = Rc::clone(&contexts[0].kept.block);
+            if contexts.len() * 2 <= block.len() {
+                let live: Vec<usize> = contexts.iter().map(|context| context.kept.at).collect();
+                block = Rc::new(block.select(&live)?);
+                for (at, context) in contexts.iter_mut().enumerate() {
+                    let block = Rc::clone(&block);
+                    context.kept = Place { block, at };
                 }
             }
-            self.readers
-                .push(Readers::new(kept.unwrap_or(block), &rows)?);
+            self.blocks.push(BlockReaders::new(block, contexts)?);
         }
         Ok(())
     }
@@ -104,25 +84,26 @@ pub(super) fn rotations(decoder: &Decoder, positions: usize) -> Result<Rotations
 impl Decoding for DeviceRows<'_> {
     fn bytes(&self) -> usize {
         let decoder = self.runner.decoder();
-        let states = self.contexts.len() * state_bytes(decoder.config(), decoder.kind());
-        let blocks: usize = self.readers.iter().map(|r| r.block.bytes()).sum();
+        let states = self.readers.rows.len() * state_bytes(decoder.config(), decoder.kind());
+        let blocks: usize = self.blocks.iter().map(|r| r.block.bytes()).sum();
         self.cache_bytes + states + blocks
     }
 
     fn add_rows(&mut self, filled: &Prefilled) -> Result<()> {
-        let mut starts = vec![0; filled.guidance.len()];
-        for &(prompt, guided) in &filled.places {
-            if let Some(guided) = guided {
-                starts[guided] = filled.prompts[prompt].len();
-            }
+        // Prompts are one block, guidance is another.
+        let mut places = Vec::with_capacity(filled.joining.contexts.len());
+        for contexts in filled
+            .joining
+            .contexts
+            .chunk_by(|a, b| (a.1 == 0) == (b.1 == 0))
+        {
+            let block = Rc::new(Block::new(&filled.store, contexts)?);
+            places.extend((0..contexts.len()).map(|at| Place {
+                block: Rc::clone(&block),
+                at,
+            }));
         }
-        let zeros = vec![0; filled.prompts.len()];
-        let layers = self.runner.decoder().layers();
-        let windows: Vec<_> = layers.iter().map(|layer| layer.mixer.window()).collect();
-        let store = &filled.store;
-        let prompts = Block::new(store, &filled.prompts, &zeros, &windows)?.map(Rc::new);
-        let guidance = Block::new(store, &filled.guidance, &starts, &windows)?.map(Rc::new);
-        for (states, kept) in self.states.iter_mut().zip(&store.layers) {
+        for (states, kept) in self.states.iter_mut().zip(&filled.store.layers) {
             if let Some(state) = kept.state() {
                 let new = state.select(&filled.ends)?;
                 *states = Some(match states.take() {
@@ -131,42 +112,31 @@ impl Decoding for DeviceRows<'_> {
                 });
             }
         }
-        for &(prompt, guided) in &filled.places {
-            let prompt = prompts.clone().map(|block| (block, prompt));
-            let guided = guidance.clone().zip(guided);
-            self.contexts
-                .push(prompt.into_iter().chain(guided).collect());
-        }
-        self.cache.add_rows(filled.places.len());
-        self.sort_readers()
+        self.readers.add(&filled.joining, places);
+        self.sort_blocks()
     }
 
     fn remove_rows(&mut self, gone: &[usize]) -> Result<()> {
-        let mut order: Vec<usize> = (0..self.contexts.len()).collect();
-        for &row in gone.iter().rev() {
-            order.swap_remove(row);
-            self.contexts.swap_remove(row);
-        }
-        self.cache.keep_rows(&order)?;
-        let kept: Vec<i64> = order.iter().map(|&row| row as i64).collect();
-        let kept = Tensor::f_from_slice(&kept)?.f_to_device(self.runner.decoder().device())?;
+        let left = self.readers.remove(gone);
+        self.cache.keep_rows(&left)?;
+        let order = upload(&left.order, self.runner.decoder().device())?;
         for state in self.states.iter_mut().flatten() {
-            *state = state.select(&kept)?;
+            *state = state.select(&order)?;
         }
-        self.sort_readers()
+        self.sort_blocks()
     }
 
-    fn step(&mut self, ids: &[i64], positions: &[i64]) -> Result<Tensor> {
+    fn step(&mut self, ids: &[i64]) -> Result<Tensor> {
         let decoder = self.runner.decoder();
         let config = decoder.config();
-        let upload = |values: &[i64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?.f_to_device(decoder.device())?)
-        };
-        let furthest = positions.iter().max().map_or(0, |&p| p as usize);
-        let positions = upload(positions)?;
+        let positions: Vec<usize> = self.readers.rows.iter().map(Reader::position).collect();
+        let furthest = positions.iter().max().copied().unwrap_or(0);
+        let positions = upload(&positions, decoder.device())?;
+        let ids = Tensor::f_from_slice(ids)?.f_to_device(decoder.device())?;
         let rotations = (self.rotations).map(|table| Ok(table.f_index_select(0, &positions)?))?;
-        self.cache.step();
-        let mut x_bh = decoder.embed(&upload(ids)?)?;
+        (self.cache).step(self.readers.rows.iter().map(|row| row.own));
+        self.readers.step();
+        let mut x_bh = decoder.embed(&ids)?;
         let (b, _) = x_bh.size2()?;
         // Query heads that share a kv head stand one behind the other.
         let heads = [
@@ -189,7 +159,7 @@ impl Decoding for DeviceRows<'_> {
                         .map(|window| positions.f_add_scalar(1 - window as i64))
                         .transpose()?;
                     let mut attended = Partial::new(&q, &k, &v, mask.as_ref())?;
-                    for readers in &self.readers {
+                    for readers in &self.blocks {
                         readers.attend(i, &q, first.as_ref(), &mut attended)?;
                     }
                     attended.out.f_to_kind(decoder.kind())?.f_reshape([b, -1])?
@@ -245,7 +215,7 @@ mod tests {
         for mut rows in rows {
             rows.add_rows(&filled).unwrap();
             assert_eq!(rows.bytes(), (2 * 40 + 100 + 2 * 8 + 7) * position);
-            let steps = (0..40).map(|i| rows.step(&[i, i + 1], &[100 + i, 100 + i]).unwrap());
+            let steps = (0..40).map(|i| rows.step(&[i, i + 1]).unwrap());
             hidden.push(Tensor::stack(&steps.collect::<Vec<_>>(), 0));
         }
         let off = f64::try_from((&hidden[0] - &hidden[1]).abs().max()).unwrap();

@@ -16,6 +16,7 @@ use super::flash::rows::FlashRows;
 use super::forward::Runner;
 use super::host::rows::HostRows;
 use super::prefill::prefill;
+use super::readers::Sharing;
 use super::sampler::{self, Row};
 use super::stop::StopRules;
 use crate::error::Doing;
@@ -382,14 +383,9 @@ impl<'a> Run<'a> {
 
     /// Feeds every row its last id; the hidden states behind it.
     fn step(&mut self) -> Result<Tensor> {
-        let (mut ids, mut positions) = (Vec::new(), Vec::new());
-        for &i in self.rows.iter().flatten() {
-            let (request, tokens) = (&self.requests[i], &self.completions[i].tokens);
-            let context = request.prompt.len() + request.guidance.len();
-            ids.push(tokens.last().map_or(0, |&id| i64::from(id)));
-            positions.push((context + tokens.len()) as i64 - 1);
-        }
-        (self.decoding.step(&ids, &positions))
+        let last = |&i: &usize| (self.completions[i].tokens.last()).map_or(0, |&id| i64::from(id));
+        let ids: Vec<i64> = self.rows.iter().flatten().map(last).collect();
+        (self.decoding.step(&ids))
             .doing(|| format!("computing a position of {} rollouts", ids.len()))
     }
 }
@@ -422,9 +418,8 @@ fn distinct_groups<'a>(
     })
 }
 
-/// Bytes of the contexts of a group of equal prompts: the prompt's and those of each distinct guidance.
+/// Bytes of the contexts of a group.
 fn context_bytes(requests: &[Request], group: &[usize], bytes: impl Fn(usize) -> usize) -> usize {
-    let guidance: BTreeSet<&[TokenId]> = group.iter().map(|&i| &requests[i].guidance[..]).collect();
-    let prompt = group.first().map_or(0, |&i| requests[i].prompt.len());
-    bytes(prompt) + guidance.iter().map(|g| bytes(g.len())).sum::<usize>()
+    let sharing = Sharing::of(group.iter().map(|&i| &requests[i]));
+    sharing.lens().map(bytes).sum()
 }

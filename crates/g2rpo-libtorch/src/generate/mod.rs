@@ -16,6 +16,7 @@ mod forward;
 mod host;
 mod host_sampler;
 mod prefill;
+mod readers;
 mod sampler;
 mod shared;
 mod slice;

@@ -1,13 +1,12 @@
 //! Computing contexts, each distinct prompt and guidance once.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::ops::Range;
 
 use g2rpo_rollout::{Request, TokenId};
 use tch::{Device, Kind, Tensor};
 
 use super::forward::{Runner, attend};
+use super::readers::{Joining, Sharing, context_reach, upload};
 use crate::error::{Error, Result};
 use crate::model::DeltaState;
 use crate::model::decoder::Mixer;
@@ -17,14 +16,9 @@ use crate::model::decoder::Mixer;
 pub(super) struct Prefilled {
     /// Keys and values of every position that was computed.
     pub(super) store: Store,
-    /// Positions of every distinct prompt in the store.
-    pub(super) prompts: Vec<Range<usize>>,
-    /// Positions of every distinct guidance behind a prompt in the store.
-    pub(super) guidance: Vec<Range<usize>>,
-    /// Per request its prompt and, if it is guided, its guidance.
-    pub(super) places: Vec<(usize, Option<usize>)>,
-    /// Per request the last of its contexts, counted through prompts and then guidance, `[b]`: of which the
-    /// states are its own.
+    /// A row for each request, and contexts at positions of the store.
+    pub(super) joining: Joining,
+    /// The last context of every request, `[b]`: of which the states are its own.
     pub(super) ends: Tensor,
     /// Hidden state behind the final norm at the last position of every request, `[b, h]`.
     pub(super) hidden_bh: Tensor,
@@ -40,17 +34,31 @@ pub(super) struct Store {
 /// What positions leave behind in a layer.
 #[derive(Debug)]
 pub(super) enum Kept {
-    /// Keys and values, `[positions, kv_heads, head_dim]`.
-    Keys(Tensor, Tensor),
+    Keys(Keys),
     /// Of every prompt and then of every guidance, at its end.
     State(DeltaState),
 }
 
+/// Keys and values of attention, `[positions, kv_heads, head_dim]`.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) k: Tensor,
+    pub(super) v: Tensor,
+    pub(super) window: Option<usize>,
+}
+
+impl Keys {
+    /// The end of a context that later positions may see.
+    pub(super) fn needed(&self, context: &Range<usize>) -> Range<usize> {
+        context.end - context_reach(context.len(), self.window)..context.end
+    }
+}
+
 impl Kept {
     /// Keys and values of attention.
-    pub(super) fn keys(&self) -> Option<(&Tensor, &Tensor)> {
+    pub(super) fn keys(&self) -> Option<&Keys> {
         match self {
-            Self::Keys(k, v) => Some((k, v)),
+            Self::Keys(keys) => Some(keys),
             Self::State(_) => None,
         }
     }
@@ -58,7 +66,7 @@ impl Kept {
     /// States of a delta net.
     pub(super) fn state(&self) -> Option<&DeltaState> {
         match self {
-            Self::Keys(..) => None,
+            Self::Keys(_) => None,
             Self::State(state) => Some(state),
         }
     }
@@ -68,47 +76,33 @@ impl Kept {
 /// each distinct guidance behind a prompt once.
 pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefilled> {
     let device = runner.decoder().device();
-    let mut prompts = Distinct::default();
-    let mut guided = Distinct::default();
-    // Per request its prompt and, if it is guided, its pair of prompt and guidance.
-    let places: Vec<(usize, Option<usize>)> = (requests.iter())
-        .map(|request| {
-            let prompt = prompts.place(&request.prompt[..]);
-            let pair = (!request.guidance.is_empty())
-                .then(|| guided.place((prompt, &request.guidance[..])));
-            (prompt, pair)
-        })
-        .collect();
-
-    let roots = Padded::new(&prompts.items, device)?;
-    let (mut hidden, mut store) = forward_prompts(runner, &roots)?;
-    let prompts: Vec<Range<usize>> = (0..roots.lens.len()).map(|i| roots.range(i)).collect();
-    let guidance: Vec<Range<usize>> = match guided.items.is_empty() {
-        true => Vec::new(),
-        false => {
-            let (parents, texts): (Vec<usize>, Vec<&[TokenId]>) =
-                guided.items.iter().copied().unzip();
-            let tails = Padded::new(&texts, device)?;
-            let more = forward_guidance(runner, &roots, &parents, &tails, &mut store)?;
-            hidden = Tensor::f_cat(&[hidden, more], 0)?;
-            let behind = roots.lens.len() * roots.width;
-            (0..texts.len())
-                .map(|i| tails.range(i))
-                .map(|range| behind + range.start..behind + range.end)
-                .collect()
-        }
-    };
-    let last: Vec<i64> = (places.iter())
-        .map(|&(prompt, guided)| guided.map_or(prompt, |i| prompts.len() + i) as i64)
-        .collect();
-    let last = Tensor::f_from_slice(&last)?.f_to_device(device)?;
-    Ok(Prefilled {
-        store,
+    let Sharing {
         prompts,
         guidance,
-        places,
-        hidden_bh: (runner.decoder()).final_norm(&hidden.f_index_select(0, &last)?)?,
-        ends: last,
+        reads,
+    } = Sharing::of(requests.iter().copied());
+    let roots = Padded::new(&prompts, device)?;
+    let (mut hidden, mut store) = forward_prompts(runner, &roots)?;
+    let mut contexts: Vec<(Range<usize>, usize)> =
+        (0..prompts.len()).map(|i| (roots.range(i), 0)).collect();
+    if !guidance.is_empty() {
+        let (parents, texts): (Vec<usize>, Vec<&[TokenId]>) = guidance.into_iter().unzip();
+        let tails = Padded::new(&texts, device)?;
+        let more = forward_guidance(runner, &roots, &parents, &tails, &mut store)?;
+        hidden = Tensor::f_cat(&[hidden, more], 0)?;
+        let behind = prompts.len() * roots.width;
+        for (i, &parent) in parents.iter().enumerate() {
+            let at = tails.range(i);
+            contexts.push((behind + at.start..behind + at.end, roots.lens[parent]));
+        }
+    }
+    let last: Vec<usize> = (reads.iter().flat_map(|reads| reads.last()).copied()).collect();
+    let ends = upload(&last, device)?;
+    Ok(Prefilled {
+        store,
+        joining: Joining { contexts, reads },
+        hidden_bh: (runner.decoder()).final_norm(&hidden.f_index_select(0, &ends)?)?,
+        ends,
     })
 }
 
@@ -153,7 +147,8 @@ fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)>
                     v.f_transpose(1, 2)?,
                 ];
                 let y = attend(&q, &k_heads, &v_heads, mask.as_ref(), causal)?;
-                layers.push(Kept::Keys(flat(&k)?, flat(&v)?));
+                let (k, v) = (flat(&k)?, flat(&v)?);
+                layers.push(Kept::Keys(Keys { k, v, window }));
                 y.f_transpose(1, 2)?.f_flatten(2, 3)?
             }
             Mixer::DeltaNet(net) => {
@@ -215,27 +210,26 @@ fn forward_guidance(
         .f_to_device(device)?;
     let rotations = decoder.rotations(&positions)?;
     let keys = Tensor::f_from_slice(&keys)?.f_to_device(device)?;
-    let upload = |mask: &Vec<f32>| -> Result<Tensor> {
+    let masked = |mask: &Vec<f32>| -> Result<Tensor> {
         Ok(Tensor::f_from_slice(mask)?
             .f_view([b as i64, 1, t as i64, s as i64])?
             .f_to_device(device)?
             .f_to_kind(kind)?)
     };
-    let mask = upload(&mask)?;
-    let window_mask = window_mask.as_ref().map(upload).transpose()?;
+    let mask = masked(&mask)?;
+    let window_mask = window_mask.as_ref().map(masked).transpose()?;
 
     let mut x_bth = decoder.embed(&guidance.ids_bt)?;
     let (b, _, h) = x_bth.size3()?;
     let ends = guidance.ends(device)?;
     let lens = guidance.lens_b(device)?;
-    let parents: Vec<i64> = parents.iter().map(|&parent| parent as i64).collect();
-    let parents = Tensor::f_from_slice(&parents)?.f_to_device(device)?;
+    let parents = upload(parents, device)?;
     for (i, kept) in store.layers.iter_mut().enumerate() {
         let last = i + 1 == decoder.n_layers();
         let (mixer, input) = runner.mixer(i, &x_bth)?;
         let mut gate = None;
         let y = match (mixer, kept) {
-            (Mixer::Attention(attention), Kept::Keys(k_store, v_store)) => {
+            (Mixer::Attention(attention), Kept::Keys(store)) => {
                 let heads = runner.heads(attention, &input, &rotations)?;
                 let mut q = heads.q;
                 gate = heads.gate;
@@ -247,14 +241,14 @@ fn forward_guidance(
                     gate = gate.map(|gate| pick(&gate, &ends)).transpose()?;
                     mask = pick(&mask.f_transpose(1, 2)?, &ends)?.f_transpose(1, 2)?;
                 }
-                *k_store = Tensor::f_cat(&[&*k_store, &flat(&heads.k)?], 0)?;
-                *v_store = Tensor::f_cat(&[&*v_store, &flat(&heads.v)?], 0)?;
+                store.k = Tensor::f_cat(&[&store.k, &flat(&heads.k)?], 0)?;
+                store.v = Tensor::f_cat(&[&store.v, &flat(&heads.v)?], 0)?;
                 let gather = |store: &Tensor| -> Result<Tensor> {
                     let (_, heads, d) = store.size3()?;
                     let rows = store.f_index_select(0, &keys)?;
                     Ok(rows.f_view([b, s as i64, heads, d])?.f_transpose(1, 2)?)
                 };
-                let (k, v) = (gather(k_store)?, gather(v_store)?);
+                let (k, v) = (gather(&store.k)?, gather(&store.v)?);
                 let y = attend(&q.f_transpose(1, 2)?, &k, &v, Some(&mask), false)?;
                 y.f_transpose(1, 2)?.f_flatten(2, 3)?
             }
@@ -313,30 +307,6 @@ fn flat(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_reshape([b * t, heads, d])?)
 }
 
-/// Items in the order in which they first came.
-struct Distinct<T> {
-    items: Vec<T>,
-    index: HashMap<T, usize>,
-}
-
-impl<T> Default for Distinct<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            index: HashMap::new(),
-        }
-    }
-}
-
-impl<T: Copy + Eq + Hash> Distinct<T> {
-    fn place(&mut self, item: T) -> usize {
-        *self.index.entry(item).or_insert_with(|| {
-            self.items.push(item);
-            self.items.len() - 1
-        })
-    }
-}
-
 /// Rows of ids padded on the right.
 struct Padded {
     ids_bt: Tensor,
@@ -367,16 +337,13 @@ impl Padded {
 
     /// Lengths of the rows, `[B]`.
     fn lens_b(&self, device: Device) -> Result<Tensor> {
-        let lens: Vec<i64> = self.lens.iter().map(|&len| len as i64).collect();
-        Ok(Tensor::f_from_slice(&lens)?.f_to_device(device)?)
+        upload(&self.lens, device)
     }
 
     /// Last position of every row in the flattened padded tensor.
     fn ends(&self, device: Device) -> Result<Tensor> {
-        let ends: Vec<i64> = (0..self.lens.len())
-            .map(|row| self.range(row).end as i64 - 1)
-            .collect();
-        Ok(Tensor::f_from_slice(&ends)?.f_to_device(device)?)
+        let ends = (0..self.lens.len()).map(|row| self.range(row).end - 1);
+        upload(&ends.collect::<Vec<_>>(), device)
     }
 
     /// Positions of a row's ids in the flattened padded tensor.

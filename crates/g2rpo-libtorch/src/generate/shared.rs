@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::prefill::{Store, mask_of};
+use super::prefill::{Keys, Store, mask_of};
+use super::readers::{Shared, upload};
 use crate::error::Result;
 use crate::model::params::float_kind;
 
@@ -31,9 +32,16 @@ struct BlockLayer {
     mask: Option<Tensor>,
 }
 
-/// A block and who reads it.
+/// What a block keeps of a context.
 #[derive(Debug)]
-pub(super) struct Readers {
+pub(super) struct Place {
+    pub(super) block: Rc<Block>,
+    pub(super) at: usize,
+}
+
+/// A block and, in tensors, who reads it.
+#[derive(Debug)]
+pub(super) struct BlockReaders {
     pub(super) block: Rc<Block>,
     /// Row of every place, `[contexts · places]`; places that are free hold any row.
     gather: Tensor,
@@ -52,29 +60,18 @@ pub(super) struct Partial {
 }
 
 impl Block {
-    /// Copies contexts from the store, which `windows` says how much a layer needs of; `None` if there are
-    /// none. `starts` is where each begins in the sequences of its readers.
-    pub(super) fn new(
-        store: &Store,
-        contexts: &[Range<usize>],
-        starts: &[usize],
-        windows: &[Option<usize>],
-    ) -> Result<Option<Self>> {
-        if contexts.is_empty() {
-            return Ok(None);
-        }
-        let layers = (store.layers.iter().zip(windows))
-            .map(|(kept, &window)| {
-                let Some((k, v)) = kept.keys() else {
-                    return Ok(None);
-                };
-                BlockLayer::new(k, v, contexts, starts, window).map(Some)
+    /// Copies contexts, given as positions of the store and where each starts in the sequences of its readers.
+    pub(super) fn new(store: &Store, contexts: &[(Range<usize>, usize)]) -> Result<Self> {
+        let layers = (store.layers.iter())
+            .map(|kept| {
+                let keys = kept.keys();
+                keys.map(|keys| BlockLayer::new(keys, contexts)).transpose()
             })
             .collect::<Result<_>>()?;
-        Ok(Some(Self {
+        Ok(Self {
             layers,
             contexts: contexts.len(),
-        }))
+        })
     }
 
     /// A block of some of its contexts.
@@ -107,29 +104,16 @@ impl Block {
 }
 
 impl BlockLayer {
-    fn new(
-        k: &Tensor,
-        v: &Tensor,
-        contexts: &[Range<usize>],
-        starts: &[usize],
-        window: Option<usize>,
-    ) -> Result<Self> {
-        // A later position sees itself and `window - 1` before it.
-        let dropped = |c: &Range<usize>| match window {
-            Some(window) => c.len().saturating_sub(window - 1),
-            None => 0,
-        };
-        let kept: Vec<Range<usize>> = (contexts.iter())
-            .map(|c| c.start + dropped(c)..c.end)
-            .collect();
+    fn new(keys: &Keys, contexts: &[(Range<usize>, usize)]) -> Result<Self> {
+        let (k, v) = (&keys.k, &keys.v);
+        let kept: Vec<Range<usize>> = (contexts.iter().map(|(at, _)| keys.needed(at))).collect();
         let lens: Vec<usize> = kept.iter().map(Range::len).collect();
         let (n, width) = (lens.len(), lens.iter().max().copied().unwrap_or(0));
-        let index: Vec<i64> = (kept.iter())
+        let index: Vec<usize> = (kept.iter())
             // What stands behind a context's end is masked, so any position may.
             .flat_map(|c| (0..width).map(|i| if i < c.len() { c.start + i } else { 0 }))
-            .map(|position| position as i64)
             .collect();
-        let index = Tensor::f_from_slice(&index)?.f_to_device(k.device())?;
+        let index = upload(&index, k.device())?;
         let copy = |store: &Tensor| -> Result<Tensor> {
             let (_, heads, d) = store.size3()?;
             Ok((store.f_index_select(0, &index)?)
@@ -142,8 +126,8 @@ impl BlockLayer {
             v: copy(v)?,
             mask: mask_of(&lens, width, None, k.device())?,
             lens,
-            starts: (starts.iter().zip(contexts))
-                .map(|(start, c)| start + dropped(c))
+            starts: (contexts.iter().zip(&kept))
+                .map(|((at, start), kept)| start + kept.start - at.start)
                 .collect(),
         })
     }
@@ -152,8 +136,7 @@ impl BlockLayer {
         let lens: Vec<usize> = contexts.iter().map(|&i| self.lens[i]).collect();
         let width = lens.iter().max().copied().unwrap_or(0);
         let device = self.k.device();
-        let ids: Vec<i64> = contexts.iter().map(|&i| i as i64).collect();
-        let ids = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
+        let ids = upload(contexts, device)?;
         let copy = |t: &Tensor| t.f_index_select(0, &ids)?.f_narrow(2, 0, width as i64);
         Ok(Self {
             k: copy(&self.k)?,
@@ -165,32 +148,30 @@ impl BlockLayer {
     }
 }
 
-impl Readers {
-    /// `rows` are pairs of a context of the block and a row that reads it.
-    pub(super) fn new(block: Rc<Block>, rows: &[(usize, usize)]) -> Result<Self> {
-        let mut by_context = vec![Vec::new(); block.len()];
-        for &(context, row) in rows {
-            by_context[context].push(row);
+impl BlockReaders {
+    /// Of contexts of one block, which need not be all of it.
+    pub(super) fn new(block: Rc<Block>, contexts: &[Shared<Place>]) -> Result<Self> {
+        let mut by_context: Vec<&[usize]> = vec![&[]; block.len()];
+        for context in contexts {
+            by_context[context.kept.at] = &context.rows;
         }
-        let places = by_context.iter().map(Vec::len).max().unwrap_or(0);
+        let places = by_context.iter().map(|rows| rows.len()).max().unwrap_or(0);
         let (mut gather, mut scatter, mut order) = (Vec::new(), Vec::new(), Vec::new());
         for rows in &by_context {
             for place in 0..places {
                 if let Some(&row) = rows.get(place) {
-                    order.push(row as i64);
-                    scatter.push(gather.len() as i64);
+                    order.push(row);
+                    scatter.push(gather.len());
                 }
-                gather.push(rows.get(place).map_or(0, |&row| row as i64));
+                gather.push(rows.get(place).map_or(0, |&row| row));
             }
         }
         let device = block.device();
-        let upload =
-            |ids: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(ids)?.f_to_device(device)?) };
         Ok(Self {
-            gather: upload(&gather)?,
+            gather: upload(&gather, device)?,
             places: places as i64,
-            rows: upload(&order)?,
-            scatter: upload(&scatter)?,
+            rows: upload(&order, device)?,
+            scatter: upload(&scatter, device)?,
             block,
         })
     }
@@ -240,9 +221,7 @@ impl Readers {
         let _ = (partial.log_sum).f_index_copy_(0, &self.rows, &merged.log_sum)?;
         Ok(())
     }
-}
 
-impl Readers {
     /// The block's mask for every place's queries, `[contexts, 1, places · queries, width]`.
     ///
     /// What lies before the window gets a large negative number and not -inf: a row that sees nothing
@@ -250,8 +229,7 @@ impl Readers {
     fn window_mask(&self, layer: &BlockLayer, first_b: &Tensor, queries: i64) -> Result<Tensor> {
         let (n, m, device) = (self.block.len() as i64, self.places, first_b.device());
         let width = layer.lens.iter().max().copied().unwrap_or(0) as i64;
-        let starts: Vec<i64> = layer.starts.iter().map(|&start| start as i64).collect();
-        let starts = Tensor::f_from_slice(&starts)?.f_to_device(device)?;
+        let starts = upload(&layer.starts, device)?;
         let positions = (starts.f_view([n, 1, 1, 1])?)
             .f_add(&Tensor::f_arange(width, (Kind::Int64, device))?)?;
         let first = (first_b.f_index_select(0, &self.gather)?)
@@ -313,25 +291,32 @@ mod tests {
         let (kv_heads, t, d) = (2i64, 3i64, 4i64);
         // Store positions 0..5 and 7..10 are two contexts; four rows, three read, out of order.
         let store = Store {
-            layers: vec![Kept::Keys(
-                Tensor::randn([12, kv_heads, d], CPU),
-                Tensor::randn([12, kv_heads, d], CPU),
-            )],
+            layers: vec![Kept::Keys(Keys {
+                k: Tensor::randn([12, kv_heads, d], CPU),
+                v: Tensor::randn([12, kv_heads, d], CPU),
+                window: None,
+            })],
         };
-        let contexts = [0..5, 7..10];
+        let contexts = [(0..5, 0), (7..10, 0)];
         let rows = [(1, 0), (0, 3), (1, 2)];
         let own = Tensor::randn([2, 4, kv_heads, 6, d], CPU);
         let q = Tensor::randn([4, kv_heads, t, d], CPU);
-        let block = Rc::new(
-            Block::new(&store, &contexts, &[0, 0], &[None])
-                .unwrap()
-                .unwrap(),
-        );
+        let block = Rc::new(Block::new(&store, &contexts).unwrap());
         assert_eq!(block.bytes(), 2 * 2 * 2 * 5 * 4 * 8);
-        let both = Readers::new(Rc::clone(&block), &rows).unwrap();
+        let read = |block: &Rc<Block>, at: usize, rows: &[usize]| Shared {
+            kept: Place {
+                block: Rc::clone(block),
+                at,
+            },
+            start: 0,
+            len: [5, 3][at],
+            rows: rows.to_vec(),
+        };
+        let contexts_read = [read(&block, 0, &[3]), read(&block, 1, &[0, 2])];
+        let both = BlockReaders::new(Rc::clone(&block), &contexts_read).unwrap();
         // A block of the second context alone serves its two rows as well.
         let second = Rc::new(block.select(&[1]).unwrap());
-        let some = Readers::new(second, &[(0, 0), (0, 2)]).unwrap();
+        let some = BlockReaders::new(Rc::clone(&second), &[read(&second, 0, &[0, 2])]).unwrap();
         for (readers, rows) in [(&both, &rows[..]), (&some, &[(1, 0), (1, 2)][..])] {
             let mut partial = Partial::new(&q, &own.get(0), &own.get(1), None).unwrap();
             readers.attend(0, &q, None, &mut partial).unwrap();
@@ -339,12 +324,12 @@ mod tests {
                 let context = rows.iter().find(|r| r.1 == row as usize);
                 let all = |which: i64| {
                     let mine = own.get(which).get(row);
-                    let (k, v) = store.layers[0].keys().unwrap();
-                    let shared = if which == 0 { k } else { v };
+                    let keys = store.layers[0].keys().unwrap();
+                    let shared = if which == 0 { &keys.k } else { &keys.v };
                     match context {
                         None => mine,
                         Some(&(c, _)) => {
-                            let (start, len) = (contexts[c].start, contexts[c].len());
+                            let (start, len) = (contexts[c].0.start, contexts[c].0.len());
                             let part = shared.narrow(0, start as i64, len as i64);
                             Tensor::cat(&[part.transpose(0, 1), mine], 1)
                         }

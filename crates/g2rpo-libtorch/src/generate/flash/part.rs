@@ -1,13 +1,13 @@
 //! A part of what rows read, by flash attention.
 
-use std::rc::Rc;
+use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::pool::Context;
 use super::shape::{PartShape, width_bucket};
 use crate::error::Result;
 use crate::generate::cuda::flash::{Varlen, VarlenKernel};
+use crate::generate::readers::Shared;
 
 /// Who reads which contexts of the pool: prompts are one such part of what rows read, guidance is
 /// another. Its tensors stay where they are and are written in place.
@@ -47,26 +47,20 @@ struct Arrangement {
     shape: Option<PartShape>,
 }
 
-/// Finds the arrangement for rows that read these contexts, filled up to `rows` rows which read
-/// nothing.
+/// Finds the arrangement for the readers of these contexts, positions of the pool, among `rows` rows, of which the
+/// others read nothing; no row reads two.
 ///
 /// Where several rows read a context they do so together, as queries of one sequence. Otherwise every
 /// row is a sequence, which the kernel can split among more of the GPU; rows that read nothing then
 /// look at the pool's first position.
-fn arrange(contexts: &[Option<&Rc<Context>>], rows: usize) -> Arrangement {
-    let mut distinct: Vec<(&Rc<Context>, Vec<usize>)> = Vec::new();
-    for (row, context) in contexts.iter().enumerate() {
-        let Some(context) = context else { continue };
-        match (distinct.iter_mut()).find(|(known, _)| Rc::ptr_eq(known, context)) {
-            Some((_, readers)) => readers.push(row),
-            None => distinct.push((context, vec![row])),
-        }
+fn arrange(contexts: &[&Shared<Range<usize>>], rows: usize) -> Arrangement {
+    let mut absent = vec![true; rows];
+    let mut readers = 0;
+    for &row in contexts.iter().flat_map(|context| &context.rows) {
+        absent[row] = false;
+        readers += 1;
     }
-    let readers: usize = distinct.iter().map(|(_, rows)| rows.len()).sum();
-    let absent: Vec<bool> = (0..rows)
-        .map(|row| contexts.get(row).is_none_or(Option::is_none))
-        .collect();
-    let longest = distinct.iter().map(|(context, _)| context.len()).max();
+    let longest = contexts.iter().map(|context| context.len).max();
     let mut arrangement = Arrangement {
         cu_q: (0..=rows as i32).collect(),
         cu_k: vec![0; rows + 1],
@@ -80,22 +74,22 @@ fn arrange(contexts: &[Option<&Rc<Context>>], rows: usize) -> Arrangement {
         }),
     };
     let a = &mut arrangement;
-    if readers == distinct.len() {
-        for (context, readers) in &distinct {
-            for &row in readers {
-                a.cu_k[row] = context.start() as i32;
-                a.used_k[row] = context.len() as i32;
+    if readers == contexts.len() {
+        for context in contexts {
+            for &row in &context.rows {
+                a.cu_k[row] = context.kept.start as i32;
+                a.used_k[row] = context.len as i32;
             }
         }
         return arrangement;
     }
     a.cu_q.fill(readers as i32);
     a.gather.clear();
-    for (i, (context, readers)) in distinct.iter().enumerate() {
+    for (i, context) in contexts.iter().enumerate() {
         a.cu_q[i] = a.gather.len() as i32;
-        a.cu_k[i] = context.start() as i32;
-        a.used_k[i] = context.len() as i32;
-        for &row in readers {
+        a.cu_k[i] = context.kept.start as i32;
+        a.used_k[i] = context.len as i32;
+        for &row in &context.rows {
             a.scatter[row] = a.gather.len() as i64;
             a.gather.push(row as i64);
         }
@@ -107,7 +101,7 @@ fn arrange(contexts: &[Option<&Rc<Context>>], rows: usize) -> Arrangement {
         a.gather.push(row as i64);
     }
     if let Some(shape) = &mut a.shape {
-        shape.together = Some(distinct.len().next_power_of_two().min(rows) as i64);
+        shape.together = Some(contexts.len().next_power_of_two().min(rows) as i64);
     }
     arrangement
 }
@@ -127,8 +121,8 @@ impl Part {
         })
     }
 
-    /// Writes down who reads what: one context or none per row. `groups` query heads share a kv head.
-    pub(super) fn set(&mut self, contexts: &[Option<&Rc<Context>>], groups: i64) -> Result<()> {
+    /// Writes down who reads what, as for [`arrange`]. `groups` query heads share a kv head.
+    pub(super) fn set(&mut self, contexts: &[&Shared<Range<usize>>], groups: i64) -> Result<()> {
         let mut a = arrange(contexts, self.absent.numel());
         if a.shape.is_some_and(|shape| shape.together.is_some()) {
             // Heads that share a kv head are queries of one sequence as well.
@@ -257,9 +251,18 @@ mod tests {
     use super::*;
     use crate::generate::cuda::flash::on_the_cpu;
 
+    fn read(at: Range<usize>, rows: &[usize]) -> Shared<Range<usize>> {
+        Shared {
+            start: 0,
+            len: at.len(),
+            kept: at,
+            rows: rows.to_vec(),
+        }
+    }
+
     #[test]
     fn rows_that_share_nothing_read_for_themselves() {
-        let (a, b) = (Context::new(40, 7), Context::new(0, 300));
+        let (a, b) = (read(40..47, &[0]), read(0..300, &[2]));
         let expected = Arrangement {
             cu_q: vec![0, 1, 2, 3, 4],
             cu_k: vec![40, 0, 0, 0, 0],
@@ -272,12 +275,12 @@ mod tests {
                 width: 512,
             }),
         };
-        assert_eq!(arrange(&[Some(&a), None, Some(&b)], 4), expected);
+        assert_eq!(arrange(&[&a, &b], 4), expected);
     }
 
     #[test]
     fn rows_that_share_a_context_stand_together() {
-        let (a, b) = (Context::new(40, 7), Context::new(0, 30));
+        let (a, b) = (read(40..47, &[1, 3]), read(0..30, &[2]));
         let expected = Arrangement {
             cu_q: vec![0, 2, 3, 3, 3, 3, 3],
             cu_k: vec![40, 0, 0, 0, 0, 0, 0],
@@ -290,8 +293,8 @@ mod tests {
                 width: 128,
             }),
         };
-        assert_eq!(arrange(&[None, Some(&a), Some(&b), Some(&a)], 6), expected);
-        assert_eq!(arrange(&[None, None], 3).shape, None);
+        assert_eq!(arrange(&[&a, &b], 6), expected);
+        assert_eq!(arrange(&[], 3).shape, None);
     }
 
     /// Every row's output is its context's attention, whatever the company and the way it is read.
@@ -305,22 +308,23 @@ mod tests {
             Tensor::randn([60, kv_heads, d], on),
         );
         let q = Tensor::randn([b, heads, d], on);
-        let contexts = [
-            Context::new(20, 31),
-            Context::new(3, 9),
-            Context::new(55, 5),
-        ];
-        let [x, y, z] = &contexts;
+        let [x, y, z] = [20..51, 3..12, 55..60];
         let mut part = Part::new(8, Device::Cpu).unwrap();
-        for readers in [
-            [Some(x), Some(y), Some(x), None, Some(z), Some(x)],
-            [Some(x), None, Some(z), None, Some(y), None],
-            [None, None, Some(z), Some(z), None, None],
+        for contexts in [
+            vec![
+                read(x.clone(), &[0, 2, 5]),
+                read(y.clone(), &[1]),
+                read(z.clone(), &[4]),
+            ],
+            vec![read(x, &[0]), read(z.clone(), &[2]), read(y, &[4])],
+            vec![read(z, &[2, 3])],
         ] {
-            part.set(&readers, heads / kv_heads).unwrap();
+            let all: Vec<_> = contexts.iter().collect();
+            part.set(&all, heads / kv_heads).unwrap();
             let shape = part.shape().unwrap();
             let partial = part.attend(on_the_cpu, shape, &q, (&k, &v)).unwrap();
-            for (row, context) in readers.iter().enumerate() {
+            for row in 0..b as usize {
+                let context = contexts.iter().find(|context| context.rows.contains(&row));
                 let (out, log_sum) = (
                     partial.out.get(row as i64),
                     partial.log_sum.get(row as i64).view(-1),
@@ -332,7 +336,7 @@ mod tests {
                 };
                 for head in 0..heads {
                     let of = |t: &Tensor| {
-                        t.narrow(0, context.start() as i64, context.len() as i64)
+                        t.narrow(0, context.kept.start as i64, context.len as i64)
                             .select(1, head / (heads / kv_heads))
                     };
                     let scores = of(&k).mv(&q.get(row as i64).get(head)) / (d as f64).sqrt();

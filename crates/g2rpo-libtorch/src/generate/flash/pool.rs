@@ -1,8 +1,6 @@
 //! Keys and values of contexts in memory that stays where it is.
 
-use std::cell::Cell;
 use std::ops::Range;
-use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -10,6 +8,7 @@ use crate::error::Doing;
 use crate::error::Result;
 use crate::generate::cache::bytes_of;
 use crate::generate::prefill::{Kept, Store};
+use crate::generate::readers::upload;
 use crate::model::config::DecoderConfig;
 
 /// Keys and values of the contexts of the rows at work, each once for all rows that read it, one
@@ -18,7 +17,6 @@ use crate::model::config::DecoderConfig;
 pub(super) struct ContextPool {
     /// Per layer keys and values, `[capacity, kv_heads, head_dim]`.
     pub(super) layers: Vec<(Tensor, Tensor)>,
-    contexts: Vec<Rc<Context>>,
     /// What lies behind is free.
     end: usize,
     capacity: usize,
@@ -30,39 +28,11 @@ pub(super) struct ContextPool {
     bytes_per_position: usize,
 }
 
-/// A context in the pool, for as long as anyone else holds it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Context {
-    start: Cell<usize>,
-    len: usize,
-}
-
-impl Context {
-    /// Its first position; compaction moves it.
-    pub(super) fn start(&self) -> usize {
-        self.start.get()
-    }
-
-    /// Number of positions.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    #[cfg(test)]
-    pub(super) fn new(start: usize, len: usize) -> Rc<Self> {
-        Rc::new(Self {
-            start: Cell::new(start),
-            len,
-        })
-    }
-}
-
 impl ContextPool {
     /// An empty pool, which takes a reserve when it grows but not above `most` positions.
     pub(super) fn new(config: &DecoderConfig, most: usize, on: (Kind, Device)) -> Self {
         Self {
             layers: Vec::new(),
-            contexts: Vec::new(),
             end: 0,
             capacity: 0,
             most,
@@ -72,60 +42,58 @@ impl ContextPool {
         }
     }
 
-    /// Bytes of the contexts that someone holds.
-    pub(super) fn bytes(&self) -> usize {
-        let held = self.contexts.iter().filter(|c| Rc::strong_count(c) > 1);
-        held.map(|c| c.len).sum::<usize>() * self.bytes_per_position
+    /// Bytes that so many positions take.
+    pub(super) fn bytes_of(&self, positions: usize) -> usize {
+        positions * self.bytes_per_position
     }
 
-    /// Copies contexts, given as positions of the store. Contexts that nobody holds any more may be
-    /// overwritten, and the others moved. `give_up` is called before memory is.
-    pub(super) fn add(
+    /// Copies contexts, given as positions of the store; where they are then. Those that are still read, in the
+    /// order in which they came, may be moved, and all others overwritten. `give_up` is called before memory is.
+    pub(super) fn add<'a>(
         &mut self,
         store: &Store,
-        contexts: &[Range<usize>],
+        contexts: impl Iterator<Item = Range<usize>>,
+        read: impl Iterator<Item = &'a mut Range<usize>>,
         give_up: &mut dyn FnMut(),
-    ) -> Result<Vec<Rc<Context>>> {
-        let need: usize = contexts.iter().map(Range::len).sum();
+    ) -> Result<Vec<Range<usize>>> {
+        let contexts: Vec<Range<usize>> = contexts.collect();
+        let positions: Vec<usize> = contexts.iter().cloned().flatten().collect();
+        let need = positions.len();
         if need == 0 {
             return Ok(Vec::new());
         }
         if self.end + need > self.capacity {
-            self.make_room(store.layers.len(), need, give_up)?;
+            self.make_room(store.layers.len(), need, read.collect(), give_up)?;
         }
-        let positions: Vec<i64> = (contexts.iter().cloned().flatten())
-            .map(|position| position as i64)
-            .collect();
-        let positions = Tensor::f_from_slice(&positions)?.f_to_device(self.on.1)?;
+        let positions = upload(&positions, self.on.1)?;
         let (start, n) = (self.end as i64, need as i64);
         let stores = store.layers.iter().filter_map(Kept::keys);
-        for ((k, v), (k_store, v_store)) in self.layers.iter().zip(stores) {
-            for (to, from) in [(k, k_store), (v, v_store)] {
+        for ((k, v), from) in self.layers.iter().zip(stores) {
+            for (to, from) in [(k, &from.k), (v, &from.v)] {
                 (to.f_narrow(0, start, n)?).f_copy_(&from.f_index_select(0, &positions)?)?;
             }
         }
-        let mut added = Vec::with_capacity(contexts.len());
-        for context in contexts {
-            added.push(Rc::new(Context {
-                start: Cell::new(self.end),
-                len: context.len(),
-            }));
-            self.end += context.len();
-        }
-        self.contexts.extend(added.iter().cloned());
-        Ok(added)
+        Ok(contexts.into_iter().map(|c| self.next(c.len())).collect())
     }
 
-    /// Moves what is held to the front, into more memory if the present one does not suffice.
-    fn make_room(&mut self, layers: usize, need: usize, give_up: &mut dyn FnMut()) -> Result<()> {
-        self.contexts
-            .retain(|context| Rc::strong_count(context) > 1);
-        let held: Vec<i64> = (self.contexts.iter())
-            .flat_map(|c| c.start()..c.start() + c.len)
-            .map(|position| position as i64)
-            .collect();
+    /// The next positions that are free, which they are no more.
+    fn next(&mut self, len: usize) -> Range<usize> {
+        let start = self.end;
+        self.end += len;
+        start..self.end
+    }
+
+    /// Moves what is read to the front, into more memory if the present one does not suffice.
+    fn make_room(
+        &mut self,
+        layers: usize,
+        need: usize,
+        read: Vec<&mut Range<usize>>,
+        give_up: &mut dyn FnMut(),
+    ) -> Result<()> {
+        let held: Vec<usize> = read.iter().flat_map(|context| (*context).clone()).collect();
         let n = held.len();
-        let held = Tensor::f_from_slice(&held)?.f_to_device(self.on.1)?;
+        let held = upload(&held, self.on.1)?;
         if n + need > self.capacity {
             give_up();
             // A quarter in reserve, so that one that grows bit by bit is not copied every time.
@@ -159,9 +127,8 @@ impl ContextPool {
             }
         }
         self.end = 0;
-        for context in &self.contexts {
-            context.start.set(self.end);
-            self.end += context.len;
+        for context in read {
+            *context = self.next(context.len());
         }
         Ok(())
     }
@@ -170,6 +137,7 @@ impl ContextPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::prefill::Keys;
 
     fn pool(most: usize) -> ContextPool {
         let mut config = DecoderConfig::tiny_qwen3(4, 2, 2, 1, 1);
@@ -180,21 +148,25 @@ mod tests {
     /// Two layers of positions that hold their number, plus 0.5 for values and 1000 for the second
     /// layer.
     fn store(positions: i64) -> Store {
+        let keys = |k, v| {
+            let window = None;
+            Kept::Keys(Keys { k, v, window })
+        };
         let numbers = |offset: f64| {
             let t = Tensor::arange(positions, (Kind::Float, Device::Cpu)) + offset;
             t.view([-1, 1, 1]).repeat([1, 1, 2])
         };
         Store {
             layers: vec![
-                Kept::Keys(numbers(0.0), numbers(0.5)),
-                Kept::Keys(numbers(1000.0), numbers(1000.5)),
+                keys(numbers(0.0), numbers(0.5)),
+                keys(numbers(1000.0), numbers(1000.5)),
             ],
         }
     }
 
-    fn held(pool: &ContextPool, context: &Context) -> Vec<f32> {
+    fn held(pool: &ContextPool, context: &Range<usize>) -> Vec<f32> {
         let part = |t: &Tensor| {
-            let part = t.narrow(0, context.start() as i64, context.len() as i64);
+            let part = t.narrow(0, context.start as i64, context.len() as i64);
             part.select(2, 0).reshape(-1)
         };
         let (k, v) = &pool.layers[0];
@@ -211,44 +183,48 @@ mod tests {
         let mut pool = pool(1000);
         let store = store(300);
         let mut given_up = 0;
-        let mut add = |pool: &mut ContextPool, ranges: &[Range<usize>]| {
-            pool.add(&store, ranges, &mut || given_up += 1).unwrap()
+        // What is read is the list's; what comes is put behind it.
+        let mut add = |pool: &mut ContextPool,
+                       read: &mut Vec<Range<usize>>,
+                       new: &[Range<usize>]| {
+            let new = new.iter().cloned();
+            let added = (pool.add(&store, new, read.iter_mut(), &mut || given_up += 1)).unwrap();
+            read.extend(added);
         };
-        let mut both = add(&mut pool, &[0..30, 50..60]);
-        let (b, a) = (both.remove(1), both.remove(0));
+        let mut read = Vec::new();
+        add(&mut pool, &mut read, &[0..30, 50..60]);
+        assert_eq!(read, [0..30, 30..40]);
         // 40 positions, rounded up to 64, and a quarter more.
         assert_eq!(pool.capacity, 80);
-        assert_eq!(pool.bytes(), 40 * 2 * 2 * 2 * 4);
-        drop(a);
-        assert_eq!(pool.bytes(), 10 * 2 * 2 * 2 * 4);
+        read.remove(0);
         // Behind the two are 40 free, so the second moves to the front.
-        let c = add(&mut pool, std::slice::from_ref(&(100..160))).remove(0);
-        assert_eq!((b.start(), c.start(), pool.capacity), (0, 10, 80));
+        add(&mut pool, &mut read, std::slice::from_ref(&(100..160)));
+        assert_eq!((&read[..], pool.capacity), (&[0..10, 10..70][..], 80));
         // And now more memory is needed.
-        let d = add(&mut pool, std::slice::from_ref(&(200..290))).remove(0);
+        add(&mut pool, &mut read, std::slice::from_ref(&(200..290)));
         assert_eq!(pool.capacity, 240);
         let expected = |range: Range<u16>| range.map(f32::from).collect::<Vec<_>>();
-        assert_eq!(held(&pool, &b), expected(50..60));
-        assert_eq!(held(&pool, &c), expected(100..160));
-        assert_eq!(held(&pool, &d), expected(200..290));
-        assert!(add(&mut pool, &[]).is_empty());
-        assert_eq!(given_up, 2);
+        assert_eq!(held(&pool, &read[0]), expected(50..60));
+        assert_eq!(held(&pool, &read[1]), expected(100..160));
+        assert_eq!(held(&pool, &read[2]), expected(200..290));
+        add(&mut pool, &mut read, &[]);
+        assert_eq!((read.len(), given_up), (3, 2));
     }
 
     #[test]
     fn the_reserve_stays_within_the_limit() {
         let mut pool = pool(70);
         let store = store(300);
-        let a = pool
-            .add(&store, std::slice::from_ref(&(0..60)), &mut || ())
-            .unwrap();
+        let add = |pool: &mut ContextPool, read: &mut [Range<usize>]| {
+            let new = std::iter::once(0..60);
+            pool.add(&store, new, read.iter_mut(), &mut || ()).unwrap()
+        };
+        let mut a = add(&mut pool, &mut []);
         assert_eq!(pool.capacity, 70);
         // What must be there is there, limit or not.
-        let b = pool
-            .add(&store, std::slice::from_ref(&(0..60)), &mut || ())
-            .unwrap();
+        let b = add(&mut pool, &mut a);
         assert_eq!(pool.capacity, 120);
-        assert_eq!((a[0].start(), b[0].start()), (0, 60));
+        assert_eq!((&a[0], &b[0]), (&(0..60), &(60..120)));
     }
 
     #[test]
@@ -256,7 +232,7 @@ mod tests {
         let mut pool = pool(usize::MAX);
         pool.shape = [0, 1 << 20, 1 << 30];
         let err = pool
-            .add(&store(3), std::slice::from_ref(&(0..3)), &mut || ())
+            .add(&store(3), std::iter::once(0..3), [].into_iter(), &mut || ())
             .unwrap_err()
             .to_string();
         assert!(

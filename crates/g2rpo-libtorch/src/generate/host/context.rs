@@ -1,6 +1,6 @@
-//! Keys and values in host memory that several rows read.
+//! Keys and values of a context in host memory.
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use tch::Tensor;
 
@@ -8,13 +8,9 @@ use crate::error::Result;
 use crate::generate::prefill::Store;
 use crate::generate::slice::f32_slice;
 
-/// Keys and values of positions that rows share.
+/// Keys and values of the positions of a context, by layer; `None` for layers without.
 #[derive(Debug)]
-pub(super) struct Context {
-    pub(super) len: usize,
-    /// `None` for layers without keys and values.
-    pub(super) layers: Vec<Option<ContextLayer>>,
-}
+pub(super) struct Context(pub(super) Vec<Option<ContextLayer>>);
 
 /// What a layer keeps of a context: all of it, or the end that a window of a later position may reach.
 #[derive(Debug)]
@@ -26,34 +22,22 @@ pub(super) struct ContextLayer {
     pub(super) values: Vec<f32>,
 }
 
-/// A context and the rows that read it.
-#[derive(Debug)]
-pub(super) struct Readers {
-    pub(super) context: Arc<Context>,
-    pub(super) rows: Vec<usize>,
-}
-
 impl Context {
-    /// Copies positions of freshly computed contexts, as many of the last as each layer's window reaches.
-    pub(super) fn new(
-        store: &Store,
-        positions: std::ops::Range<usize>,
-        windows: &[Option<usize>],
-    ) -> Result<Self> {
-        let all = positions.len();
-        let layers = (store.layers.iter().zip(windows))
-            .map(|(kept, window)| {
-                let Some((keys, values)) = kept.keys() else {
+    /// Copies freshly computed positions.
+    pub(super) fn new(store: &Store, positions: &Range<usize>) -> Result<Self> {
+        let layers = (store.layers.iter())
+            .map(|kept| {
+                let Some(fresh) = kept.keys() else {
                     return Ok(None);
                 };
-                // A later position sees itself and `window - 1` before it.
-                let len = window.map_or(all, |window| all.min(window - 1));
+                let needed = fresh.needed(positions);
+                let len = needed.len();
                 let part = |t: &Tensor| {
-                    t.f_narrow(0, (positions.end - len) as i64, len as i64)
+                    t.f_narrow(0, needed.start as i64, len as i64)
                         .and_then(|t| t.f_permute([1, 0, 2]))
                 };
-                let keys = part(keys)?.f_transpose(1, 2)?.f_contiguous()?;
-                let values = part(values)?.f_contiguous()?;
+                let keys = part(&fresh.k)?.f_transpose(1, 2)?.f_contiguous()?;
+                let values = part(&fresh.v)?.f_contiguous()?;
                 Ok(Some(ContextLayer {
                     len,
                     keys: f32_slice(&keys)?.to_vec(),
@@ -61,12 +45,12 @@ impl Context {
                 }))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { len: all, layers })
+        Ok(Self(layers))
     }
 
     /// Numbers that it takes.
     pub(super) fn size(&self) -> usize {
-        let layers = self.layers.iter().flatten();
+        let layers = self.0.iter().flatten();
         layers.map(|l| l.keys.len() + l.values.len()).sum()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::weights::MixerWeights;
 use crate::error::{Error, Result};
+use crate::generate::readers::own_reach;
 
 /// What rows keep of their own in a layer: keys `[rows, kv_heads, head_dim, columns]` and values
 /// `[rows, kv_heads, columns, head_dim]`, where position i is in column i modulo their number; or a delta net's
@@ -27,7 +28,7 @@ impl Own {
         let (sizes, columns) = match mixer {
             MixerWeights::DeltaNet(net) => (Some(net.sizes()), 0),
             MixerWeights::Attention(attention) => {
-                let columns = capacity.min(attention.spec.window.unwrap_or(capacity));
+                let columns = own_reach(capacity, attention.spec.window);
                 let size = width.checked_mul(columns);
                 (size.map(|size| (size, size)), columns)
             }

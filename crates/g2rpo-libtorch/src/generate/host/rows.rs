@@ -1,10 +1,8 @@
 //! The rows being generated in host memory.
 
-use std::sync::Arc;
-
 use tch::{Kind, Tensor};
 
-use super::context::{Context, Readers};
+use super::context::Context;
 use super::own::Own;
 use super::step::{Scratch, Step, Table, Tables};
 use super::threads::Threads;
@@ -13,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::generate::decoding::Decoding;
 use crate::generate::forward::Runner;
 use crate::generate::prefill::Prefilled;
+use crate::generate::readers::Readers;
 use crate::generate::slice::f32_slice;
 
 /// The rows being generated: what they attend to, and a decoding step for all of them.
@@ -25,14 +24,7 @@ pub(in crate::generate) struct HostRows<'a> {
     /// Most own positions of a row.
     capacity: usize,
     own: Vec<Own>,
-    /// Own positions of every row in use.
-    lens: Vec<usize>,
-    /// What every row reads besides, in the order of positions.
-    contexts: Vec<Vec<Arc<Context>>>,
-    /// The same by context.
-    readers: Vec<Readers>,
-    /// Per row its places in `readers`: which, and the how-manieth.
-    places: Vec<Vec<(usize, usize)>>,
+    readers: Readers<Context>,
     scratch: Scratch,
 }
 
@@ -73,34 +65,9 @@ impl<'a> HostRows<'a> {
             weights,
             capacity,
             own,
-            lens: Vec::with_capacity(rows),
-            contexts: Vec::with_capacity(rows),
-            readers: Vec::new(),
-            places: Vec::new(),
+            readers: Readers::new(rows),
             scratch: Scratch::default(),
         }))
-    }
-
-    /// Finds out anew who reads what.
-    fn sort_readers(&mut self) {
-        self.readers.clear();
-        self.places.clear();
-        for (row, contexts) in self.contexts.iter().enumerate() {
-            let mut places = Vec::with_capacity(contexts.len());
-            for context in contexts {
-                let known = (self.readers.iter()).rposition(|r| Arc::ptr_eq(&r.context, context));
-                let which = known.unwrap_or_else(|| {
-                    self.readers.push(Readers {
-                        context: Arc::clone(context),
-                        rows: Vec::new(),
-                    });
-                    self.readers.len() - 1
-                });
-                places.push((which, self.readers[which].rows.len()));
-                self.readers[which].rows.push(row);
-            }
-            self.places.push(places);
-        }
     }
 }
 
@@ -110,30 +77,15 @@ impl Decoding for HostRows<'_> {
             .own
             .iter()
             .map(|own| own.first.len() + own.second.len());
-        let shared = self.readers.iter().map(|r| r.context.size());
+        let shared = self.readers.contexts.iter().map(|c| c.kept.size());
         own.chain(shared).sum::<usize>() * size_of::<f32>()
     }
 
     fn add_rows(&mut self, filled: &Prefilled) -> Result<()> {
-        let layers = &self.weights.layers;
-        let windows: Vec<_> = layers.iter().map(|layer| layer.mixer.window()).collect();
-        let read = |range: &std::ops::Range<usize>| -> Result<Arc<Context>> {
-            Ok(Arc::new(Context::new(
-                &filled.store,
-                range.clone(),
-                &windows,
-            )?))
-        };
-        let prompts = (filled.prompts.iter().map(read)).collect::<Result<Vec<_>>>()?;
-        let guidance = (filled.guidance.iter().map(read)).collect::<Result<Vec<_>>>()?;
-        for &(prompt, guided) in &filled.places {
-            let guided = guided.map(|i| Arc::clone(&guidance[i]));
-            let prompt = Arc::clone(&prompts[prompt]);
-            self.contexts
-                .push([prompt].into_iter().chain(guided).collect());
-            self.lens.push(0);
-        }
-        let first = self.lens.len() - filled.places.len();
+        let first = self.readers.rows.len();
+        let contexts = filled.joining.contexts.iter();
+        let kept = contexts.map(|(at, _)| Context::new(&filled.store, at));
+        (self.readers).add(&filled.joining, kept.collect::<Result<_>>()?);
         for (own, kept) in self.own.iter_mut().zip(&filled.store.layers) {
             let Some(state) = kept.state() else { continue };
             let state = state.select(&filled.ends)?;
@@ -145,26 +97,19 @@ impl Decoding for HostRows<'_> {
                 to[first * n..][..from.numel()].copy_from_slice(f32_slice(&from)?);
             }
         }
-        self.sort_readers();
         Ok(())
     }
 
     fn remove_rows(&mut self, gone: &[usize]) -> Result<()> {
-        // From behind, so that the last row is never one that goes as well.
-        for &row in gone.iter().rev() {
-            let last = self.lens.len() - 1;
-            if row != last {
-                self.own.iter_mut().for_each(|own| own.copy(last, row));
-            }
-            self.lens.swap_remove(row);
-            self.contexts.swap_remove(row);
+        for (from, to) in self.readers.remove(gone).moves() {
+            self.own.iter_mut().for_each(|own| own.copy(from, to));
         }
-        self.sort_readers();
         Ok(())
     }
 
-    fn step(&mut self, ids: &[i64], positions: &[i64]) -> Result<Tensor> {
-        if let Some(row) = self.lens.iter().position(|&len| len >= self.capacity) {
+    fn step(&mut self, ids: &[i64]) -> Result<Tensor> {
+        let rows = &self.readers.rows;
+        if let Some(row) = rows.iter().position(|row| row.own >= self.capacity) {
             return Err(Error::invalid(
                 "rows",
                 format!("row {row} has no room for position {}", self.capacity),
@@ -176,14 +121,12 @@ impl Decoding for HostRows<'_> {
             weights: &self.weights,
             threads: &self.threads,
             rotations: &self.rotations,
-            lens: &self.lens,
-            readers: &self.readers,
-            places: &self.places,
-            positions,
+            rows,
+            contexts: &self.readers.contexts,
         };
         let (scratch, own) = (&mut self.scratch, &mut self.own);
         (self.threads).run(|| step.run(ids, scratch, own, &mut hidden_bh));
-        self.lens.iter_mut().for_each(|len| *len += 1);
+        self.readers.step();
         Ok(Tensor::f_from_slice(&hidden_bh)?.f_view([ids.len() as i64, h as i64])?)
     }
 }

@@ -1,7 +1,7 @@
 //! One position of every row, in host memory.
 
 use super::attention::{Head, Part};
-use super::context::Readers;
+use super::context::Context;
 use super::gemm::Rows;
 use super::math::{add_scaled, exp_scores, gelu_mul, rms_norm, rms_norm_row, rotate_row, silu_mul};
 use super::own::Own;
@@ -11,6 +11,7 @@ use super::weights::{
     AttentionWeights, DeltaWeights, Gated, MixerWeights, MlpWeights, Norm, NormWeights, Projection,
     Weights,
 };
+use crate::generate::readers::{Reader, Shared};
 use crate::model::config::{Activation, LayerRope};
 
 /// A decoding step: one position of every row.
@@ -19,13 +20,9 @@ pub(super) struct Step<'a> {
     pub(super) weights: &'a Weights<'a>,
     pub(super) threads: &'a Threads,
     pub(super) rotations: &'a Tables,
-    /// Own positions of every row before this step.
-    pub(super) lens: &'a [usize],
-    pub(super) readers: &'a [Readers],
-    /// Per row its places in `readers`.
-    pub(super) places: &'a [Vec<(usize, usize)>],
-    /// The position of every row, counted from the start of its context.
-    pub(super) positions: &'a [i64],
+    /// As they are before this step.
+    pub(super) rows: &'a [Reader],
+    pub(super) contexts: &'a [Shared<Context>],
 }
 
 /// What positions do to queries and keys, for the layers' kinds of rotary embedding.
@@ -141,9 +138,10 @@ impl Step<'_> {
                     (attention.qkv).apply(self.threads, normed, b, projected, false);
                     self.split_rows(attention, projected, qkv_rows, &mut own[i]);
                     // Where no row has come so far that the window ends, it changes nothing.
-                    let window = attention.spec.window.filter(|&window| {
-                        (self.positions.iter()).any(|&position| position as usize >= window)
-                    });
+                    let window = attention
+                        .spec
+                        .window
+                        .filter(|&window| self.rows.iter().any(|row| row.position() >= window));
                     if window.is_none() {
                         self.attend_shared(i, qkv_rows, shared);
                     }
@@ -235,7 +233,7 @@ impl Step<'_> {
         normed: &[f32],
         out: &mut [f32],
     ) {
-        let b = self.positions.len();
+        let b = self.rows.len();
         let mut projected = Vec::new();
         for (expert, readers) in experts.iter().zip(readers) {
             let n = readers.len();
@@ -266,7 +264,7 @@ impl Step<'_> {
         qkv_rows: &mut Vec<f32>,
         own: &mut Own,
     ) {
-        let (w, b, columns) = (self.weights, self.positions.len(), own.columns);
+        let (w, b, columns) = (self.weights, self.rows.len(), own.columns);
         let (d, width) = (w.head_dim, projected.len() / b);
         qkv_rows.resize(projected.len(), 0.0);
         let size = own.sizes.0;
@@ -279,7 +277,8 @@ impl Step<'_> {
             if attention.output_gate {
                 gates_behind(qkv, w.heads, d);
             }
-            let (at, position) = (self.lens[row] % columns, self.positions[row] as usize);
+            let reader = &self.rows[row];
+            let (at, position) = (reader.own % columns, reader.position());
             let rotation = (self.rotations.of(attention.spec.rope)).map(|table| {
                 let at = |numbers| row_of(numbers, position, table.width);
                 (at(&table.cos), at(&table.sin))
@@ -309,7 +308,7 @@ impl Step<'_> {
         own: &mut Own,
         out_rows: &mut [f32],
     ) {
-        let b = self.positions.len();
+        let b = self.rows.len();
         input_rows.resize(projected.len(), 0.0);
         let (inputs, outputs) = (projected.len() / b, out_rows.len() / b);
         let rows = (input_rows
@@ -329,17 +328,18 @@ impl Step<'_> {
     fn attend_shared(&self, i: usize, qkv_rows: &[f32], shared: &mut Vec<Part>) {
         let w = self.weights;
         let (d, group) = (w.head_dim, w.heads / w.kv_heads);
-        let width = qkv_rows.len() / self.positions.len();
-        shared.resize_with(self.readers.len() * w.kv_heads, Part::default);
+        let width = qkv_rows.len() / self.rows.len();
+        shared.resize_with(self.contexts.len() * w.kv_heads, Part::default);
         (self.threads).each(shared.iter_mut().collect(), |at, part| {
-            let Readers { context, rows } = &self.readers[at / w.kv_heads];
+            let context = &self.contexts[at / w.kv_heads];
+            let rows = &context.rows;
             let head = at % w.kv_heads;
             let mut queries = Vec::with_capacity(rows.len() * group * d);
             for row in rows {
                 let from = row * width + head * group * d;
                 queries.extend_from_slice(&qkv_rows[from..from + group * d]);
             }
-            let Some(layer) = &context.layers[i] else {
+            let Some(layer) = &context.kept.0[i] else {
                 return;
             };
             let size = d * layer.len;
@@ -364,16 +364,16 @@ impl Step<'_> {
     ) {
         let (w, columns) = (self.weights, own.columns);
         let (d, group) = (w.head_dim, w.heads / w.kv_heads);
-        let width = qkv_rows.len() / self.positions.len();
+        let width = qkv_rows.len() / self.rows.len();
         let size = d * columns;
         let rows = attended_rows.chunks_exact_mut(w.heads * d).collect();
         (self.threads).each(rows, |row, out: &mut [f32]| {
             // All that is kept is seen, in any order.
-            let len = (self.lens[row] + 1).min(columns);
-            let position = self.positions[row] as usize;
-            let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+            let reader = &self.rows[row];
+            let len = (reader.own + 1).min(columns);
+            let first = window.map_or(0, |window| (reader.position() + 1).saturating_sub(window));
             let mut mine = Part::default();
-            let mut alone = vec![Part::default(); self.places[row].len()];
+            let mut alone = vec![Part::default(); reader.reads.len()];
             for (kv_head, out) in out.chunks_exact_mut(group * d).enumerate() {
                 let from = row * w.kv_heads * size + kv_head * size;
                 let head = Head {
@@ -387,7 +387,7 @@ impl Step<'_> {
                 let queries = &qkv_rows[row * width + kv_head * group * d..][..group * d];
                 mine.compute(queries, head);
                 if window.is_some() {
-                    let seen = self.read_alone(i, row, first, kv_head, queries, &mut alone);
+                    let seen = self.read_alone(i, reader, first, kv_head, queries, &mut alone);
                     for (query, out) in out.chunks_exact_mut(d).enumerate() {
                         let contexts = alone[seen..].iter().map(|part| (part, query));
                         Part::merge([(&mine, query)].into_iter().chain(contexts), out);
@@ -395,7 +395,7 @@ impl Step<'_> {
                     continue;
                 }
                 for (query, out) in out.chunks_exact_mut(d).enumerate() {
-                    let contexts = self.places[row].iter().map(|&(which, member)| {
+                    let contexts = reader.reads.iter().map(|&(which, member)| {
                         (
                             &shared[which * w.kv_heads + kv_head],
                             member * group + query,
@@ -414,22 +414,22 @@ impl Step<'_> {
     fn read_alone(
         &self,
         i: usize,
-        row: usize,
+        row: &Reader,
         first: usize,
         kv_head: usize,
         queries: &[f32],
         parts: &mut [Part],
     ) -> usize {
         let d = self.weights.head_dim;
-        let (mut start, mut seen) = (0, 0);
-        for (&(which, _), part) in self.places[row].iter().zip(parts) {
-            let context = &self.readers[which].context;
-            start += context.len;
-            let Some(layer) = &context.layers[i] else {
+        let mut seen = 0;
+        for (&(which, _), part) in row.reads.iter().zip(parts) {
+            let context = &self.contexts[which];
+            let Some(layer) = &context.kept.0[i] else {
                 continue;
             };
             // What is kept of it is its end.
-            let skipped = first.saturating_sub(start - layer.len).min(layer.len);
+            let start = context.start + context.len - layer.len;
+            let skipped = first.saturating_sub(start).min(layer.len);
             if skipped == layer.len {
                 seen += 1;
                 continue;

@@ -76,16 +76,6 @@ pub(super) struct DeltaWeights<'a> {
     pub(super) shape: DeltaNetConfig,
 }
 
-impl MixerWeights<'_> {
-    /// The window, of attention that has one.
-    pub(super) fn window(&self) -> Option<usize> {
-        match self {
-            Self::Attention(attention) => attention.spec.window,
-            Self::DeltaNet(_) => None,
-        }
-    }
-}
-
 /// What mixes channels.
 #[derive(Debug)]
 pub(super) enum MlpWeights<'a> {
