@@ -57,7 +57,7 @@ pub(crate) fn lint() -> Result<u8> {
         "--workspace",
         "--all-targets",
         "--features",
-        "g2rpo/yaml,g2rpo/parquet",
+        "g2rpo/yaml,g2rpo/parquet,g2rpo/remote",
         "--",
         "-D",
         "warnings",

@@ -40,6 +40,22 @@ fn metrics(at: &Path, run: &str) -> Vec<MetricsRow> {
     read_rows(&at.join(run).join("metrics.jsonl")).unwrap()
 }
 
+/// The server's log-probabilities are those of the learner as it was when it sampled.
+fn agree(rows: &[MetricsRow]) {
+    for row in rows {
+        let distance = row.get("mismatch/logp_difference").unwrap();
+        assert!(distance < 1e-4, "{distance:e}");
+    }
+}
+
+/// Number of the steps that learned something.
+fn updates(rows: &[MetricsRow]) -> usize {
+    let learned = rows.iter().filter(|row| row.get("grad_norm").is_some());
+    let updates = learned.count();
+    assert!(updates > 0);
+    updates
+}
+
 #[test]
 fn every_step_is_sampled_by_the_weights_of_the_step_before() {
     let server = Server::start(&warm_up());
@@ -57,18 +73,9 @@ fn every_step_is_sampled_by_the_weights_of_the_step_before() {
     assert_eq!(code, 0, "{err}");
     let rows = metrics(at, "run");
     assert_eq!(rows.len(), 3);
-    for row in &rows {
-        // The server's log-probabilities are those of the learner as it is now.
-        let distance = row.get("mismatch/logp_difference").unwrap();
-        assert!(distance < 1e-4, "{distance:e}");
-    }
+    agree(&rows);
     // Before the first step and after every update; the newest two folders stay.
-    let updates = rows
-        .iter()
-        .filter(|row| row.get("grad_norm").is_some())
-        .count();
-    assert!(updates > 0);
-    assert_eq!(server.loaded().len(), updates + 1);
+    assert_eq!(server.loaded().len(), updates(&rows) + 1);
     let kept = std::fs::read_dir(at.join("run/weights")).unwrap().count();
     assert_eq!(kept, 2);
 
@@ -83,7 +90,73 @@ fn every_step_is_sampled_by_the_weights_of_the_step_before() {
     assert_eq!(code, 0, "{err}");
     let rows = metrics(at, "run");
     assert_eq!(rows.len(), 5);
-    assert!(rows[3].get("mismatch/logp_difference").unwrap() < 1e-4);
+    agree(&rows[3..]);
+}
+
+#[test]
+fn an_adapter_is_brought_before_every_step() {
+    let server = Server::start_with_adapters(&warm_up());
+    let place = place();
+    let at = place.path();
+    let sets = ["use_peft=true", "learning_rate=1e-2"];
+    let (code, _, err) = with(at, &server.url, &["train", "recipe.toml"], &sets);
+    assert_eq!(code, 0, "{err}");
+    let rows = metrics(at, "run");
+    assert_eq!(rows.len(), 3);
+    agree(&rows);
+    let updates = updates(&rows);
+    let loaded = server.loaded();
+    assert_eq!(loaded.len(), updates + 1);
+    for folder in loaded.iter().rev().take(2) {
+        // Two stay, and they hold adapters alone.
+        assert!(folder.join("adapter_model.safetensors").exists());
+        assert!(!folder.join("model.safetensors").exists());
+    }
+    // The server keeps the last one.
+    assert_eq!(server.adapters(), [format!("g2rpo-{updates}")]);
+
+    // One that was started anew gets the adapter of the checkpoint; one that takes it for the base model ends the run.
+    let resume = ["resume", "run", "--yes"];
+    let server = Server::start_with_adapters(&warm_up());
+    let (code, _, err) = with(at, &server.url, &resume, &["max_steps=4"]);
+    assert_eq!(code, 0, "{err}");
+    agree(&metrics(at, "run")[3..]);
+    let server = Server::start_with_adapters(&warm_up());
+    server.ignore_weights();
+    let (code, _, err) = with(at, &server.url, &resume, &["max_steps=5"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains("weights to the engine: after the sync of weights"),
+        "{err}"
+    );
+}
+
+/// A vLLM of `examples/gsm8k_tiny/warm_up`, where `G2RPO_VLLM` names one.
+#[test]
+fn a_real_vllm_gets_an_adapter_before_every_step() {
+    let Ok(url) = std::env::var("G2RPO_VLLM") else {
+        eprintln!("skipped: G2RPO_VLLM names no server, see docs/remote.md");
+        return;
+    };
+    let place = place();
+    let at = place.path();
+    let sets = [
+        "use_peft=true",
+        "lora_r=8",
+        "learning_rate=1e-2",
+        "max_steps=10",
+        "vllm_server_timeout=60",
+    ];
+    let (code, out, err) = with(at, &url, &["train", "recipe.toml"], &sets);
+    assert_eq!(code, 0, "{err}");
+    let rows = metrics(at, "run");
+    agree(&rows);
+    let distances = rows.iter().map(|row| row.get("mismatch/logp_difference"));
+    println!(
+        "{out}{} updates, mean distances of log-probabilities {:?}",
+        updates(&rows),
+        distances.collect::<Vec<_>>()
+    );
 }
 
 #[test]
