@@ -7,8 +7,8 @@
 //! be reused).
 //!
 //! It also compiles what tch does not bind of libtorch, where the headers for that are: `cuda/shim.cpp` of its GPU
-//! half, `gloo/shim.cpp` of its collectives. The objects are not linked: the crate holds their bytes and loads them
-//! when there is a GPU, or when there are several processes.
+//! half, `gloo/shim.cpp` of its collectives, `nccl/shim.cpp` of those between GPUs. The objects are not linked: the crate
+//! holds their bytes and loads them when there is a GPU, or when there are several processes.
 
 use std::env;
 use std::fs;
@@ -19,11 +19,12 @@ use std::process::{Command, exit};
 const TORCH_VERSION: &str = "2.11.0";
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(g2rpo_cuda_shim)");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(g2rpo_gloo_shim)");
-    println!("cargo::rerun-if-changed=cuda");
-    println!("cargo::rerun-if-changed=gloo");
+    println!("cargo::rerun-if-changed=common");
+    for name in ["cuda", "gloo", "nccl"] {
+        println!("cargo::rustc-check-cfg=cfg(g2rpo_{name}_shim)");
+        println!("cargo::rerun-if-changed={name}");
+    }
     for name in [
         "LIBTORCH",
         "LIBTORCH_LIB",
@@ -43,30 +44,37 @@ fn main() {
         && env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
     {
         // Each takes half a minute, most of it to read libtorch's headers.
-        let (cuda, gloo) = std::thread::scope(|scope| {
-            let gloo = scope.spawn(|| compile_gloo(torch));
-            let cuda = compile_cuda(torch);
-            let died = |_| Err("its compilation panicked".to_owned());
-            (cuda, gloo.join().unwrap_or_else(died))
-        });
-        match cuda {
-            Ok(object) => {
-                println!("cargo::rustc-cfg=g2rpo_cuda_shim");
-                println!("cargo::rustc-env=G2RPO_CUDA_SHIM={}", object.display());
-            }
-            Err(why) => println!(
-                "cargo::warning=built without CUDA graphs and flash attention in decoding steps, which only GPUs use: {why}"
+        let mut shims: Vec<(&str, Compile, &str)> = vec![
+            (
+                "cuda",
+                compile_cuda,
+                "CUDA graphs and flash attention in decoding steps, which only GPUs use",
             ),
+            ("gloo", compile_gloo, "training by several processes"),
+        ];
+        // A set-up for CPUs has no NCCL, which needs no warning.
+        if nccl_include(torch).join("nccl.h").is_file() {
+            shims.push(("nccl", compile_nccl, "sums of gradients on several GPUs"));
         }
-        match gloo {
-            Ok(object) => {
-                println!("cargo::rustc-cfg=g2rpo_gloo_shim");
-                println!("cargo::rustc-env=G2RPO_GLOO_SHIM={}", object.display());
+        std::thread::scope(|scope| {
+            let started: Vec<_> = (shims.into_iter())
+                .map(|(name, compile, what)| (name, scope.spawn(move || compile(torch)), what))
+                .collect();
+            for (name, thread, what) in started {
+                let died = |_| Err("its compilation panicked".to_owned());
+                match thread.join().unwrap_or_else(died) {
+                    Ok(object) => {
+                        println!("cargo::rustc-cfg=g2rpo_{name}_shim");
+                        let variable = name.to_uppercase();
+                        println!(
+                            "cargo::rustc-env=G2RPO_{variable}_SHIM={}",
+                            object.display()
+                        );
+                    }
+                    Err(why) => println!("cargo::warning=built without {what}: {why}"),
+                }
             }
-            Err(why) => {
-                println!("cargo::warning=built without training by several processes: {why}");
-            }
-        }
+        });
     }
     // The path as it was given follows a link that is set anew (`cargo xtask setup --cuda`); the
     // real one serves an installed program after the checkout is gone.
@@ -118,25 +126,50 @@ fn libtorch_lib() -> Option<PathBuf> {
     Some(lib)
 }
 
+/// What compiles a shim against the libtorch in a folder.
+type Compile = fn(&Path) -> Result<PathBuf, String>;
+
 /// `cuda/shim.cpp` as a shared object in the build folder.
 fn compile_cuda(torch: &Path) -> Result<PathBuf, String> {
+    let runtime = cuda_runtime(torch)?;
+    compile("cuda", torch, |command| {
+        command.arg("-isystem").arg(runtime);
+    })
+}
+
+/// The folder with the headers of CUDA's runtime, for a libtorch that has a CUDA half.
+fn cuda_runtime(torch: &Path) -> Result<PathBuf, String> {
     there(&torch.join("include/c10/cuda/impl/cuda_cmake_macros.h"))?;
     let runtime = [
         torch.join("../nvidia/cu13/include"),
         PathBuf::from(env::var_os("CUDA_HOME").unwrap_or("/usr/local/cuda".into())).join("include"),
     ];
-    let Some(runtime) = runtime
-        .iter()
-        .find(|dir| dir.join("cuda_runtime_api.h").is_file())
-    else {
-        return Err(format!(
+    let found = (runtime.iter()).find(|dir| dir.join("cuda_runtime_api.h").is_file());
+    found.cloned().ok_or_else(|| {
+        format!(
             "no cuda_runtime_api.h in {} or {}",
             runtime[0].display(),
             runtime[1].display()
-        ));
-    };
-    compile("cuda", torch, |command| {
-        command.arg("-isystem").arg(runtime);
+        )
+    })
+}
+
+/// Where NCCL's header is, if anywhere. It must be of the release that libtorch was built with, as classes of c10d have
+/// other members with another: it is taken from the wheel that torch itself asks for.
+fn nccl_include(torch: &Path) -> PathBuf {
+    torch.join("../nvidia/nccl/include")
+}
+
+/// `nccl/shim.cpp` as a shared object in the build folder.
+fn compile_nccl(torch: &Path) -> Result<PathBuf, String> {
+    there(&torch.join("include/torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp"))?;
+    let (runtime, nccl) = (cuda_runtime(torch)?, nccl_include(torch));
+    compile("nccl", torch, |command| {
+        command.args(["-DUSE_C10D_NCCL", "-I", "nccl/stand-in"]);
+        for folder in [&runtime, &nccl] {
+            command.arg("-isystem").arg(folder);
+        }
+        command.args(["-idirafter", "cuda/stand-in"]);
     })
 }
 

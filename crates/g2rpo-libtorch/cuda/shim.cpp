@@ -5,13 +5,14 @@
 // libtorch_cuda, so that the crate itself needs nothing of CUDA to be linked or started. No exception
 // leaves this file: every function returns 0, or 1 with the text of the error in `error`.
 
+#include "../common/guarded.h"
+
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -19,26 +20,6 @@
 namespace {
 
 using at::cuda::CUDAGraph;
-
-void report(const char *text, char *error, size_t room) {
-  if (room == 0) return;
-  std::strncpy(error, text, room - 1);
-  error[room - 1] = '\0';
-}
-
-template <typename F> int guarded(char *error, size_t room, F f) {
-  try {
-    f();
-    return 0;
-  } catch (const c10::Error &e) {
-    report(e.what_without_backtrace(), error, room);
-  } catch (const std::exception &e) {
-    report(e.what(), error, room);
-  } catch (...) {
-    report("an exception of unknown type", error, room);
-  }
-  return 1;
-}
 
 // The stream for captures, one for each device: cuBLAS keeps megabytes for every stream that it has
 // ever run on.

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads};
-use g2rpo_libtorch::{DecoderConfig, Gloo, Launch, LearnerConfig, TorchLearner, init_parameters};
+use g2rpo_libtorch::{
+    DecoderConfig, Launch, LearnerConfig, ProcessGroup, TorchLearner, init_parameters,
+};
 use g2rpo_rollout::ranks::{Collective, RankedLearner, Solo};
 use tch::{Device, Kind};
 
@@ -23,7 +25,11 @@ const UPDATES: u32 = 10;
 fn main() -> Result<(), Box<dyn Error>> {
     tch::set_num_threads(1);
     let ranks: Arc<dyn Collective> = match Launch::from_env()? {
-        Some(launch) => Arc::new(Gloo::join(&launch, Duration::from_secs(300))?),
+        Some(launch) => Arc::new(ProcessGroup::join(
+            &launch,
+            Device::Cpu,
+            Duration::from_secs(300),
+        )?),
         None => Arc::new(Solo),
     };
     let model = DecoderConfig::tiny_qwen3(VOCAB as usize, 256, 6, 4, 2);

@@ -4,6 +4,8 @@
 // Built by ../build.rs as a shared object of its own and loaded by ../src/ranks/shim.rs. No exception leaves this
 // file: every function returns 0, or 1 with the text of the error in `error`.
 
+#include "../common/guarded.h"
+
 #include <ATen/ops/from_blob.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -14,11 +16,11 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -28,25 +30,6 @@ using std::chrono::milliseconds;
 // How often a rank shows that it lives, and how long nothing must be seen of one to believe that it does not.
 constexpr milliseconds BEAT{500};
 constexpr milliseconds SILENCE{4000};
-
-template <typename F> int guarded(char *error, size_t room, F f) {
-  std::string text;
-  try {
-    f();
-    return 0;
-  } catch (const c10::Error &e) {
-    text = e.what_without_backtrace();
-  } catch (const std::exception &e) {
-    text = e.what();
-  } catch (...) {
-    text = "an exception of unknown type";
-  }
-  if (room > 0) {
-    std::strncpy(error, text.c_str(), room - 1);
-    error[room - 1] = '\0';
-  }
-  return 1;
-}
 
 std::string key(const char *what, int rank) { return std::string(what) + "/" + std::to_string(rank); }
 
@@ -105,6 +88,18 @@ struct Ranks {
     return lost;
   }
 
+  // Fails when a rank is known to be lost, or has shown no life for a while since the watch began.
+  void watch(bool begin) {
+    TORCH_CHECK(known_lost().empty(), "another rank found that one is lost");
+    const auto now = std::chrono::steady_clock::now();
+    const auto beats = counts("beat");
+    if (begin) seen.assign(size, {-1, now});
+    for (int other = 0; other < size; ++other) {
+      if (seen[other].first != beats[other]) seen[other] = {beats[other], now};
+      TORCH_CHECK(other == rank || now - seen[other].second < SILENCE, "rank ", other, " shows no life");
+    }
+  }
+
   std::vector<int64_t> counts(const char *what) {
     std::vector<int64_t> counts;
     for (int other = 0; other < size; ++other) counts.push_back(store->add(key(what, other), 0));
@@ -147,6 +142,8 @@ struct Ranks {
   std::atomic<bool> stop{false};
   std::mutex mutex;
   std::vector<uint8_t> lost;
+  // Of a watch: how often each rank had shown that it lives, and when that was news.
+  std::vector<std::pair<int64_t, std::chrono::steady_clock::time_point>> seen;
   std::thread thread;
 };
 
@@ -175,6 +172,20 @@ int g2rpo_ranks_sum(Ranks *ranks, void *values, int64_t n, int wide, char *error
     options.timeout = ranks->limit;
     ranks->group->allreduce(tensors, options)->wait();
   });
+}
+
+// While another kind of sum goes on: fails when a rank is lost. `begin` starts a new watch, with the count of this
+// rank's sums.
+int g2rpo_ranks_watch(Ranks *ranks, int begin, char *error, size_t room) {
+  return guarded(error, room, [&] {
+    if (begin != 0) ranks->store->add(key("at", ranks->rank), 1);
+    ranks->watch(begin != 0);
+  });
+}
+
+// A connection of its own to the store, which the caller has to give back.
+int g2rpo_ranks_store(Ranks *ranks, c10d::Store **out, char *error, size_t room) {
+  return guarded(error, room, [&] { *out = ranks->store->clone().release(); });
 }
 
 // After a call that failed: sets `missing[r]` to 1 for every rank r that is to blame. Takes some seconds.

@@ -39,4 +39,4 @@ pub use model::dtype::DType;
 pub use model::init::init_parameters;
 pub use model::lora::{Adapter, LoraConfig};
 pub use model::params::{ParamSpec, Parameters};
-pub use ranks::{Gloo, Launch};
+pub use ranks::{Launch, ProcessGroup};

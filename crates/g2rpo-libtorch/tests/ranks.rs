@@ -13,13 +13,20 @@ use g2rpo_core::{
     BatchTotals, Learner, LossConfig, LossType, Ragged, Role, Scoring, Sequences, TokenStreams,
     WhichPolicy, policy_loss,
 };
-use g2rpo_libtorch::{DecoderConfig, Gloo, Launch, LearnerConfig, TorchLearner, init_parameters};
-use g2rpo_rollout::ranks::{Collective, RankError, RankedLearner, Solo, Values};
+use g2rpo_libtorch::{
+    DecoderConfig, Launch, LearnerConfig, ProcessGroup, TorchLearner, init_parameters,
+};
+use g2rpo_rollout::ranks::{Collective, DataParallel, RankError, RankedLearner, Solo, Values};
 use tch::{Device, Kind, Tensor};
 
 /// Where ranks write what they come to; set for them alone.
 const FOLDER: &str = "G2RPO_TEST_RANKS";
 const STEPS: usize = 5;
+
+/// Steps in f64 are large. In f32 large ones show the rounding of parameters, in one process as well: docs/results/libtorch.md.
+fn lr(kind: Kind) -> f64 {
+    if kind == Kind::Double { 1e-2 } else { 1e-4 }
+}
 const VOCAB: u32 = 11;
 
 /// A rank that the test has started.
@@ -38,8 +45,8 @@ impl Rank {
         })
     }
 
-    fn join(&self, limit: Duration) -> Gloo {
-        Gloo::join(&self.launch, limit).unwrap()
+    fn join(&self, limit: Duration) -> ProcessGroup {
+        ProcessGroup::join(&self.launch, Device::Cpu, limit).unwrap()
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -88,22 +95,56 @@ fn learner(kind: Kind, seed: u64) -> TorchLearner {
     TorchLearner::new(&model, parameters, config).unwrap()
 }
 
-/// Nine rows of unequal lengths.
-fn sequences(step: usize) -> Sequences {
-    let row = |i: u32| {
-        let n = 4 + (i * 5) % 9;
-        (0..n).map(move |t| (t * t + 3 * i + step as u32 + i * t) % VOCAB)
-    };
-    let tokens = Ragged::from_rows((0..9).map(row));
-    Sequences::new(tokens, vec![1, 2, 3, 1, 2, 3, 1, 2, 3]).unwrap()
+/// Lengths of the rows of a batch, which say how it is divided.
+const BATCHES: [&[u32]; 3] = [
+    // Parts of unequal numbers of rows.
+    &[4, 9, 5, 10, 6, 11, 7, 12, 8],
+    // One rank has the long row alone, and of three or four ranks the first has nothing to do.
+    &[40, 4, 5, 4, 6],
+    // Of three or four ranks one or two have nothing to do.
+    &[12, 11],
+];
+
+fn sequences(lengths: &[u32], step: usize) -> Sequences {
+    let row = |i: u32, n: u32| (0..n).map(move |t| (t * t + 3 * i + step as u32 + i * t) % VOCAB);
+    let rows = lengths.iter().enumerate();
+    let tokens = Ragged::from_rows(rows.map(|(i, n)| row(i as u32, *n)));
+    let prompts = (0..lengths.len()).map(|i| 1 + i % 3).collect();
+    Sequences::new(tokens, prompts).unwrap()
 }
 
-/// Five optimiser steps, on two micro-batches or more each; the parameters before every step and at the end, and
-/// the gradient norms.
-fn train(ranks: &Arc<dyn Collective>, kind: Kind, loss_type: LossType) -> Vec<f64> {
-    let mut learner = RankedLearner::new(learner(kind, 7), ranks.clone(), 2).unwrap();
+/// What training comes to, in f64 whatever it was computed in.
+const PARTS: [&str; 4] = [
+    "the first gradient",
+    "the gradient after the last update",
+    "the parameters after it",
+    "the norms of all gradients",
+];
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    kind: Kind,
+    loss: LossType,
+    lengths: &'static [u32],
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    [Kind::Double, Kind::Float].into_iter().flat_map(|kind| {
+        LossType::ALL.iter().flat_map(move |&loss| {
+            BATCHES.map(|lengths| Case {
+                kind,
+                loss,
+                lengths,
+            })
+        })
+    })
+}
+
+/// Five optimiser steps, on two micro-batches or more each.
+fn train(ranks: &Arc<dyn Collective>, case: Case) -> [Vec<f64>; 4] {
+    let mut learner = RankedLearner::new(learner(case.kind, 7), ranks.clone(), 2).unwrap();
     let loss = LossConfig {
-        loss_type,
+        loss_type: case.loss,
         beta: 0.1,
         entropy_coef: 0.01,
         ..LossConfig::default()
@@ -112,14 +153,14 @@ fn train(ranks: &Arc<dyn Collective>, kind: Kind, loss_type: LossType) -> Vec<f6
         entropy: true,
         ..Scoring::default()
     };
-    let mut norms = Vec::new();
-    for step in 0..STEPS {
-        let sequences = sequences(step);
+    let accumulate = |learner: &mut RankedLearner<TorchLearner>, step| {
+        let sequences = sequences(case.lengths, step);
         let old = learner
             .token_logps(&sequences, WhichPolicy::Current, &scoring)
             .unwrap();
         let roles = Ragged::from_rows(old.logp.lengths().map(|n| vec![Role::Own; n]));
-        let advantages = (0..9).map(|i| f64::from(i % 3) - 0.9).collect();
+        let rows = 0..sequences.n_rows();
+        let advantages = rows.map(|i| (i % 3) as f64 - 0.9).collect();
         let streams = TokenStreams::new(roles.clone(), old.logp.clone(), advantages)
             .and_then(|s| s.with_logp_ref(old.logp.map(|l| l * 0.9)))
             .and_then(|s| s.with_logp_old(old.logp.map(|l| l * 1.1)))
@@ -131,56 +172,81 @@ fn train(ranks: &Arc<dyn Collective>, kind: Kind, loss_type: LossType) -> Vec<f6
             Ok(part.into_grads())
         }))
         .unwrap();
-        norms.push(learner.apply(1e-2).unwrap().grad_norm);
+    };
+    let wide = |flat: &Tensor| Vec::<f64>::try_from(flat.to_kind(Kind::Double)).unwrap();
+    let gradient = |learner: &mut RankedLearner<TorchLearner>, step| {
+        accumulate(learner, step);
+        learner.get_mut().sum_gradient(&**ranks).unwrap();
+        let gradient = wide(learner.get().gradient());
+        learner.get_mut().clear_gradient().unwrap();
+        gradient
+    };
+    let first = gradient(&mut learner, 0);
+    let mut norms = Vec::new();
+    for step in 0..STEPS {
+        accumulate(&mut learner, step);
+        norms.push(learner.apply(lr(case.kind)).unwrap().grad_norm);
     }
-    let flat = learner.get().updated().flat().to_kind(Kind::Double);
-    let mut values = Vec::<f64>::try_from(flat).unwrap();
-    values.extend(norms);
-    values
+    let parameters = wide(learner.get().updated().flat());
+    let last = gradient(&mut learner, STEPS);
+    [first, last, parameters, norms]
 }
 
-/// In f64, where rounding leaves no doubt. In f32 AdamW makes much of gradients near zero.
-fn cases() -> impl Iterator<Item = (Kind, LossType)> {
-    LossType::ALL.iter().map(|loss| (Kind::Double, *loss))
+/// Length of the difference of two vectors, in parts of the length of the first.
+fn distance(one: &[f64], other: &[f64]) -> f64 {
+    let squares = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let apart = squares(&mut one.iter().zip(other).map(|(a, b)| a - b));
+    apart / squares(&mut one.iter().copied())
 }
 
 #[test]
 fn ranks_are_one_process() {
     if let Some(rank) = Rank::this() {
         let ranks: Arc<dyn Collective> = Arc::new(rank.join(Duration::from_secs(120)));
-        for (i, (kind, loss)) in cases().enumerate() {
-            let values = Tensor::from_slice(&train(&ranks, kind, loss));
+        for (i, case) in cases().enumerate() {
+            let values = Tensor::from_slice(&train(&ranks, case).concat());
             values.save(rank.file(&i.to_string())).unwrap();
         }
         return;
     }
     tch::set_num_threads(1);
     let solo: Arc<dyn Collective> = Arc::new(Solo);
-    let alone: Vec<_> = cases()
-        .map(|(kind, loss)| train(&solo, kind, loss))
-        .collect();
+    let alone: Vec<_> = cases().map(|case| train(&solo, case)).collect();
+    let mut problems = Vec::new();
     for size in [2, 3, 4] {
         let folder = tempfile::tempdir().unwrap();
         for output in wait(start("ranks_are_one_process", size, folder.path())) {
             let text = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{text}");
         }
-        for (i, (kind, loss)) in cases().enumerate() {
+        for ((i, case), alone) in cases().enumerate().zip(&alone) {
             let file = |rank: usize| {
                 let values = Tensor::load(folder.path().join(format!("{i}-{rank}"))).unwrap();
                 Vec::<f64>::try_from(values).unwrap()
             };
             let first = file(0);
-            let scale = alone[i].iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-            let differences = alone[i].iter().zip(&first).map(|(a, b)| (a - b).abs());
-            let error = differences.fold(0.0, f64::max) / scale;
-            println!("{size} ranks, {loss}, {kind:?}: {error:e}");
-            assert!(error <= 1e-12, "{size} ranks, {loss}, {kind:?}: {error:e}");
+            let mut rest = &first[..];
+            for (part, alone) in PARTS.iter().zip(alone) {
+                let (values, behind) = rest.split_at(alone.len());
+                rest = behind;
+                let error = distance(alone, values);
+                let said = format!("{size} ranks, {case:?}, {part}: {error:e}");
+                println!("{said}");
+                let limit = if case.kind == Kind::Double {
+                    1e-12
+                } else {
+                    1e-6
+                };
+                if error.is_nan() || error > limit {
+                    problems.push(said);
+                }
+            }
             for rank in 1..size {
-                assert_eq!(file(rank), first, "{size} ranks, {loss}: to the bit");
+                assert_eq!(file(rank), first, "{size} ranks, {case:?}: to the bit");
             }
         }
     }
+    assert_eq!(problems, [""; 0]);
 }
 
 #[test]

@@ -138,8 +138,8 @@ fn every_kind_of_mistake_is_told_with_its_place() {
             "expected one of ratio, tis, dppo, decoupled",
         ),
         (
-            "ddp_backend = \"nccl\"",
-            "1.toml, line 1: ddp_backend = \"nccl\": NCCL is not done",
+            "device = \"cpu\"\nddp_backend = \"nccl\"",
+            "1.toml, line 2: ddp_backend = \"nccl\": NCCL sums on GPUs, and device is \"cpu\"",
         ),
         (
             "[optimizer]\nseed = 1",

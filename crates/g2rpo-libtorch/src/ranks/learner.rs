@@ -3,8 +3,11 @@
 use g2rpo_rollout::ranks::{Collective, DataParallel, RankError, RankedError, Values};
 use tch::{Device, Kind, Tensor};
 
+use super::group::ProcessGroup;
 use crate::error::{Doing, Error, Result};
 use crate::learner::torch_learner::TorchLearner;
+
+const WHAT: &str = "the sum of gradients";
 
 /// Numbers that go through host memory at once: 64 MiB in single precision.
 const AT_ONCE: i64 = 1 << 24;
@@ -14,7 +17,14 @@ impl DataParallel for TorchLearner {
         &mut self,
         ranks: &dyn Collective,
     ) -> std::result::Result<(), RankedError<Error>> {
-        for part in parts(self.gradient()).map_err(RankedError::Own)? {
+        let gradient = self.gradient();
+        let group = ranks.as_any().and_then(|any| any.downcast_ref());
+        if let Some(group) = group
+            && sums_there(group, gradient)
+        {
+            return Ok(group.sum_there(WHAT, gradient)?);
+        }
+        for part in parts(gradient).map_err(RankedError::Own)? {
             sum(&part, ranks).map_err(RankedError::Own)??;
         }
         Ok(())
@@ -35,6 +45,11 @@ impl DataParallel for TorchLearner {
         }
         Ok(hash)
     }
+}
+
+/// Whether the group sums a gradient where it is, to the precision of the way through host memory.
+fn sums_there(group: &ProcessGroup, gradient: &Tensor) -> bool {
+    group.sums_on(gradient.device()) && matches!(gradient.kind(), Kind::Float | Kind::Double)
 }
 
 /// A flat buffer, piece by piece; the pieces share its memory.
@@ -59,7 +74,6 @@ fn on_host<T: tch::kind::Element + Default + Clone>(part: &Tensor, kind: Kind) -
 
 /// Sums a piece of a gradient in place.
 fn sum(part: &Tensor, ranks: &dyn Collective) -> Result<std::result::Result<(), RankError>> {
-    const WHAT: &str = "the sum of gradients";
     let (done, summed) = if part.kind() == Kind::Double {
         let mut values: Vec<f64> = on_host(part, Kind::Double)?;
         let done = ranks.sum(WHAT, Values::F64(&mut values));

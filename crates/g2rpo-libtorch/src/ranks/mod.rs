@@ -1,9 +1,10 @@
-//! Training with several processes: who this one is, and c10d's process group over Gloo.
+//! Training with several processes: who this one is, and c10d's process groups over Gloo and NCCL.
 
-mod gloo;
+mod group;
 mod launch;
 mod learner;
+mod nccl;
 mod shim;
 
-pub use gloo::Gloo;
+pub use group::ProcessGroup;
 pub use launch::Launch;

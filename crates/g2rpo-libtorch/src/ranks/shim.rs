@@ -20,6 +20,8 @@ pub(super) struct Shim {
     pub(super) connect: ConnectFn,
     pub(super) join: unsafe extern "C" fn(Raw, *mut c_char, usize) -> c_int,
     pub(super) sum: unsafe extern "C" fn(Raw, Raw, i64, c_int, *mut c_char, usize) -> c_int,
+    pub(super) watch: unsafe extern "C" fn(Raw, c_int, *mut c_char, usize) -> c_int,
+    pub(super) store: unsafe extern "C" fn(Raw, *mut Raw, *mut c_char, usize) -> c_int,
     pub(super) lost: unsafe extern "C" fn(Raw, *mut u8, *mut c_char, usize) -> c_int,
     pub(super) leave: unsafe extern "C" fn(Raw),
 }
@@ -68,6 +70,8 @@ fn load() -> Result<Shim, String> {
         connect: function!(b"g2rpo_ranks_connect"),
         join: function!(b"g2rpo_ranks_join"),
         sum: function!(b"g2rpo_ranks_sum"),
+        watch: function!(b"g2rpo_ranks_watch"),
+        store: function!(b"g2rpo_ranks_store"),
         lost: function!(b"g2rpo_ranks_lost"),
         leave: function!(b"g2rpo_ranks_leave"),
     };

@@ -1,5 +1,6 @@
 //! The group of processes that train together, as a trait, and its errors.
 
+use std::any::Any;
 use std::fmt;
 
 /// The processes of a run, seen from one of them.
@@ -21,6 +22,11 @@ pub trait Collective: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`RankError`]: a rank ended, or did not make the call within the time limit.
     fn sum(&self, what: &'static str, values: Values<'_>) -> Result<(), RankError>;
+
+    /// The group as it is, for a learner that knows groups which sum what is not in host memory.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// Numbers to be summed, as many on every rank.

@@ -197,9 +197,9 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
         problems.unless(value >= 1, key, "must be at least 1");
     }
     problems.unless(
-        train.ddp_backend == DdpBackend::Gloo,
+        recipe.model.device != "cpu" || train.ddp_backend != Some(DdpBackend::Nccl),
         "ddp_backend",
-        "NCCL is not done: set gloo, through which gradients of GPUs go as well",
+        "NCCL sums on GPUs, and device is \"cpu\": leave it out, or set gloo",
     );
     problems.unless(
         train.steps_per_generation <= train.prompts_per_step,

@@ -361,21 +361,22 @@ pub struct TrainSettings {
     pub max_staleness: u64,
     /// How the loss accounts for it: `ratio`, `tis`, `dppo` or `decoupled`.
     pub staleness_correction: StalenessCorrection,
-    /// What processes that train together speak through: `gloo`. Transformers' name.
-    pub ddp_backend: DdpBackend,
+    /// What sums the gradients of processes that train together: `nccl` on their GPUs, `gloo` in host memory; by default
+    /// what suits the device. Transformers' name.
+    pub ddp_backend: Option<DdpBackend>,
     /// Seconds that a process waits for the others before it calls them lost. Transformers' default.
     pub ddp_timeout: u64,
     /// Updates between comparisons of the processes' parameters; 0 compares them at the start alone.
     pub compare_ranks_steps: u64,
 }
 
-/// What processes that train together speak through.
+/// What sums the gradients of processes that train together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DdpBackend {
     /// Host memory and sockets.
     Gloo,
-    /// NVIDIA's, which is not done.
+    /// NVIDIA's, between GPUs.
     Nccl,
 }
 
@@ -391,7 +392,7 @@ impl Default for TrainSettings {
             early_stopping_patience: None,
             max_staleness: 0,
             staleness_correction: StalenessCorrection::Ratio,
-            ddp_backend: DdpBackend::Gloo,
+            ddp_backend: None,
             ddp_timeout: 1800,
             compare_ranks_steps: 10,
         }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use g2rpo::libtorch::{Gloo, Launch};
+use g2rpo::libtorch::{Launch, ProcessGroup};
 use g2rpo::rollout::ranks::{Collective, RankError, share};
-use g2rpo::train::recipe::settings::Recipe;
+use g2rpo::train::recipe::settings::{DdpBackend, Recipe};
+use tch::Device;
 
 use super::failure::Failure;
+use super::setup;
 
 /// Which process this is, if there are several.
 pub(crate) fn launch() -> Result<Option<Launch>, Failure> {
@@ -17,7 +19,18 @@ pub(crate) fn launch() -> Result<Option<Launch>, Failure> {
 /// Connects the processes of a run.
 pub(crate) fn join(launch: &Launch, recipe: &Recipe) -> Result<Arc<dyn Collective>, Failure> {
     let limit = Duration::from_secs(recipe.train.ddp_timeout);
-    Ok(Arc::new(Gloo::join(launch, limit)?))
+    let device = match (
+        setup::place(recipe, Some(launch.local_rank))?,
+        recipe.train.ddp_backend,
+    ) {
+        (Device::Cpu, Some(DdpBackend::Nccl)) => {
+            let message = "ddp_backend = \"nccl\": NCCL sums on GPUs, and there is none here: leave it out, or set gloo";
+            return Err(Failure::new(Failure::SETTINGS, message));
+        }
+        (_, Some(DdpBackend::Gloo)) => Device::Cpu,
+        (device, _) => device,
+    };
+    Ok(Arc::new(ProcessGroup::join(launch, device, limit)?))
 }
 
 /// What came of something on this rank, unless another rank failed in it: all go on, or none.

@@ -73,16 +73,20 @@ pub(crate) fn read_config(path: &Path) -> Result<TrlConfig, Failure> {
     Err(Failure::new(Failure::SETTINGS, message))
 }
 
-/// The model, with fresh adapters if those are what is trained. Of several processes on a machine
-/// each takes a GPU of its own, by its number there.
+/// The device of this process. Of several on a machine each takes a GPU of its own, by its number there.
+pub(crate) fn place(recipe: &Recipe, local_rank: Option<usize>) -> Result<tch::Device, Failure> {
+    let name = recipe.model.device.as_str();
+    let place = device(name)?;
+    if let (Some(rank), tch::Device::Cuda(_), "auto" | "cuda") = (local_rank, place, name) {
+        return Ok(device(&format!("cuda:{rank}"))?);
+    }
+    Ok(place)
+}
+
+/// The model, with fresh adapters if those are what is trained.
 pub(crate) fn open_model(recipe: &Recipe, local_rank: Option<usize>) -> Result<Model, Failure> {
     let settings = &recipe.model;
-    let mut place = device(&settings.device)?;
-    if let (Some(rank), tch::Device::Cuda(_), "auto" | "cuda") =
-        (local_rank, place, settings.device.as_str())
-    {
-        place = device(&format!("cuda:{rank}"))?;
-    }
+    let place = place(recipe, local_rank)?;
     let folder = model_folder(&settings.model_name_or_path)?;
     let dtype = match settings.dtype {
         DtypeName::Float32 => DType::F32,
