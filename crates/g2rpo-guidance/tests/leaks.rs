@@ -162,8 +162,8 @@ impl Tally {
         self.cuts += 1;
         self.given += made.len;
         self.of += trace.len();
-        let problems = inspect_prefix(trace, made.len, Some(answer));
-        self.contains_answer += usize::from(problems.contains_answer);
+        let prefix = trace.prefix_text(made.len).unwrap_or_default();
+        self.contains_answer += usize::from(stands_in(prefix, answer.trim()));
     }
 
     fn print(&self, request: &str) {
@@ -181,6 +181,20 @@ impl Tally {
             percent(self.contains_answer, self.cuts),
         );
     }
+}
+
+/// Whether the answer stands between characters that are neither letters nor digits: common and often
+/// harmless where answers are small numbers.
+fn stands_in(text: &str, answer: &str) -> bool {
+    !answer.is_empty()
+        && text.match_indices(answer).any(|(start, _)| {
+            let before = text[..start].chars().next_back();
+            let after = text[start + answer.len()..].chars().next();
+            ![before, after]
+                .into_iter()
+                .flatten()
+                .any(char::is_alphanumeric)
+        })
 }
 
 fn passes(judge: &dyn Verifier, prefix: &str, solution: &Solution) -> bool {
@@ -246,7 +260,7 @@ fn check(name: &str, solutions: &[Solution], tokenizer: &Tokenizer, judges: &Jud
                     tally.add(&made, &trace, &solution.answer);
                     let at = format!("{at}, {unit}, {amount:?}: {made:?}");
                     assert!(made.len <= longest, "{at} is beyond {longest}");
-                    let problems = inspect_prefix(&trace, made.len, None);
+                    let problems = inspect_prefix(&trace, made.len);
                     assert!(!problems.announces_answer && !problems.broken_tags, "{at}");
                     if made.len > 0 && caps.passes.is_some() {
                         assert!(!lenient(&trace, made.len), "{at} passes");

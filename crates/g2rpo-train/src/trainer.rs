@@ -491,7 +491,7 @@ impl<L: Learner> Pupil<L> {
             seconds,
         };
         self.sampled_tokens += report.sampled_tokens() as u64;
-        let stats = report.stats(data, method.placement);
+        let stats = report.stats(method.placement);
         report.warnings = self.detectors.observe(&stats);
         self.step += 1;
         Ok(report)

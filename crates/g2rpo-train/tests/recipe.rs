@@ -187,7 +187,7 @@ fn every_kind_of_mistake_is_told_with_its_place() {
         ),
         (
             "columns = { anser = \"x\" }",
-            "anser is none of question, reference, solution, hints, difficulty, level",
+            "anser is none of question, reference, solution, hints, difficulty, pass_rate, level",
         ),
         (
             "columns = 3",

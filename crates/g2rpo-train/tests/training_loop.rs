@@ -278,7 +278,7 @@ fn detectors_are_fed_by_the_loop() {
     let data = data();
     let mut run = trainer(&data, guided());
     let report = run.step().unwrap();
-    let stats: StepStats = report.stats(&data, run.method().placement);
+    let stats: StepStats = report.stats(run.method().placement);
     assert_eq!((stats.guided_min, stats.guided_max), (Some(4), Some(4)));
     assert_eq!(stats.guided_expected, Some(4));
     assert_eq!(stats.cuts[&CutReason::Exact], 16);

@@ -36,12 +36,6 @@ impl Amount {
             Self::Units(_) => AmountUnit::Units,
         }
     }
-
-    /// The same unit with the number multiplied.
-    #[must_use]
-    pub fn scaled(self, factor: f64) -> Self {
-        self.unit().of(self.value() * factor)
-    }
 }
 
 /// The unit of an [`Amount`], for configurations of controllers.

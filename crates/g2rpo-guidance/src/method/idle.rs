@@ -1,6 +1,8 @@
 //! Settings that nothing reads, as the others stand.
 
-use g2rpo_core::{AdvantageEstimator, Baseline, CispoClip, LossConfig, LossType, Scale};
+use g2rpo_core::{
+    AdvantageEstimator, Aggregation, Baseline, CispoClip, LossConfig, LossType, Scale,
+};
 use serde_json::{Value, json};
 
 use crate::controller::amount::Amount;
@@ -17,7 +19,7 @@ use crate::trace::cutter::UnitCutter;
 /// Settings, whether a method reads them, and what they need.
 type Rule = (&'static [&'static str], fn(&Method) -> bool, &'static str);
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     (
         &["loss.delta"],
         |m| clips(m) || m.loss.loss_type == LossType::Dppo,
@@ -78,6 +80,15 @@ const RULES: [Rule; 18] = [
         &["loss.use_bias_correction_kl"],
         |m| m.loss.beta != 0.0 || m.loss.use_bias_correction_kl == Some(false),
         "beta above 0",
+    ),
+    (
+        &["loss.length_normalizer"],
+        |m| {
+            use Aggregation::{SequenceMean, TokenMean};
+            let is_mean = matches!(m.loss.aggregation(), SequenceMean | TokenMean);
+            is_mean && m.placement == Placement::AssistantPrefix
+        },
+        "a mean over tokens (aggregation) and guidance among them (placement = assistant_prefix)",
     ),
     (
         &["advantages.eps"],

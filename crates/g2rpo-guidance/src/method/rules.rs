@@ -220,6 +220,12 @@ mod tests {
             ("pope", "alpha", json!(1.0), "8 guided and 0 unguided"),
             ("ghpo", "threshold", json!(0.0), "threshold = 0"),
             (
+                "luffy",
+                "length_normalizer",
+                json!("own"),
+                "loss.length_normalizer would be read by nothing",
+            ),
+            (
                 "ghpo",
                 "controller",
                 json!({"kind": "irt"}),

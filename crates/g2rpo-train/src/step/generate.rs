@@ -28,13 +28,16 @@ pub fn generate<E: RolloutEngine + ?Sized>(
     Ok(())
 }
 
-/// What is to be asked for members without a rollout, and whose each is: index of the group, index of the member.
+/// Requests, and whose each is: index of the group, index of the member.
+type Asked = (Vec<Request>, Vec<(usize, usize)>);
+
+/// What is to be asked for members without a rollout.
 pub(crate) fn requests(
     groups: &[Group],
     data: &Dataset<'_>,
     method: &Method,
     key: StepKey,
-) -> Result<(Vec<Request>, Vec<(usize, usize)>)> {
+) -> Result<Asked> {
     let (mut requests, mut places) = (Vec::new(), Vec::new());
     for (place, group) in groups.iter().enumerate() {
         let sampled = group.rollouts.len();

@@ -304,7 +304,7 @@ impl StepReport {
     }
 
     /// What the detectors look at.
-    pub fn stats(&self, data: &Dataset<'_>, placement: Placement) -> StepStats {
+    pub fn stats(&self, placement: Placement) -> StepStats {
         let plans = || self.all_groups().flat_map(|g| &g.plan.members);
         let mut stats = StepStats::from_feedback(&self.feedback).with_cuts(plans());
         stats.length = Some(self.length);
@@ -329,8 +329,7 @@ impl StepReport {
                 if let (Some(trace), Ok(Given::Prefix(ids))) =
                     (trace, plan.given(group.guidance.as_ref(), placement))
                 {
-                    let reference = &data.tasks()[group.task].reference;
-                    let problems = inspect_prefix(trace, ids.len(), Some(reference));
+                    let problems = inspect_prefix(trace, ids.len());
                     found.answers += u64::from(problems.announces_answer);
                     found.broken += u64::from(problems.broken_tags);
                     found.stops += u64::from(ids.iter().any(|id| self.stop_ids.contains(id)));
