@@ -134,6 +134,7 @@ fn compile_cuda(torch: &Path) -> Result<PathBuf, String> {
     let runtime = cuda_runtime(torch)?;
     compile("cuda", torch, |command| {
         command.arg("-isystem").arg(runtime);
+        command.args(["-idirafter", "cuda/stand-in"]);
     })
 }
 
@@ -165,6 +166,7 @@ fn compile_nccl(torch: &Path) -> Result<PathBuf, String> {
     there(&torch.join("include/torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp"))?;
     let (runtime, nccl) = (cuda_runtime(torch)?, nccl_include(torch));
     compile("nccl", torch, |command| {
+        // Before CUDA's own headers, which it stands in for.
         command.args(["-DUSE_C10D_NCCL", "-I", "nccl/stand-in"]);
         for folder in [&runtime, &nccl] {
             command.arg("-isystem").arg(folder);
@@ -178,7 +180,7 @@ fn compile_nccl(torch: &Path) -> Result<PathBuf, String> {
 fn compile_gloo(torch: &Path) -> Result<PathBuf, String> {
     there(&torch.join("include/torch/csrc/distributed/c10d/ProcessGroupGloo.hpp"))?;
     compile("gloo", torch, |command| {
-        command.arg("-DUSE_C10D_GLOO");
+        command.args(["-DUSE_C10D_GLOO", "-idirafter", "gloo/stand-in"]);
     })
 }
 
@@ -213,8 +215,6 @@ fn compile(
         .to_command();
     arguments(&mut command);
     command
-        .arg("-idirafter")
-        .arg(format!("{folder}/stand-in"))
         .args(["-shared", "-s"])
         .arg(format!("{folder}/shim.cpp"))
         .arg("-o")
