@@ -56,7 +56,7 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
     };
     let tasks = lock::tasks(setting.seed)?;
     let policy = Shared::new(lock::policy(&tasks, setting.success)?);
-    let data = Dataset::with_template(tasks, &Letters, "{question}")?;
+    let data = Dataset::with_template(tasks.clone(), &Letters, "{question}")?;
     let opens = |answer: &str, code: &str| answer == code;
     let config = TrainerConfig {
         seed: setting.seed,
@@ -79,8 +79,7 @@ pub(crate) fn run(arm: &Arm, setting: &Setting) -> Result<Run> {
         let mean = |name| row.get(name).unwrap_or(0.0) / setting.steps as f64;
         run.zero_variance += mean("frac_reward_zero_std");
         run.identity_only += mean("guidance/frac_identity_only");
-        run.accuracy
-            .push(lock::accuracy(&policy.get(), data.tasks())?);
+        run.accuracy.push(lock::accuracy(&policy.get(), &tasks)?);
         run.length.push(row.get("guidance/tokens").unwrap_or(0.0));
         run.own_tokens += report.sampled_tokens() as u64;
         run.warnings

@@ -133,7 +133,8 @@ fn panel(title: &str, series: Vec<Series>) -> Panel {
 /// A few held-out problems with what the policy wrote, for reading.
 fn write_samples(path: &Path, held_out: &Dataset<'_>, evaluation: &Evaluation) -> Result<()> {
     let mut text = String::from("# Held-out problems, greedy, unguided\n");
-    for (task, sample) in held_out.tasks().iter().zip(&evaluation.samples).take(8) {
+    for (place, sample) in evaluation.samples.iter().enumerate().take(8) {
+        let task = held_out.tasks().task(place)?;
         let verdict = if sample.is_correct() {
             "correct"
         } else {

@@ -201,11 +201,14 @@ impl Lesson<'_> {
         let mut learner = TorchLearner::of(&model, settings)?;
         let max_len = options.max_completion_length();
         let data = Dataset::with_template(self.tasks.to_vec(), tokenizer, PROMPT)?;
-        let examples: Vec<(&[TokenId], Vec<TokenId>)> = (0..data.len())
-            .filter_map(|task| Some((data.prompt(task), data.trace(task)?)))
-            .filter(|(_, trace)| trace.len() < max_len)
-            .map(|(prompt, trace)| (prompt, [trace.tokens(), &[eos]].concat()))
-            .collect();
+        let mut examples: Vec<(Vec<TokenId>, Vec<TokenId>)> = Vec::new();
+        for task in 0..data.len() {
+            let item = data.item(task)?;
+            if let Some(trace) = item.trace.as_ref().filter(|t| t.len() < max_len) {
+                let solution = [trace.tokens(), &[eos]].concat();
+                examples.push((item.prompt.clone(), solution));
+            }
+        }
         ensure!(
             !examples.is_empty(),
             "no solution fits into --max-completion-length {max_len}"
@@ -219,7 +222,9 @@ impl Lesson<'_> {
         bar.set_prefix(self.name);
         for step in 0..steps {
             let chosen = order.take(self.batch, &[])?;
-            let pairs = chosen.iter().map(|&i| (examples[i].0, &examples[i].1[..]));
+            let pairs = chosen
+                .iter()
+                .map(|&i| (&examples[i].0[..], &examples[i].1[..]));
             let (loss, _) = supervised_step(&mut learner, pairs, schedule.lr(step))?;
             bar.inc(1);
             bar.set_message(format!("loss {loss:.4}"));

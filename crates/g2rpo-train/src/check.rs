@@ -3,9 +3,9 @@
 use g2rpo_core::{
     Baseline, KlPlacement, Learner, LossConfig, Ragged, Scale, Sequences, WhichPolicy,
 };
-use g2rpo_guidance::{Level, Method, Traces};
+use g2rpo_guidance::{Level, Method};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, TokenId, collect};
-use g2rpo_verify::{Verifier, check_references};
+use g2rpo_verify::Verifier;
 
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -69,21 +69,17 @@ pub(crate) fn guidance(method: &Method, data: &Dataset<'_>) -> Result<()> {
         })
         .max();
     let traces = (levels.iter()).any(|l| matches!(l, Level::Controlled | Level::Exactly(_)));
-    let known: Vec<Traces> = (data.written().into_iter())
-        .filter(|t| method.source.order.contains(&t.provenance))
-        .collect();
+    let (solved, most) = data.known(&method.source.order);
     let order = (method.source.order.iter())
         .map(|author| format!("{author:?}").to_lowercase())
         .collect::<Vec<_>>()
         .join(", ");
-    if traces && !method.source.learns() && known.iter().all(|t| t.traces.is_empty()) {
+    if traces && !method.source.learns() && !solved {
         let problem = "the method cuts guidance from worked solutions of these authors, and no task \
                        has one: give Task::solution, name its author in source.order, or choose a \
                        method without guidance, such as grpo";
         return Err(refuse("source.order", order, problem));
     }
-    let most = known.iter().flat_map(|t| t.hints.values()).map(Vec::len);
-    let most = most.max().unwrap_or(0);
     if let Some(hint) = hint.filter(|&hint| hint >= most) {
         let problem = format!(
             "the method puts hints of these authors into prompts, up to the one with index {hint}, and no task has \
@@ -96,15 +92,17 @@ pub(crate) fn guidance(method: &Method, data: &Dataset<'_>) -> Result<()> {
 
 /// A data set on which no verdict can be reached.
 pub(crate) fn references(verifier: &dyn Verifier, data: &Dataset<'_>) -> Result<()> {
-    let references = data.tasks().iter().map(|t| t.reference.as_str());
-    let report = check_references(verifier, references);
-    if report.unverifiable.len() < data.len() {
-        return Ok(());
+    let mut why = None;
+    for place in 0..data.len() {
+        let reference = data.tasks().task(place)?.reference;
+        match verifier.check_reference(&reference) {
+            Ok(()) => return Ok(()),
+            Err(unverifiable) => why = why.or(Some(unverifiable)),
+        }
     }
-    let why = report.unverifiable.first().map(|(_, why)| why.to_string());
     let problem = format!(
         "the verifier cannot reach a verdict on any reference: {}",
-        why.unwrap_or_default()
+        why.map(|why| why.to_string()).unwrap_or_default()
     );
     Err(refuse("tasks", data.len(), &problem))
 }

@@ -6,6 +6,8 @@ pub mod paired;
 pub mod statistics;
 pub mod summary;
 
+use std::sync::Arc;
+
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams, Stop};
 use g2rpo_verify::Verifier;
 
@@ -81,26 +83,23 @@ pub fn evaluate<E: RolloutEngine + ?Sized>(
         group: task as u32,
         member,
     };
+    let mut items = Vec::with_capacity(data.len());
+    for task in 0..data.len() {
+        items.push(data.item(task)?);
+    }
     let asked = || (0..data.len()).flat_map(|t| (0..config.samples_per_task).map(move |m| (t, m)));
     let requests = asked().map(|(task, member)| Request {
-        prompt: data.prompt(task).to_vec(),
+        prompt: items[task].prompt.clone(),
         guidance: Vec::new(),
         key: key(task, member),
         max_new_tokens: config.max_completion_length,
     });
-    let references: Vec<&str> = asked()
-        .map(|(task, _)| data.tasks()[task].reference.as_str())
-        .collect();
-    let (rollouts, early) = collect_judged(
-        engine,
-        requests.collect(),
-        &config.sampling,
-        data,
-        verifier,
-        &references,
-    )?;
-    let answers: Vec<_> = (asked().zip(&rollouts))
-        .map(|((task, _), rollout)| (task, rollout.answer()))
+    let of_each: Vec<_> = asked().map(|(task, _)| Arc::clone(&items[task])).collect();
+    let requests = requests.collect();
+    let sampling = &config.sampling;
+    let (rollouts, early) = collect_judged(engine, requests, sampling, data, verifier, &of_each)?;
+    let answers: Vec<_> = (of_each.into_iter().zip(&rollouts))
+        .map(|(item, rollout)| (item, rollout.answer()))
         .collect();
     let judged = verdicts(data, verifier, &answers, early)?;
     let graded = asked().zip(rollouts).zip(judged);
@@ -110,7 +109,7 @@ pub fn evaluate<E: RolloutEngine + ?Sized>(
                 |(((task, member), rollout), (text, verdict))| GradedSample {
                     tokens: rollout.completion.tokens.len(),
                     truncated: rollout.completion.stop == Stop::Length,
-                    ..GradedSample::new(data.tasks()[task].id, member, text, &verdict)
+                    ..GradedSample::new(items[task].task.id, member, text, &verdict)
                 },
             )
             .collect(),

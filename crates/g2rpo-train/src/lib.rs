@@ -25,7 +25,7 @@ mod supervised;
 mod trainer;
 
 pub use ahead::{Ahead, StalenessCorrection};
-pub use data::dataset::Dataset;
+pub use data::dataset::{Dataset, Item};
 pub use data::order::{TaskOrder, TaskOrderState};
 pub use error::{Error, Result};
 pub use evaluate::{EvalConfig, Evaluation, evaluate};

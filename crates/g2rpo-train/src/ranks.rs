@@ -26,6 +26,9 @@ impl<V> RankedVerifier<V> {
 
 impl<V: Verifier> Verifier for RankedVerifier<V> {
     fn verify(&self, response: &str, reference: &str) -> Verdict {
+        if self.ranks.size() == 1 {
+            return self.verifier.verify(response, reference);
+        }
         self.verify_batch(&[(response, reference)])
             .pop()
             .unwrap_or_else(|| Fault::ScriptExhausted.into())

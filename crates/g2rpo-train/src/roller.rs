@@ -1,6 +1,7 @@
 //! The first half of a step, up to what controllers learn from it: it asks the engine and the verifier, and no learner.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use g2rpo_guidance::{
@@ -11,7 +12,7 @@ use g2rpo_rollout::{Purpose, RolloutEngine, RolloutKey, Tokenizer};
 use g2rpo_verify::{Verifier, WeightedReward};
 use serde_json::Value;
 
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, Item};
 use crate::data::order::{TaskOrder, TaskOrderState};
 use crate::error::Result;
 use crate::settings::TrainerConfig;
@@ -223,13 +224,14 @@ impl<E: RolloutEngine> Roller<'_, E> {
 
     /// Tasks of the step that an empty response solves. The verifier is asked once for each task.
     fn silence_accepted(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) -> Result<u64> {
-        let tasks: BTreeSet<usize> = rolled.all().map(|g| g.task).collect();
-        let new: Vec<usize> = (tasks.iter().copied())
-            .filter(|task| !self.silence.contains_key(task))
-            .collect();
-        let accepted = accepts_silence(frame.data, &*self.verifier, &new)?;
+        let tasks: BTreeMap<usize, &Arc<Item>> = rolled.all().map(|g| (g.task, &g.item)).collect();
+        let (new, items): (Vec<usize>, Vec<Arc<Item>>) = (tasks.iter())
+            .filter(|(task, _)| !self.silence.contains_key(task))
+            .map(|(task, item)| (*task, Arc::clone(item)))
+            .unzip();
+        let accepted = accepts_silence(frame.data, &*self.verifier, items)?;
         self.silence.extend(new.into_iter().zip(accepted));
-        Ok(tasks.iter().filter(|&task| self.silence[task]).count() as u64)
+        Ok(tasks.keys().filter(|&task| self.silence[task]).count() as u64)
     }
 
     /// Controller, curriculum and source learn from a batch.

@@ -124,14 +124,15 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         config.ahead.prepare(&mut method, &mut config.update)?;
         let controller = method.controller.build()?;
         let difficulty = method.difficulty.map(Difficulty::new).transpose()?;
-        let order = TaskOrder::new(data.facts(), method.curriculum, difficulty, config.seed)?;
+        let facts = data.facts(method.curriculum)?;
+        let order = TaskOrder::new(facts, method.curriculum, difficulty, config.seed)?;
         let mut trainer = Self {
             seeks_guidance: true,
             roller: Roller {
                 engine,
                 verifier: Box::new(verifier),
                 rewards: WeightedReward::default(),
-                source: method.source.build(data.written()),
+                source: data.source(&method.source),
                 own_source: false,
                 controller,
                 selector: None,
@@ -157,7 +158,8 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
             data,
         };
         check::references(&*trainer.roller.verifier, data)?;
-        let prompt = data.prompt(0);
+        let item = data.item(0)?;
+        let prompt = &item.prompt[..];
         check::engine(&mut trainer.roller.engine, prompt, &trainer.config.sampling)?;
         let loss = &trainer.method.loss;
         check::learner(
@@ -452,13 +454,13 @@ impl<L: Learner> Pupil<L> {
         let clock = Instant::now();
         let config = &run.update;
         let groups = &rolled.groups;
-        let rows = Rows::of(groups, data, method.score_context)?;
+        let rows = Rows::of(groups, method.score_context)?;
         let mut streams = rescore(&mut self.learner, groups, &rows, method, config)?;
         let advantages = advantages(&rows, &streams, method)?;
         streams.advantages.clone_from(&advantages.advantages);
         let learner = &mut self.learner;
         let streams = token_advantages(learner, groups, &rows, streams, data, method, config)?;
-        let hint_reliance = reliance(&mut self.learner, groups, &rows, data, config)?;
+        let hint_reliance = reliance(&mut self.learner, groups, &rows, config)?;
         let first = self.updates;
         let lr = |i| run.schedule.lr(first + i);
         let done = update(&mut self.learner, &rows, &streams, method, config, lr)?;

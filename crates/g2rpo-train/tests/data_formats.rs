@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use g2rpo_rollout::Task;
 use g2rpo_train::Error;
 use g2rpo_train::data::formats::{Problem, Problems, read_problems};
 use g2rpo_train::data::lint::{LintConfig, lint};
+use g2rpo_train::data::read::open_data;
+use g2rpo_train::data::tasks::{Listed, Sketch, TaskStore};
 use g2rpo_train::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 use g2rpo_verify::code::TestSuite;
-use g2rpo_verify::{Gsm8k, MathVerifier};
+use g2rpo_verify::{Gsm8k, MathVerifier, Verifier};
 
 fn read_with(text: &str, settings: &DataSettings) -> Result<Problems, Error> {
     let dir = tempfile::tempdir().unwrap();
@@ -239,11 +242,12 @@ fn the_published_files_are_read_and_found_sound() {
             max_solutions: 100,
             ..LintConfig::default()
         };
-        let found = match format {
-            DataFormat::Gsm8k => lint(&read.problems, &[], &Gsm8k::default(), None, &config),
-            DataFormat::Math => lint(&read.problems, &[], &MathVerifier::default(), None, &config),
+        let verifier: &dyn Verifier = match format {
+            DataFormat::Gsm8k => &Gsm8k::default(),
+            DataFormat::Math => &MathVerifier::default(),
             _ => continue,
         };
+        let found = lint(&listed(read.problems), &[], verifier, &config).unwrap();
         let of = |what: &str| {
             found
                 .iter()
@@ -253,6 +257,28 @@ fn the_published_files_are_read_and_found_sound() {
         assert_eq!(of("references"), 0, "{found:#?}");
         assert!(of("solutions") <= 2, "{found:#?}");
     }
+}
+
+fn listed(problems: Vec<Problem>) -> Listed {
+    Listed::new(problems.into_iter().map(Task::from).collect()).unwrap()
+}
+
+#[test]
+fn lint_says_how_much_it_looked_at() {
+    let problem = |id: u64| Problem {
+        id,
+        question: format!("{id}?"),
+        reference: if id.is_multiple_of(2) { "five" } else { "5" }.into(),
+        ..Problem::default()
+    };
+    let config = LintConfig {
+        max_references: 10,
+        ..LintConfig::default()
+    };
+    let train = listed((0..1000).map(problem).collect());
+    let found = lint(&train, &[], &Gsm8k::default(), &config).unwrap();
+    assert_eq!((found[0].count, found[0].of), (10, 10), "every hundredth");
+    assert_eq!((found[1].count, found[1].of), (1000, 1000));
 }
 
 #[test]
@@ -271,13 +297,12 @@ fn lint_counts_every_kind_of_fault() {
         problem(3, "six", None, "five"),
     ];
     let eval = [problem(0, "SIX", None, "5")];
-    let tokens = |question: &str| question.split_whitespace().count();
     let config = LintConfig {
-        max_prompt_length: Some(2),
         threads: 2,
         ..LintConfig::default()
     };
-    let found = lint(&train, &eval, &Gsm8k::default(), Some(&tokens), &config);
+    let (train, eval) = (listed(train.to_vec()), listed(eval.to_vec()));
+    let found = lint(&train, &[&eval], &Gsm8k::default(), &config).unwrap();
     let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
@@ -287,7 +312,94 @@ fn lint_counts_every_kind_of_fault() {
             "1 of 4 (25.0 %) have no solution, so nothing guides them: row 4",
             "1 of 4 (25.0 %) are asked twice: row 2 repeats row 1",
             "1 of 4 (25.0 %) are asked in the evaluation as well: row 4",
-            "1 of 4 (25.0 %) have prompts over max_prompt_length: row 3: 3 tokens",
         ]
+    );
+}
+
+/// Rows with broken ones, blank lines, no last line end and a byte order mark among them.
+fn mixed(rows: usize) -> String {
+    let mut text = "\u{feff}".to_owned();
+    for i in 0..rows {
+        match i % 50 {
+            7 => text.push_str("{\"question\": \"no answer\"}\r\n"),
+            8 => text.push_str("\n  \n"),
+            9 => text.push_str("not JSON\n"),
+            _ => text.push_str(&format!(
+                "{{\"question\": \"{i} + 1? \u{e9}\", \"answer\": \"So\\n#### {}\"}}\n",
+                i + 1
+            )),
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn skipping() -> DataSettings {
+    DataSettings {
+        broken_rows: BrokenRows::Skip,
+        ..DataSettings::default()
+    }
+}
+
+#[test]
+fn rows_read_when_they_are_wanted_are_those_read_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.jsonl");
+    fs::write(&path, mixed(3000)).unwrap();
+    for limit in [None, Some(1), Some(1234)] {
+        let whole = read_problems(&path, &skipping(), limit).unwrap();
+        let opened = open_data(&path, &skipping(), limit).unwrap();
+        assert_eq!(
+            (opened.format, &opened.broken),
+            (whole.format, &whole.broken)
+        );
+        let expected: Vec<Task> = whole.problems.into_iter().map(Task::from).collect();
+        assert_eq!(opened.tasks.len(), expected.len());
+        // From the last to the first, so that the order of reading is no help.
+        for (place, task) in expected.into_iter().enumerate().rev() {
+            assert_eq!(opened.tasks.sketch(place), Sketch::of(&task));
+            assert_eq!(opened.tasks.place_of(task.id), Some(place));
+            assert_eq!(opened.tasks.task(place).unwrap(), task);
+        }
+        assert_eq!(opened.tasks.place_of(7), None, "a broken row");
+    }
+    let strict = open_data(&path, &DataSettings::default(), None).unwrap_err();
+    let whole = read_problems(&path, &DataSettings::default(), None).unwrap_err();
+    assert_eq!(strict.to_string(), whole.to_string());
+    assert!(strict.to_string().contains("line 8: "), "{strict}");
+}
+
+#[test]
+fn arrays_are_opened_as_well_and_empty_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.json");
+    fs::write(&path, " [{\"question\": \"1?\", \"answer\": \"#### 1\"}]").unwrap();
+    let opened = open_data(&path, &skipping(), None).unwrap();
+    assert_eq!(opened.tasks.task(0).unwrap().reference, "1");
+    fs::write(&path, "\n\n").unwrap();
+    let error = open_data(&path, &skipping(), None).unwrap_err().to_string();
+    assert!(error.ends_with("the file holds no row"), "{error}");
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_in_use_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.jsonl");
+    let text = mixed(6);
+    fs::write(&path, &text).unwrap();
+    let opened = open_data(&path, &skipping(), None).unwrap();
+    fs::write(&path, text.replace("3 + 1", "4 + 1")).unwrap();
+    assert!(opened.tasks.task(2).is_ok());
+    let error = opened.tasks.task(3).unwrap_err().to_string();
+    let expected = format!(
+        "{}, line 4: the file changed while it was in use",
+        path.display()
+    );
+    assert_eq!(error, expected);
+    fs::write(&path, "").unwrap();
+    let error = opened.tasks.task(0).unwrap_err().to_string();
+    assert!(
+        error.contains("line 1: the file changed while it was in use, or is gone"),
+        "{error}"
     );
 }

@@ -281,7 +281,7 @@ fn what_the_engine_returns_counts() {
             .contains("the engine is gone")
     );
     for group in run(false).unwrap().groups {
-        let code = &data.tasks()[group.task].reference;
+        let code = &group.item.task.reference;
         for (rollout, grade) in group.rollouts.iter().zip(&group.grades) {
             let letter = |id: &u32| char::from(b'a' + *id as u8);
             let answer: String = rollout.completion.tokens.iter().map(letter).collect();

@@ -84,9 +84,10 @@ fn a_loop_by_hand_is_the_trainer_to_the_bit() {
 
     let mut policy = policy();
     let mut controller = method.controller.build().unwrap();
-    let source = method.source.build(data.written());
+    let source = data.source(&method.source);
+    let facts = data.facts(method.curriculum).unwrap();
     let mut order =
-        g2rpo_train::TaskOrder::new(data.facts(), method.curriculum, None, config().seed).unwrap();
+        g2rpo_train::TaskOrder::new(facts, method.curriculum, None, config().seed).unwrap();
     let rewards = WeightedReward::default();
     let judge = Judge {
         verifier: &opens,
@@ -114,7 +115,7 @@ fn a_loop_by_hand_is_the_trainer_to_the_bit() {
                 break;
             }
         }
-        let rows = Rows::of(&groups, &data, method.score_context).unwrap();
+        let rows = Rows::of(&groups, method.score_context).unwrap();
         let config = UpdateConfig::default();
         let mut streams = rescore(&mut policy, &groups, &rows, &method, &config).unwrap();
         streams.advantages = advantages(&rows, &streams, &method).unwrap().advantages;

@@ -11,15 +11,15 @@ use crate::trace::solution::Trace;
 
 /// Several sources in order of preference: the first that knows a trace gives it, the first that
 /// knows hints gives them. Successes are offered to all of them.
-pub(crate) struct FirstOf(pub(crate) Vec<Box<dyn GuidanceSource + Send>>);
+pub(crate) struct FirstOf<'a>(pub(crate) Vec<Box<dyn GuidanceSource + Send + 'a>>);
 
-impl std::fmt::Debug for FirstOf {
+impl std::fmt::Debug for FirstOf<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FirstOf({} sources)", self.0.len())
     }
 }
 
-impl GuidanceSource for FirstOf {
+impl GuidanceSource for FirstOf<'_> {
     fn guidance(&self, query: &Query, rng: &mut dyn Rng) -> Option<Guidance> {
         let mut best: Option<Guidance> = None;
         for source in &self.0 {
@@ -86,7 +86,7 @@ mod tests {
     use crate::source::written::{Pick, Traces};
     use crate::testing::rng;
 
-    fn sources() -> FirstOf {
+    fn sources() -> FirstOf<'static> {
         let hints = Traces {
             hints: BTreeMap::from([(ExampleId(0), vec![Arc::from("think")])]),
             provenance: Provenance::Teacher,

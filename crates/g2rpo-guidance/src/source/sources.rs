@@ -61,16 +61,28 @@ impl SourceConfig {
     /// source.offer(ExampleId(0), Trace::from_tokens(vec![4, 5]));
     /// assert_eq!(len(&source), 2);
     /// ```
-    pub fn build(&self, mut written: Vec<Traces>) -> Box<dyn GuidanceSource + Send> {
-        let mut sources: Vec<Box<dyn GuidanceSource + Send>> = Vec::new();
+    pub fn build(&self, written: Vec<Traces>) -> Box<dyn GuidanceSource + Send> {
+        let pick = self.pick;
+        let picked = written.into_iter().map(|traces| {
+            let traces = Traces { pick, ..traces };
+            let author: (_, Box<dyn GuidanceSource + Send>) = (traces.provenance, Box::new(traces));
+            author
+        });
+        self.build_over(picked.collect())
+    }
+
+    /// As [`build`](Self::build), over sources of any kind, each with its author.
+    pub fn build_over<'a>(
+        &self,
+        mut written: Vec<(Provenance, Box<dyn GuidanceSource + Send + 'a>)>,
+    ) -> Box<dyn GuidanceSource + Send + 'a> {
+        let mut sources: Vec<Box<dyn GuidanceSource + Send + 'a>> = Vec::new();
         for &author in &self.order {
             if author == Provenance::Own {
                 sources.push(Box::new(OwnSuccesses::new(self.capacity, self.pick)));
             }
-            for traces in written.extract_if(.., |t| t.provenance == author) {
-                let pick = self.pick;
-                sources.push(Box::new(Traces { pick, ..traces }));
-            }
+            let by_author = written.extract_if(.., |(by, _)| *by == author);
+            sources.extend(by_author.map(|(_, source)| source));
         }
         Box::new(FirstOf(sources))
     }

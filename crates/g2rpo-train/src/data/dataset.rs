@@ -1,60 +1,88 @@
 //! A data set: tasks with their prompts as ids and their worked solutions as traces.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
-use g2rpo_guidance::{ExampleId, TaskFacts, ThinkTag, Trace, Traces};
+use g2rpo_guidance::{
+    Curriculum, ExampleId, GuidanceSource, OrderBy, Provenance, SourceConfig, TaskFacts, ThinkTag,
+    Trace, Traces,
+};
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
+use crate::data::tasks::{Listed, TaskStore, spread};
+use crate::data::written::Written;
 use crate::error::{Error, Result};
 
 /// How a question becomes the text that a completion follows.
 type Template<'a> =
     dyn Fn(&str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'a;
 
-/// The prompt of a task and the trace of its solution.
-type Encoded = (Vec<TokenId>, Option<Arc<Trace>>);
+/// A task as a policy sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The task.
+    pub task: Task,
+    /// Its prompt, without a hint.
+    pub prompt: Vec<TokenId>,
+    /// Its worked solution, where it has one.
+    pub trace: Option<Arc<Trace>>,
+}
 
 /// Tasks, each with its prompt as ids and, where it has a worked solution, the trace that guidance
 /// is cut from.
 ///
-/// Everything is encoded once, before training. A trace is encoded by itself, so a guided prefix is
-/// always a prefix of the ids that a supervised example would have.
+/// A task is encoded when it is drawn, and not kept, so that a data set may be larger than memory. Before training up to
+/// 10,000 of them, evenly spread, are encoded to see that they can be; the longest questions are among them. A trace is
+/// encoded by itself, so a guided prefix is always a prefix of the ids that a supervised example would have.
 ///
 /// ```
 /// use g2rpo_rollout::{ByteTokenizer, Task};
 /// use g2rpo_train::Dataset;
 /// let task = Task { question: "2+2?".into(), reference: "4".into(), ..Task::default() };
 /// let data = Dataset::with_template(vec![task], &ByteTokenizer, "Q: {question}\n")?;
-/// assert_eq!(data.prompt(0), b"Q: 2+2?\n".map(u32::from));
-/// assert!(data.trace(0).is_none());
+/// let item = data.item(0)?;
+/// assert_eq!(item.prompt, b"Q: 2+2?\n".map(u32::from));
+/// assert!(item.trace.is_none());
 /// # Ok::<(), g2rpo_train::Error>(())
 /// ```
 pub struct Dataset<'a> {
-    tasks: Vec<Task>,
-    prompts: Vec<Vec<TokenId>>,
-    traces: Vec<Option<Arc<Trace>>>,
+    tasks: Box<dyn TaskStore + 'a>,
+    checked: Checked,
     others: Vec<Traces>,
     think: Option<ThinkTag>,
     tokenizer: &'a (dyn Tokenizer + Sync),
     template: Box<Template<'a>>,
 }
 
+/// What was seen of the tasks that were encoded beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Checked {
+    /// How many.
+    pub tasks: usize,
+    /// Ids of the longest prompt among them.
+    pub longest_prompt: usize,
+}
+
+/// Tasks that are encoded before training.
+const CHECKED: usize = 10_000;
+/// The longest questions among them.
+const LONGEST: usize = 64;
+
 impl fmt::Debug for Dataset<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let traces = self.traces.iter().flatten().count();
         f.debug_struct("Dataset")
             .field("tasks", &self.tasks.len())
-            .field("traces", &traces)
+            .field("checked", &self.checked)
             .finish_non_exhaustive()
     }
 }
 
 impl<'a> Dataset<'a> {
-    /// Encodes tasks. `template` turns a question into the text that the completion follows: a chat
+    /// A data set of tasks in memory. `template` turns a question into the text that the completion follows: a chat
     /// template, for example.
     ///
     /// # Errors
@@ -65,62 +93,71 @@ impl<'a> Dataset<'a> {
         tokenizer: &'a (dyn Tokenizer + Sync),
         template: impl Fn(&str) -> Result<String, E> + Send + Sync + 'a,
     ) -> Result<Self> {
+        Self::over(Listed::new(tasks)?, tokenizer, template)
+    }
+
+    /// A data set of tasks wherever they are; as [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`], and the store's.
+    pub fn over<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        tasks: impl TaskStore + 'a,
+        tokenizer: &'a (dyn Tokenizer + Sync),
+        template: impl Fn(&str) -> Result<String, E> + Send + Sync + 'a,
+    ) -> Result<Self> {
         let mut data = Self {
-            prompts: Vec::with_capacity(tasks.len()),
-            traces: Vec::with_capacity(tasks.len()),
+            tasks: Box::new(tasks),
+            checked: Checked::default(),
             others: Vec::new(),
             think: None,
-            tasks: Vec::new(),
             tokenizer,
             template: Box::new(move |question| template(question).map_err(Into::into)),
         };
-        let mut index = BTreeMap::new();
-        for (i, task) in tasks.iter().enumerate() {
-            let fault = |problem: String| Error::Task { task: i, problem };
-            if let Some(other) = index.insert(task.id, i) {
-                let problem = format!("has the id {} of task {other}", task.id);
-                return Err(fault(problem));
-            }
-        }
-        for (prompt, trace) in data.encode_all(&tasks)? {
-            data.prompts.push(prompt);
-            data.traces.push(trace);
-        }
-        data.tasks = tasks;
+        data.check()?;
         Ok(data)
     }
 
-    /// Prompts and traces of tasks, of many by as many threads as there are processors.
-    fn encode_all(&self, tasks: &[Task]) -> Result<Vec<Encoded>> {
-        const PART: usize = 1000;
-        let encode = |(i, task): (usize, &Task)| {
-            let fault = |problem: String| Error::Task { task: i, problem };
-            let prompt = self.encode_prompt(&task.question).map_err(fault)?;
-            let trace = match &task.solution {
-                None => None,
-                Some(text) => Some(Arc::new(self.encode_trace(text).map_err(fault)?)),
-            };
-            Ok((prompt, trace))
+    /// Encodes some tasks, to see that they can be.
+    fn check(&mut self) -> Result<()> {
+        let mut longest: Vec<(usize, usize)> = (0..self.len())
+            .map(|place| (self.tasks.sketch(place).question_len, place))
+            .collect();
+        let n = longest.len().saturating_sub(LONGEST);
+        if n > 0 {
+            longest.select_nth_unstable(n);
+        }
+        let longest = longest[n..].iter().map(|(_, place)| *place);
+        let places: BTreeSet<usize> = spread(self.len(), CHECKED).chain(longest).collect();
+        let places: Vec<usize> = places.into_iter().collect();
+        let lengths = self.on_threads(&places, |item| item.prompt.len())?;
+        self.checked = Checked {
+            tasks: places.len(),
+            longest_prompt: lengths.into_iter().max().unwrap_or(0),
         };
+        Ok(())
+    }
+
+    /// Something of each of these tasks, of many by as many threads as there are processors.
+    fn on_threads<T: Send>(
+        &self,
+        places: &[usize],
+        what: impl Fn(Item) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        const PART: usize = 1000;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = tasks.len().div_ceil(threads).max(PART);
-        let parts = tasks.chunks(part).enumerate();
-        let done: Vec<Result<Vec<Encoded>>> = std::thread::scope(|scope| {
-            let work = parts.map(|(n, tasks)| {
-                let tasks = tasks.iter().enumerate();
-                scope.spawn(move || {
-                    tasks
-                        .map(|(i, task)| encode((n * part + i, task)))
-                        .collect()
-                })
-            });
-            let work: Vec<_> = work.collect();
+        let part = places.len().div_ceil(threads).max(PART);
+        let one = |place: &usize| Ok(what(self.encoded(*place)?));
+        let done: Vec<Result<Vec<T>>> = std::thread::scope(|scope| {
+            let parts = places.chunks(part);
+            let work: Vec<_> = parts
+                .map(|part| scope.spawn(|| part.iter().map(one).collect()))
+                .collect();
             let joined = work.into_iter().map(|thread| thread.join());
             joined
                 .map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
                 .collect()
         });
-        let mut all = Vec::with_capacity(tasks.len());
+        let mut all = Vec::with_capacity(places.len());
         for part in done {
             all.extend(part?);
         }
@@ -168,42 +205,30 @@ impl<'a> Dataset<'a> {
     /// [`Error::Task`] for a trace whose own tag cannot be taken off between two tokens, and as
     /// [`Self::new`].
     pub fn with_think_tag(mut self, tag: &ThinkTag) -> Result<Self> {
-        let mut traces = std::mem::take(&mut self.traces);
-        for (task, trace) in traces.iter_mut().enumerate() {
-            if let Some(trace) = trace {
-                self.open(task, trace, tag)?;
-            }
-        }
         let mut others = std::mem::take(&mut self.others);
         others
             .iter_mut()
             .try_for_each(|added| self.open_all(added, tag))?;
-        (self.traces, self.others) = (traces, others);
+        self.others = others;
         self.think = Some(tag.clone());
+        self.check()?;
         Ok(self)
     }
 
     /// Opens the thinking in traces of tasks that are here.
     fn open_all(&self, added: &mut Traces, tag: &ThinkTag) -> Result<()> {
-        for (task, named) in self.tasks.iter().enumerate() {
-            for trace in added
-                .traces
-                .get_mut(&ExampleId(named.id))
-                .into_iter()
-                .flatten()
-            {
-                self.open(task, trace, tag)?;
+        for (id, traces) in &mut added.traces {
+            let Some(task) = self.tasks.place_of(id.0) else {
+                continue;
+            };
+            let fault = |problem: String| Error::Task { task, problem };
+            let question = self.tasks.task(task)?.question;
+            let prompt = self.prompt_text(&question).map_err(fault)?;
+            for trace in traces {
+                let wrapped = tag.wrap((**trace).clone(), &prompt);
+                *trace = Arc::new(wrapped.map_err(|e| fault(e.to_string()))?);
             }
         }
-        Ok(())
-    }
-
-    fn open(&self, task: usize, trace: &mut Arc<Trace>, tag: &ThinkTag) -> Result<()> {
-        let fault = |problem: String| Error::Task { task, problem };
-        let prompt =
-            (self.template)(&self.tasks[task].question).map_err(|e| fault(e.to_string()))?;
-        let wrapped = tag.wrap((**trace).clone(), &prompt);
-        *trace = Arc::new(wrapped.map_err(|e| fault(e.to_string()))?);
         Ok(())
     }
 
@@ -217,25 +242,50 @@ impl<'a> Dataset<'a> {
         self.tasks.is_empty()
     }
 
-    /// All tasks.
-    pub fn tasks(&self) -> &[Task] {
-        &self.tasks
+    /// What was seen of the tasks that were encoded beforehand.
+    pub fn checked(&self) -> Checked {
+        self.checked
     }
 
-    /// Prompt ids of a task, without a hint.
+    /// The tasks as they are stored.
+    pub fn tasks(&self) -> &(dyn TaskStore + 'a) {
+        &*self.tasks
+    }
+
+    /// A task with its prompt and its worked solution, encoded now.
+    ///
+    /// # Errors
+    /// As [`Self::over`].
     ///
     /// # Panics
     /// If there is no such task, as indexing does.
-    pub fn prompt(&self, task: usize) -> &[TokenId] {
-        &self.prompts[task]
+    pub fn item(&self, place: usize) -> Result<Arc<Item>> {
+        self.encoded(place).map(Arc::new)
     }
 
-    /// The worked solution of a task.
-    ///
-    /// # Panics
-    /// If there is no such task, as indexing does.
-    pub fn trace(&self, task: usize) -> Option<&Arc<Trace>> {
-        self.traces[task].as_ref()
+    fn encoded(&self, place: usize) -> Result<Item> {
+        let task = self.tasks.task(place)?;
+        let fault = |problem: String| Error::Task {
+            task: place,
+            problem,
+        };
+        let text = self.prompt_text(&task.question).map_err(fault)?;
+        let prompt = self.prompt_ids(&text).map_err(fault)?;
+        let trace = match &task.solution {
+            None => None,
+            Some(solution) => {
+                let trace = self.encode_trace(solution).map_err(fault)?;
+                Some(Arc::new(match &self.think {
+                    None => trace,
+                    Some(tag) => tag.wrap(trace, &text).map_err(|e| fault(e.to_string()))?,
+                }))
+            }
+        };
+        Ok(Item {
+            task,
+            prompt,
+            trace,
+        })
     }
 
     /// What prompts and answers are encoded and decoded with.
@@ -243,16 +293,35 @@ impl<'a> Dataset<'a> {
         self.tokenizer
     }
 
-    /// What a curriculum orders tasks by.
-    pub fn facts(&self) -> Vec<TaskFacts> {
-        (self.tasks.iter().zip(&self.traces))
-            .map(|(task, trace)| TaskFacts {
-                example: ExampleId(task.id),
-                difficulty: task.difficulty,
-                trace_len: trace.as_ref().map(|t| t.len()),
-                pass_rate: task.pass_rate,
+    /// What this curriculum orders tasks by. All solutions are encoded for one that orders them by their length, and none
+    /// for another.
+    ///
+    /// # Errors
+    /// As [`Self::item`].
+    pub fn facts(&self, curriculum: Curriculum) -> Result<Vec<TaskFacts>> {
+        let by_length = match curriculum {
+            Curriculum::Continuous(by) | Curriculum::Tiers { by, .. } => by == OrderBy::TraceLength,
+            Curriculum::Given | Curriculum::Shuffled => false,
+        };
+        let mut facts: Vec<TaskFacts> = (0..self.len())
+            .map(|place| {
+                let sketch = self.tasks.sketch(place);
+                TaskFacts {
+                    example: ExampleId(sketch.id),
+                    difficulty: sketch.difficulty,
+                    pass_rate: sketch.pass_rate,
+                    ..TaskFacts::default()
+                }
             })
-            .collect()
+            .collect();
+        if by_length {
+            let places: Vec<usize> = (0..self.len()).collect();
+            let lengths = self.on_threads(&places, |item| item.trace.map(|t| t.len()))?;
+            for (facts, length) in facts.iter_mut().zip(lengths) {
+                facts.trace_len = length;
+            }
+        }
+        Ok(facts)
     }
 
     /// Adds traces and hints by somebody else, such as a teacher. Which are used is the method's
@@ -268,22 +337,37 @@ impl<'a> Dataset<'a> {
         Ok(self)
     }
 
-    /// Solutions and hints of all tasks, and what was added to them, as sources of guidance.
-    pub fn written(&self) -> Vec<Traces> {
-        let mut own = Traces::default();
-        for (task, trace) in self.tasks.iter().zip(&self.traces) {
-            let id = ExampleId(task.id);
-            if let Some(trace) = trace {
-                own.traces.insert(id, vec![Arc::clone(trace)]);
-            }
-            if !task.hints.is_empty() {
-                let hints = task.hints.iter().map(|h| Arc::from(h.as_str()));
-                own.hints.insert(id, hints.collect());
+    /// Solutions and hints of all tasks, and what was added to them, as a method's source of guidance.
+    pub fn source(&self, config: &SourceConfig) -> Box<dyn GuidanceSource + Send + '_> {
+        let mut written: Vec<(Provenance, Box<dyn GuidanceSource + Send + '_>)> =
+            vec![(Provenance::Gold, Box::new(Written(self)))];
+        for traces in &self.others {
+            let pick = config.pick;
+            let traces = Traces {
+                pick,
+                ..traces.clone()
+            };
+            written.push((traces.provenance, Box::new(traces)));
+        }
+        config.build_over(written)
+    }
+
+    /// Whether one of these authors has written a solution, and the most hints that one has for a task.
+    pub(crate) fn known(&self, authors: &[Provenance]) -> (bool, usize) {
+        let (mut solved, mut hints) = (false, 0);
+        if authors.contains(&Provenance::Gold) {
+            for place in 0..self.len() {
+                let sketch = self.tasks.sketch(place);
+                solved |= sketch.has_solution;
+                hints = hints.max(sketch.hints);
             }
         }
-        let mut all = vec![own];
-        all.extend(self.others.iter().cloned());
-        all
+        for traces in (self.others.iter()).filter(|t| authors.contains(&t.provenance)) {
+            solved |= !traces.traces.is_empty();
+            let most = traces.hints.values().map(Vec::len).max();
+            hints = hints.max(most.unwrap_or(0));
+        }
+        (solved, hints)
     }
 
     /// Ids of the prompt that asks `question`, which may hold a hint.
@@ -291,8 +375,15 @@ impl<'a> Dataset<'a> {
     /// # Errors
     /// In words, if the template or the tokenizer refuses it, or nothing is left as ids.
     pub fn encode_prompt(&self, question: &str) -> Result<Vec<TokenId>, String> {
-        let text = (self.template)(question).map_err(|e| format!("its prompt: {e}"))?;
-        let ids = (self.tokenizer.encode(&text).map_err(|e| e.to_string())?).ids;
+        self.prompt_ids(&self.prompt_text(question)?)
+    }
+
+    fn prompt_text(&self, question: &str) -> Result<String, String> {
+        (self.template)(question).map_err(|e| format!("its prompt: {e}"))
+    }
+
+    fn prompt_ids(&self, text: &str) -> Result<Vec<TokenId>, String> {
+        let ids = (self.tokenizer.encode(text).map_err(|e| e.to_string())?).ids;
         if ids.is_empty() {
             return Err("its prompt has no token".into());
         }
@@ -312,7 +403,6 @@ impl<'a> Dataset<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use g2rpo_guidance::Provenance;
     use g2rpo_rollout::ByteTokenizer;
 
     fn task(id: u64, question: &str, solution: Option<&str>) -> Task {
@@ -359,9 +449,9 @@ mod tests {
         let thinking = |template| {
             let data = Dataset::with_template(tasks.clone(), &ByteTokenizer, template).unwrap();
             let data = data.with_think_tag(&tag).unwrap();
-            ByteTokenizer
-                .decode(data.trace(0).unwrap().tokens())
-                .unwrap()
+            let item = data.item(0).unwrap();
+            let trace = item.trace.as_ref().unwrap();
+            ByteTokenizer.decode(trace.tokens()).unwrap()
         };
         assert_eq!(thinking("{question}"), "<think>so");
         assert_eq!(thinking("{question}<think>"), "so");

@@ -58,14 +58,7 @@ pub fn read_problems(
 ) -> Result<Problems> {
     let file = File::open(path).map_err(Error::io(path))?;
     let mut reader = BufReader::new(file);
-    let start = reader.fill_buf().map_err(Error::io(path))?;
-    // A byte order mark means nothing in UTF-8.
-    let mark = if start.starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
-    };
-    let array = start[mark..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    let (mark, array) = start(&mut reader).map_err(Error::io(path))?;
     reader.consume(mark);
     if array {
         let mut text = Vec::new();
@@ -92,6 +85,18 @@ pub fn read_problems(
         }
     });
     collect_problems(path, rows, settings, limit)
+}
+
+/// Bytes of a byte order mark, which means nothing in UTF-8, and whether an array begins behind it.
+pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, bool)> {
+    let bytes = reader.fill_buf()?;
+    let mark = if bytes.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    let array = bytes[mark..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    Ok((mark, array))
 }
 
 /// The problems of rows, each with its line, from any source.
@@ -126,6 +131,21 @@ pub fn collect_problems(
             Err(problem) => broken.push((line, problem)),
         }
     }
+    check_broken(path, &broken, n_rows, settings)?;
+    Ok(Problems {
+        format,
+        problems,
+        broken,
+    })
+}
+
+/// Refuses a file of which no row can be used, or not all where they must.
+pub(crate) fn check_broken(
+    path: &Path,
+    broken: &[(usize, String)],
+    n_rows: usize,
+    settings: &DataSettings,
+) -> Result<()> {
     let refuse = |problem| {
         Err(Error::Data {
             path: path.into(),
@@ -135,14 +155,11 @@ pub fn collect_problems(
     if n_rows == 0 {
         return refuse("the file holds no row".into());
     }
-    if !broken.is_empty() && (settings.broken_rows == BrokenRows::Fail || problems.is_empty()) {
-        return refuse(tell_broken(&broken, n_rows));
+    let fails = settings.broken_rows == BrokenRows::Fail || broken.len() == n_rows;
+    if fails && !broken.is_empty() {
+        return refuse(tell_broken(broken, n_rows));
     }
-    Ok(Problems {
-        format,
-        problems,
-        broken,
-    })
+    Ok(())
 }
 
 /// What is wrong with the rows that cannot be used, in a few lines.
@@ -158,7 +175,7 @@ pub fn tell_broken(broken: &[(usize, String)], n_rows: usize) -> String {
     text
 }
 
-fn parse(line: &[u8]) -> Result<Row, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Row, String> {
     let text =
         std::str::from_utf8(line.trim_ascii_end()).map_err(|_| "it is not UTF-8".to_owned())?;
     let value = serde_json::from_str(text).map_err(|e| {
@@ -175,7 +192,7 @@ pub(crate) fn object(value: Value) -> Result<Row, String> {
     }
 }
 
-fn detect(row: &Row, settings: &DataSettings) -> Result<DataFormat, String> {
+pub(crate) fn detect(row: &Row, settings: &DataSettings) -> Result<DataFormat, String> {
     let has = |name: &str| row.contains_key(name);
     let answers = |text: &str| {
         row.get("answer")

@@ -1,31 +1,32 @@
 //! Looks at a data set before a run is spent on it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
+use g2rpo_rollout::Task;
 use g2rpo_verify::{Outcome, Verifier, check_references, verify_parallel};
 use serde::Serialize;
 
-use crate::data::formats::Problem;
+use crate::data::tasks::{TaskStore, spread};
+use crate::error::Result;
 
-/// What is checked, and how much of it.
+/// How much is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LintConfig {
-    /// Most solutions that are verified, spread evenly over the data set. Default 1000.
+    /// Most references that are checked, spread evenly over the data set. Default 10,000.
+    pub max_references: usize,
+    /// Most solutions that are verified, spread evenly over those. Default 1000.
     pub max_solutions: usize,
     /// Threads that verify. Default 1.
     pub threads: usize,
-    /// Longest prompt in tokens; default none.
-    pub max_prompt_length: Option<usize>,
 }
 
 impl Default for LintConfig {
     fn default() -> Self {
         Self {
+            max_references: 10_000,
             max_solutions: 1000,
             threads: 1,
-            max_prompt_length: None,
         }
     }
 }
@@ -58,120 +59,128 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Faults of the training problems, by themselves and beside those for evaluation. Kinds that do not
-/// occur are left out; `tokens` gives the length of a prompt, where it is known.
+impl Finding {
+    /// How often something was found in `of` that were looked at; nothing if it was not.
+    pub fn of(what: &'static str, of: usize, faults: Vec<String>) -> Option<Self> {
+        (!faults.is_empty()).then(|| Self {
+            what,
+            count: faults.len(),
+            of,
+            examples: faults.into_iter().take(3).collect(),
+        })
+    }
+}
+
+/// Faults of the training tasks, by themselves and beside those for evaluation. Kinds that do not
+/// occur are left out. References and solutions are looked at as far as `config` says, the rest in all tasks.
 ///
 /// ```
-/// use g2rpo_train::data::formats::Problem;
+/// use g2rpo_rollout::Task;
 /// use g2rpo_train::data::lint::{LintConfig, lint};
+/// use g2rpo_train::data::tasks::Listed;
 /// use g2rpo_verify::Gsm8k;
-/// let problem = |id, question: &str, solution: &str| Problem {
-///     id, question: question.into(), solution: Some(solution.into()), reference: "2".into(), ..Problem::default()
+/// let task = |id, question: &str, solution: &str| Task {
+///     id, question: question.into(), solution: Some(solution.into()), reference: "2".into(), ..Task::default()
 /// };
-/// let train = [problem(0, "1+1?", "#### 2"), problem(1, "1 + 1?", "#### 3")];
-/// let eval = [problem(0, "1+1?", "")];
-/// let found = lint(&train, &eval, &Gsm8k::default(), None, &LintConfig::default());
+/// let train = Listed::new(vec![task(0, "1+1?", "#### 2"), task(1, "1 + 1?", "#### 3")])?;
+/// let eval = Listed::new(vec![task(0, "1+1?", "")])?;
+/// let found = lint(&train, &[&eval], &Gsm8k::default(), &LintConfig::default())?;
 /// let texts: Vec<String> = found.iter().map(|f| f.to_string()).collect();
 /// assert_eq!(texts, [
 ///     "1 of 2 (50.0 %) solutions do not reach their reference: row 2: another value",
 ///     "1 of 2 (50.0 %) are asked twice: row 2 repeats row 1",
 ///     "2 of 2 (100.0 %) are asked in the evaluation as well: row 1; row 2",
 /// ]);
+/// # Ok::<(), g2rpo_train::Error>(())
 /// ```
+///
+/// # Errors
+/// The store's, where a task cannot be read.
 pub fn lint(
-    train: &[Problem],
-    eval: &[Problem],
+    train: &dyn TaskStore,
+    eval: &[&dyn TaskStore],
     verifier: &dyn Verifier,
-    tokens: Option<&dyn Fn(&str) -> usize>,
     config: &LintConfig,
-) -> Vec<Finding> {
+) -> Result<Vec<Finding>> {
     let of = train.len();
-    let mut findings = Vec::new();
-    let mut add = |what, of, faults: Vec<String>| {
-        if !faults.is_empty() {
-            findings.push(Finding {
-                what,
-                count: faults.len(),
-                of,
-                examples: faults.into_iter().take(3).collect(),
-            });
-        }
-    };
-    let references = train.iter().map(|p| p.reference.as_str());
+    let read = spread(of, config.max_references).map(|place| train.task(place));
+    let tasks = read.collect::<Result<Vec<Task>>>()?;
+    let references = tasks.iter().map(|task| task.reference.as_str());
     let report = check_references(verifier, references);
     let unverifiable = report.unverifiable.iter();
-    let unverifiable = unverifiable.map(|(i, why)| format!("row {}: {why}", train[*i].id + 1));
-    add("references cannot be verified", of, unverifiable.collect());
+    let unverifiable = unverifiable.map(|(i, why)| format!("row {}: {why}", tasks[*i].id + 1));
+    let (solved, wrong) = wrong_solutions(&tasks, verifier, config);
 
-    let (checked, wrong) = wrong_solutions(train, verifier, config);
-    add("solutions do not reach their reference", checked, wrong);
+    let sketches = || (0..of).map(|place| train.sketch(place));
+    let without = sketches().filter(|s| !s.has_solution);
+    let without = without.map(|s| format!("row {}", s.id + 1));
+    let (others, evals) = (eval.iter(), |store: &&dyn TaskStore| {
+        let keys: Vec<u64> = (0..store.len())
+            .map(|place| store.sketch(place).question_key)
+            .collect();
+        keys
+    });
+    let asked: HashSet<u64> = others.flat_map(evals).collect();
+    let overlap = sketches().filter(|s| asked.contains(&s.question_key));
+    let overlap = overlap.map(|s| format!("row {}", s.id + 1));
+    let findings = [
+        Finding::of(
+            "references cannot be verified",
+            tasks.len(),
+            unverifiable.collect(),
+        ),
+        Finding::of("solutions do not reach their reference", solved, wrong),
+        Finding::of(
+            "have no solution, so nothing guides them",
+            of,
+            without.collect(),
+        ),
+        Finding::of("are asked twice", of, asked_twice(train)),
+        Finding::of("are asked in the evaluation as well", of, overlap.collect()),
+    ];
+    Ok(findings.into_iter().flatten().collect())
+}
 
-    let without = train.iter().filter(|p| p.solution.is_none());
-    let without = without.map(|p| format!("row {}", p.id + 1));
-    add(
-        "have no solution, so nothing guides them",
-        of,
-        without.collect(),
-    );
-
-    let mut seen = HashMap::new();
+/// Tasks with the question of another before them.
+fn asked_twice(train: &dyn TaskStore) -> Vec<String> {
+    let mut keys: Vec<(u64, usize)> = (0..train.len())
+        .map(|place| (train.sketch(place).question_key, place))
+        .collect();
+    keys.sort_unstable();
     let mut twice = Vec::new();
-    for problem in train {
-        let first = *seen.entry(key(&problem.question)).or_insert(problem.id);
-        if first != problem.id {
-            twice.push(format!("row {} repeats row {}", problem.id + 1, first + 1));
-        }
+    for same in keys.chunk_by(|a, b| a.0 == b.0) {
+        let first = same[0].1;
+        twice.extend(same[1..].iter().map(|(_, place)| (*place, first)));
     }
-    add("are asked twice", of, twice);
-
-    let asked: std::collections::HashSet<u64> = eval.iter().map(|p| key(&p.question)).collect();
-    let overlap = train.iter().filter(|p| asked.contains(&key(&p.question)));
-    let overlap = overlap.map(|p| format!("row {}", p.id + 1));
-    add("are asked in the evaluation as well", of, overlap.collect());
-
-    if let (Some(tokens), Some(most)) = (tokens, config.max_prompt_length) {
-        let long = train.iter().filter_map(|p| {
-            let n = tokens(&p.question);
-            (n > most).then(|| format!("row {}: {n} tokens", p.id + 1))
-        });
-        add("have prompts over max_prompt_length", of, long.collect());
-    }
-    findings
+    twice.sort_unstable();
+    let row = |place| train.sketch(place).id + 1;
+    (twice.into_iter())
+        .map(|(place, first)| format!("row {} repeats row {}", row(place), row(first)))
+        .collect()
 }
 
 /// How many solutions were verified, and those that are not right.
 fn wrong_solutions(
-    problems: &[Problem],
+    tasks: &[Task],
     verifier: &dyn Verifier,
     config: &LintConfig,
 ) -> (usize, Vec<String>) {
-    let solved: Vec<&Problem> = problems.iter().filter(|p| p.solution.is_some()).collect();
-    let n = solved.len().min(config.max_solutions);
-    let chosen: Vec<&Problem> = (0..n).map(|i| solved[i * solved.len() / n]).collect();
+    let solved: Vec<&Task> = tasks.iter().filter(|t| t.solution.is_some()).collect();
+    let chosen: Vec<&Task> = spread(solved.len(), config.max_solutions)
+        .map(|i| solved[i])
+        .collect();
     let pairs: Vec<(&str, &str)> = (chosen.iter())
-        .filter_map(|p| Some((p.solution.as_deref()?, p.reference.as_str())))
+        .filter_map(|t| Some((t.solution.as_deref()?, t.reference.as_str())))
         .collect();
     let verdicts = verify_parallel(verifier, &pairs, config.threads);
-    let wrong = chosen
-        .iter()
-        .zip(&verdicts)
-        .filter_map(|(problem, verdict)| {
-            let why = match &verdict.outcome {
-                // Those are told of with the references.
-                Outcome::Correct | Outcome::Unverifiable(_) => return None,
-                Outcome::Incorrect(why) => why.to_string(),
-                Outcome::Fault(why) => why.to_string(),
-            };
-            Some(format!("row {}: {why}", problem.id + 1))
-        });
-    (n, wrong.collect())
-}
-
-/// Questions that differ in blanks and case alone are the same.
-fn key(question: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for letter in question.chars().filter(|c| !c.is_whitespace()) {
-        letter.to_lowercase().for_each(|c| c.hash(&mut hasher));
-    }
-    hasher.finish()
+    let wrong = chosen.iter().zip(&verdicts).filter_map(|(task, verdict)| {
+        let why = match &verdict.outcome {
+            // Those are told of with the references.
+            Outcome::Correct | Outcome::Unverifiable(_) => return None,
+            Outcome::Incorrect(why) => why.to_string(),
+            Outcome::Fault(why) => why.to_string(),
+        };
+        Some(format!("row {}: {why}", task.id + 1))
+    });
+    (chosen.len(), wrong.collect())
 }

@@ -7,3 +7,6 @@ pub mod order;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod read;
+pub mod rows;
+pub mod tasks;
+mod written;

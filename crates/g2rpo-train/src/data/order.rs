@@ -1,6 +1,6 @@
 //! Which tasks the next step gets: a curriculum in epochs, or the tasks closest to a difficulty.
 
-use g2rpo_guidance::{Curriculum, Difficulty, StepFeedback, TaskFacts};
+use g2rpo_guidance::{Curriculum, Difficulty, ExampleId, StepFeedback, TaskFacts};
 use g2rpo_rollout::{Purpose, RolloutKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,11 +53,16 @@ impl TaskOrder {
     /// [`Error::Config`] without tasks, [`Error::Guidance`] if the curriculum lacks what it orders
     /// by.
     pub fn new(
-        facts: Vec<TaskFacts>,
+        mut facts: Vec<TaskFacts>,
         curriculum: Curriculum,
         difficulty: Option<Difficulty>,
         seed: u64,
     ) -> Result<Self> {
+        if difficulty.is_none() {
+            for (place, facts) in facts.iter_mut().enumerate() {
+                facts.example = ExampleId(place as u64);
+            }
+        }
         if facts.is_empty() {
             return Err(Error::Config {
                 name: "tasks",
@@ -159,15 +164,9 @@ impl TaskOrder {
             step: epoch,
             ..RolloutKey::default()
         };
-        let numbered: Vec<TaskFacts> = (self.facts.iter().enumerate())
-            .map(|(place, facts)| TaskFacts {
-                example: g2rpo_guidance::ExampleId(place as u64),
-                ..*facts
-            })
-            .collect();
-        let order = self
-            .curriculum
-            .order(&numbered, &mut key.rng(Purpose::Task))?;
+        let mut rng = key.rng(Purpose::Task);
+        // Their places are the ids.
+        let order = self.curriculum.order(&self.facts, &mut rng)?;
         self.order = order.into_iter().map(|id| id.0 as usize).collect();
         self.epoch = Some(epoch);
         Ok(())

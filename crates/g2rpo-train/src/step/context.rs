@@ -52,9 +52,9 @@ pub fn token_advantages<L: Learner + ?Sized>(
     let mut under = |hint: &dyn Fn(usize) -> Result<Option<String>>| {
         let mut prompts: Vec<Option<Vec<TokenId>>> = Vec::with_capacity(rows.len());
         for (row, &(group, _)) in rows.members.iter().enumerate() {
-            let task = groups[group].task;
+            let group = &groups[group];
             let prompt = hint(row)?
-                .map(|hint| hinted_prompt(data, task, &method.hint_template, &hint))
+                .map(|hint| hinted_prompt(data, group, &method.hint_template, &hint))
                 .transpose()?;
             prompts.push(prompt);
         }

@@ -1,7 +1,7 @@
 //! Verdicts on completions that are finished, while others are still being sampled.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use g2rpo_rollout::{
@@ -9,7 +9,7 @@ use g2rpo_rollout::{
 };
 use g2rpo_verify::{Verdict, Verifier, verify_parallel};
 
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, Item};
 use crate::error::Result;
 
 /// An answer that was judged before all were sampled.
@@ -21,7 +21,7 @@ pub(crate) struct Early {
 }
 
 /// Samples as [`collect`] does. Answers that end early are judged meanwhile, each by itself, on as many threads as the
-/// verifier allows: `references` has what each is compared with. Those that nobody has begun to judge when the last one
+/// verifier allows: `items` has the task of each. Those that nobody has begun to judge when the last one
 /// ends have no verdict here, so that the caller asks for all of them in one batch; those that are begun are waited for.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub(crate) fn collect_judged<E: RolloutEngine + ?Sized>(
     sampling: &SamplingParams,
     data: &Dataset<'_>,
     verifier: &dyn Verifier,
-    references: &[&str],
+    items: &[Arc<Item>],
 ) -> Result<(Vec<Rollout>, Vec<Option<Early>>)> {
     let mut found: Vec<Option<Early>> = requests.iter().map(|_| None).collect();
     let threads = verifier.parallelism().min(requests.len());
@@ -48,7 +48,7 @@ pub(crate) fn collect_judged<E: RolloutEngine + ?Sized>(
             let Ok(text) = data.tokenizer().decode(&ids) else {
                 continue;
             };
-            let pair = (text.as_str(), references[place]);
+            let pair = (text.as_str(), items[place].task.reference.as_str());
             if let Some(verdict) = verify_parallel(verifier, &[pair], 1).pop() {
                 judged.push((place, Early { ids, text, verdict }));
             }

@@ -28,8 +28,11 @@ pub fn generate<E: RolloutEngine + ?Sized>(
     Ok(())
 }
 
-/// Requests, and whose each is: index of the group, index of the member.
-type Asked = (Vec<Request>, Vec<(usize, usize)>);
+/// Index of a group, and index of a member in it.
+pub(crate) type Place = (usize, usize);
+
+/// Requests, and whose each is.
+type Asked = (Vec<Request>, Vec<Place>);
 
 /// What is to be asked for members without a rollout.
 pub(crate) fn requests(
@@ -44,10 +47,10 @@ pub(crate) fn requests(
         for (member, plan) in group.plan.members.iter().enumerate().skip(sampled) {
             let given = plan.given(group.guidance.as_ref(), method.placement)?;
             let (prompt, guidance) = match given {
-                Given::Nothing => (data.prompt(group.task).to_vec(), Vec::new()),
-                Given::Prefix(ids) => (data.prompt(group.task).to_vec(), ids.to_vec()),
+                Given::Nothing => (group.item.prompt.clone(), Vec::new()),
+                Given::Prefix(ids) => (group.item.prompt.clone(), ids.to_vec()),
                 Given::Hint(hint) => {
-                    let prompt = hinted_prompt(data, group.task, &method.hint_template, &hint)?;
+                    let prompt = hinted_prompt(data, group, &method.hint_template, &hint)?;
                     (prompt, Vec::new())
                 }
             };
@@ -77,11 +80,12 @@ pub(crate) fn take_up(groups: &mut [Group], rollouts: Vec<Rollout>) {
 /// Ids of a task's prompt with a hint.
 pub(crate) fn hinted_prompt(
     data: &Dataset<'_>,
-    task: usize,
+    group: &Group,
     template: &HintTemplate,
     hint: &str,
 ) -> Result<Vec<TokenId>> {
-    let question = template.render(&data.tasks()[task].question, hint);
+    let question = template.render(&group.item.task.question, hint);
+    let task = group.task;
     data.encode_prompt(&question)
         .map_err(|problem| Error::Task { task, problem })
 }

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use g2rpo_guidance::Method;
 use g2rpo_rollout::{Rollout, TokenId};
 use g2rpo_verify::{Sample, Verdict, Verifier, WeightedReward, verify_parallel};
 
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, Item};
 use crate::error::{Error, Result};
 use crate::step::early::Early;
+use crate::step::generate::Place;
 use crate::step::group::{Grade, Group};
 
 /// What judges rollouts.
@@ -29,7 +31,7 @@ impl std::fmt::Debug for Judge<'_> {
     }
 }
 
-/// Verdicts on answers to tasks of a data set, with their texts. Those without an early verdict go to the verifier in one
+/// Verdicts on answers, each to its task, and their texts. Those without an early verdict go to the verifier in one
 /// batch, so that one with workers uses them. Ids are decoded for the verifier's eyes only; the ids that were sampled
 /// stay the ids that are trained on.
 ///
@@ -39,7 +41,7 @@ impl std::fmt::Debug for Judge<'_> {
 pub(crate) fn verdicts(
     data: &Dataset<'_>,
     verifier: &dyn Verifier,
-    answers: &[(usize, Vec<TokenId>)],
+    answers: &[(Arc<Item>, Vec<TokenId>)],
     early: Vec<Option<Early>>,
 ) -> Result<Vec<(String, Verdict)>> {
     let early = early.into_iter().chain(std::iter::repeat_with(|| None));
@@ -50,13 +52,13 @@ pub(crate) fn verdicts(
         })
         .collect();
     let mut rest = Vec::new();
-    for (i, (task, ids)) in answers.iter().enumerate() {
+    for (i, (item, ids)) in answers.iter().enumerate() {
         if judged[i].is_none() {
-            rest.push((i, *task, data.tokenizer().decode(ids)?));
+            rest.push((i, item, data.tokenizer().decode(ids)?));
         }
     }
     let pairs: Vec<_> = (rest.iter())
-        .map(|(_, task, text)| (text.as_str(), data.tasks()[*task].reference.as_str()))
+        .map(|(_, item, text)| (text.as_str(), item.task.reference.as_str()))
         .collect();
     // A verifier that panics says nothing about the pair it panicked at, and goes on with the others.
     let verdicts = catch_unwind(AssertUnwindSafe(|| verifier.verify_batch(&pairs)))
@@ -80,9 +82,9 @@ pub(crate) fn verdicts(
 pub(crate) fn accepts_silence(
     data: &Dataset<'_>,
     verifier: &dyn Verifier,
-    tasks: &[usize],
+    items: Vec<Arc<Item>>,
 ) -> Result<Vec<bool>> {
-    let silent: Vec<_> = tasks.iter().map(|&task| (task, Vec::new())).collect();
+    let silent: Vec<_> = items.into_iter().map(|item| (item, Vec::new())).collect();
     let judged = verdicts(data, verifier, &silent, Vec::new())?;
     Ok(judged.iter().map(|(_, v)| v.is_correct()).collect())
 }
@@ -104,25 +106,25 @@ pub fn grade(
     grade_all(groups, data, judge, method, HashMap::new())
 }
 
-/// As [`grade`], with verdicts that were found early: by index of the group and index of the member.
+/// As [`grade`], with verdicts that were found early.
 pub(crate) fn grade_all(
     groups: &mut [Group],
     data: &Dataset<'_>,
     judge: &Judge<'_>,
     method: &Method,
-    mut early: HashMap<(usize, usize), Early>,
+    mut early: HashMap<Place, Early>,
 ) -> Result<()> {
     let (mut answers, mut found) = (Vec::new(), Vec::new());
     for (place, group) in groups.iter().enumerate() {
         for member in group.grades.len()..group.rollouts.len() {
-            answers.push((group.task, group.rollouts[member].answer()));
+            answers.push((Arc::clone(&group.item), group.rollouts[member].answer()));
             found.push(early.remove(&(place, member)));
         }
     }
     let verdicts = verdicts(data, judge.verifier, &answers, found)?;
     let mut graded = verdicts.into_iter().zip(&answers);
     for group in groups {
-        let task = &data.tasks()[group.task];
+        let item = Arc::clone(&group.item);
         let missing = group.rollouts.len() - group.grades.len();
         let new: Vec<_> = graded.by_ref().take(missing).collect();
         let prompts = prompts(&group.rollouts[group.grades.len()..], data, judge)?;
@@ -130,7 +132,7 @@ pub(crate) fn grade_all(
             .map(|(((response, verdict), (_, tokens)), prompt)| Sample {
                 prompt,
                 response,
-                reference: &task.reference,
+                reference: &item.task.reference,
                 tokens,
                 verdict: Some(verdict),
             })

@@ -1,11 +1,14 @@
 //! One task's members on their way through a step.
 
+use std::sync::Arc;
+
 use g2rpo_core::{AdvantageEstimator, Scale};
 use g2rpo_guidance::{ExampleId, GroupPlan, Guidance, MemberPlan, StepFeedback};
 use g2rpo_rollout::{Purpose, Rollout, RolloutKey};
 use g2rpo_verify::Verdict;
 use rand_chacha::ChaCha8Rng;
 
+use crate::data::dataset::Item;
 use crate::error::Result;
 
 /// Names a step of a run: every draw of the step is keyed by it.
@@ -57,6 +60,8 @@ pub struct Grade {
 pub struct Group {
     /// Index of the task in its data set.
     pub task: usize,
+    /// The task with its prompt.
+    pub item: Arc<Item>,
     /// The task's id, under which guidance is kept.
     pub example: ExampleId,
     /// Names the group's draws within the step.

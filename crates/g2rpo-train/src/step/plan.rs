@@ -43,21 +43,22 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// [`Error::Guidance`](crate::Error::Guidance) if the selector refuses the group's size, or the
-    /// placement needs what the guidance lacks.
+    /// placement needs what the guidance lacks; as [`Dataset::item`].
     ///
     /// # Panics
     /// If a task is not one of the data set, as indexing does.
     pub fn plan(&self, tasks: &[usize], first: u32) -> Result<Vec<Group>> {
         let plan_one = |(index, &task): (u32, &usize)| {
+            let item = self.data.item(task)?;
             let query = Query {
                 step: self.key.step,
-                example: ExampleId(self.data.tasks()[task].id),
-                trace_len: self.data.trace(task).map_or(0, |t| t.len()),
+                example: ExampleId(item.task.id),
+                trace_len: item.trace.as_ref().map_or(0, |t| t.len()),
             };
             // A draw of its own, so that a source that draws changes nothing else.
             let guidance = (self.source).guidance(&query, &mut self.key.rng(index, u32::MAX));
             let mut rng = self.key.rng(index, 0);
-            let plan = self.with_caps(task, |parts| {
+            let plan = self.with_caps(&item.task.reference, |parts| {
                 plan_group(
                     parts,
                     &query,
@@ -68,6 +69,7 @@ impl Planner<'_> {
             })?;
             Ok(Group {
                 task,
+                item,
                 example: query.example,
                 index,
                 guidance,
@@ -97,7 +99,7 @@ impl Planner<'_> {
             let mut rng = self.key.rng(group.index, round);
             let guidance = group.guidance.as_ref();
             let plan = &mut group.plan;
-            let next = self.with_caps(group.task, |parts| {
+            let next = self.with_caps(&group.item.task.reference, |parts| {
                 revise_group(parts, plan, guidance, &scores, &mut rng)
             })?;
             match next {
@@ -108,12 +110,11 @@ impl Planner<'_> {
         Ok(more)
     }
 
-    /// The parts, with the verifier's word on prefixes of this task among the caps.
-    fn with_caps<T>(&self, task: usize, run: impl FnOnce(&Parts<'_>) -> T) -> T {
+    /// The parts, with the verifier's word on prefixes beside this reference among the caps.
+    fn with_caps<T>(&self, reference: &str, run: impl FnOnce(&Parts<'_>) -> T) -> T {
         let Some(verifier) = self.verifier else {
             return run(&self.parts);
         };
-        let reference = &self.data.tasks()[task].reference;
         let passes = |trace: &Trace, n: usize| {
             let prefix = trace.prefix_text(n);
             prefix.is_some_and(|text| {

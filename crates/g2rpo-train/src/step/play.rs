@@ -1,5 +1,6 @@
 //! Second and third of a step at the same time: members are graded while others are still sampled.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use g2rpo_guidance::Method;
@@ -33,17 +34,11 @@ pub fn play<E: RolloutEngine + ?Sized>(
 ) -> Result<Seconds> {
     let clock = Instant::now();
     let (requests, places) = requests(groups, data, method, key)?;
-    let references: Vec<&str> = (places.iter())
-        .map(|(group, _)| data.tasks()[groups[*group].task].reference.as_str())
+    let items: Vec<_> = (places.iter())
+        .map(|(group, _)| Arc::clone(&groups[*group].item))
         .collect();
-    let (rollouts, early) = collect_judged(
-        engine,
-        requests,
-        sampling,
-        data,
-        judge.verifier,
-        &references,
-    )?;
+    let (rollouts, early) =
+        collect_judged(engine, requests, sampling, data, judge.verifier, &items)?;
     take_up(groups, rollouts);
     let generate = clock.elapsed().as_secs_f64();
     let clock = Instant::now();

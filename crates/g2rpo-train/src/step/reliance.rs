@@ -3,7 +3,6 @@
 use g2rpo_core::{Learner, WhichPolicy, hint_reliance};
 use g2rpo_rollout::pack;
 
-use crate::data::dataset::Dataset;
 use crate::error::Result;
 use crate::step::group::Group;
 use crate::step::rescore::logps;
@@ -19,11 +18,10 @@ pub(crate) fn reliance<L: Learner + ?Sized>(
     learner: &mut L,
     groups: &[Group],
     rows: &Rows,
-    data: &Dataset<'_>,
     config: &UpdateConfig,
 ) -> Result<Option<f64>> {
     let hinted: Vec<_> = (rows.members.iter())
-        .map(|&(g, m)| (data.prompt(groups[g].task), &groups[g].rollouts[m]))
+        .map(|&(g, m)| (&groups[g].item.prompt[..], &groups[g].rollouts[m]))
         .zip(rows.iter(groups))
         .filter(|((bare, rollout), member)| {
             member.grade.verdict.is_correct() && rollout.prompt != *bare

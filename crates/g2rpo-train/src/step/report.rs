@@ -383,7 +383,7 @@ impl StepReport {
     pub fn samples(&self, data: &Dataset<'_>, placement: Placement) -> Result<Vec<SampleRow>> {
         let mut samples = Vec::new();
         for (g, group) in self.groups.iter().enumerate() {
-            let task = &data.tasks()[group.task];
+            let task = &group.item.task;
             for (m, member) in group.members().enumerate() {
                 let row = self.rows.members.iter().position(|at| *at == (g, m));
                 let decode = |ids: &[u32]| data.tokenizer().decode(ids);

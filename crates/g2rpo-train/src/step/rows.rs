@@ -6,7 +6,6 @@ use g2rpo_core::Role;
 use g2rpo_guidance::ScoreContext;
 use g2rpo_rollout::{Batch, pack};
 
-use crate::data::dataset::Dataset;
 use crate::error::Result;
 use crate::step::group::{Group, Member};
 
@@ -30,7 +29,7 @@ impl Rows {
     ///
     /// # Errors
     /// [`Error::Rollout`](crate::Error::Rollout) for an empty prompt.
-    pub fn of(groups: &[Group], data: &Dataset<'_>, context: ScoreContext) -> Result<Self> {
+    pub fn of(groups: &[Group], context: ScoreContext) -> Result<Self> {
         let mut members = Vec::new();
         let mut baselines = Vec::new();
         let mut numbers = HashMap::new();
@@ -47,7 +46,7 @@ impl Rows {
             let rollout = &group.rollouts[m];
             let prompt = match context {
                 ScoreContext::AsSampled => &rollout.prompt[..],
-                ScoreContext::HintFree | ScoreContext::OffPolicy => data.prompt(group.task),
+                ScoreContext::HintFree | ScoreContext::OffPolicy => &group.item.prompt,
             };
             (prompt, rollout)
         }))?;

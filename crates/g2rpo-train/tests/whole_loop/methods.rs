@@ -464,7 +464,7 @@ fn every_preset_does_what_makes_it_that_method() {
             .unwrap_or_else(|e| panic!("{}: {e}", row.name));
         who_is_guided(row, &run);
         what_is_given(row, &method, &data, &run);
-        what_is_scored(row, &method, &data, &run);
+        what_is_scored(row, &method, &run);
         how_rewards_become_advantages(row, &method, &run.reports[0]);
         what_guidance_tokens_teach(row, &method, &run);
         (row.also)(&method, &run);

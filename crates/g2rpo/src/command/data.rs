@@ -1,13 +1,14 @@
 //! The problems of a recipe, read, looked at and turned into what a policy is asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use g2rpo::libtorch::Model;
 use g2rpo::rollout::{Task, Tokenizer};
 use g2rpo::train::data::formats::{Problem, Problems, tell_broken};
 use g2rpo::train::data::lint::{Finding, LintConfig, lint};
-use g2rpo::train::data::read::read_data;
+use g2rpo::train::data::read::{Opened, open_data, read_data};
+use g2rpo::train::data::tasks::{Chosen, Listed, TaskStore};
 use g2rpo::train::recipe::settings::{DataFormat, Recipe};
 use g2rpo::train::{Dataset, Error};
 use g2rpo::verify::Verifier;
@@ -34,7 +35,7 @@ pub(crate) struct Data<'a> {
 
 /// The problems of all files of a recipe, before a model is needed.
 pub(crate) struct Files {
-    pub(crate) train: Option<Problems>,
+    pub(crate) train: Option<Opened>,
     pub(crate) evals: Vec<(String, Problems)>,
 }
 
@@ -42,45 +43,46 @@ impl Files {
     /// Reads them; those for training only if asked.
     pub(crate) fn read(recipe: &Recipe, train: bool, console: &Console) -> Result<Self, Failure> {
         let data = &recipe.data;
-        let read = |path: &Path, limit| -> Result<Problems, Failure> {
-            let read = read(path, recipe, limit)?;
-            if !read.broken.is_empty() {
-                let n = read.problems.len() + read.broken.len();
+        let told = |path: &Path, broken: &[(usize, String)], n: usize| {
+            if !broken.is_empty() {
+                let n = n + broken.len();
                 console.warn(format_args!(
                     "{}: {}",
                     path.display(),
-                    tell_broken(&read.broken, n)
+                    tell_broken(broken, n)
                 ));
             }
-            Ok(read)
         };
-        let evals = data.eval_datasets.iter();
+        let train = train.then(|| {
+            let path = &data.dataset_name;
+            let opened = open_data(path, data, data.max_train_samples).map_err(unreadable)?;
+            told(path, &opened.broken, opened.tasks.len());
+            Ok::<_, Failure>(opened)
+        });
+        let evals = data.eval_datasets.iter().map(|(name, path)| {
+            let read = read_data(path, data, data.max_eval_samples).map_err(unreadable)?;
+            told(path, &read.broken, read.problems.len());
+            Ok((name.clone(), read))
+        });
         Ok(Self {
-            train: train
-                .then(|| read(&data.dataset_name, data.max_train_samples))
-                .transpose()?,
-            evals: evals
-                .map(|(name, path)| Ok((name.clone(), read(path, data.max_eval_samples)?)))
-                .collect::<Result<_, Failure>>()?,
+            train: train.transpose()?,
+            evals: evals.collect::<Result<_, Failure>>()?,
         })
     }
 
     /// What the rows look like.
     pub(crate) fn format(&self) -> DataFormat {
-        let first = self
-            .train
-            .iter()
-            .chain(self.evals.iter().map(|e| &e.1))
-            .next();
-        first.map_or(DataFormat::Auto, |problems| problems.format)
+        let train = self.train.iter().map(|opened| opened.format);
+        let mut all = train.chain(self.evals.iter().map(|(_, read)| read.format));
+        all.next().unwrap_or(DataFormat::Auto)
     }
 }
 
-fn read(path: &Path, recipe: &Recipe, limit: Option<usize>) -> Result<Problems, Failure> {
-    read_data(path, &recipe.data, limit).map_err(|error| match error {
+fn unreadable(error: Error) -> Failure {
+    match error {
         Error::Io { .. } => Failure::new(Failure::INPUT, error.to_string()),
         error => error.into(),
-    })
+    }
 }
 
 /// Turns problems into data sets for a model; `look` asks lint.
@@ -92,50 +94,44 @@ pub(crate) fn prepare<'a>(
     look: bool,
     console: &Console,
 ) -> Result<Data<'a>, Failure> {
-    let mut train = files.train.map(|t| t.problems).unwrap_or_default();
+    let mut tasks: Box<dyn TaskStore> = match files.train {
+        Some(opened) => opened.tasks,
+        None => Box::new(Listed::default()),
+    };
     let prompt = setup::prompt(model, &recipe.data)?;
     let tokenizer = &*model.tokenizer;
-    let length = |question: &str| {
-        let text = prompt(question).unwrap_or_default();
-        Tokenizer::encode(tokenizer, &text).map_or(0, |encoding| encoding.ids.len())
-    };
-    let mut findings = Vec::new();
-    if look {
-        let evals: Vec<Problem> = files
-            .evals
-            .iter()
-            .flat_map(|e| e.1.problems.clone())
-            .collect();
-        let config = LintConfig {
-            max_prompt_length: recipe.data.max_prompt_length,
-            ..LintConfig::default()
-        };
-        findings = lint(&train, &evals, verifier, Some(&length), &config);
-    }
-    if let Some(most) = recipe.data.max_prompt_length {
-        let before = train.len();
-        train.retain(|problem| length(&problem.question) <= most);
-        let left_out = before - train.len();
-        if left_out > 0 {
-            console.say(format_args!(
-                "{left_out} of {before} problems are longer than max_prompt_length, and left out"
-            ));
-        }
-    }
-    let dataset = |problems: Vec<Problem>| -> Result<Dataset<'a>, Failure> {
-        let tasks = problems.into_iter().map(task).collect();
-        Ok(Dataset::new(tasks, tokenizer, prompt.clone())?)
-    };
     let mut evals = Vec::new();
     for (name, read) in files.evals {
         let level = |p: &Problem| Some((p.id, p.level.clone()?));
+        let levels = read.problems.iter().filter_map(level).collect();
+        let tasks = read.problems.into_iter().map(Task::from).collect();
         evals.push(EvalSet {
-            levels: read.problems.iter().filter_map(level).collect(),
-            data: dataset(read.problems)?,
+            levels,
+            data: Dataset::new(tasks, tokenizer, prompt.clone())?,
             name,
         });
     }
-    let mut train = dataset(train)?;
+    let mut findings = Vec::new();
+    if look {
+        let sets: Vec<&dyn TaskStore> = evals.iter().map(|set| set.data.tasks()).collect();
+        findings = lint(&tasks, &sets, verifier, &LintConfig::default())?;
+    }
+    if let Some(most) = recipe.data.max_prompt_length {
+        let length = |question: &str| {
+            let text = prompt(question).unwrap_or_default();
+            Tokenizer::encode(tokenizer, &text).map_or(0, |encoding| encoding.ids.len())
+        };
+        let long = too_long(&*tasks, most, &length)?;
+        let faults: Vec<String> = (long.iter())
+            .map(|(place, n)| format!("row {}: {n} tokens", tasks.sketch(*place).id + 1))
+            .collect();
+        const WHAT: &str = "have prompts over max_prompt_length, and are left out";
+        findings.extend(Finding::of(WHAT, tasks.len(), faults));
+        if !long.is_empty() {
+            tasks = Box::new(Chosen::new(tasks, |place| !long.contains_key(place)));
+        }
+    }
+    let mut train = Dataset::over(tasks, tokenizer, prompt)?;
     if recipe.data.think {
         let tag = model.tokenizer.encode("<think>")?;
         let tag = g2rpo::guidance::ThinkTag {
@@ -144,6 +140,13 @@ pub(crate) fn prepare<'a>(
         };
         train = train.with_think_tag(&tag)?;
     }
+    if train.checked().tasks < train.len() {
+        console.say(format_args!(
+            "{} of {} problems were encoded to look at them; the others are when they are drawn",
+            train.checked().tasks,
+            train.len()
+        ));
+    }
     Ok(Data {
         train,
         evals,
@@ -151,14 +154,32 @@ pub(crate) fn prepare<'a>(
     })
 }
 
-fn task(problem: Problem) -> Task {
-    Task {
-        id: problem.id,
-        question: problem.question,
-        reference: problem.reference,
-        solution: problem.solution,
-        hints: problem.hints,
-        difficulty: problem.difficulty,
-        pass_rate: problem.pass_rate,
+/// Places of the tasks with prompts of more than `most` ids, and how many those are. An id stands for a byte or more, so
+/// short questions need not be encoded.
+fn too_long(
+    tasks: &dyn TaskStore,
+    most: usize,
+    length: &(dyn Fn(&str) -> usize + Sync),
+) -> Result<BTreeMap<usize, usize>, Failure> {
+    let around = length("");
+    let near: Vec<usize> = (0..tasks.len())
+        .filter(|place| tasks.sketch(*place).question_len + around > most)
+        .collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let one = |place: &usize| Ok((*place, length(&tasks.task(*place)?.question)));
+    let found: Vec<Result<Vec<(usize, usize)>, Error>> = std::thread::scope(|scope| {
+        let parts = near.chunks(near.len().div_ceil(threads).max(1));
+        let work: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter().map(one).collect()))
+            .collect();
+        let joined = work.into_iter().map(|thread| thread.join());
+        joined
+            .map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let mut long = BTreeMap::new();
+    for part in found {
+        long.extend(part?.into_iter().filter(|(_, n)| *n > most));
     }
+    Ok(long)
 }

@@ -30,10 +30,7 @@ pub(crate) fn say(
     let completions = train.prompts_per_step * method.num_generations;
     let updates = train.num_iterations * train.steps_per_generation;
     let most = method.loss.max_completion_length;
-    let prompt = (0..data.train.len())
-        .map(|t| data.train.prompt(t).len())
-        .max()
-        .unwrap_or(0);
+    let prompt = data.train.checked().longest_prompt;
     let per_row = prompt + most;
     let rows = (recipe.model.max_tokens_per_micro_batch / per_row.max(1)).max(1);
     let micro = completions
@@ -145,7 +142,7 @@ pub(crate) fn samples(
         .controller
         .build()
         .map_err(g2rpo::train::Error::from)?;
-    let source = method.source.build(data.written());
+    let source = data.source(&method.source);
     let planner = Planner {
         data,
         source: &*source,
@@ -174,13 +171,13 @@ pub(crate) fn samples(
             _ => String::new(),
         };
         let guided = group.plan.members.iter().filter(|m| m.is_chosen()).count();
-        let task = &data.tasks()[group.task];
+        let task = &group.item.task;
         console.say(format_args!(
             "--- problem {}, {guided} of {} guided",
             task.id + 1,
             group.plan.members.len()
         ));
-        console.say(format_args!("{}{given}", decode(data.prompt(group.task))?));
+        console.say(format_args!("{}{given}", decode(&group.item.prompt)?));
         console.say(format_args!(
             "--- reference: {}",
             super::console::short(&task.reference, 200)

@@ -39,8 +39,8 @@ pub(crate) fn engine(
         }
         let engine = super::server::connect(recipe, model, &data.train)?;
         let sets = std::iter::once(&data.train).chain(data.evals.iter().map(|set| &set.data));
-        let prompts = sets.flat_map(|set| (0..set.len()).map(|task| set.prompt(task).len()));
-        let longest = prompts.max().unwrap_or(0);
+        let longest = sets.map(|set| set.checked().longest_prompt).max();
+        let longest = longest.unwrap_or(0);
         super::server::check_room(&engine, longest, method.loss.max_completion_length)?;
         for server in engine.servers() {
             console.say(format_args!(
@@ -67,7 +67,7 @@ pub(crate) fn check_evaluation(
     config: &EvalConfig,
 ) -> Result<(), Failure> {
     let request = Request {
-        prompt: data.prompt(0).to_vec(),
+        prompt: data.item(0)?.prompt.clone(),
         guidance: Vec::new(),
         key: RolloutKey::default(),
         max_new_tokens: 1,

@@ -52,18 +52,19 @@ pub(crate) fn connect(
         canary_tolerance: server.canary_tolerance,
         ..RemoteConfig::default()
     };
-    let canary = (0..data.len().min(CANARIES)).map(|task| {
-        let solution = data.trace(task).map_or(&[][..], |trace| trace.tokens());
-        let mut ids = [data.prompt(task), solution].concat();
+    let mut canary = Vec::new();
+    for task in 0..data.len().min(CANARIES) {
+        let item = data.item(task)?;
+        let solution = item.trace.as_ref().map_or(&[][..], |trace| trace.tokens());
+        let mut ids = [&item.prompt[..], solution].concat();
         // A prompt of one id says nothing by itself.
         if ids.len() < 2 {
             ids.push(ids[0]);
         }
         ids.truncate(CANARY_LENGTH);
-        ids
-    });
-    RemoteEngine::connect(config, canary.collect())
-        .map_err(|e| Failure::new(Failure::OTHER, e.to_string()))
+        canary.push(ids);
+    }
+    RemoteEngine::connect(config, canary).map_err(|e| Failure::new(Failure::OTHER, e.to_string()))
 }
 
 /// Refuses completions for which the servers have no room, before the first is asked for.
