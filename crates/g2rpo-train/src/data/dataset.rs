@@ -477,7 +477,7 @@ mod tests {
         let after = data().unwrap().with_think_tag(&tag).unwrap();
         let after = after.with_traces(teacher()).unwrap();
         for data in [before, after] {
-            let traces = &data.written()[1].traces;
+            let traces = &data.others[0].traces;
             assert_eq!(
                 traces[&ExampleId(3)][0].tokens(),
                 b"<think>A".map(u32::from)

@@ -112,7 +112,7 @@ fn what_contradicts_itself_is_refused_by_the_trainer_and_by_every_piece() {
     let data = dataset(tasks());
     let plain = Method::default();
     let controller = plain.controller.build().unwrap();
-    let source = plain.source.build(data.written());
+    let source = data.source(&plain.source);
     let planner = Planner {
         data: &data,
         source: &*source,
@@ -122,7 +122,7 @@ fn what_contradicts_itself_is_refused_by_the_trainer_and_by_every_piece() {
         key: StepKey::default(),
     };
     let groups = planner.plan(&[0], 0).unwrap();
-    let rows = Rows::of(&groups, &data, plain.score_context).unwrap();
+    let rows = Rows::of(&groups, plain.score_context).unwrap();
     let update_config = UpdateConfig::default();
     let streams = rescore(&mut probe(), &groups, &rows, &plain, &update_config).unwrap();
     for (method, expected) in contradictions() {

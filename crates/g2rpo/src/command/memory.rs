@@ -9,7 +9,7 @@ use g2rpo::train::recipe::settings::Recipe;
 
 use super::console::bytes;
 
-/// What a run will take, in bytes. Generating, learning and the reading of a checkpoint come one after
+/// What a run will take, in bytes. Generating, learning, and the reading and writing of a checkpoint come one after
 /// the other, so the largest of them counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     learning: f64,
     /// A checkpoint in memory, as it is when a run is resumed.
     resuming: f64,
+    /// The weights as they are written.
+    saving: f64,
 }
 
 /// By how much libraries grow once they work: code that is read in, buffers of their own.
@@ -64,20 +66,20 @@ impl Memory {
         let micro = micro as f64;
         let logits =
             (micro * c.vocab_size as f64 * 4.0).min((recipe.model.max_logits_mib << 20) as f64);
+        let here = model.parameters.device() == tch::Device::Cpu;
         let layers = c.num_hidden_layers as f64;
         let hidden = c.hidden_size as f64 * element;
-        // What autograd keeps of a layer, and its gradients: norms, rotations, attention, products.
-        let layer = (20 * c.hidden_size + 6 * c.intermediate_size) as f64 * element;
+        let layer = activations(model, per_row, here) * element;
+        // Gradients take as much again, of one layer at a time.
         let kept = if recipe.model.gradient_checkpointing {
-            layers * hidden + layer
+            layers * hidden + 2.0 * layer
         } else {
-            layers * layer
+            layers * layer + layer
         };
         let reference = if copy { parameters * element } else { 0.0 };
         // Weights and moments in f32, as a checkpoint has them.
         let state = trained * (8.0 + 4.0) + reference;
         let parameters = parameters * element;
-        let here = model.parameters.device() == tch::Device::Cpu;
         let program = resident("VmRSS").filter(|_| here);
         Self {
             program: program.map_or(0.0, |now| (now - parameters).max(0.0) + LIBRARIES),
@@ -87,6 +89,8 @@ impl Memory {
             generating: (rows * per_row as f64 * kv_token).min(most),
             learning: micro * kept + 3.0 * logits,
             resuming: if resumed { state } else { 0.0 },
+            // Adapters are merged into a copy of the weights.
+            saving: model.adapter.as_ref().map_or(0.0, |_| parameters),
         }
     }
 
@@ -95,7 +99,9 @@ impl Memory {
             + self.parameters
             + self.optimiser
             + self.reference
-            + self.generating.max(self.learning).max(self.resuming)
+            + (self.generating.max(self.learning))
+                .max(self.resuming)
+                .max(self.saving)
     }
 
     /// What was taken at most so far beside what was expected; nothing where that is not known, as
@@ -110,12 +116,31 @@ impl Memory {
     }
 }
 
+/// Numbers that autograd keeps of a layer for each token, in rows of `per_row` tokens.
+fn activations(model: &Model, per_row: usize, on_cpu: bool) -> f64 {
+    let c = &model.config;
+    let queries = c.num_attention_heads * c.head_dim;
+    let keys = c.num_key_value_heads * c.head_dim;
+    // Input and output of both norms; queries, keys and values as they are turned; what attention puts out, twice, as it
+    // is laid out anew; gate, up, the gate's activation and their product.
+    let mut numbers = 4 * c.hidden_size + 3 * queries + 2 * keys + 4 * c.intermediate_size;
+    if model.adapter.is_none() {
+        // Norms that are trained keep what they scale.
+        numbers += 2 * c.hidden_size;
+    }
+    if on_cpu {
+        // Where heads share keys, libtorch keeps the weights of attention here.
+        numbers += c.num_attention_heads * per_row;
+    }
+    numbers as f64
+}
+
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "memory: program and data {}, parameters {}, optimiser {}, reference {}, and while generating {}, while \
-             learning {} or while resuming {}: {} in all",
+             learning {}, while resuming {} or while saving {}: {} in all",
             bytes(self.program),
             bytes(self.parameters),
             bytes(self.optimiser),
@@ -123,6 +148,7 @@ impl fmt::Display for Memory {
             bytes(self.generating),
             bytes(self.learning),
             bytes(self.resuming),
+            bytes(self.saving),
             bytes(self.total())
         )
     }
