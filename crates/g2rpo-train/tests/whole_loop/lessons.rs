@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use g2rpo_core::{GuidanceTokenLoss, Role, Scale, WhichPolicy};
 use g2rpo_guidance::{Method, ScoreContext};
-use g2rpo_train::{Dataset, Group, StepReport};
+use g2rpo_train::{Group, StepReport};
 
 use crate::methods::{Placed, Row, script};
 use crate::probe::{MAX_LEN, Probe, Run, Taught, dataset, is_right, tasks};
 
-pub(crate) fn what_is_scored(row: &Row, method: &Method, data: &Dataset<'_>, run: &Run) {
+pub(crate) fn what_is_scored(row: &Row, method: &Method, run: &Run) {
     let expected = match row.name {
         "guide" => ScoreContext::OffPolicy,
         "scaf" => ScoreContext::HintFree,
@@ -25,7 +25,7 @@ pub(crate) fn what_is_scored(row: &Row, method: &Method, data: &Dataset<'_>, run
         let members = || report.rows.iter(&report.groups);
         let sampled: Vec<Vec<u32>> = members().map(|m| m.rollout.prompt.clone()).collect();
         let bare: Vec<Vec<u32>> = (report.rows.members.iter())
-            .map(|(g, _)| data.prompt(report.groups[*g].task).to_vec())
+            .map(|(g, _)| report.groups[*g].item.prompt.clone())
             .collect();
         let wanted = if expected == ScoreContext::AsSampled {
             &sampled
