@@ -23,6 +23,7 @@ all log-probabilities of both rows, by autograd in f64, stored in f32.
 import json
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -373,7 +374,7 @@ NEWEST["mistral_window"] = (
     MistralForCausalLM,
     dict(num_key_value_heads=1, head_dim=6, tie_word_embeddings=False, sliding_window=10),
 )
-LENGTHS = {"qwen3_5_tied": [70, 23]}
+LENGTHS = {"qwen3_5_tied": (70, 23)}
 SHARDS = {"qwen3_5_order": "5KB", "llama2": "20KB", "granite_bias": "8KB", "granite4_nope": "3KB", "qwen3_moe_sparse": "6KB"}
 
 
@@ -387,27 +388,35 @@ def as_version_4(config):
     return config
 
 
-def gradient(model, ids, lengths):
-    """Of the sum of all log-probabilities, by the parameters' names."""
-    model = model.double()
+@contextmanager
+def double(model):
+    """The model in f64, with what asks for f32 whatever the model's format is: norms, softmax, the delta rule."""
     single, to_float = torch.float32, torch.Tensor.float
-    if model.config.model_type == "qwen3_5_text":
-        # Delta rule and norms ask for f32 whatever the model's format is; its rounding is too much here.
-        torch.float32 = torch.float64
-        torch.Tensor.float = lambda x: x if x.dtype == torch.float64 else to_float(x)
-    total = 0.0
-    for row, n in enumerate(lengths):
-        prompt = ids[row : row + 1, :n]
-        logps = torch.log_softmax(model(prompt).logits[0, :-1], -1)
-        total = total + logps.gather(1, prompt[0, 1:, None]).sum()
-    total.backward()
-    torch.float32, torch.Tensor.float = single, to_float
+    torch.float32 = torch.float64
+    torch.Tensor.float = lambda x: x if x.dtype == torch.float64 else to_float(x)
+    try:
+        yield model.double()
+    finally:
+        torch.float32, torch.Tensor.float = single, to_float
+
+
+def gradient(model, ids, lengths):
+    """Of the sum of all log-probabilities, by the parameters' names; and these, by row."""
+    rows = []
+    with double(model):
+        for row, n in enumerate(lengths):
+            prompt = ids[row : row + 1, :n]
+            logps = torch.log_softmax(model(prompt).logits[0, :-1], -1)
+            rows.append(logps.gather(1, prompt[0, 1:, None])[:, 0])
+        torch.cat(rows).sum().backward()
     gradients = {}
     for key, p in model.named_parameters():
+        if p.grad is None:
+            continue
         # Experts are one tensor in memory, and one each in the file.
         for name, grad in in_file(key, p.grad):
             gradients[name] = grad.float().contiguous()
-    return gradients
+    return gradients, [row.tolist() for row in rows]
 
 
 def nine_digits(x):
@@ -428,14 +437,18 @@ def in_file(key, x):
                 yield f"{prefix}.{i}.{part}.weight", half
 
 
-def make(name, seed, common, config_class, model_class, fields, newer):
+def make(folder, seed, model_class, config, shard="1GB", lengths=(40, 23), newer=True, doubt=None):
+    """A checkpoint with what is expected of it. Of newer families also gradients and twice the greedy ids.
+
+    Returns the model, by then in f64; nothing if there is `doubt`, and then the checkpoint is not complete.
+    """
     torch.manual_seed(seed)
-    model = model_class(config_class(**{**common, **fields})).eval()
+    model = model_class(config).eval()
     with torch.no_grad():
         # Norms and biases start as ones and zeros, which would hide a misplaced one.
         for key, p in model.named_parameters():
             if key.endswith("norm.weight"):
-                around_0 = name.startswith(("gemma", "qwen3_5")) and "linear_attn" not in key
+                around_0 = config.model_type.startswith(("gemma3", "qwen3_5")) and "linear_attn" not in key
                 p.uniform_(-0.5, 0.5) if around_0 else p.uniform_(0.5, 1.5)
             elif key.endswith(("dt_bias", "A_log")):
                 # Memories that last. What is read from a short one may be next to nothing, which the norm
@@ -443,16 +456,11 @@ def make(name, seed, common, config_class, model_class, fields, newer):
                 p.uniform_(-3, 0)
             elif key.endswith(".bias"):
                 p.normal_(0, 0.3)
-    folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder, max_shard_size=SHARDS.get(name, "1GB"))
+    model.save_pretrained(folder, max_shard_size=shard)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    if name.endswith("v4_config"):
-        path = folder / "config.json"
-        path.write_text(json.dumps(as_version_4(json.loads(path.read_text())), indent=2))
-    lengths = LENGTHS.get(name, [40, 23])
     ids = torch.randint(0, model.config.vocab_size, (2, lengths[0]))
-    expected = dict(ids=ids.tolist(), lengths=lengths, logits=[], logps=[], greedy=[])
+    expected = dict(ids=ids.tolist(), lengths=list(lengths), logits=[], logps=[], greedy=[])
     for row, n in enumerate(lengths):
         prompt = ids[row : row + 1, :n]
         with torch.no_grad():
@@ -462,6 +470,8 @@ def make(name, seed, common, config_class, model_class, fields, newer):
             expected["logits"].append(nine_digits(out.logits[0, -1]))
             more = model.generate(prompt, max_new_tokens=32 if newer else 16, do_sample=False)
         expected["greedy"].append(more[0, n:].tolist())
+    if doubt and doubt(model, ids, lengths, expected):
+        return None
     if getattr(model.config, "num_experts", 0):
         loads = 0
         for row, n in enumerate(lengths):
@@ -471,8 +481,9 @@ def make(name, seed, common, config_class, model_class, fields, newer):
             loads = loads + torch.stack([x.bincount(minlength=model.config.num_experts) for x in best])
         expected["loads"] = loads.tolist()
     if newer:
-        save_file(gradient(model, ids, lengths), folder / "gradient.safetensors")
+        save_file(gradient(model, ids, lengths)[0], folder / "gradient.safetensors")
     (folder / "expected.json").write_text(json.dumps(expected))
+    return model
 
 
 def main():
@@ -481,9 +492,15 @@ def main():
         shutil.rmtree(HERE, ignore_errors=True)
     every = [(COMMON, False, item) for item in MODELS.items()] + [(SMALL, True, item) for item in NEWER.items()]
     every += [(TINY, True, item) for item in NEWEST.items()]
-    for seed, (common, newer, (name, rest)) in enumerate(every):
-        if not wanted or name in wanted:
-            make(name, seed, common, *rest, newer)
+    for seed, (common, newer, (name, (config_class, model_class, fields))) in enumerate(every):
+        if wanted and name not in wanted:
+            continue
+        config = config_class(**{**common, **fields})
+        make(HERE / name, seed, model_class, config, SHARDS.get(name, "1GB"), LENGTHS.get(name, (40, 23)), newer)
+        if name.endswith("v4_config"):
+            path = HERE / name / "config.json"
+            path.write_text(json.dumps(as_version_4(json.loads(path.read_text())), indent=2))
 
 
-main()
+if __name__ == "__main__":
+    main()
