@@ -7,13 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use g2rpo_guidance::{
-    Curriculum, ExampleId, GuidanceSource, OrderBy, Provenance, SourceConfig, TaskFacts, ThinkTag,
-    Trace, Traces,
+    Curriculum, ExampleId, OrderBy, Provenance, TaskFacts, ThinkTag, Trace, Traces,
 };
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
 use crate::data::tasks::{Listed, TaskStore, spread};
-use crate::data::written::Written;
 use crate::error::{Error, Result};
 
 /// How a question becomes the text that a completion follows.
@@ -51,7 +49,7 @@ pub struct Item {
 pub struct Dataset<'a> {
     tasks: Box<dyn TaskStore + 'a>,
     checked: Checked,
-    others: Vec<Traces>,
+    pub(super) others: Vec<Traces>,
     think: Option<ThinkTag>,
     tokenizer: &'a (dyn Tokenizer + Sync),
     template: Box<Template<'a>>,
@@ -335,21 +333,6 @@ impl<'a> Dataset<'a> {
         }
         self.others.push(traces);
         Ok(self)
-    }
-
-    /// Solutions and hints of all tasks, and what was added to them, as a method's source of guidance.
-    pub fn source(&self, config: &SourceConfig) -> Box<dyn GuidanceSource + Send + '_> {
-        let mut written: Vec<(Provenance, Box<dyn GuidanceSource + Send + '_>)> =
-            vec![(Provenance::Gold, Box::new(Written(self)))];
-        for traces in &self.others {
-            let pick = config.pick;
-            let traces = Traces {
-                pick,
-                ..traces.clone()
-            };
-            written.push((traces.provenance, Box::new(traces)));
-        }
-        config.build_over(written)
     }
 
     /// Whether one of these authors has written a solution, and the most hints that one has for a task.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use g2rpo_rollout::Task;
 use serde_json::{Map, Value, json};
 
 use crate::recipe::settings::{BrokenRows, DataFormat, DataSettings};
@@ -31,6 +32,20 @@ pub struct Problem {
     pub pass_rate: Option<f64>,
     /// Level or subject, by which evaluations are broken down.
     pub level: Option<String>,
+}
+
+impl From<Problem> for Task {
+    fn from(problem: Problem) -> Self {
+        Self {
+            id: problem.id,
+            question: problem.question,
+            reference: problem.reference,
+            solution: problem.solution,
+            hints: problem.hints,
+            difficulty: problem.difficulty,
+            pass_rate: problem.pass_rate,
+        }
+    }
 }
 
 /// The problems of a file.

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hasher};
 
 use g2rpo_rollout::Task;
 
-use crate::data::formats::Problem;
 use crate::error::{Error, Result};
 
 /// Tasks by their place, from 0. What is asked of all of them is known without the tasks themselves.
@@ -184,20 +183,6 @@ impl<S: TaskStore + ?Sized> TaskStore for Box<S> {
 
     fn place_of(&self, id: u64) -> Option<usize> {
         (**self).place_of(id)
-    }
-}
-
-impl From<Problem> for Task {
-    fn from(problem: Problem) -> Self {
-        Self {
-            id: problem.id,
-            question: problem.question,
-            reference: problem.reference,
-            solution: problem.solution,
-            hints: problem.hints,
-            difficulty: problem.difficulty,
-            pass_rate: problem.pass_rate,
-        }
     }
 }
 
