@@ -5,13 +5,13 @@
 //!
 //! One sub-folder per family and number format, each with `expected.json`: a text, its ids, and
 //! the logits of its last position. With a folder of checkpoints (`testdata/libtorch/models`) also each of
-//! these, read and written again, without a text.
+//! these, read and written again, without a text, and with an adapter beside every linear layer.
 
 use std::path::Path;
 
 use g2rpo_libtorch::{
-    Architecture, DType, Decoder, DecoderConfig, HfTokenizer, RopeScaling, TokenizerConfig,
-    init_parameters, load_checkpoint, save_checkpoint,
+    Adapter, Architecture, DType, Decoder, DecoderConfig, HfTokenizer, LearnerConfig, LoraConfig,
+    RopeScaling, TokenizerConfig, TorchLearner, init_parameters, load_checkpoint, save_checkpoint,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -68,16 +68,45 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let read = load_checkpoint(entry.path(), None, Device::Cpu)?;
         save_checkpoint(&dir, &read.config, &read.parameters, DType::F32, None)?;
         let ids: Vec<u32> = (0..40).map(|i| (i * i + 7 * i + 3) % 32).collect();
-        let expected = serde_json::json!({ "ids": ids, "logits": logits(&dir, &ids)? });
+        let expected = serde_json::json!({
+            "ids": ids,
+            "logits": logits(&dir, &ids)?,
+            "adapted": save_adapter(&dir, &ids)?,
+        });
         std::fs::write(dir.join("expected.json"), expected.to_string())?;
     }
     Ok(())
 }
 
+/// Saves an adapter of random numbers for the stored checkpoint; the logits with it.
+fn save_adapter(dir: &Path, ids: &[u32]) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    let stored = load_checkpoint(dir, Some(Kind::Float), Device::Cpu)?;
+    let settings = LoraConfig {
+        r: 3,
+        lora_alpha: 5.0,
+        target_modules: vec!["all-linear".into()],
+        ..LoraConfig::default()
+    };
+    let adapter = Adapter::new(&stored.config, &settings, Kind::Float, Device::Cpu)?;
+    tch::no_grad(|| {
+        for b in adapter.parameters().tensors().iter().skip(1).step_by(2) {
+            let _ = b.shallow_clone().normal_(0.0, 0.2);
+        }
+    });
+    adapter.save(dir.join("adapter"), None)?;
+    let config = LearnerConfig::default();
+    let learner =
+        TorchLearner::with_adapter(&stored.config, stored.parameters, Some(adapter), config)?;
+    last_logits(learner.policy(), ids)
+}
+
 /// Of the last of some ids, from what is stored, computed in f32.
 fn logits(dir: &Path, ids: &[u32]) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
     let stored = load_checkpoint(dir, Some(Kind::Float), Device::Cpu)?;
-    let decoder = Decoder::new(&stored.config, &stored.parameters)?;
+    last_logits(&Decoder::new(&stored.config, &stored.parameters)?, ids)
+}
+
+fn last_logits(decoder: &Decoder, ids: &[u32]) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
     let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     let logits_btv = tch::no_grad(|| decoder.logits_btv(&Tensor::from_slice(&ids).unsqueeze(0)))?;
     Ok(Vec::try_from(logits_btv.get(0).get(-1))?)

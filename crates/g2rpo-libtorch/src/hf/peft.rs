@@ -1,6 +1,7 @@
 //! The files in which PEFT keeps an adapter: `adapter_config.json` and
 //! `adapter_model.safetensors`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -34,7 +35,15 @@ impl Adapter {
             .collect();
         let dtype = DType::from_kind(self.parameters.kind())?;
         save_safetensors(&dir.join("adapter_model.safetensors"), &tensors, dtype)?;
-        let config = self.config.to_peft(base_model);
+        let mut config = self.config.to_peft(base_model);
+        if self.config.target_modules == ["all-linear"] {
+            // As PEFT writes them: what its "all-linear" means depends on versions and on the model.
+            let names = self
+                .modules()
+                .iter()
+                .filter_map(|name| name.rsplit('.').next());
+            config["target_modules"] = json!(names.collect::<BTreeSet<_>>());
+        }
         write_json(&dir.join("adapter_config.json"), &config)
     }
 
@@ -92,10 +101,6 @@ impl Adapter {
 impl LoraConfig {
     /// `adapter_config.json`, with the fields that PEFT needs to build the same adapter.
     fn to_peft(&self, base_model: Option<&str>) -> Value {
-        let targets = match &self.target_modules[..] {
-            [all] if all == "all-linear" => json!(all),
-            targets => json!(targets),
-        };
         json!({
             "base_model_name_or_path": base_model,
             "bias": "none",
@@ -107,7 +112,7 @@ impl LoraConfig {
             "modules_to_save": null,
             "peft_type": "LORA",
             "r": self.r,
-            "target_modules": targets,
+            "target_modules": self.target_modules,
             "task_type": "CAUSAL_LM",
             "use_dora": false,
             "use_rslora": self.use_rslora,

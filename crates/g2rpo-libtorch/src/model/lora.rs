@@ -23,7 +23,7 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// Names of the linear layers that get an adapter, such as `q_proj`, or dotted ends of full
     /// names, such as `self_attn.q_proj`; `all-linear` alone means every linear layer inside the
-    /// blocks.
+    /// blocks, or in a model with experts, those of attention: its feed-forward layers have no adapters.
     pub target_modules: Vec<String>,
 }
 
@@ -92,6 +92,10 @@ impl Adapter {
             let Some(module) = spec.adaptable().filter(|module| config.targets(module)) else {
                 continue;
             };
+            // PEFT takes these names for parts of experts wherever a layer of the model has some.
+            if model.experts.is_some() && module.contains(".mlp.") {
+                continue;
+            }
             let r = config.r as i64;
             for (part, shape) in [
                 ("lora_A", [r, spec.shape[1]]),

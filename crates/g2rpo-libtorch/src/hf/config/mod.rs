@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::layers::{delta_net, experts, layers};
-use self::refuse::{refuse_rotations, refuse_unsupported};
+use self::refuse::{refuse_generation, refuse_rotations, refuse_unsupported};
 use self::rope::ropes;
 use super::fields::Fields;
 use crate::error::Result;
@@ -232,9 +232,12 @@ impl DecoderConfig {
     /// config.json says for chat models.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an id that is no id.
+    /// [`Error::Config`](crate::Error::Config) for an id that is no id, and for a field by which transformers would
+    /// draw other completions than any [`SamplingParams`](g2rpo_rollout::SamplingParams) here, such as
+    /// `no_repeat_ngram_size`. What `SamplingParams` has, such as `temperature`, is theirs to say and not read.
     pub fn add_generation_config(&mut self, value: &Value, path: &Path) -> Result<()> {
         let f = Fields::new(value, path, "")?;
+        refuse_generation(&f)?;
         let eos = f.ids("eos_token_id")?;
         if !eos.is_empty() {
             self.eos_token_id = eos;

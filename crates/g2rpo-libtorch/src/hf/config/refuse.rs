@@ -1,4 +1,4 @@
-//! What of `config.json` is refused, by the field's name.
+//! What of `config.json` and `generation_config.json` is refused, by the field's name.
 
 use serde_json::Value;
 
@@ -94,6 +94,57 @@ pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result
     }
     if config.rope.query_growth.is_some() && config.architecture != Architecture::Ministral3 {
         return Err(f.error("llama_4_scaling_beta", "only ministral3 has it"));
+    }
+    Ok(())
+}
+
+/// Refuses what would give other completions with transformers or vLLM than with any sampling settings of this
+/// crate. Temperature, top-k and their like are not looked at: the settings of a run say them.
+pub(super) fn refuse_generation(f: &Fields<'_>) -> Result<()> {
+    for (field, neutral) in [
+        ("num_beams", Some(1.0)),
+        ("num_beam_groups", Some(1.0)),
+        ("typical_p", Some(1.0)),
+        ("guidance_scale", Some(1.0)),
+        ("encoder_repetition_penalty", Some(1.0)),
+        ("presence_penalty", Some(0.0)),
+        ("frequency_penalty", Some(0.0)),
+        ("no_repeat_ngram_size", Some(0.0)),
+        ("min_length", Some(0.0)),
+        ("min_new_tokens", Some(0.0)),
+        ("min_tokens", Some(0.0)),
+        ("penalty_alpha", Some(0.0)),
+        ("epsilon_cutoff", Some(0.0)),
+        ("eta_cutoff", Some(0.0)),
+        ("top_h", None),
+        ("bad_words_ids", None),
+        ("suppress_tokens", None),
+        ("begin_suppress_tokens", None),
+        ("forced_bos_token_id", None),
+        ("forced_eos_token_id", None),
+        ("force_words_ids", None),
+        ("constraints", None),
+        ("sequence_bias", None),
+        ("logit_bias", None),
+        ("exponential_decay_length_penalty", None),
+        ("token_healing", None),
+        ("watermarking_config", None),
+        ("dola_layers", None),
+    ] {
+        let Some(value) = f.map.get(field) else {
+            continue;
+        };
+        let unused = match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Number(number) => neutral.is_some() && number.as_f64() == neutral,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(items) => items.is_empty(),
+            _ => false,
+        };
+        if !unused {
+            let what = "is not supported; take it out of the file to sample without it";
+            return Err(f.error(field, format!("{value} {what}")));
+        }
     }
     Ok(())
 }

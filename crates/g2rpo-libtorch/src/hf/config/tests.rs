@@ -325,3 +325,37 @@ fn rotations_are_found_where_transformers_finds_them() {
         }
     }
 }
+
+#[test]
+fn generation_that_no_sampling_settings_can_say_is_refused() {
+    let path = Path::new("generation_config.json");
+    let read = |fields: Value| {
+        let mut config = DecoderConfig::from_json(&qwen3(), Path::new("config.json")).unwrap();
+        (config.add_generation_config(&fields, path)).map(|()| config.eos_token_id)
+    };
+    // As in files of Qwen, Gemma and Llama, and with values that change nothing.
+    let usual = json!({
+        "do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.0, "repetition_penalty": 1.1,
+        "eos_token_id": [7, 9], "max_length": 4096, "cache_implementation": "hybrid", "transformers_version": "5.0",
+        "num_beams": 1, "min_length": 0, "no_repeat_ngram_size": 0, "bad_words_ids": null, "suppress_tokens": [],
+        "presence_penalty": 0.0, "typical_p": 1.0, "forced_eos_token_id": null, "token_healing": false,
+    });
+    assert_eq!(read(usual).unwrap(), [7, 9]);
+    for (field, value) in [
+        ("presence_penalty", json!(1.5)),
+        ("no_repeat_ngram_size", json!(3)),
+        ("min_new_tokens", json!(8)),
+        ("num_beams", json!(4)),
+        ("suppress_tokens", json!([3])),
+        ("forced_eos_token_id", json!(0)),
+        ("sequence_bias", json!([[[5], -1.0]])),
+        ("token_healing", json!(true)),
+        ("dola_layers", json!("low")),
+    ] {
+        let err = read(json!({ field: value })).unwrap_err().to_string();
+        let expected = format!(
+            "generation_config.json: field `{field}`: {value} is not supported; take it out of the file to sample without it"
+        );
+        assert_eq!(err, expected);
+    }
+}
