@@ -11,6 +11,7 @@ use g2rpo_guidance::{
 };
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
+use crate::data::recent::Recent;
 use crate::data::tasks::{Listed, TaskStore, spread};
 use crate::error::{Error, Result};
 
@@ -32,9 +33,9 @@ pub struct Item {
 /// Tasks, each with its prompt as ids and, where it has a worked solution, the trace that guidance
 /// is cut from.
 ///
-/// A task is encoded when it is drawn, and not kept, so that a data set may be larger than memory. Before training up to
-/// 10,000 of them, evenly spread, are encoded to see that they can be; the longest questions are among them. A trace is
-/// encoded by itself, so a guided prefix is always a prefix of the ids that a supervised example would have.
+/// A task is encoded when it is drawn, and the 1,024 drawn last are kept, so that a data set may be larger than memory. Before
+/// training up to 10,000 of them, evenly spread, are encoded to see that they can be; the longest questions are among them.
+/// A trace is encoded by itself, so a guided prefix is always a prefix of the ids that a supervised example would have.
 ///
 /// ```
 /// use g2rpo_rollout::{ByteTokenizer, Task};
@@ -49,6 +50,7 @@ pub struct Item {
 pub struct Dataset<'a> {
     tasks: Box<dyn TaskStore + 'a>,
     checked: Checked,
+    recent: Recent<Arc<Item>>,
     pub(super) others: Vec<Traces>,
     think: Option<ThinkTag>,
     tokenizer: &'a (dyn Tokenizer + Sync),
@@ -69,6 +71,8 @@ pub struct Checked {
 const CHECKED: usize = 10_000;
 /// The longest questions among them.
 const LONGEST: usize = 64;
+/// Tasks that are kept as they were encoded: a few MiB.
+const KEPT: usize = 1024;
 
 impl fmt::Debug for Dataset<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,6 +110,7 @@ impl<'a> Dataset<'a> {
         let mut data = Self {
             tasks: Box::new(tasks),
             checked: Checked::default(),
+            recent: Recent::new(KEPT),
             others: Vec::new(),
             think: None,
             tokenizer,
@@ -209,6 +214,7 @@ impl<'a> Dataset<'a> {
             .try_for_each(|added| self.open_all(added, tag))?;
         self.others = others;
         self.think = Some(tag.clone());
+        self.recent.clear();
         self.check()?;
         Ok(self)
     }
@@ -250,7 +256,7 @@ impl<'a> Dataset<'a> {
         &*self.tasks
     }
 
-    /// A task with its prompt and its worked solution, encoded now.
+    /// A task with its prompt and its worked solution, encoded now unless it is one of those drawn last.
     ///
     /// # Errors
     /// As [`Self::over`].
@@ -258,7 +264,7 @@ impl<'a> Dataset<'a> {
     /// # Panics
     /// If there is no such task, as indexing does.
     pub fn item(&self, place: usize) -> Result<Arc<Item>> {
-        self.encoded(place).map(Arc::new)
+        self.recent.get(place, || self.encoded(place).map(Arc::new))
     }
 
     fn encoded(&self, place: usize) -> Result<Item> {

@@ -7,6 +7,7 @@ pub mod order;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod read;
+mod recent;
 pub mod rows;
 pub mod tasks;
 mod written;
