@@ -119,10 +119,15 @@ fn qwen3_moe() -> DecoderConfig {
 fn check(model: &DecoderConfig, kind: Kind, temperature: f64, lora: bool, threads: i32) {
     tch::set_num_threads(threads);
     let parameters = init_parameters(model, 9, kind, Device::Cpu).unwrap();
+    // In a model with experts adapters stand beside attention alone.
+    let targets: &[&str] = match model.experts {
+        None => &["q_proj", "down_proj", "up_proj"],
+        Some(_) => &["q_proj", "o_proj"],
+    };
     let config = LearnerConfig {
         lora: lora.then(|| LoraConfig {
             r: 3,
-            target_modules: vec!["q_proj".into(), "down_proj".into(), "up_proj".into()],
+            target_modules: targets.iter().map(|&name| name.to_owned()).collect(),
             ..LoraConfig::default()
         }),
         ..LearnerConfig::default()
