@@ -77,11 +77,6 @@ const RULES: [Rule; 19] = [
         "beta above 0",
     ),
     (
-        &["loss.use_bias_correction_kl"],
-        |m| m.loss.beta != 0.0 || m.loss.use_bias_correction_kl == Some(false),
-        "beta above 0",
-    ),
-    (
         &["loss.length_normalizer"],
         |m| {
             use Aggregation::{SequenceMean, TokenMean};

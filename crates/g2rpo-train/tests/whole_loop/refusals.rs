@@ -100,10 +100,6 @@ fn contradictions() -> Vec<(Method, &'static str)> {
             with("ghpo", json!({"threshold": 1.5})),
             "threshold = 1.5 is outside its domain (0, 1]",
         ),
-        (
-            with("gspo", json!({"use_bias_correction_kl": true})),
-            "loss.use_bias_correction_kl would be read by nothing",
-        ),
     ]
 }
 
