@@ -19,7 +19,7 @@ use crate::trace::cutter::UnitCutter;
 /// Settings, whether a method reads them, and what they need.
 type Rule = (&'static [&'static str], fn(&Method) -> bool, &'static str);
 
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 18] = [
     (
         &["loss.delta"],
         |m| clips(m) || m.loss.loss_type == LossType::Dppo,
