@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use g2rpo_guidance::{
@@ -190,12 +191,20 @@ impl<E: RolloutEngine> Roller<'_, E> {
         if let Some(cutter) = &self.cutter {
             parts.cutter = &**cutter;
         }
+        // Verdicts on prefixes are verdicts too, wherever they are asked for.
+        let asked = AtomicU64::new(0);
+        let of_prefixes = |response: &str, reference: &str| {
+            let clock = Instant::now();
+            let verdict = (*self.verifier).verify(response, reference);
+            asked.fetch_add(clock.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            verdict
+        };
         let planner = Planner {
             data,
             source: &*self.source,
             parts,
             num_generations: method.num_generations,
-            verifier: config.verify_prefixes.then_some(&*self.verifier as _),
+            verifier: config.verify_prefixes.then_some(&of_prefixes as _),
             key: rolled.key,
         };
         let judge = Judge {
@@ -217,6 +226,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
             rolled.seconds.generate += spent.generate;
             rolled.seconds.grade += spent.grade;
             if !planner.revise(&mut groups)? {
+                rolled.seconds.grade += asked.load(Ordering::Relaxed) as f64 * 1e-9;
                 return Ok(groups);
             }
         }
