@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use g2rpo::train::run::step_log::read_rows;
+use serde_json::Value;
+
 use crate::shipped::{run_through, said};
 
 /// Settings that make it a matter of minutes on a CPU.
@@ -10,10 +13,10 @@ const SMALL: [&str; 9] = [
     "max_steps=10",
     "prompts_per_step=1",
     "num_generations=4",
-    "max_completion_length=32",
+    "max_completion_length=96",
     "max_prompt_length=110",
-    "controller.initial=24",
-    "controller.max=32",
+    "controller.initial=96",
+    "controller.max=128",
     "max_train_samples=200",
     "max_eval_samples=2",
 ];
@@ -46,6 +49,13 @@ fn ten_steps_of_smollm2_open_in_transformers() {
     ));
     let (_, told) = run_through(at, recipe, &sets);
     eprintln!("report --check: {told}");
+    let metrics = at.join("runs/smollm2-135m-gsm8k/metrics.jsonl");
+    let metrics: Vec<Value> = read_rows(&metrics).unwrap();
+    let learned = |row: &&Value| row["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0);
+    assert!(
+        metrics.iter().filter(learned).count() > 0,
+        "nothing was learned"
+    );
 
     let trained = "runs/smollm2-135m-gsm8k/model";
     let question = "What is 12 plus 30?";
