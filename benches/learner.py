@@ -13,7 +13,10 @@ without activation checkpointing (on is its default). Both compute entropies.
 
 Memory is the largest resident set during the steps, less what the process held before the model was
 built (the libraries). With --device cuda it is the GPU's memory as nvidia-smi gives it, less what was taken
-before the process began. Versions: torch 2.11.0, transformers 5.23.0, trl 1.16.0.
+before the process began. Versions: torch 2.11.0, transformers 5.23.0, trl 1.16.0, peft 0.21.2.
+
+An adapter of rank r beside every linear layer: `--ours "lora=8 checkpointing=1" --theirs "lora=8 checkpointing=1"`;
+TRL's is PEFT's.
 
 With --cpu-time and --threads 1 processor seconds are shown instead of wall-clock seconds, for machines that are
 busy with other work.
@@ -62,15 +65,20 @@ def trl_side(args):
         config = GRPOConfig(output_dir=folder, per_device_train_batch_size=micro,
                             gradient_accumulation_steps=accumulation, num_generations=args.rows,
                             max_completion_length=args.completion, bf16=bf16, use_cpu=not on_gpu, report_to=[])
+        adapter = None
+        if args.lora:
+            from peft import LoraConfig
+            adapter = LoraConfig(r=args.lora, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
         trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions),
                               args=config, train_dataset=Dataset.from_dict({"prompt": ["a"] * args.rows}),
-                              processing_class=tokenizer)
+                              processing_class=tokenizer, peft_config=adapter)
     model = trainer.model
     if args.checkpointing:
         model.activation_checkpointing_enable()
     model.train()
     trainer.current_gradient_accumulation_steps = accumulation
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, weight_decay=0.0)
     ids = torch.randint(0, SHAPES[args.shape]["vocab_size"], (args.rows, args.prompt + args.completion))
     ids = ids.to(args.device)
     advantages = torch.tensor([1.0, -1.0] * (args.rows // 2), device=args.device)
@@ -85,7 +93,7 @@ def trl_side(args):
             with trainer.compute_loss_context_manager():
                 loss = trainer._compute_loss(model, inputs)
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if on_gpu:
@@ -142,6 +150,7 @@ def main():
     parser.add_argument("--completion", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpointing", type=int, default=1)
+    parser.add_argument("--lora", type=int, default=0, help="rank of TRL's adapter, PEFT's (used by the script itself)")
     parser.add_argument("--shape", default="41.6M", choices=SHAPES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])

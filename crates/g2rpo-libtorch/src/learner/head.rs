@@ -14,7 +14,8 @@ use crate::model::params::float_kind;
 /// There is no autograd here. With `z = h·Wᵀ / temperature`, `L = log_softmax(z)`, `p = exp(L)` and
 /// the entropy `S = −Σ p·L`, the derivatives are `∂L_y/∂z = onehot(y) − p` and
 /// `∂S/∂z = −p·(L + S)`, so the backward pass needs `L` and nothing else. It is kept from the
-/// forward pass when all tokens fit one chunk, and computed once more otherwise.
+/// forward pass when all tokens fit one chunk, and computed once more otherwise, unless the weight is
+/// frozen: `∂L_y/∂h` does not depend on the loss, so the forward pass finds it while it has `L`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenHead<'a> {
     /// The projection's weight, `[V, H]`.
@@ -23,6 +24,8 @@ pub(crate) struct TokenHead<'a> {
     pub(crate) temperature: f64,
     /// Whether entropies are wanted.
     pub(crate) entropy: bool,
+    /// Whether the weight's own gradient is never asked for.
+    pub(crate) frozen: bool,
     /// Largest number of tokens per chunk, at least 1.
     pub(crate) chunk: i64,
 }
@@ -36,6 +39,8 @@ pub(crate) struct HeadOutput {
     pub(crate) entropy_n: Option<Tensor>,
     /// `L` of all tokens, `[N, V]`, if it fits one chunk.
     all_nv: Option<Tensor>,
+    /// `∂L_y/∂h` of all tokens, `[N, H]`, if they do not fit one chunk and the weight is frozen.
+    slope_nh: Option<Tensor>,
 }
 
 impl TokenHead<'_> {
@@ -51,6 +56,7 @@ impl TokenHead<'_> {
             let n = hidden_nh.size2()?.0;
             let mut logps = Vec::new();
             let mut entropies = Vec::new();
+            let mut slopes = Vec::new();
             let mut all_nv = None;
             for start in (0..n).step_by(self.chunk as usize) {
                 let len = self.chunk.min(n - start);
@@ -62,6 +68,12 @@ impl TokenHead<'_> {
                 }
                 if keep && n <= self.chunk {
                     all_nv = Some(all);
+                } else if keep && self.frozen {
+                    let one = Tensor::f_ones_like(&logps[logps.len() - 1])?;
+                    let target = target.f_squeeze_dim(1)?;
+                    let slope = self.logits_grad(all, &target, &one, None)?;
+                    let slope = slope.f_to_kind(hidden_nh.kind())?;
+                    slopes.push(slope.f_matmul(self.weight_vh)?);
                 }
             }
             let kind = float_kind(hidden_nh.kind());
@@ -77,6 +89,10 @@ impl TokenHead<'_> {
                     false => None,
                 },
                 all_nv,
+                slope_nh: match slopes.is_empty() {
+                    true => None,
+                    false => Some(cat(&slopes)?),
+                },
             })
         })
         .doing(|| self.describe("log-probabilities"))
@@ -96,6 +112,11 @@ impl TokenHead<'_> {
     ) -> Result<Tensor> {
         let mut kept = output.all_nv;
         tch::no_grad(|| {
+            if let (Some(slope_nh), None, None) = (output.slope_nh, entropy_grad_n, &weight_grad_vh)
+            {
+                let grad_nh = slope_nh.f_mul(&logp_grad_n.f_unsqueeze(1)?)?;
+                return grad_nh.f_to_kind(hidden_nh.kind());
+            }
             let n = hidden_nh.size2()?.0;
             let hidden_grad_nh = hidden_nh.f_empty_like()?;
             for start in (0..n).step_by(self.chunk as usize) {
@@ -212,6 +233,7 @@ mod tests {
         for (chunk, temperature, with_entropy) in [
             (1, 1.0, false),
             (2, 0.7, true),
+            (3, 0.7, false),
             (5, 1.3, true),
             (99, 0.7, false),
         ] {
@@ -232,6 +254,7 @@ mod tests {
                 weight_vh: &w,
                 temperature,
                 entropy: with_entropy,
+                frozen: false,
                 chunk,
             };
             let out = head.forward(&h, &y, true).unwrap();
@@ -247,6 +270,17 @@ mod tests {
                 .unwrap();
             assert!(distance(&dh, &hg.grad()) < 1e-12);
             assert!(distance(&dw, &wg.grad()) < 1e-12);
+
+            // A frozen weight: the same, by slopes where nothing else is kept.
+            let head = TokenHead {
+                frozen: true,
+                ..head
+            };
+            let out = head.forward(&h, &y, true).unwrap();
+            assert_eq!(out.slope_nh.is_some(), chunk < 5);
+            let dh = head.backward(&h, &y, out, &g, entropy_grad, None).unwrap();
+            assert!(distance(&dh, &hg.grad()) < 1e-12);
+            assert!(head.forward(&h, &y, false).unwrap().slope_nh.is_none());
         }
     }
 
@@ -260,6 +294,7 @@ mod tests {
             weight_vh: &w,
             temperature: 1.0,
             entropy: true,
+            frozen: false,
             chunk: 8,
         };
         let out = head.forward(&h, &y, true).unwrap();
@@ -278,6 +313,7 @@ mod tests {
             weight_vh: &w,
             temperature: 1.0,
             entropy: true,
+            frozen: false,
             chunk: 8,
         };
         let (h, y) = (h.narrow(0, 0, 0), y.narrow(0, 0, 0));

@@ -179,6 +179,7 @@ impl Scorer<'_> {
             weight_vh,
             temperature: self.scoring.temperature,
             entropy: self.scoring.entropy,
+            frozen: self.trained.head.is_none(),
             chunk: ((self.config.max_logits_mib << 20) / row.max(1)).max(1) as i64,
         }
     }
