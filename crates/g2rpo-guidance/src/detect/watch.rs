@@ -45,6 +45,16 @@ impl fmt::Display for Warning {
 /// assert_eq!(detectors.observe(&stats)[0].detector, Detector::ZeroReward);
 /// assert!(detectors.observe(&StepStats { step: 1, ..stats }).is_empty());
 /// ```
+///
+/// Again in every step:
+///
+/// ```
+/// use g2rpo_guidance::{Detectors, StepStats, Thresholds};
+/// let mut detectors = Detectors::new(Thresholds { remind: 1, ..Thresholds::default() });
+/// let stats = StepStats { n_rollouts: 64, reward: Some(0.0), success: Some(0.0), ..StepStats::default() };
+/// assert_eq!(detectors.observe(&stats).len(), 1);
+/// assert_eq!(detectors.observe(&StepStats { step: 1, ..stats }).len(), 1);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Detectors {
     /// When detectors go off.

@@ -88,6 +88,15 @@ pub enum ScoreContext {
 
 /// Groups that the method's estimator gives no advantage, by what was paid, are replaced by groups of
 /// other tasks (DAPO, arXiv 2503.14476; verl's `filter_groups`). A KL term in the reward comes after.
+///
+/// ```
+/// use g2rpo_guidance::{DynamicSampling, Method};
+///
+/// let mut method = Method::preset("g2rpo-a", 100).unwrap();
+/// method.dynamic_sampling = Some(DynamicSampling { max_num_gen_batches: 3 });
+/// // Two batches of new groups at most, after the first.
+/// assert!(serde_json::to_string(&method).unwrap().contains("\"max_num_gen_batches\":3"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DynamicSampling {

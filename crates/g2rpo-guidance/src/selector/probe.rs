@@ -77,6 +77,17 @@ pub struct LadderRung {
 /// Parts of a group one after another, guided more and more for as long as successes are few.
 ///
 /// The members of all rungs must make up the group.
+///
+/// ```
+/// use g2rpo_guidance::{Amount, Ladder, LadderRung, Level, Selector};
+///
+/// // Four alone; if none of them succeeds, four more from half of the trace.
+/// let rung = |level, below| LadderRung { members: 4, level, below };
+/// let half = Level::Exactly(Amount::Fraction(0.5));
+/// let ladder = Ladder { rungs: vec![rung(Level::Unguided, 0.0), rung(half, 1.0)] };
+/// assert!(ladder.check(8).is_ok());
+/// assert!(ladder.check(6).is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ladder {
