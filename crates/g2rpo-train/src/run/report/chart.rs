@@ -233,15 +233,13 @@ impl Axis {
         if !low.is_finite() || !high.is_finite() {
             return None;
         }
+        let width = high - low;
         // A constant gets a range around it, so that its line is in the middle.
-        let width = match high - low {
-            0.0 => low.abs().max(1.0) * 0.2,
-            width => width,
-        };
-        let margin = if pad || high == low {
-            0.06 * width
-        } else {
-            0.0
+        let margin = match (width == 0.0, pad) {
+            (true, _) if low == 0.0 => 1.0,
+            (true, _) => 0.5 * low.abs(),
+            (false, true) => 0.06 * width,
+            (false, false) => 0.0,
         };
         Some(Self {
             low: low - margin,
@@ -385,6 +383,12 @@ mod tests {
         let axis = Axis::of([0.0, 1.0].into_iter(), 0.0, 1.0, false).unwrap();
         let ticks: Vec<String> = axis.ticks().into_iter().map(number).collect();
         assert_eq!(ticks, ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        // A learning rate that stays stands in the middle of its own range.
+        let axis = Axis::of([3e-6, 3e-6].into_iter(), 0.0, 1.0, true).unwrap();
+        assert_eq!(
+            (axis.low, axis.high, axis.place(3e-6)),
+            (1.5e-6, 4.5e-6, 0.5)
+        );
         let texts = [1.5e6, 12_000.0, 3e-7, -0.0001, 0.25].map(number);
         assert_eq!(texts, ["1.5 M", "12 k", "3e-7", "-1e-4", "0.25"]);
     }

@@ -1,6 +1,6 @@
 //! The page: charts with seeds overlaid, warnings, completions, and in what the recipes differ.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 
 use super::chart::{Bundle, COLOURS, Chart, escape, number, timeline};
@@ -103,9 +103,17 @@ fn summary(html: &mut String, arms: &[Arm<'_>]) {
                     Some(format!("{set}: {} → {}", number(first), number(last)))
                 })
                 .collect();
-            let faults: Vec<String> = (check_run(run).into_iter())
+            let mut faults: Vec<String> = (check_run(run).into_iter())
                 .map(|fault| format!("<b>{}</b>: {}", fault.name, escape(&fault.text)))
                 .collect();
+            let warned: BTreeSet<&str> = run.warnings.iter().map(|w| w.name.as_str()).collect();
+            if !warned.is_empty() {
+                let names: Vec<&str> = warned.into_iter().collect();
+                faults.push(format!(
+                    "warned of {}, see below",
+                    escape(&names.join(", "))
+                ));
+            }
             let _ = write!(
                 html,
                 "<tr><td><i class=\"k{}\"></i>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{}</td></tr>",
@@ -422,7 +430,7 @@ body { margin: 0 auto; padding: 16px; max-width: 1240px; background: var(--paper
 h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 28px 0 8px; overflow-wrap: anywhere; } h3 { font-size: .95rem; margin: 16px 0 4px; color: var(--soft); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--rule); overflow-wrap: break-word; max-width: 34em; } td:first-child { white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; }
+th { color: var(--soft); font-weight: 500; } @media (max-width: 480px) { th, td { padding-right: 8px; font-size: 12px; } }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap: 20px 28px; margin-top: 24px; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } svg { display: block; width: 100%; height: auto; } svg.timeline { min-width: 560px; max-width: 780px; }
 svg text { font-size: 12px; fill: var(--soft); } text.y { text-anchor: end; } text.x { text-anchor: middle; }
