@@ -376,6 +376,34 @@ fn arrays_are_opened_as_well_and_empty_files_are_refused() {
     fs::write(&path, " [{\"question\": \"1?\", \"answer\": \"#### 1\"}]").unwrap();
     let opened = open_data(&path, &skipping(), None).unwrap();
     assert_eq!(opened.tasks.task(0).unwrap().reference, "1");
+    // Whole or in part, what an array holds is what it holds when it is read at once.
+    let rows = (0..300).map(|i| match i % 7 {
+        3 => format!("{i}"),
+        5 => format!("{{\"question\": \"{i}?\"}}"),
+        _ => format!("{{\"answer\": \"#### {i}\",\n \"question\": \"{i}é?\"}}"),
+    });
+    let text = format!("\u{feff}[{}]\n", rows.collect::<Vec<_>>().join(", "));
+    fs::write(&path, &text).unwrap();
+    for limit in [None, Some(40)] {
+        let whole = read_problems(&path, &skipping(), limit).unwrap();
+        let opened = open_data(&path, &skipping(), limit).unwrap();
+        assert_eq!(
+            (opened.format, &opened.broken),
+            (whole.format, &whole.broken)
+        );
+        assert_eq!(opened.tasks.len(), whole.problems.len());
+        for (place, problem) in whole.problems.into_iter().enumerate() {
+            assert_eq!(opened.tasks.task(place).unwrap(), Task::from(problem));
+        }
+    }
+    for damaged in [&text[..text.len() - 3], &text.replace("é", "\\x"), "[1] 2"] {
+        fs::write(&path, damaged).unwrap();
+        let whole = read_problems(&path, &skipping(), None)
+            .unwrap_err()
+            .to_string();
+        let opened = open_data(&path, &skipping(), None).unwrap_err().to_string();
+        assert_eq!(opened, whole);
+    }
     fs::write(&path, "\n\n").unwrap();
     let error = open_data(&path, &skipping(), None).unwrap_err().to_string();
     assert!(error.ends_with("the file holds no row"), "{error}");

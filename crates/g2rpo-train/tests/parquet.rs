@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use g2rpo_rollout::Task;
 use g2rpo_train::SampleRow;
 use g2rpo_train::data::formats::Problem;
 use g2rpo_train::data::parquet::write_samples;
-use g2rpo_train::data::read::read_data;
+use g2rpo_train::data::read::{open_data, read_data};
 use g2rpo_train::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 
 fn file(name: &str) -> PathBuf {
@@ -49,6 +50,12 @@ fn columns_of_any_name_and_type_are_mapped() {
     assert!(read.problems[3].solution.is_none() && read.problems[4].hints.is_empty());
     let first = read_data(&file("problems.parquet"), &mapped, Some(2)).unwrap();
     assert_eq!(first.problems, read.problems[..2]);
+    // Read when they are wanted they are the same.
+    let opened = open_data(&file("problems.parquet"), &mapped, None).unwrap();
+    assert_eq!((opened.format, opened.tasks.len()), (read.format, 7));
+    for (place, problem) in read.problems.into_iter().enumerate().rev() {
+        assert_eq!(opened.tasks.task(place).unwrap(), Task::from(problem));
+    }
 }
 
 #[test]

@@ -9,5 +9,6 @@ pub mod parquet;
 pub mod read;
 mod recent;
 pub mod rows;
+mod spool;
 pub mod tasks;
 mod written;

@@ -14,6 +14,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
+use serde_json::Value;
 
 use crate::data::formats::{Problems, collect_problems, object};
 use crate::recipe::settings::DataSettings;
@@ -32,6 +33,15 @@ pub fn read_parquet(
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
+    let rows = values(path)?.map(|row| row.map(|(i, row)| (i, object(row))));
+    collect_problems(path, rows, settings, limit)
+}
+
+/// The rows of a Parquet file with their numbers, from 1.
+///
+/// # Errors
+/// As [`read_parquet`].
+pub(crate) fn values(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Value)>>> {
     let damaged = |error: ParquetError| Error::Data {
         path: path.into(),
         problem: error.to_string(),
@@ -41,16 +51,15 @@ pub fn read_parquet(
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     check_places(reader.metadata(), length).map_err(damaged)?;
     let mut rows = reader.into_iter().enumerate();
-    let rows = std::iter::from_fn(|| {
+    Ok(std::iter::from_fn(move || {
         // The library panics at some damaged pages.
         let next = catch_unwind(AssertUnwindSafe(|| rows.next()));
         let next = next.unwrap_or_else(|_| Some((0, Err(no_sense()))));
         next.map(|(i, row)| match row {
-            Ok(row) => Ok((i + 1, object(row.to_json_value()))),
+            Ok(row) => Ok((i + 1, row.to_json_value())),
             Err(error) => Err(damaged(error)),
         })
-    });
-    collect_problems(path, rows, settings, limit)
+    }))
 }
 
 fn no_sense() -> ParquetError {

@@ -1,15 +1,19 @@
 //! Data sets by the names of their files.
 
+use std::fs::File;
 use std::path::Path;
 
 use g2rpo_rollout::Task;
 
-use crate::Result;
 use crate::data::formats::{Problems, check_broken, read_problems};
 #[cfg(feature = "parquet")]
-use crate::data::parquet::read_parquet;
+use crate::data::parquet::{read_parquet, values};
 use crate::data::rows::{Rows, Scanned};
+#[cfg(feature = "parquet")]
+use crate::data::spool::Spool;
+use crate::data::spool::spool_array;
 use crate::data::tasks::{Listed, TaskStore};
+use crate::error::{Error, Result};
 use crate::recipe::settings::{DataFormat, DataSettings};
 
 /// Reads a file whose name ends in `.parquet` as Parquet, with the feature `parquet`, and any other as
@@ -45,15 +49,28 @@ impl std::fmt::Debug for Opened {
     }
 }
 
-/// As [`read_data`], without keeping what can be read again: of a JSONL file the problems stay where they are, so that
-/// memory grows by 56 bytes a row. Those of an array or of Parquet are kept.
+/// As [`read_data`], without keeping what can be read again: the problems of a JSONL file stay where they are, and those
+/// of a whole array or Parquet file go to a temporary file, so that memory grows by 56 bytes a row.
 ///
 /// # Errors
-/// As [`read_data`].
+/// As [`read_data`]; [`Error::Io`](crate::Error::Io) where there is no room for that file.
 pub fn open_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> Result<Opened> {
-    let lines = path.extension().is_none_or(|e| e != "parquet");
-    if lines && let Some(scanned) = Rows::scan(path, settings, limit)? {
-        let Scanned { rows, broken } = scanned;
+    let is_parquet = path.extension().is_some_and(|e| e == "parquet");
+    let mut scanned = None;
+    if !is_parquet {
+        let file = File::open(path).map_err(Error::io(path))?;
+        scanned = Rows::scan(file, path, settings, limit)?;
+    }
+    // A few of many rows are kept as easily as written elsewhere.
+    if scanned.is_none() && limit.is_none() {
+        let spool = if is_parquet {
+            spool_parquet(path)?
+        } else {
+            spool_array(path)?
+        };
+        scanned = Rows::scan(spool, path, settings, limit)?;
+    }
+    if let Some(Scanned { rows, broken }) = scanned {
         check_broken(path, &broken, rows.len() + broken.len(), settings)?;
         return Ok(Opened {
             format: rows.format(),
@@ -70,12 +87,31 @@ pub fn open_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> 
     })
 }
 
+#[cfg(feature = "parquet")]
+fn spool_parquet(path: &Path) -> Result<File> {
+    let mut spool = Spool::new()?;
+    for row in values(path)? {
+        spool.push(&row?.1)?;
+    }
+    spool.finish()
+}
+
 /// Says what is missing to read Parquet.
 #[cfg(not(feature = "parquet"))]
-fn read_parquet(path: &Path, _: &DataSettings, _: Option<usize>) -> Result<Problems> {
+fn no_parquet(path: &Path) -> Error {
     let problem = "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL";
-    Err(crate::Error::Data {
+    Error::Data {
         path: path.into(),
         problem: problem.into(),
-    })
+    }
+}
+
+#[cfg(not(feature = "parquet"))]
+fn spool_parquet(path: &Path) -> Result<File> {
+    Err(no_parquet(path))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn read_parquet(path: &Path, _: &DataSettings, _: Option<usize>) -> Result<Problems> {
+    Err(no_parquet(path))
 }

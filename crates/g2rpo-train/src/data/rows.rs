@@ -64,17 +64,18 @@ pub(crate) struct Scanned {
 }
 
 impl Rows {
-    /// Reads every line once, on all processors; nothing for a file that holds a JSON array. `limit` ends it early.
+    /// Reads every line of a file once, on all processors; nothing for a file that holds a JSON array. `limit` ends it
+    /// early. Messages call the file `path`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] for a file that is too large.
     pub(crate) fn scan(
+        file: File,
         path: &Path,
         settings: &DataSettings,
         limit: Option<usize>,
     ) -> Result<Option<Scanned>> {
         let io = || Error::io(path);
-        let file = File::open(path).map_err(io())?;
         let mut reader = BufReader::new(file);
         let (mark, array) = start(&mut reader).map_err(io())?;
         if array {
