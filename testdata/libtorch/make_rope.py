@@ -25,6 +25,13 @@ BASE = dict(
 )
 LLAMA3 = dict(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0)
 PLAIN = ["llama", "qwen2", "qwen3", "smollm3", "granite"]
+BOTH = dict(
+    rope_theta=5e5,
+    rope_parameters=dict(
+        full_attention=dict(rope_type="default", rope_theta=7e4),
+        sliding_attention=dict(rope_type="default", rope_theta=8e3),
+    ),
+)
 CASES = (
     [(family, {}) for family in PLAIN + ["gemma3_text"]]
     + [(family, dict(rope_theta=5e5)) for family in PLAIN + ["gemma3_text"]]
@@ -62,6 +69,9 @@ CASES = (
         )
     ]
     + [("gemma3_text", dict(rope_parameters=dict(full_attention=dict(rope_type="linear", factor=2.0), sliding_attention=None)))]
+    + [("gemma3_text", dict(BOTH, rope_scaling=dict(rope_type="linear", factor=8.0)))]
+    + [("gemma3_text", dict(BOTH, rope_scaling=dict(rope_type="linear", factor=8.0, rope_theta=3e4)))]
+    + [("gemma3_text", dict(rope_scaling=dict(type="linear", factor=8.0)))]
 )
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=128)
 WIDE = dict(head_dim=32, rope_theta=1e4)

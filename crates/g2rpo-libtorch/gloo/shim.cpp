@@ -16,6 +16,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -30,11 +31,15 @@ using std::chrono::milliseconds;
 // How often a rank shows that it lives, and how long nothing must be seen of one to believe that it does not.
 constexpr milliseconds BEAT{500};
 constexpr milliseconds SILENCE{4000};
+// How long the store may take to say who is lost. It belongs to a process that may hang itself, and a question to it has
+// no limit of its own.
+constexpr milliseconds STORE_LIMIT{3 * SILENCE};
 
 std::string key(const char *what, int rank) { return std::string(what) + "/" + std::to_string(rank); }
 
 // One rank of a group. The store holds for each rank how often it has shown that it lives ("beat") and how many
-// sums it has come to ("at"), and who was lost, once that is known ("lost"): one byte for each rank.
+// sums it has come to ("at"), and who was lost, once that is known ("lost"): one byte for each rank. Only the thread that
+// beats writes the first two, so that a sum never waits for the store.
 struct Ranks {
   Ranks(const char *host, int port, bool serve, const char *prefix, int rank, int size, milliseconds limit)
       : rank(rank), size(size), limit(limit) {
@@ -72,6 +77,9 @@ struct Ranks {
     try {
       while (!stop) {
         beating->add(key("beat", rank), 1);
+        const int64_t news = at - told;
+        if (news != 0) beating->add(key("at", rank), news);
+        told += news;
         if (beating->check({"lost"})) {
           const std::lock_guard<std::mutex> lock(mutex);
           lost = beating->get("lost");
@@ -106,6 +114,18 @@ struct Ranks {
     return counts;
   }
 
+  // As `find_lost`, for a limited time. Whoever holds the store is to blame when it is over: by default rank 0.
+  std::vector<uint8_t> find_lost_in_time() {
+    auto found = std::make_shared<std::promise<std::vector<uint8_t>>>();
+    auto answer = found->get_future();
+    std::thread([this, found] { found->set_value(find_lost()); }).detach();
+    if (answer.wait_for(STORE_LIMIT) == std::future_status::ready) return answer.get();
+    silent = true;
+    std::vector<uint8_t> blame(size, 0);
+    if (rank != 0) blame[0] = 1;
+    return blame;
+  }
+
   // Who is to blame for a call that failed: ranks that no longer show that they live; else those that have come to
   // fewer sums than this one.
   std::vector<uint8_t> find_lost() {
@@ -120,8 +140,8 @@ struct Ranks {
       bool any = false;
       for (int other = 0; other < size; ++other)
         if (other != rank && before[other] == after[other]) any = blame[other] = 1;
-      const auto at = counts("at");
-      for (int other = 0; !any && other < size; ++other) blame[other] = at[other] < at[rank];
+      const auto came = counts("at");
+      for (int other = 0; !any && other < size; ++other) blame[other] = came[other] < came[rank];
       store->set("lost", blame);
       // Everybody reads this before the store may end with this process.
       std::this_thread::sleep_for(4 * BEAT);
@@ -140,6 +160,11 @@ struct Ranks {
   c10::intrusive_ptr<c10d::Store> beating;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
   std::atomic<bool> stop{false};
+  // Sums that this rank has come to, and those of them that the store knows of.
+  std::atomic<int64_t> at{0};
+  int64_t told = 0;
+  // Whether the store no longer answers, so that threads wait for it that nothing ends.
+  std::atomic<bool> silent{false};
   std::mutex mutex;
   std::vector<uint8_t> lost;
   // Of a watch: how often each rank had shown that it lives, and when that was news.
@@ -166,7 +191,7 @@ int g2rpo_ranks_join(Ranks *ranks, char *error, size_t room) {
 int g2rpo_ranks_sum(Ranks *ranks, void *values, int64_t n, int wide, char *error, size_t room) {
   return guarded(error, room, [&] {
     TORCH_CHECK(ranks->known_lost().empty(), "another rank found that one is lost");
-    ranks->store->add(key("at", ranks->rank), 1);
+    ++ranks->at;
     std::vector<at::Tensor> tensors{at::from_blob(values, {n}, wide != 0 ? at::kDouble : at::kFloat)};
     c10d::AllreduceOptions options;
     options.timeout = ranks->limit;
@@ -178,7 +203,7 @@ int g2rpo_ranks_sum(Ranks *ranks, void *values, int64_t n, int wide, char *error
 // rank's sums.
 int g2rpo_ranks_watch(Ranks *ranks, int begin, char *error, size_t room) {
   return guarded(error, room, [&] {
-    if (begin != 0) ranks->store->add(key("at", ranks->rank), 1);
+    if (begin != 0) ++ranks->at;
     ranks->watch(begin != 0);
   });
 }
@@ -191,12 +216,14 @@ int g2rpo_ranks_store(Ranks *ranks, c10d::Store **out, char *error, size_t room)
 // After a call that failed: sets `missing[r]` to 1 for every rank r that is to blame. Takes some seconds.
 int g2rpo_ranks_lost(Ranks *ranks, uint8_t *missing, char *error, size_t room) {
   return guarded(error, room, [&] {
-    const auto lost = ranks->find_lost();
+    const auto lost = ranks->find_lost_in_time();
     for (int rank = 0; rank < ranks->size && rank < static_cast<int>(lost.size()); ++rank) missing[rank] = lost[rank];
   });
 }
 
 void g2rpo_ranks_leave(Ranks *ranks) {
+  // What waits for the store still uses all of it; the process is about to end.
+  if (ranks->silent) return;
   char ignored[1];
   guarded(ignored, 0, [&] { delete ranks; });
 }

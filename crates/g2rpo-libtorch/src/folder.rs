@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use g2rpo_rollout::{SamplingParams, TokenId};
+use serde_json::{Map, Value};
 use tch::Device;
 
 use crate::error::{Error, Result};
 use crate::generate::engine::TorchEngine;
 use crate::hf::chat::{ChatOptions, Message};
-use crate::hf::checkpoint::{load_checkpoint, save_checkpoint};
+use crate::hf::checkpoint::{generation_settings, load_checkpoint, save_with_settings};
 use crate::hf::tokenizer::HfTokenizer;
 use crate::learner::config::LearnerConfig;
 use crate::learner::torch_learner::TorchLearner;
@@ -35,6 +36,8 @@ pub struct Model {
     pub tokenizer: Arc<HfTokenizer>,
     /// What is trained instead of [`parameters`](Self::parameters), if anything is.
     pub adapter: Option<Adapter>,
+    /// What `generation_config.json` held; written back as it was.
+    generation: Option<Map<String, Value>>,
 }
 
 impl Model {
@@ -52,6 +55,7 @@ impl Model {
             parameters: checkpoint.parameters,
             tokenizer: Arc::new(tokenizer),
             adapter: None,
+            generation: generation_settings(dir)?.and_then(|file| file.as_object().cloned()),
         })
     }
 
@@ -71,6 +75,7 @@ impl Model {
             config,
             tokenizer: Arc::new(tokenizer),
             adapter: None,
+            generation: None,
         })
     }
 
@@ -170,6 +175,7 @@ impl Model {
             parameters,
             tokenizer: Arc::clone(&self.tokenizer),
             adapter,
+            generation: self.generation.clone(),
         })
     }
 
@@ -202,10 +208,11 @@ impl Model {
 
     /// Writes the model as `learner` left it into a folder that transformers opens, in the number
     /// format that it has in memory. Adapters are merged into the weights; [`Adapter::save`] writes
-    /// them alone.
+    /// them alone. Of the `generation_config.json` that the model came with, all is kept but the ids of
+    /// special tokens, which are those of [`config`](Self::config).
     ///
     /// # Errors
-    /// As [`save_checkpoint`].
+    /// As [`save_checkpoint`](crate::save_checkpoint).
     pub fn save(&self, dir: impl AsRef<Path>, learner: &TorchLearner) -> Result<()> {
         let merged = match learner.adapter() {
             Some(_) => Some(learner.merged()?),
@@ -213,7 +220,15 @@ impl Model {
         };
         let parameters = merged.as_ref().unwrap_or(learner.base());
         let dtype = DType::from_kind(parameters.kind())?;
-        save_checkpoint(dir, &self.config, parameters, dtype, Some(&self.tokenizer))
+        let (tokenizer, settings) = (Some(&*self.tokenizer), self.generation.as_ref());
+        save_with_settings(
+            dir.as_ref(),
+            &self.config,
+            parameters,
+            dtype,
+            tokenizer,
+            settings,
+        )
     }
 }
 

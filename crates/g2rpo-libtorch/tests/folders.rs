@@ -2,8 +2,8 @@
 //! `testdata/libtorch/folders.json`, written by `make_folders.py`.
 
 use g2rpo_libtorch::{
-    ChatOptions, ChatTemplate, DType, Decoder, DecoderConfig, HfTokenizer, Message,
-    load_checkpoint, save_safetensors,
+    ChatOptions, ChatTemplate, DType, Decoder, DecoderConfig, HfTokenizer, LearnerConfig, Message,
+    Model, TorchLearner, init_parameters, load_checkpoint, save_checkpoint, save_safetensors,
 };
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
@@ -101,6 +101,61 @@ fn one_template_is_found_or_refused() {
             (_, got) => panic!("{case} gave {got:?}"),
         }
     }
+}
+
+/// As `_keys_to_ignore_on_load_unexpected` of transformers' class says.
+#[test]
+fn what_a_model_of_text_has_no_use_for_is_left_out() {
+    let models = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/libtorch/models"
+    );
+    let eye = Tensor::zeros([2, 2], (tch::Kind::Float, Device::Cpu));
+    for (name, extra, fits) in [
+        ("qwen3_5_tied", "mtp.layers.0.mlp.up_proj.weight", true),
+        ("qwen3_5_tied", "model.visual.norm.weight", true),
+        ("qwen3_tied", "mtp.layers.0.mlp.up_proj.weight", false),
+    ] {
+        let folder = std::path::Path::new(models).join(name);
+        let plain = load_checkpoint(&folder, None, Device::Cpu).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.join("config.json"), dir.path().join("config.json")).unwrap();
+        let specs = plain.parameters.specs();
+        let mut tensors: Vec<(&str, &Tensor)> = (specs.iter().map(|spec| spec.name.as_str()))
+            .zip(plain.parameters.tensors())
+            .collect();
+        tensors.push((extra, &eye));
+        save_safetensors(&dir.path().join("model.safetensors"), &tensors, DType::F32).unwrap();
+        match load_checkpoint(dir.path(), None, Device::Cpu) {
+            Ok(read) => assert!(fits && read.parameters.flat() == plain.parameters.flat()),
+            Err(error) => assert!(!fits && error.to_string().contains(extra), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_saved_model_keeps_its_settings_of_generation() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("config.json");
+    let mut config = table("heads")["cases"][0]["config"].take();
+    config["eos_token_id"] = json!(2);
+    let config = DecoderConfig::from_json(&config, &path).unwrap();
+    let parameters = init_parameters(&config, 1, tch::Kind::Float, Device::Cpu).unwrap();
+    save_checkpoint(dir.path(), &config, &parameters, DType::F32, None).unwrap();
+    let tokenizer = table("tokenizers")["tokenizer"].take();
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let settings = json!({
+        "do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.05,
+        "eos_token_id": [2, 3], "pad_token_id": 0, "transformers_version": "4.51.0",
+    });
+    let file = "generation_config.json";
+    std::fs::write(dir.path().join(file), settings.to_string()).unwrap();
+    let model = Model::load(dir.path(), Device::Cpu, None).unwrap();
+    let model = model.twin().unwrap();
+    let learner = TorchLearner::of(&model, LearnerConfig::default()).unwrap();
+    model.save(out.path(), &learner).unwrap();
+    let saved = std::fs::read_to_string(out.path().join(file)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&saved).unwrap(), settings);
 }
 
 /// Names and nesting of models that also see images, as transformers 5 (the first) and 4 write them.

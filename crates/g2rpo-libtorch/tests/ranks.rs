@@ -271,8 +271,8 @@ fn a_rank_with_another_checkpoint_is_named() {
     }
 }
 
-/// Three ranks that sum until they cannot; the last gets a signal. What the others say, and how soon.
-fn interrupted(test: &str, signal: &str) {
+/// Three ranks that sum until they cannot; one gets a signal. What the others say, and how soon.
+fn interrupted(test: &str, victim: usize, signal: &str) {
     if let Some(rank) = Rank::this() {
         let ranks = rank.join(Duration::from_secs(8));
         let error = loop {
@@ -284,7 +284,7 @@ fn interrupted(test: &str, signal: &str) {
             std::fs::write(rank.file("ready"), "").unwrap();
         };
         assert!(
-            matches!(&error, RankError::Lost { ranks, .. } if *ranks == [2]),
+            matches!(&error, RankError::Lost { ranks, .. } if *ranks == [victim]),
             "{error}"
         );
         std::fs::write(rank.file("error"), error.to_string()).unwrap();
@@ -300,7 +300,7 @@ fn interrupted(test: &str, signal: &str) {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    let mut last = ranks.pop().unwrap();
+    let mut last = ranks.remove(victim);
     let kill = |signal: &str| {
         let id = last.id().to_string();
         assert!(
@@ -319,11 +319,11 @@ fn interrupted(test: &str, signal: &str) {
     kill("-KILL");
     last.wait().unwrap();
     assert!(waited < Duration::from_secs(30), "{waited:?}");
-    for (rank, output) in outputs.iter().enumerate() {
+    for (rank, output) in (0..3).filter(|rank| *rank != victim).zip(&outputs) {
         let text = std::fs::read_to_string(folder.path().join(format!("error-{rank}")));
         let text = text.unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).into_owned());
         assert!(
-            text.starts_with("rank 2 did not take part in a test"),
+            text.starts_with(&format!("rank {victim} did not take part in a test")),
             "{text}"
         );
     }
@@ -331,10 +331,16 @@ fn interrupted(test: &str, signal: &str) {
 
 #[test]
 fn a_rank_that_is_killed_is_named() {
-    interrupted("a_rank_that_is_killed_is_named", "-KILL");
+    interrupted("a_rank_that_is_killed_is_named", 2, "-KILL");
 }
 
 #[test]
 fn a_rank_that_hangs_is_named() {
-    interrupted("a_rank_that_hangs_is_named", "-STOP");
+    interrupted("a_rank_that_hangs_is_named", 2, "-STOP");
+}
+
+/// Rank 0 holds the store, which says nothing any more either.
+#[test]
+fn a_rank_0_that_hangs_is_named() {
+    interrupted("a_rank_0_that_hangs_is_named", 0, "-STOP");
 }

@@ -47,11 +47,11 @@ pub(crate) struct Span {
 
 /// Versions that an answer may have been made under.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub(crate) enum Expected<'p> {
     /// Nothing was synced yet.
     Unknown,
-    /// The server labels its weights, and the label must be in this range.
-    Labelled(RangeInclusive<u64>),
+    /// The server labels its weights, and behind this prefix the label must be in this range.
+    Labelled(&'p str, RangeInclusive<u64>),
     /// The name of the adapter says it, whatever the label of the base model.
     Named(u64),
 }
@@ -63,7 +63,7 @@ const CUT_OFF: f64 = -9999.0;
 pub(crate) fn settle(
     answer: Answer,
     ask: &Ask<'_>,
-    expected: &Expected,
+    expected: &Expected<'_>,
     vocab_size: Option<usize>,
 ) -> Result<Completion, String> {
     if let Some(id) = answer.id.filter(|id| id != ask.id) {
@@ -172,12 +172,12 @@ fn ended(tokens: &[TokenId], end: End, ask: &Ask<'_>) -> Result<Stop, String> {
 fn versions(
     len: usize,
     spans: Option<Vec<Span>>,
-    expected: &Expected,
+    expected: &Expected<'_>,
 ) -> Result<Option<Vec<u64>>, String> {
-    let range = match expected {
+    let (prefix, range) = match expected {
         Expected::Unknown => return Ok(None),
         Expected::Named(version) => return Ok(Some(vec![*version; len])),
-        Expected::Labelled(range) => range,
+        Expected::Labelled(prefix, range) => (prefix, range),
     };
     let Some(spans) = spans else {
         // This route has no labels; the canary after the sync is what vouches for the weights.
@@ -186,10 +186,14 @@ fn versions(
     };
     let mut versions = Vec::with_capacity(len);
     for span in spans {
-        let known = span.version.parse().ok().filter(|v| range.contains(v));
+        let number = span.version.strip_prefix(prefix);
+        let known = number
+            .and_then(|n| n.parse().ok())
+            .filter(|v| range.contains(v));
         let Some(version) = known else {
             return Err(format!(
-                "weights `{}` made it, and {} were to; was the server started again?",
+                "weights `{}` made it, and `{prefix}{}` were to; was the server started again, or does another \
+                 run bring weights to it?",
                 span.version,
                 range.end()
             ));
@@ -338,7 +342,7 @@ mod tests {
                 versions: Some(spans),
                 ..answer()
             };
-            settled(answer, 1.0, &Expected::Labelled(range)).map(|c| c.weight_versions)
+            settled(answer, 1.0, &Expected::Labelled("", range)).map(|c| c.weight_versions)
         };
         assert_eq!(
             with(vec![span("6", 0, 1), span("7", 1, 3)], 6..=7),
@@ -358,7 +362,7 @@ mod tests {
             let error = with(spans, 7..=7).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
-        let unlabelled = settled(answer(), 1.0, &Expected::Labelled(7..=7)).unwrap();
+        let unlabelled = settled(answer(), 1.0, &Expected::Labelled("", 7..=7)).unwrap();
         assert_eq!(unlabelled.weight_versions, Some(vec![7; 3]));
     }
 }

@@ -101,7 +101,9 @@ impl Board {
         if self.over() {
             return Next::Over;
         }
-        if let Some(server) = (self.lanes.iter()).position(|l| l.health == Health::Down) {
+        // The canary goes to a server that has nothing else to do: a vLLM with adapters on a CPU dies of both at once.
+        let quiet = |l: &Lane| l.health == Health::Down && l.requests == 0;
+        if let Some(server) = self.lanes.iter().position(quiet) {
             self.lanes[server].health = Health::Reviving;
             return Next::Revive(server);
         }
@@ -208,6 +210,14 @@ pub(crate) enum Remedy {
 }
 
 impl Fault {
+    /// `Retry-After`, where the server named one.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Connect(_) => Remedy::Lost,

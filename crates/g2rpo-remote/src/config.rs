@@ -60,6 +60,9 @@ pub struct RemoteConfig {
     pub weights_dir_on_server: Option<PathBuf>,
     /// Adapters are called by this name and the version: `g2rpo-7`. Default `g2rpo`.
     pub adapter_name: String,
+    /// Stands before the version in labels of weights and names of adapters. Runs that share a server must differ in it,
+    /// or one may take the other's weights for its own. Default none.
+    pub label_prefix: String,
     /// Mean distance in nats that the server's log-probabilities of the canary may have from the
     /// learner's. Default 0.05, which bf16 on either side stays below; 0.001 suits f32 on both.
     pub canary_tolerance: f64,
@@ -107,6 +110,7 @@ impl Default for RemoteConfig {
             weight_sync_timeout: 600.0,
             weights_dir_on_server: None,
             adapter_name: "g2rpo".into(),
+            label_prefix: String::new(),
             canary_tolerance: 0.05,
         }
     }
@@ -180,7 +184,19 @@ impl RemoteConfig {
             );
             return refuse("adapter_name", problem);
         }
+        if !self.label_prefix.chars().all(plain) {
+            let problem = format!(
+                "`{}` must consist of letters, digits, `-`, `_` and `.`",
+                self.label_prefix
+            );
+            return refuse("label_prefix", problem);
+        }
         Ok(())
+    }
+
+    /// What weights of this version are called.
+    pub(crate) fn label(&self, version: u64) -> String {
+        format!("{}{version}", self.label_prefix)
     }
 
     /// The API key, if one is asked for.
@@ -242,6 +258,7 @@ mod tests {
             ("vocab_size", |c| c.vocab_size = Some(0)),
             ("canary_tolerance", |c| c.canary_tolerance = f64::INFINITY),
             ("adapter_name", |c| c.adapter_name = "a/b".into()),
+            ("label_prefix", |c| c.label_prefix = "a b".into()),
         ];
         RemoteConfig::default().validate().unwrap();
         for (name, change) in table {

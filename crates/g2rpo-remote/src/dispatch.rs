@@ -178,7 +178,7 @@ impl Call<'_> {
         let after = server.serving();
         match answer {
             Ok(answer) => {
-                let expected = expected(serving, &after);
+                let expected = expected(&self.fleet.config.label_prefix, serving, &after);
                 match settle(answer, &ask, &expected, server.info.vocab_size) {
                     Ok(completion) => Outcome::Done(completion),
                     Err(problem) => Outcome::Refused(problem),
@@ -246,23 +246,20 @@ impl Call<'_> {
         if matches!(remedy, Remedy::Revive | Remedy::Lost) {
             board.down(server);
         }
-        let wait = match fault {
-            Fault::Status {
-                retry_after: Some(wait),
-                ..
-            } => wait,
-            _ if remedy == Remedy::Lost => Duration::ZERO,
-            _ => backoff(job.tries - 1, key.uniform(job.tries as usize)),
+        let wait = match fault.retry_after() {
+            Some(wait) => wait,
+            None if remedy == Remedy::Lost => Duration::ZERO,
+            None => backoff(job.tries - 1, key.uniform(job.tries as usize)),
         };
         job.not_before = now + wait;
         board.again(job);
     }
 }
 
-fn expected(before: &Serving, after: &Serving) -> Expected {
+fn expected<'p>(prefix: &'p str, before: &Serving, after: &Serving) -> Expected<'p> {
     match (before.version, after.version) {
         (Some(version), _) if before.adapter => Expected::Named(version),
-        (Some(from), Some(to)) => Expected::Labelled(from..=to.max(from)),
+        (Some(from), Some(to)) => Expected::Labelled(prefix, from..=to.max(from)),
         // Before the first sync a label is not ours and says nothing.
         _ => Expected::Unknown,
     }

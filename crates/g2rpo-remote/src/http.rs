@@ -110,6 +110,8 @@ fn fault(error: ureq::Error, limit: Duration) -> Fault {
         E::Timeout(_) => Fault::Timeout(limit),
         E::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => Fault::Connect(e.to_string()),
         E::ConnectionFailed => Fault::Connect(error.to_string()),
+        // A name that is not known has no kind of its own.
+        E::Io(e) if e.to_string().contains("lookup address") => Fault::Connect(e.to_string()),
         E::Io(_) | E::Protocol(_) => Fault::Broken(error.to_string()),
         E::BodyExceedsLimit(_) => Fault::Body(error.to_string()),
         other => Fault::Impossible(other.to_string()),

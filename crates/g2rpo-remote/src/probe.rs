@@ -93,7 +93,7 @@ impl Probe<'_> {
         };
         match self.get(path) {
             Err(Fault::Status { status: 404, .. }) => self.refuse(format!(
-                "it has no {path}; is it another kind of server (backend = \"{other}\")?"
+                "it has no {path}; is it another kind of server (backend = \"{other}\"; in a recipe server_backend)?"
             )),
             reply => Ok(self.doing("asking for its version", reply)?["version"]
                 .as_str()
@@ -117,7 +117,7 @@ impl Probe<'_> {
         };
         let Some(at) = at else {
             return self.refuse(format!(
-                "set `model` to one of the base models that it serves: {names:?}"
+                "set `model` (in a recipe `server_model`) to one of the base models that it serves: {names:?}"
             ));
         };
         let room = bases[at]["max_model_len"].as_u64().map(|len| len as usize);
@@ -172,12 +172,13 @@ impl Probe<'_> {
     }
 
     /// Which distribution log-probabilities belong to: at temperature 2 the two most probable ids
-    /// are half as far apart as at temperature 1, unless the server ignores the temperature.
+    /// are half as far apart as at temperature 1, unless the server ignores the temperature. Three are asked for,
+    /// since one place goes to the id that was sampled, however improbable it is.
     fn logprobs(&self) -> Result<LogProbs> {
         let mut last = None;
         for id in 0..16 {
             let gap = |temperature| {
-                self.ask(&[id], temperature, 2)
+                self.ask(&[id], temperature, 3)
                     .map(|answer| gap(answer.candidates.first().map_or(&[], Vec::as_slice)))
             };
             let one = self.doing("asking for log-probabilities", gap(1.0))?;
@@ -199,7 +200,7 @@ impl Probe<'_> {
                 "the two most probable ids at temperature 2 are {ratio:.2} times as far apart as at \
                  temperature 1; 0.5 or 1 would say which distribution it reports"
             ),
-            None => "it reports no log-probabilities of the two most probable ids; allow at least 2 \
+            None => "it reports no log-probabilities of the two most probable ids; allow at least 3 \
                      (--max-logprobs)"
                 .into(),
         })

@@ -34,23 +34,22 @@ pub(crate) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Makes the server serve `weights` under the label `version`.
-    pub(crate) fn push(&self, weights: &Weights, version: u64) -> Result<(), Fault> {
+    /// Makes the server serve `weights` under `label`.
+    pub(crate) fn push(&self, weights: &Weights, label: &str) -> Result<(), Fault> {
         match (weights, self.backend) {
             (Weights::AsStarted, _) => Ok(()),
             (Weights::Adapter(path, name), Backend::Vllm) => self.vllm_adapter(path, name),
             (Weights::Adapter(path, name), Backend::Sglang) => self.sglang_adapter(path, name),
-            (Weights::Folder(path), Backend::Vllm) => self.vllm_folder(path, version),
-            (Weights::Folder(path), Backend::Sglang) => self.sglang_folder(path, version),
+            (Weights::Folder(path), Backend::Vllm) => self.vllm_folder(path, label),
+            (Weights::Folder(path), Backend::Sglang) => self.sglang_folder(path, label),
         }
     }
 
     /// Whether the server still has what was pushed to it; one that was started again has not.
     /// `None` where it does not say.
-    pub(crate) fn has(&self, weights: &Weights, version: u64) -> Result<Option<bool>, Fault> {
+    pub(crate) fn has(&self, weights: &Weights, label: &str) -> Result<Option<bool>, Fault> {
         let get = |path| parse::<Value>(&self.endpoint.get(self.agent, path, self.quick)?);
-        let label = version.to_string();
-        let labelled = |path| Ok(Some(get(path)?["weight_version"] == *label));
+        let labelled = |path| Ok(Some(get(path)?["weight_version"] == label));
         match (weights, self.backend) {
             (Weights::AsStarted, _) => Ok(Some(true)),
             (Weights::Adapter(_, name), Backend::Vllm) => Ok(Some(
@@ -109,29 +108,29 @@ impl Line<'_> {
         }
     }
 
-    fn vllm_folder(&self, path: &Path, version: u64) -> Result<(), Fault> {
+    fn vllm_folder(&self, path: &Path, label: &str) -> Result<(), Fault> {
         self.post("/pause?mode=abort", None, self.slow)?;
-        let reloaded = self.vllm_reload(path, version);
+        let reloaded = self.vllm_reload(path, label);
         // A server that stays paused answers nobody; one that resumes shows what is wrong with it.
         let resumed = self.post("/resume", None, self.quick).map(drop);
         reloaded.and(resumed)
     }
 
-    fn vllm_reload(&self, path: &Path, version: u64) -> Result<(), Fault> {
+    fn vllm_reload(&self, path: &Path, label: &str) -> Result<(), Fault> {
         let body = json!({ "method": "reload_weights", "kwargs": { "weights_path": path } });
         self.post("/collective_rpc", Some(body), self.slow)?;
         // Keys and values of the old weights would answer prompts that were seen before.
         self.succeeded("/reset_prefix_cache", None)?;
-        let label = json!({ "new_version": version.to_string() });
+        let label = json!({ "new_version": label });
         self.succeeded("/update_weight_version", Some(label))
     }
 
-    fn sglang_folder(&self, path: &Path, version: u64) -> Result<(), Fault> {
+    fn sglang_folder(&self, path: &Path, label: &str) -> Result<(), Fault> {
         let body = json!({
             "model_path": path,
             "load_format": "auto",
             "abort_all_requests": true,
-            "weight_version": version.to_string(),
+            "weight_version": label,
             "flush_cache": true,
             "keep_pause": false,
         });

@@ -127,7 +127,10 @@ fn weights(config: &RemoteConfig, folder: Option<&Path>, version: u64) -> Result
         _ => path,
     };
     Ok(if config.weight_sync == WeightSync::Adapter {
-        Weights::Adapter(path, format!("{}-{version}", config.adapter_name))
+        Weights::Adapter(
+            path,
+            format!("{}-{}", config.adapter_name, config.label(version)),
+        )
     } else {
         Weights::Folder(path)
     })
@@ -153,7 +156,7 @@ fn bring(
     before: Option<&Applied>,
 ) -> Result<CanaryReport> {
     try_again(fleet, server, "bringing weights", |line| {
-        line.push(&next.weights, next.version)
+        line.push(&next.weights, &fleet.config.label(next.version))
     })?;
     let report = compare(fleet, server, next, before)?;
     if report.holds() {
@@ -171,7 +174,7 @@ pub(crate) fn check(fleet: &Fleet, server: &Server) -> Result<()> {
     let Some(applied) = lock(&fleet.applied).clone() else {
         return Ok(());
     };
-    match line(fleet, server).has(&applied.weights, applied.version) {
+    match line(fleet, server).has(&applied.weights, &fleet.config.label(applied.version)) {
         Ok(Some(false)) => restore(fleet, server),
         _ => Ok(()),
     }
@@ -206,9 +209,10 @@ pub(crate) fn restore(fleet: &Fleet, server: &Server) -> Result<()> {
         server: server.url().into(),
         fault,
     };
+    let label = fleet.config.label(applied.version);
     // Loading once more does no harm.
-    if line.has(&applied.weights, applied.version).map_err(call)? != Some(true) {
-        line.push(&applied.weights, applied.version).map_err(call)?;
+    if line.has(&applied.weights, &label).map_err(call)? != Some(true) {
+        line.push(&applied.weights, &label).map_err(call)?;
     }
     let report = compare(fleet, server, &applied, None)?;
     if report.holds() {
@@ -289,7 +293,8 @@ fn line<'a>(fleet: &'a Fleet, server: &'a Server) -> Line<'a> {
     }
 }
 
-/// Calls until it succeeds, as often as `max_retries` allows; a server that is lost is waited for.
+/// Calls until it succeeds, as often as `max_retries` allows; a server that is lost is waited for, and one that has too
+/// much to do for as long as a request may take.
 fn try_again<T>(
     fleet: &Fleet,
     server: &Server,
@@ -297,13 +302,26 @@ fn try_again<T>(
     call: impl Fn(&Line<'_>) -> Result<T, Fault>,
 ) -> Result<T> {
     let line = line(fleet, server);
-    let mut tries = 0;
+    let (mut tries, mut busy) = (0, 0);
+    let mut busy_since = None;
     loop {
         let fault = match call(&line) {
             Ok(value) => return Ok(value),
             Err(fault) => fault,
         };
-        if fault.remedy() == Remedy::GiveUp || tries >= fleet.config.max_retries {
+        if fault.remedy() == Remedy::Later {
+            let since = *busy_since.get_or_insert_with(Instant::now);
+            let wait = fault.retry_after().unwrap_or_else(|| backoff(busy, 0.5));
+            if since.elapsed() + wait < fleet.config.request_limit() && !fleet.cancelled() {
+                std::thread::sleep(wait);
+                busy += 1;
+                continue;
+            }
+        }
+        if fault.remedy() == Remedy::GiveUp
+            || fault.remedy() == Remedy::Later
+            || tries >= fleet.config.max_retries
+        {
             return Err(Error::Call {
                 doing: doing.into(),
                 server: server.url().into(),

@@ -92,11 +92,11 @@ fn what_a_server_lacks_is_refused_with_what_to_do() {
     let table: &[(Break, &str)] = &[
         (
             |s, _| s.state().missing = vec!["/version"],
-            "is it another kind of server (backend = \"sglang\")?",
+            "is it another kind of server (backend = \"sglang\"",
         ),
         (
             |_, c| c.model = Some("other".into()),
-            "set `model` to one of the base models that it serves: [\"policy\"]",
+            "(in a recipe `server_model`) to one of the base models that it serves: [\"policy\"]",
         ),
         (
             |_, c| c.vocab_size = Some(51),

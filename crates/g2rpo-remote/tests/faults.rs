@@ -501,20 +501,47 @@ fn an_answer_by_other_weights_is_refused() {
     let stub = Stub::start();
     let mut engine = connect(RemoteConfig {
         weight_sync: WeightSync::Folder,
+        label_prefix: "mine-".into(),
         ..config(&[&stub])
     });
     engine
         .sync(dir.path(), 7, &mut common::learner(1.5))
         .unwrap();
-    spoil(&stub, 1, |r| {
-        choice(r, |c| c["weight_versions"][0]["version"] = json!("default"))
-    });
-    let error = engine
-        .generate(&requests(1, 8), &params())
-        .unwrap_err()
-        .to_string();
-    let words = "weights `default` made it, and 7 were to; was the server started again?";
-    assert!(error.contains(words), "{error}");
+    // Another run has other labels, even for the same version.
+    let labels: [(&str, fn(&mut Value)); 3] = [
+        ("default", |c| {
+            c["weight_versions"][0]["version"] = json!("default")
+        }),
+        ("7", |c| c["weight_versions"][0]["version"] = json!("7")),
+        ("other-7", |c| {
+            c["weight_versions"][0]["version"] = json!("other-7")
+        }),
+    ];
+    for (label, change) in labels {
+        let mut left = 1;
+        stub.fault(move |seen, state| {
+            let wrong = seen.is_rollout() && left == 1;
+            wrong.then(|| {
+                left = 0;
+                choice(common::complete(state, seen), change)
+            })
+        });
+        let error = engine
+            .generate(&requests(1, 8), &params())
+            .unwrap_err()
+            .to_string();
+        let words = format!("weights `{label}` made it, and `mine-7` were to");
+        assert!(error.contains(&words), "{error}");
+    }
+    let made = engine.generate(&requests(1, 8), &params()).unwrap();
+    assert!(
+        made[0]
+            .weight_versions
+            .as_ref()
+            .unwrap()
+            .iter()
+            .all(|v| *v == 7)
+    );
 }
 
 #[test]

@@ -323,6 +323,20 @@ fn a_sync_survives_a_broken_connection_and_a_busy_server() {
             .sync(s.folder("1", 0.5), 1, &mut learner(0.5))
             .unwrap();
     }
+    // However often it is busy at the canary, and as long as it asks for.
+    let mut s = setting(Backend::Vllm, WeightSync::Folder);
+    let mut left = 9;
+    s.stub.fault(move |seen, _| {
+        (seen.path == "/inference/v1/generate" && left > 0).then(|| {
+            left -= 1;
+            Reply::RetryAfter(429, 0.02)
+        })
+    });
+    let start = std::time::Instant::now();
+    s.engine
+        .sync(s.folder("1", 0.5), 1, &mut learner(0.5))
+        .unwrap();
+    assert!(start.elapsed() >= std::time::Duration::from_millis(180));
 }
 
 #[test]

@@ -120,8 +120,14 @@ impl Ahead {
             let problem = "kl_placement = reward takes off the KL of the policy that sampled: use the correction ratio or dppo";
             return refuse("staleness_correction", named, problem);
         }
-        method.check()?;
-        Ok(())
+        // What the correction made of the method's loss is not what the user wrote.
+        method.check().or_else(|error| {
+            refuse(
+                "staleness_correction",
+                named,
+                &format!("does not fit the method: {error}"),
+            )
+        })
     }
 }
 

@@ -22,6 +22,9 @@ pub struct RunState {
     pub method: String,
     /// Tasks of the data set, of which a resumed run must have as many.
     pub tasks: u64,
+    /// Of their questions in their order: a resumed run must draw from the same. 0 where it was not noted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub questions: u64,
     /// The next step.
     pub step: u64,
     /// Optimiser steps so far.

@@ -259,6 +259,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         report.seconds.step = clock.elapsed().as_secs_f64();
         report.staleness = Staleness {
             steps: report.staleness.steps,
+            most: depth,
             ..self.staleness
         };
         Ok(report)
@@ -327,6 +328,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
             seed: self.config.seed,
             method: serde_json::to_string(&self.method).unwrap_or_default(),
             tasks: self.data.len() as u64,
+            questions: self.data.fingerprint(),
             step: self.pupil.step,
             updates: self.pupil.updates,
             sampled_tokens: self.pupil.sampled_tokens,
@@ -359,6 +361,13 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
                 name: "tasks",
                 value: self.data.len().to_string(),
                 problem: format!("the run to go on with has {}", state.tasks),
+            });
+        }
+        if state.questions != 0 && state.questions != self.data.fingerprint() {
+            return Err(Error::Config {
+                name: "tasks",
+                value: self.data.len().to_string(),
+                problem: "the run to go on with drew from other questions, or from the same in another order".into(),
             });
         }
         self.check_method(&state.method)?;

@@ -113,7 +113,13 @@ fn an_adapter_is_brought_before_every_step() {
         assert!(!folder.join("model.safetensors").exists());
     }
     // The server keeps the last one.
-    assert_eq!(server.adapters(), [format!("g2rpo-{updates}")]);
+    let [kept] = &server.adapters()[..] else {
+        panic!("{:?}", server.adapters());
+    };
+    assert!(
+        kept.starts_with("g2rpo-") && kept.ends_with(&format!("-{updates}")),
+        "{kept}"
+    );
 
     // One that was started anew gets the adapter of the checkpoint; one that takes it for the base model ends the run.
     let resume = ["resume", "run", "--yes"];

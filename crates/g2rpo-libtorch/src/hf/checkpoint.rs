@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use serde_json::{Map, Value, json};
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 use crate::hf::files::{read_json, write_json};
 use crate::hf::safetensors::{TensorFiles, save_safetensors};
 use crate::hf::tokenizer::HfTokenizer;
-use crate::model::config::DecoderConfig;
+use crate::model::config::{Architecture, DecoderConfig};
 use crate::model::dtype::DType;
 use crate::model::params::{ParamSpec, Parameters};
 
@@ -27,6 +28,9 @@ pub struct Checkpoint {
 /// Of a model that also sees images (Qwen3.5, Gemma 3, Mistral 3) the half that reads and writes text is read;
 /// [`save_checkpoint`] writes that alone.
 ///
+/// Settings of generation are looked for in `config.json` where there is no `generation_config.json`, and refused
+/// there for the same fields.
+///
 /// The files are memory-mapped, so reading needs little more memory than the parameters. `kind` is
 /// the number format wanted, that of the checkpoint if `None`.
 ///
@@ -38,10 +42,12 @@ pub fn load_checkpoint(
     device: Device,
 ) -> Result<Checkpoint> {
     let dir = dir.as_ref();
-    let mut config = DecoderConfig::from_file(dir.join("config.json"))?;
-    let generation = dir.join("generation_config.json");
-    if generation.exists() {
-        config.add_generation_config(&read_json(&generation)?, &generation)?;
+    let path = dir.join("config.json");
+    let json = read_json(&path)?;
+    let mut config = DecoderConfig::from_json(&json, &path)?;
+    match generation_settings(dir)? {
+        Some(settings) => config.add_generation_config(&settings, &dir.join(GENERATION))?,
+        None => DecoderConfig::refuse_generation_in(&json, &path)?,
     }
     let files = TensorFiles::open(dir)?.text_half();
     let stored = files.kind()?;
@@ -81,6 +87,15 @@ pub fn load_parameters(
     Ok(parameters)
 }
 
+/// What `generation_config.json` of a folder holds, if there is one.
+pub(crate) fn generation_settings(dir: &Path) -> Result<Option<Value>> {
+    let path = dir.join(GENERATION);
+    match path.exists() {
+        true => read_json(&path).map(Some),
+        false => Ok(None),
+    }
+}
+
 /// Writes `config.json`, `generation_config.json`, `model.safetensors` and, if given, the tokenizer
 /// into a folder, which transformers then opens.
 ///
@@ -97,7 +112,19 @@ pub fn save_checkpoint(
     dtype: DType,
     tokenizer: Option<&HfTokenizer>,
 ) -> Result<()> {
-    let dir = dir.as_ref();
+    save_with_settings(dir.as_ref(), config, parameters, dtype, tokenizer, None)
+}
+
+/// [`save_checkpoint`] with the settings of generation that the model came with, apart from the ids of
+/// special tokens: these are the configuration's.
+pub(crate) fn save_with_settings(
+    dir: &Path,
+    config: &DecoderConfig,
+    parameters: &Parameters,
+    dtype: DType,
+    tokenizer: Option<&HfTokenizer>,
+    settings: Option<&Map<String, Value>>,
+) -> Result<()> {
     let specs = config.param_specs();
     let tensors = (specs.iter())
         .map(|spec| Ok((spec.name.as_str(), parameters.get(&spec.name)?)))
@@ -109,16 +136,16 @@ pub fn save_checkpoint(
         ..config.clone()
     };
     let json = config.to_json();
-    let mut generation = serde_json::json!({ "do_sample": true });
+    let mut generation = match settings {
+        Some(settings) => Value::Object(settings.clone()),
+        None => json!({ "do_sample": true }),
+    };
     for field in ["bos_token_id", "eos_token_id", "pad_token_id"] {
         if !json[field].is_null() {
             generation[field] = json[field].clone();
         }
     }
-    for (file, value) in [
-        ("config.json", json),
-        ("generation_config.json", generation),
-    ] {
+    for (file, value) in [("config.json", json), (GENERATION, generation)] {
         write_json(&dir.join(file), &value)?;
     }
     match tokenizer {
@@ -126,6 +153,8 @@ pub fn save_checkpoint(
         None => Ok(()),
     }
 }
+
+const GENERATION: &str = "generation_config.json";
 
 const HEAD: &str = "lm_head.weight";
 
@@ -138,9 +167,12 @@ fn has_own_head(files: &TensorFiles, config: &DecoderConfig) -> Result<bool> {
     Ok(!files.read(HEAD)?.f_equal(&embedding)?)
 }
 
-/// Buffers of older Llama checkpoints, and the head of a tied model, say nothing new.
+/// Buffers of older Llama checkpoints, and the head of a tied model, say nothing new; Qwen3.5's layers that
+/// guess further tokens, and what sees images, are no part of the model of text.
 fn may_be_extra(name: &str, config: &DecoderConfig) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD)
+    let unused = config.architecture == Architecture::Qwen35
+        && (name.starts_with("mtp") || name.starts_with("model.visual"));
+    unused || name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD)
 }
 
 /// Fills all parameters; `ignored` says which other tensors may be in the files.
@@ -181,7 +213,6 @@ fn read_into(
 mod tests {
     use super::*;
     use crate::model::init::init_parameters;
-    use serde_json::Value;
     use tch::Tensor;
 
     fn tiny() -> DecoderConfig {
@@ -232,6 +263,44 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_generation_are_written_as_they_were_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, parameters) = saved(dir.path());
+        let settings =
+            json!({ "temperature": 0.6, "top_k": 20, "do_sample": false, "eos_token_id": 9 });
+        let save = |settings| {
+            save_with_settings(dir.path(), &config, &parameters, DType::F32, None, settings)
+                .unwrap();
+            generation_settings(dir.path()).unwrap().unwrap()
+        };
+        let mut expected = settings.clone();
+        expected["eos_token_id"] = json!([1, 2]);
+        assert_eq!(save(settings.as_object()), expected);
+        let plain = json!({ "do_sample": true, "eos_token_id": [1, 2] });
+        assert_eq!(save(None), plain);
+    }
+
+    #[test]
+    fn settings_of_generation_in_config_json_count_where_there_are_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        saved(dir.path());
+        let path = dir.path().join("config.json");
+        let mut json = read_json(&path).unwrap();
+        (json["forced_eos_token_id"], json["temperature"]) = (json!(3), json!(0.5));
+        write_json(&path, &json).unwrap();
+        assert!(load_checkpoint(dir.path(), None, Device::Cpu).is_ok());
+        std::fs::remove_file(dir.path().join(GENERATION)).unwrap();
+        let message = "DIR/config.json: field `forced_eos_token_id`: 3 is not supported; take it out of the file to sample without it";
+        assert_eq!(error(dir.path()), message);
+        json["forced_eos_token_id"] = Value::Null;
+        write_json(&path, &json).unwrap();
+        let config = load_checkpoint(dir.path(), None, Device::Cpu)
+            .unwrap()
+            .config;
+        assert_eq!(config.eos_token_id, [1, 2]);
+    }
+
+    #[test]
     fn half_precision_files_keep_their_format() {
         let dir = tempfile::tempdir().unwrap();
         let (config, parameters) = saved(dir.path());
@@ -251,7 +320,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_, parameters) = saved(dir.path());
         let files = TensorFiles::open(dir.path()).unwrap();
-        let mut weight_map = serde_json::Map::new();
+        let mut weight_map = Map::new();
         for (i, shard) in ["a.safetensors", "b.safetensors"].into_iter().enumerate() {
             let names: Vec<&str> = files.names().skip(i).step_by(2).collect();
             let tensors: Vec<Tensor> = names.iter().map(|n| files.read(n).unwrap()).collect();

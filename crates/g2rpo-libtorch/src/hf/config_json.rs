@@ -116,6 +116,10 @@ impl DecoderConfig {
             }
             Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral => {
                 set("sliding_window", json!(windows));
+                let some_slide = windows.is_some() && types.contains(&"full_attention");
+                if self.architecture == Architecture::Mistral && some_slide {
+                    set("layer_types", json!(types));
+                }
                 if let RopeScaling::LongRope {
                     original_max_position_embeddings: original,
                     ..
@@ -126,7 +130,8 @@ impl DecoderConfig {
             }
             Architecture::Gemma3 => {
                 set("hidden_activation", json!(activation));
-                set("sliding_window", json!(windows));
+                // transformers asks for a width even where no layer has a window.
+                set("sliding_window", json!(windows.unwrap_or(4096)));
                 set("layer_types", json!(types));
                 let scalar = self.attention_multiplier.map(|m| (1.0 / (m * m)).round());
                 set("query_pre_attn_scalar", json!(scalar.map(|s| s as u64)));

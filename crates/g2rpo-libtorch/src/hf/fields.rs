@@ -81,9 +81,25 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether the object is part of a file that says more.
+    pub(super) fn is_nested(&self) -> bool {
+        !self.prefix.is_empty()
+    }
+
+    /// `value` read as if it stood in this object under `field`.
+    pub(super) fn in_place_of<'b>(&self, field: &str, value: &'b Value) -> Result<Fields<'b>>
+    where
+        'a: 'b,
+    {
+        Fields::new(value, self.path, &format!("{}{field}.", self.prefix))
+    }
+
     /// A list with an entry for each of `n` layers at least.
     pub(super) fn list(&self, field: &str, n: usize) -> Result<Option<Vec<&'a Value>>> {
-        let expected = format!("a list of at least {n} entries");
+        let expected = match n {
+            0 => "a list".to_owned(),
+            _ => format!("a list of at least {n} entries"),
+        };
         self.get(field, &expected, |v| match v {
             Value::Array(items) if items.len() >= n => Some(items.iter().collect()),
             _ => None,

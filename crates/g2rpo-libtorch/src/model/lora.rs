@@ -114,10 +114,19 @@ impl Adapter {
                 ..config.clone()
             };
             if !modules.iter().any(|module| single.targets(module)) {
-                return Err(Error::invalid(
-                    "target_modules",
-                    format!("the model has no linear layer named `{target}`"),
-                ));
+                let beside_experts = |spec: &ParamSpec| {
+                    let module = spec.name.strip_suffix(".weight");
+                    model.experts.is_some()
+                        && module.is_some_and(|m| m.contains(".mlp.") && single.targets(m))
+                };
+                let what = match model.param_specs().iter().any(beside_experts) {
+                    true => format!(
+                        "`{target}` names feed-forward layers; in a model with experts adapters stand \
+                         beside attention alone"
+                    ),
+                    false => format!("the model has no linear layer named `{target}`"),
+                };
+                return Err(Error::invalid("target_modules", what));
             }
         }
         Ok(Self {
@@ -270,6 +279,27 @@ mod tests {
         );
         assert!(modules(&[]).is_err());
         assert!(modules(&["lm_head"]).is_err());
+    }
+
+    #[test]
+    fn with_experts_adapters_stand_beside_attention_alone() {
+        let models = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../testdata/libtorch/models"
+        );
+        for name in ["qwen3_moe_tied", "qwen3_moe_sparse"] {
+            let path = format!("{models}/{name}/config.json");
+            let model = DecoderConfig::from_file(path).unwrap();
+            let config = LoraConfig {
+                target_modules: vec!["q_proj".into(), "gate_proj".into()],
+                ..LoraConfig::default()
+            };
+            let err = Adapter::new(&model, &config, Kind::Float, Device::Cpu).unwrap_err();
+            assert_eq!(
+                err.to_string(),
+                "target_modules: `gate_proj` names feed-forward layers; in a model with experts adapters stand beside attention alone"
+            );
+        }
     }
 
     #[test]

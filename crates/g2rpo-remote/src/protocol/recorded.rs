@@ -35,7 +35,11 @@ fn recorded(name: &str) -> Recorded {
 
 impl Recorded {
     /// What we would have asked, and the completion that the answer makes.
-    fn settled(&self, max_new_tokens: usize, expected: &Expected) -> Result<Completion, String> {
+    fn settled(
+        &self,
+        max_new_tokens: usize,
+        expected: &Expected<'_>,
+    ) -> Result<Completion, String> {
         let request = &self.request;
         let sampling = match self.route {
             Route::Completions => request,
@@ -137,16 +141,18 @@ fn an_aborted_answer_is_no_completion() {
 fn versions_are_per_id_where_the_server_says_so() {
     let across = recorded("generate_across_versions");
     // The recorded answer was cut to four ids, as if four had been asked for.
-    let completion = across.settled(4, &Expected::Labelled(1..=2)).unwrap();
+    let completion = across.settled(4, &Expected::Labelled("", 1..=2)).unwrap();
     assert_eq!(completion.weight_versions, Some(vec![1, 1, 2, 2]));
-    let error = across.settled(4, &Expected::Labelled(2..=2)).unwrap_err();
+    let error = across
+        .settled(4, &Expected::Labelled("", 2..=2))
+        .unwrap_err();
     assert!(
         error.contains("weights `1` made it, and 2 were to"),
         "{error}"
     );
     // A server that was started again.
     let error = recorded("generate")
-        .settled(4, &Expected::Labelled(2..=2))
+        .settled(4, &Expected::Labelled("", 2..=2))
         .unwrap_err();
     assert!(error.contains("weights `default` made it"), "{error}");
     let adapter = recorded("generate_lora")
@@ -215,10 +221,10 @@ fn completions_of_sglang() {
     assert_eq!(completion.logps, [-0.25, -0.5, -0.75]);
     assert_eq!(completion.stop, Stop::Eos);
     let length = recorded("sglang/generate_length");
-    let completion = length.settled(3, &Expected::Labelled(7..=7)).unwrap();
+    let completion = length.settled(3, &Expected::Labelled("", 7..=7)).unwrap();
     assert_eq!(completion.stop, Stop::Length);
     assert_eq!(completion.weight_versions, Some(vec![7; 3]));
-    assert!(length.settled(3, &Expected::Labelled(8..=8)).is_err());
+    assert!(length.settled(3, &Expected::Labelled("", 8..=8)).is_err());
     let candidates = recorded("sglang/generate");
     let answer = candidates.route.read(&candidates.response).unwrap();
     assert_eq!(answer.candidates[0], [-0.25, -1.5]);

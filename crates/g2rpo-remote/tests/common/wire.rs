@@ -186,7 +186,10 @@ pub(crate) fn complete(state: &State, seen: &Seen) -> Reply {
         .collect();
     let answer = match seen.path.as_str() {
         "/inference/v1/generate" => {
-            let top: Vec<Value> = top.iter().map(|l| json!({ "logprob": l })).collect();
+            // One place of those that were asked for goes to the sampled id, here an improbable one.
+            let asked = sampling["logprobs"].as_u64().unwrap_or(0) as usize;
+            let all = [-7.0 - 0.1 / temperature].into_iter().chain(top);
+            let top: Vec<Value> = (all.take(asked)).map(|l| json!({ "logprob": l })).collect();
             let content: Vec<Value> = (ids.iter().zip(&logps))
                 .map(|(id, l)| json!({ "token_id": id, "logprob": l, "top_logprobs": top }))
                 .collect();

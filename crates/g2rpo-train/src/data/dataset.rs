@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use g2rpo_guidance::{
     Curriculum, ExampleId, OrderBy, Provenance, TaskFacts, ThinkTag, Trace, Traces,
@@ -12,7 +12,7 @@ use g2rpo_guidance::{
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
 use crate::data::recent::Recent;
-use crate::data::tasks::{Listed, TaskStore, spread};
+use crate::data::tasks::{Listed, TaskStore, fingerprint, spread};
 use crate::error::{Error, Result};
 
 /// How a question becomes the text that a completion follows.
@@ -51,6 +51,7 @@ pub struct Dataset<'a> {
     tasks: Box<dyn TaskStore + 'a>,
     checked: Checked,
     recent: Recent<Arc<Item>>,
+    fingerprint: OnceLock<u64>,
     pub(super) others: Vec<Traces>,
     think: Option<ThinkTag>,
     tokenizer: &'a (dyn Tokenizer + Sync),
@@ -111,6 +112,7 @@ impl<'a> Dataset<'a> {
             tasks: Box::new(tasks),
             checked: Checked::default(),
             recent: Recent::new(KEPT),
+            fingerprint: OnceLock::new(),
             others: Vec::new(),
             think: None,
             tokenizer,
@@ -244,6 +246,11 @@ impl<'a> Dataset<'a> {
     /// Whether there are no tasks.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+    }
+
+    /// Equal for data sets of the same questions in the same order.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        *(self.fingerprint).get_or_init(|| fingerprint(&*self.tasks))
     }
 
     /// What was seen of the tasks that were encoded beforehand.

@@ -1,7 +1,6 @@
 //! Where the tasks of a data set are: in memory, in a file that is read when one is wanted, or a choice of others.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
 
 use g2rpo_rollout::Task;
 
@@ -81,9 +80,20 @@ fn question_key(question: &str) -> u64 {
             lower.for_each(|c| plain.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()));
         }
     }
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&plain);
-    hasher.finish()
+    fnv(plain)
+}
+
+/// FNV-1a, the same in every build: a run that goes on compares it.
+pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Equal for stores that hold problems with the same questions in the same order.
+pub(crate) fn fingerprint(tasks: &dyn TaskStore) -> u64 {
+    let keys = (0..tasks.len()).map(|place| tasks.sketch(place).question_key);
+    fnv(keys.flat_map(u64::to_le_bytes))
 }
 
 /// Tasks in memory.

@@ -79,7 +79,8 @@ pub fn maj_at_k(votes: &[Vote<'_>], k: usize) -> Option<f64> {
     let classes: Vec<usize> = (wrong.chunk_by(|a, b| a == b)).map(<[&str]>::len).collect();
     let won: f64 = (1..=right.min(k))
         .map(|most| ways_to_win(right, abstained, &classes, k, most))
-        .sum();
+        // The sum of nothing would be −0.
+        .fold(0.0, |sum, ways| sum + ways);
     Some(won / choose(n, k))
 }
 

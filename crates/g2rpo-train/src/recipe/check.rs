@@ -195,6 +195,12 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
         ),
     ] {
         problems.unless(value >= 1, key, "must be at least 1");
+        // Products of several of them must stay numbers.
+        let most = match key {
+            "prompts_per_step" | "num_iterations" => 1_000_000,
+            _ => 1_000_000_000,
+        };
+        problems.unless(value <= most, key, format!("must be at most {most}"));
     }
     problems.unless(
         recipe.model.device != "cpu" || train.ddp_backend != Some(DdpBackend::Nccl),
@@ -218,6 +224,16 @@ fn evaluation(recipe: &Recipe, problems: &mut Problems) {
         ("eval_on_start", evaluate.eval_on_start),
         ("load_best_model_at_end", evaluate.load_best_model_at_end),
     ];
+    for name in sets.keys() {
+        let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+        problems.unless(
+            name.chars().all(plain) && name.chars().any(char::is_alphanumeric),
+            "eval_datasets",
+            format!(
+                "the name {name:?} becomes that of a file: it may have letters, digits, `-`, `_`, `.` and spaces"
+            ),
+        );
+    }
     for (key, _) in asked.iter().filter(|(_, asked)| *asked && sets.is_empty()) {
         problems.add(key, "there is nothing to evaluate on: give eval_datasets");
     }

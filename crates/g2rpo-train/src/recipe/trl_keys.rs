@@ -315,11 +315,13 @@ pub const TABLE: &[(&str, Fate)] = {
         ),
         (
             "trust_remote_code",
-            Refused("no code of a checkpoint is run; Llama, Qwen2 and Qwen3 models are built in"),
+            Refused(
+                "no code of a checkpoint is run; the families that the README names are built in",
+            ),
         ),
         (
             "router_aux_loss_coef",
-            Refused("there are no models with routed experts"),
+            Refused("of models with routed experts (Qwen3-MoE) the auxiliary loss is not computed"),
         ),
         ("disable_dropout", Meaningless("there is no dropout")),
         ("cast_lm_head_to_fp32", Taken),

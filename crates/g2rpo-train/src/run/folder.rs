@@ -11,7 +11,8 @@ use crate::{Error, Result};
 pub enum Start {
     /// A new run; a folder that holds one is refused.
     New,
-    /// A new run; what an earlier one left is removed.
+    /// A new run; what an earlier one left is removed by [`RunFolder::clear`]. A folder with files of these names and no
+    /// recipe is no run of ours and refused.
     Overwrite,
     /// The run that is there goes on.
     Resume,
@@ -68,23 +69,34 @@ impl RunFolder {
             return Err(refuse("there is no such run to resume".into()));
         }
         fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        let was_locked = path.join(LOCK).exists();
         let lock = lock(&path)?;
         let used = PARTS.iter().find(|part| path.join(part).exists());
+        // Every run writes its recipe first, and metrics or a checkpoint behind it.
+        let is_run = path.join(PARTS[0]).is_file();
         match (start, used) {
+            (Start::Overwrite | Start::New, Some(part)) if !is_run => {
+                return Err(refuse(format!(
+                    "{part} is there and no recipe.toml, so this is not the folder of a run and nothing in it is replaced: choose another"
+                )));
+            }
             (Start::New, Some(part)) => {
                 let problem = format!(
                     "it holds a run already ({part} is there): resume it, overwrite it, or choose another folder"
                 );
                 return Err(refuse(problem));
             }
+            // A recipe alone may have been written by hand.
+            (Start::Resume, Some(part))
+                if *part == PARTS[0] && !was_locked && others(&path) == 0 =>
+            {
+                return Err(refuse(
+                    "it holds a recipe and nothing of a run: `g2rpo train` begins one".into(),
+                ));
+            }
             (Start::Resume, None) => {
                 let problem = "no run was started in it, so there is nothing to resume";
                 return Err(refuse(problem.into()));
-            }
-            (Start::Overwrite, Some(_)) => {
-                for part in PARTS {
-                    remove(&path.join(part))?;
-                }
             }
             _ => {}
         }
@@ -92,6 +104,23 @@ impl RunFolder {
             path,
             _lock: Some(lock),
         })
+    }
+
+    /// Removes what an earlier run left, which is done when a new one is about to write.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn clear(&self) -> Result<()> {
+        // The recipe goes last: as long as it is there this is the folder of a run.
+        for part in PARTS.iter().rev() {
+            remove(&self.path.join(part))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a run writes or removes what has this name in its folder.
+    pub fn writes(&self, name: &str) -> bool {
+        ["model", "adapter"].contains(&name) || PARTS.contains(&name)
     }
 
     /// The folder of a run that another process writes, to read from.
@@ -156,6 +185,14 @@ impl RunFolder {
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         Ok(folder.join(format!("{set}_step_{step:06}.jsonl")))
     }
+}
+
+/// Parts of a run beside the recipe.
+fn others(path: &Path) -> usize {
+    PARTS[1..]
+        .iter()
+        .filter(|part| path.join(part).exists())
+        .count()
 }
 
 fn lock(path: &Path) -> Result<File> {
@@ -224,16 +261,34 @@ mod tests {
         fs::write(path.join("metrics.jsonl"), "x").unwrap();
         fs::write(path.join("mine.txt"), "x").unwrap();
         fs::create_dir(path.join("checkpoints")).unwrap();
+        // Somebody's own files of such names are left alone.
+        for start in [Start::New, Start::Overwrite] {
+            let error = message(&path, start);
+            assert!(
+                error.contains("metrics.jsonl is there and no recipe.toml"),
+                "{error}"
+            );
+        }
+        fs::write(path.join("recipe.toml"), "").unwrap();
         let error = message(&path, Start::New);
         assert!(
-            error.contains("holds a run already (metrics.jsonl"),
+            error.contains("holds a run already (recipe.toml"),
             "{error}"
         );
         drop(RunFolder::open(&path, Start::Resume).unwrap());
+        let run = RunFolder::open(&path, Start::Overwrite).unwrap();
         assert!(path.join("metrics.jsonl").exists());
-        drop(RunFolder::open(&path, Start::Overwrite).unwrap());
+        run.clear().unwrap();
         assert!(!path.join("metrics.jsonl").exists() && !path.join("checkpoints").exists());
         assert!(path.join("mine.txt").exists());
+    }
+
+    #[test]
+    fn a_recipe_alone_is_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("recipe.toml"), "").unwrap();
+        let error = message(dir.path(), Start::Resume);
+        assert!(error.contains("nothing of a run"), "{error}");
     }
 
     #[test]

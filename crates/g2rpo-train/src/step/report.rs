@@ -70,6 +70,8 @@ pub struct StepReport {
 pub struct Staleness {
     /// Steps that the learner made since the weights that sampled them; 0 without rollouts ahead of the learner.
     pub steps: u64,
+    /// Most that it may be.
+    pub most: u64,
     /// Batches of the run that were dropped because they were older than allowed.
     pub dropped: u64,
     /// Batches of the run that were discarded in flight when it was stopped.

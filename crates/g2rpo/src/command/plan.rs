@@ -27,8 +27,12 @@ pub(crate) fn say(
     console: &Console,
 ) -> Memory {
     let train = &recipe.train;
-    let completions = train.prompts_per_step * method.num_generations;
-    let updates = train.num_iterations * train.steps_per_generation;
+    let completions = train
+        .prompts_per_step
+        .saturating_mul(method.num_generations);
+    let updates = train
+        .num_iterations
+        .saturating_mul(train.steps_per_generation);
     let most = method.loss.max_completion_length;
     let prompt = data.train.checked().longest_prompt;
     let per_row = prompt + most;
@@ -50,11 +54,11 @@ pub(crate) fn say(
         method.num_generations,
         completions / train.steps_per_generation,
     ));
-    let tokens = completions as u64 * most as u64;
+    let tokens = (completions as u64).saturating_mul(most as u64);
     console.say(format_args!(
         "at most {} sampled tokens a step, {} in all; the longest prompt has {prompt}",
         count(tokens),
-        count(tokens * steps)
+        count(tokens.saturating_mul(steps))
     ));
     let saves =
         steps / recipe.save.save_steps + u64::from(!steps.is_multiple_of(recipe.save.save_steps));

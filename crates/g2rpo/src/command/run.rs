@@ -10,12 +10,15 @@ use g2rpo::libtorch::{Model, TorchLearner};
 use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner};
 use g2rpo::train::evaluate::graded::write_graded;
 use g2rpo::train::recipe::settings::{Recipe, ReportTo};
+use g2rpo::train::recipe::write::to_toml;
 use g2rpo::train::run::checkpoint::{Best, Checkpoints};
 use g2rpo::train::run::events::EventWriter;
 use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::run::report::record::WarningRow;
 use g2rpo::train::run::step_log::read_rows;
-use g2rpo::train::{EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer};
+use g2rpo::train::{
+    EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer, write_atomically,
+};
 use g2rpo::verify::Verifier;
 
 use super::console::{Console, time};
@@ -30,6 +33,8 @@ use super::stop::Stop;
 const LEARNER: &str = "learner.safetensors";
 const STATE: &str = "state.json";
 const MODEL: &str = "model";
+/// What is trained beside a model that stays as it was, in PEFT's layout.
+const ADAPTER: &str = "adapter";
 
 /// Everything that a run is made of.
 pub(crate) struct Run<'r, 'd> {
@@ -127,6 +132,11 @@ impl Run<'_, '_> {
             self.by_first(|| Ok(Checkpoints::open(self.folder.checkpoints(), limit)?))?;
         if resumed {
             self.restore(checkpoints.as_ref())?;
+            // Not before the run could go on with it.
+            self.by_first(|| {
+                let recipe = to_toml(self.recipe, false);
+                Ok(write_atomically(&self.folder.recipe(), recipe.as_bytes())?)
+            })?;
         }
         self.trainer.sync()?;
         let first = self.trainer.next_step();
@@ -358,10 +368,14 @@ impl Run<'_, '_> {
         logs.sync()?;
         let state = self.trainer.state();
         let (model, learner) = (self.model, self.trainer.learner().get());
+        let base = &self.recipe.model.model_name_or_path;
         checkpoints.save(done, |folder| {
             learner.save_state(folder.join(LEARNER), &HashMap::new())?;
             state.save(&folder.join(STATE))?;
             model.save(folder.join(MODEL), learner)?;
+            if let Some(adapter) = learner.adapter() {
+                adapter.save(folder.join(ADAPTER), Some(base))?;
+            }
             Ok(())
         })?;
         if let Some(value) = best {
@@ -405,8 +419,6 @@ impl Run<'_, '_> {
 
     /// Leaves the model at the end, or the best one, where transformers opens it.
     fn write_model(&mut self, checkpoints: &Checkpoints) -> Result<(), Failure> {
-        let target = self.folder.path().join(MODEL);
-        let partial = self.folder.path().join("model.partial");
         let best = if self.recipe.evaluate.load_best_model_at_end {
             checkpoints.best()?
         } else {
@@ -417,26 +429,47 @@ impl Run<'_, '_> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(&error)),
             _ => Ok(()),
         };
-        clear(&partial)?;
-        match best {
+        let best = match best {
             Some(best) => {
                 let list = checkpoints.list()?;
-                let from = list.iter().find(|c| c.step == best.step);
-                let from = from.map(|c| c.path.join(MODEL));
-                let from =
-                    from.ok_or_else(|| Failure::new(Failure::RUN, "the best checkpoint is gone"))?;
-                copy_folder(&from, &partial).map_err(|e| io(&partial)(&e))?;
+                let from = list.into_iter().find(|c| c.step == best.step);
+                let gone = || Failure::new(Failure::RUN, "the best checkpoint is gone");
                 self.console.say(format_args!(
                     "the best model is that after {} steps",
                     best.step
                 ));
+                Some(from.ok_or_else(gone)?.path)
             }
-            None => self.model.save(&partial, self.trainer.learner().get())?,
+            None => None,
+        };
+        let base = &self.recipe.model.model_name_or_path;
+        let learner = self.trainer.learner().get();
+        let adapter = learner.adapter();
+        for name in [Some(MODEL), adapter.map(|_| ADAPTER)]
+            .into_iter()
+            .flatten()
+        {
+            let target = self.folder.path().join(name);
+            let partial = self.folder.path().join(format!("{name}.partial"));
+            clear(&partial)?;
+            match (&best, adapter) {
+                (Some(best), _) => {
+                    copy_folder(&best.join(name), &partial).map_err(|e| io(&partial)(&e))?;
+                }
+                (None, Some(adapter)) if name == ADAPTER => {
+                    adapter.save(&partial, Some(base))?;
+                }
+                (None, _) => self.model.save(&partial, learner)?,
+            }
+            clear(&target)?;
+            fs::rename(&partial, &target).map_err(|e| io(&target)(&e))?;
+            let what = match name {
+                ADAPTER => "the adapter, which is merged into it,",
+                _ => "the model",
+            };
+            self.console
+                .say(format_args!("{what} is in {}", target.display()));
         }
-        clear(&target)?;
-        fs::rename(&partial, &target).map_err(|e| io(&target)(&e))?;
-        self.console
-            .say(format_args!("the model is in {}", target.display()));
         Ok(())
     }
 }

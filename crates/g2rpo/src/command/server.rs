@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use g2rpo::core::{Learner, Ragged, Scoring, Sequences, TokenId, WhichPolicy};
 use g2rpo::libtorch::{Model, TorchLearner};
@@ -50,6 +51,7 @@ pub(crate) fn connect(
         weight_sync_timeout: server.weight_sync_timeout,
         weights_dir_on_server: server.weights_dir_on_server.clone(),
         canary_tolerance: server.canary_tolerance,
+        label_prefix: own_label(),
         ..RemoteConfig::default()
     };
     let mut canary = Vec::new();
@@ -65,6 +67,14 @@ pub(crate) fn connect(
         canary.push(ids);
     }
     RemoteEngine::connect(config, canary).map_err(|e| Failure::new(Failure::OTHER, e.to_string()))
+}
+
+/// What no other run's weights are called at a server that both use: from the time and the number of this process.
+fn own_label() -> String {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = time.map_or(0, |time| time.as_nanos() as u64);
+    let mixed = (time ^ u64::from(std::process::id())).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{:08x}-", mixed >> 32)
 }
 
 /// Refuses completions for which the servers have no room, before the first is asked for.

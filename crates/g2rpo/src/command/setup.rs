@@ -15,6 +15,7 @@ use g2rpo::train::recipe::settings::{
     DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName,
 };
 use g2rpo::train::recipe::trl::TrlConfig;
+use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::{Ahead, EvalConfig, LrSchedule, LrSchedulerType, TrainerConfig, UpdateConfig};
 use g2rpo::verify::code::{CodeVerifier, PoolConfig, SandboxPool};
 use g2rpo::verify::{
@@ -286,6 +287,53 @@ pub(crate) fn check_features(recipe: &Recipe) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses numbers of a method whose products with the recipe's would leave their range.
+pub(crate) fn check_sizes(method: &Method) -> Result<(), Failure> {
+    for (key, value, most) in [
+        ("num_generations", method.num_generations, 100_000),
+        (
+            "max_completion_length",
+            method.loss.max_completion_length,
+            100_000_000,
+        ),
+    ] {
+        if value > most {
+            let message = format!("{key}: is {value}, must be at most {most}");
+            return Err(Failure::new(Failure::SETTINGS, message));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a run that would write over the model or the data that it begins with.
+pub(crate) fn check_kept(recipe: &Recipe, folder: &RunFolder) -> Result<(), Failure> {
+    let whole = |path: &Path| path.canonicalize().ok();
+    let Some(run) = whole(folder.path()) else {
+        return Ok(());
+    };
+    let sets = recipe.data.eval_datasets.values();
+    let kept = (sets.map(|path| ("eval_datasets", whole(path)))).chain([
+        ("dataset_name", whole(&recipe.data.dataset_name)),
+        (
+            "model_name_or_path",
+            whole(Path::new(&recipe.model.model_name_or_path)),
+        ),
+    ]);
+    for (key, path) in kept {
+        let part = path.and_then(|path| Some(path.strip_prefix(&run).ok()?.to_owned()));
+        let inside = part.as_ref().and_then(|part| part.components().next());
+        let inside = inside.map(|first| first.as_os_str().to_string_lossy().into_owned());
+        if let Some(first) = inside.filter(|first| folder.writes(first)) {
+            let message = format!(
+                "{key}: it is in {first}, which the run in {} writes: choose another output_dir",
+                run.display()
+            );
+            return Err(Failure::new(Failure::SETTINGS, message));
+        }
+    }
+    Ok(())
+}
+
 /// An engine on the learner's own numbers.
 pub(crate) fn own_engine(recipe: &Recipe, model: &Model) -> Result<TorchEngine, Failure> {
     let config = EngineConfig {
@@ -366,7 +414,7 @@ pub(crate) fn trainer_config(recipe: &Recipe, model: &Model, steps: u64) -> Trai
             learning_rate: optim.learning_rate,
             lr_scheduler_type,
             warmup_steps: optim.warmup_steps,
-            num_training_steps: steps * updates,
+            num_training_steps: steps.saturating_mul(updates),
         },
         ahead: Ahead {
             max_staleness: train.max_staleness,

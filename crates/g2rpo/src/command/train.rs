@@ -64,6 +64,11 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
         let folder = place.open(&args.run, Start::Resume)?;
         let old = read_run(&recipe, &[])?;
         let mut new = read_run(&recipe, &args.sets)?;
+        if new.save.output_dir != old.save.output_dir {
+            let message =
+                "output_dir: a run goes on in its folder; move that, or begin another run";
+            return Err(Failure::new(Failure::SETTINGS, message));
+        }
         // A run that was moved goes on where it is.
         new.save.output_dir.clone_from(&args.run);
         let mut moved = old.clone();
@@ -80,7 +85,6 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
                     "the recipe is changed: say --yes to go on with it, or leave --set out";
                 return Err(Failure::new(Failure::SETTINGS, message));
             }
-            write_atomically(&folder.recipe(), to_toml(&new, false).as_bytes())?;
         }
         work(&new, What::GoOn(&folder), &place, console)
     })
@@ -170,6 +174,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     let data = prepare(files, recipe, &model, &*own_verifier, look, &console)?;
     let steps = setup::steps(recipe, data.train.len());
     let method = recipe.method.build(steps)?;
+    setup::check_sizes(&method)?;
     let resumed = matches!(what, What::GoOn(_));
     let memory = plan::say(recipe, &method, &model, &data, steps, resumed, &console);
     if let (Some(launch), true) = (&place.launch, first) {
@@ -232,6 +237,8 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         }
         What::Begin(folder) => {
             if first {
+                setup::check_kept(recipe, folder)?;
+                folder.clear()?;
                 write_atomically(&folder.recipe(), to_toml(recipe, false).as_bytes())?;
             }
             (folder, false)

@@ -68,9 +68,10 @@ pub(super) fn layers(
     n: usize,
 ) -> Result<Vec<LayerSpec>> {
     let mut layers = vec![LayerSpec::default(); n];
+    let types = types(f, "layer_types", n)?;
     match architecture {
         Architecture::SmolLm3 => {
-            let every = f.usize("no_rope_layer_interval")?.unwrap_or(4).max(1);
+            let every = interval(f, "no_rope_layer_interval", 4)?;
             let given = f.list("no_rope_layers", n)?;
             for (i, layer) in layers.iter_mut().enumerate() {
                 let rotated = match &given {
@@ -88,35 +89,34 @@ pub(super) fn layers(
                     layer.rope = LayerRope::None;
                 }
             }
-            if f.bool("use_sliding_window")? == Some(true)
-                && let Some(window) = f.usize("sliding_window")?
-            {
-                let types = f.list("layer_types", n)?;
-                for (i, layer) in layers.iter_mut().enumerate() {
-                    let slides = match &types {
-                        Some(types) => slides(f, types[i])?,
-                        None => layer.rope == LayerRope::None,
-                    };
-                    layer.window = slides.then_some(window);
+            // The masks go by `layer_types`; `use_sliding_window` only says what these are where they are left out.
+            let width = f.usize("sliding_window")?;
+            let used = f.bool("use_sliding_window")? == Some(true) && width.is_some();
+            for (i, layer) in layers.iter_mut().enumerate() {
+                let slides = match &types {
+                    Some(types) => slides(f, types[i])?,
+                    None => used && layer.rope == LayerRope::None,
+                };
+                if slides {
+                    layer.window = Some(window(f, width)?);
                 }
             }
         }
         Architecture::Gemma3 => {
-            let window = f.usize("sliding_window")?.unwrap_or(4096);
-            let every = f.usize("sliding_window_pattern")?.unwrap_or(6).max(1);
-            let types = f.list("layer_types", n)?;
+            let width = width_or_default(f)?;
+            let every = interval(f, "sliding_window_pattern", 6)?;
             for (i, layer) in layers.iter_mut().enumerate() {
                 let slides = match &types {
                     Some(types) => slides(f, types[i])?,
                     None => (i + 1) % every != 0,
                 };
                 if slides {
-                    (layer.rope, layer.window) = (LayerRope::Local, Some(window));
+                    (layer.rope, layer.window) = (LayerRope::Local, Some(window(f, width)?));
                 }
             }
         }
         Architecture::Qwen3Moe => {
-            let every = f.usize("decoder_sparse_step")?.unwrap_or(1).max(1);
+            let every = interval(f, "decoder_sparse_step", 1)?;
             let plain = f.list("mlp_only_layers", 0)?.unwrap_or_default();
             let plain: Vec<Option<u64>> = plain.into_iter().map(Value::as_u64).collect();
             for (i, layer) in layers.iter_mut().enumerate() {
@@ -124,12 +124,16 @@ pub(super) fn layers(
             }
         }
         Architecture::GraniteMoeHybrid => {
-            let types = f.list("layer_types", n)?;
-            let types = types.ok_or_else(|| f.error("layer_types", "missing"))?;
+            // The older name goes before the newer one where a file has both.
+            let (field, types) = match self::types(f, "layers_block_type", n)? {
+                Some(types) => ("layers_block_type", Some(types)),
+                None => ("layer_types", types),
+            };
+            let types = types.ok_or_else(|| f.error(field, "missing"))?;
             let attends = |t: &&&Value| matches!(t.as_str(), Some("full_attention" | "attention"));
             if let Some(other) = types.iter().find(|t| !attends(t)) {
                 let what = format!("{other} is not supported, only full_attention");
-                return Err(f.error("layer_types", what));
+                return Err(f.error(field, what));
             }
             match f.str("position_embedding_type")? {
                 Some("rope") => {}
@@ -141,8 +145,7 @@ pub(super) fn layers(
             }
         }
         Architecture::Qwen35 => {
-            let every = f.usize("full_attention_interval")?.unwrap_or(4).max(1);
-            let types = f.list("layer_types", n)?;
+            let every = interval(f, "full_attention_interval", 4)?;
             for (i, layer) in layers.iter_mut().enumerate() {
                 layer.delta_net = match types.as_ref().map(|types| types[i]) {
                     None => (i + 1) % every != 0,
@@ -157,12 +160,21 @@ pub(super) fn layers(
                 };
             }
         }
-        Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral => {
-            let default = (architecture == Architecture::Mistral
-                && !f.map.contains_key("sliding_window"))
-            .then_some(4096);
-            let window = f.usize("sliding_window")?.or(default);
-            layers.iter_mut().for_each(|layer| layer.window = window);
+        Architecture::Mistral => {
+            let width = width_or_default(f)?;
+            // A file with `layer_types` is opened as the class that goes by them, but not half a file.
+            let types = types.filter(|_| !f.is_nested());
+            for (i, layer) in layers.iter_mut().enumerate() {
+                layer.window = match &types {
+                    Some(types) if slides(f, types[i])? => Some(window(f, width)?),
+                    Some(_) => None,
+                    None => width,
+                };
+            }
+        }
+        Architecture::Phi3 | Architecture::Ministral3 => {
+            let width = f.usize("sliding_window")?;
+            layers.iter_mut().for_each(|layer| layer.window = width);
         }
         _ => {}
     }
@@ -173,6 +185,41 @@ pub(super) fn layers(
         layers.pop();
     }
     Ok(layers)
+}
+
+/// The kinds of the layers, one for each.
+fn types<'a>(f: &Fields<'a>, field: &str, n: usize) -> Result<Option<Vec<&'a Value>>> {
+    let types = f.list(field, 0)?;
+    match types.as_ref().map(Vec::len) {
+        Some(given) if given != n => {
+            let what = format!("{given} entries, expected one for each of num_hidden_layers = {n}");
+            Err(f.error(field, what))
+        }
+        _ => Ok(types),
+    }
+}
+
+/// Which layers differ from the others: each `n`th, counted from 1.
+fn interval(f: &Fields<'_>, field: &str, default: usize) -> Result<usize> {
+    match f.usize(field)?.unwrap_or(default) {
+        0 => Err(f.error(field, "expected 1 or more, got 0")),
+        n => Ok(n),
+    }
+}
+
+/// The width of the windows in families that have one where the file says nothing; null is none.
+fn width_or_default(f: &Fields<'_>) -> Result<Option<usize>> {
+    match f.map.contains_key("sliding_window") {
+        true => f.usize("sliding_window"),
+        false => Ok(Some(4096)),
+    }
+}
+
+/// The window of a layer that has one.
+fn window(f: &Fields<'_>, width: Option<usize>) -> Result<usize> {
+    let what = "missing, and there are layers with a window; give its width or make all of \
+                `layer_types` full_attention";
+    width.ok_or_else(|| f.error("sliding_window", what))
 }
 
 fn slides(f: &Fields<'_>, kind: &Value) -> Result<bool> {

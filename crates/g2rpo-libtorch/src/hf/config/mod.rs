@@ -72,7 +72,26 @@ impl DecoderConfig {
             | Architecture::Qwen35 => 4,
             Architecture::Ministral3 | Architecture::Mistral => 8,
         };
-        let num_key_value_heads = f.usize("num_key_value_heads")?.unwrap_or(default_kv_heads);
+        let num_key_value_heads = match f.usize("num_key_value_heads")? {
+            Some(heads) => heads,
+            None if f.map.contains_key("num_key_value_heads") => {
+                if matches!(
+                    architecture,
+                    Architecture::Gemma3
+                        | Architecture::Qwen3Moe
+                        | Architecture::Qwen35
+                        | Architecture::Ministral3
+                        | Architecture::Mistral
+                ) {
+                    return Err(f.error(
+                        "num_key_value_heads",
+                        "null is not supported; give a number",
+                    ));
+                }
+                num_attention_heads
+            }
+            None => default_kv_heads,
+        };
         if num_attention_heads == 0
             || num_key_value_heads == 0
             || num_attention_heads % num_key_value_heads != 0
@@ -254,6 +273,16 @@ impl DecoderConfig {
             .or(self.pad_token_id);
         Ok(())
     }
+
+    /// Of a folder without `generation_config.json`: refuses what transformers takes from `config.json` instead.
+    pub(crate) fn refuse_generation_in(value: &Value, path: &Path) -> Result<()> {
+        let f = Fields::new(value, path, "")?;
+        refuse_generation(&f)?;
+        match f.object("text_config")? {
+            Some(text) => refuse_generation(&text),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The part of a composite model's configuration that is about text, with what stands beside it for both.
@@ -263,14 +292,15 @@ fn text_half(value: &Value) -> Option<Value> {
         return None;
     }
     let mut text = value.get("text_config")?.clone();
-    for field in [
-        "dtype",
-        "torch_dtype",
-        "quantization_config",
-        "eos_token_id",
-    ] {
+    for field in ["dtype", "torch_dtype", "quantization_config"] {
         if text.get(field).is_none_or(Value::is_null) {
             text[field] = value.get(field).cloned().unwrap_or_default();
+        }
+    }
+    // What ends a text is a setting of generation, for which the whole goes before its half.
+    for field in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+        if let Some(ids) = value.get(field).filter(|ids| !ids.is_null()) {
+            text[field] = ids.clone();
         }
     }
     // It is the whole that ties its embeddings or does not.

@@ -42,10 +42,7 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
                 format!("{experts} experts beside the shared layer are not supported, only 0");
             return Err(f.error("num_local_experts", what));
         }
-    } else if !matches!(
-        architecture,
-        Architecture::SmolLm3 | Architecture::Gemma3 | Architecture::Qwen35
-    ) {
+    } else if !reads_layer_types(f, architecture) {
         if f.bool("use_sliding_window")? == Some(true) {
             return Err(f.error(
                 "use_sliding_window",
@@ -67,6 +64,10 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
             "quantised checkpoints are not supported; use the bf16 or f32 one",
         ));
     }
+    if let Some(layers) = f.map.get("per_layer_config").filter(|v| !v.is_null()) {
+        let what = format!("{layers} is not supported, only null");
+        return Err(f.error("per_layer_config", what));
+    }
     for field in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
         if let Some(p) = f.f64(field)?
             && p != 0.0
@@ -77,11 +78,27 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
     Ok(())
 }
 
+/// Whether the layers of the family differ as `layer_types` says.
+fn reads_layer_types(f: &Fields<'_>, architecture: Architecture) -> bool {
+    match architecture {
+        Architecture::SmolLm3 | Architecture::Gemma3 | Architecture::Qwen35 => true,
+        Architecture::Mistral => !f.is_nested(),
+        _ => false,
+    }
+}
+
 /// Refuses kinds of rotations that transformers does not have in the family.
 pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result<()> {
+    refuse_nested_rotations(f, config.architecture)?;
     let phi3 = config.architecture == Architecture::Phi3;
-    let factor = config.rope.partial_rotary_factor;
-    if factor != 1.0 && !phi3 && config.architecture != Architecture::Qwen35 {
+    let local = config.local_rope.iter();
+    let mut factors = local
+        .chain([&config.rope])
+        .map(|rope| rope.partial_rotary_factor);
+    if let Some(factor) = factors.find(|&factor| factor != 1.0)
+        && !phi3
+        && config.architecture != Architecture::Qwen35
+    {
         let what = format!("{factor} is not supported, only 1");
         return Err(f.error("partial_rotary_factor", what));
     }
@@ -98,6 +115,39 @@ pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result
     Ok(())
 }
 
+/// Rotations by the kind of layer, which Gemma 3 has and no other family: transformers goes past what stands
+/// in the one way where it expects the other.
+fn refuse_nested_rotations(f: &Fields<'_>, architecture: Architecture) -> Result<()> {
+    for field in ["rope_scaling", "rope_parameters"] {
+        let Some(rope) = f.object(field)? else {
+            continue;
+        };
+        let by_kind = architecture == Architecture::Gemma3 && field == "rope_parameters";
+        for (key, value) in rope.map {
+            let is_kind = ["full_attention", "sliding_attention"].contains(&key.as_str());
+            if !by_kind && value.is_object() {
+                let what = "only rope_parameters of gemma3_text tells kinds of layers apart; put what stands \
+                            in it one level up";
+                return Err(rope.error(key, what));
+            }
+            if by_kind && !is_kind && !value.is_null() {
+                let what = "rope_parameters of gemma3_text tells kinds of layers apart; put it into \
+                            full_attention or sliding_attention";
+                return Err(rope.error(key, what));
+            }
+            if by_kind
+                && let Some(entry) = rope.object(key)?
+                && let Some(factor) = entry.f64("partial_rotary_factor")?
+                && factor != 1.0
+            {
+                let what = format!("{factor} is not supported, only 1");
+                return Err(entry.error("partial_rotary_factor", what));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what would give other completions with transformers or vLLM than with any sampling settings of this
 /// crate. Temperature, top-k and their like are not looked at: the settings of a run say them.
 pub(super) fn refuse_generation(f: &Fields<'_>) -> Result<()> {
@@ -107,6 +157,7 @@ pub(super) fn refuse_generation(f: &Fields<'_>) -> Result<()> {
         ("typical_p", Some(1.0)),
         ("guidance_scale", Some(1.0)),
         ("encoder_repetition_penalty", Some(1.0)),
+        ("encoder_no_repeat_ngram_size", Some(0.0)),
         ("presence_penalty", Some(0.0)),
         ("frequency_penalty", Some(0.0)),
         ("no_repeat_ngram_size", Some(0.0)),
@@ -116,11 +167,15 @@ pub(super) fn refuse_generation(f: &Fields<'_>) -> Result<()> {
         ("penalty_alpha", Some(0.0)),
         ("epsilon_cutoff", Some(0.0)),
         ("eta_cutoff", Some(0.0)),
+        ("assistant_ensemble_weight", Some(0.0)),
+        ("max_time", None),
+        ("stop_strings", None),
         ("top_h", None),
         ("bad_words_ids", None),
         ("suppress_tokens", None),
         ("begin_suppress_tokens", None),
         ("forced_bos_token_id", None),
+        ("force_bos_token_to_be_generated", None),
         ("forced_eos_token_id", None),
         ("force_words_ids", None),
         ("constraints", None),
@@ -145,6 +200,11 @@ pub(super) fn refuse_generation(f: &Fields<'_>) -> Result<()> {
             let what = "is not supported; take it out of the file to sample without it";
             return Err(f.error(field, format!("{value} {what}")));
         }
+    }
+    // Others keep the same numbers in another way.
+    if f.map.get("cache_implementation").and_then(Value::as_str) == Some("quantized") {
+        let what = "\"quantized\" is not supported; take it out of the file to sample without it";
+        return Err(f.error("cache_implementation", what));
     }
     Ok(())
 }

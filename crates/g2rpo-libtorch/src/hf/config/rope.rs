@@ -1,12 +1,14 @@
 //! The rotations that `config.json` asks for.
 
+use serde_json::{Value, json};
+
 use super::super::fields::Fields;
 use crate::error::Result;
 use crate::model::config::{Architecture, QueryGrowth, RopeConfig, RopeScaling};
 
 /// The rotations of full layers and, for Gemma 3, of those with a window, wherever the file puts
 /// their base: `rope_scaling` (transformers 4) goes before `rope_parameters` (5), and what the object
-/// leaves out stands at the top level.
+/// leaves out stands at the top level. In Gemma 3 it does not go before the newer entry but into it.
 pub(super) fn ropes(
     f: &Fields<'_>,
     architecture: Architecture,
@@ -18,6 +20,15 @@ pub(super) fn ropes(
     };
     let parameters = f.object("rope_parameters")?;
     let old = f.object("rope_scaling")?.filter(|old| !old.map.is_empty());
+    let joined = match (&old, architecture) {
+        (Some(old), Architecture::Gemma3) => Some(joined(old, parameters.as_ref())?),
+        _ => None,
+    };
+    let joined = match &joined {
+        Some(joined) => Some(f.in_place_of("rope_scaling", joined)?),
+        None => None,
+    };
+    let old = joined.or(old);
     let nested = |key: &str| -> Result<Option<Fields<'_>>> {
         (parameters.as_ref()).map_or(Ok(None), |p| p.object(key))
     };
@@ -41,6 +52,21 @@ pub(super) fn ropes(
     let theta = f.f64("rope_local_base_freq")?.unwrap_or(local_default);
     let local = RopeConfig::from_fields(nested("sliding_attention")?.as_ref(), (theta, part), f)?;
     Ok((rope, Some(local)))
+}
+
+/// The entry of full layers with `rope_scaling` written over it.
+fn joined(old: &Fields<'_>, parameters: Option<&Fields<'_>>) -> Result<Value> {
+    let mut entry = match parameters {
+        None => json!({ "rope_type": "default" }),
+        Some(parameters) => match parameters.map.get("full_attention") {
+            Some(full @ Value::Object(_)) => full.clone(),
+            _ => return Err(parameters.error("full_attention", "missing beside rope_scaling")),
+        },
+    };
+    for (name, value) in old.map {
+        entry[name] = value.clone();
+    }
+    Ok(entry)
 }
 
 impl RopeConfig {

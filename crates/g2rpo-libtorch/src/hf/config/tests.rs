@@ -20,6 +20,20 @@ fn qwen3() -> Value {
     })
 }
 
+/// What Gemma 3 has besides [`qwen3`] and has not of it.
+fn gemma3() -> Value {
+    json!({"model_type": "gemma3_text", "sliding_window": 8, "rope_parameters": null})
+}
+
+/// [`qwen3`] with other fields.
+fn with(fields: Value) -> Value {
+    let mut config = qwen3();
+    for (name, value) in fields.as_object().unwrap() {
+        config[name] = value.clone();
+    }
+    config
+}
+
 #[test]
 fn both_generations_of_the_file_agree() {
     let mut old = qwen3();
@@ -108,6 +122,21 @@ fn refusals_name_the_field() {
         ),
         (
             "rope_parameters",
+            json!({"full_attention": {"rope_theta": 7e4}}),
+            "config.json: field `rope_parameters.full_attention`: only rope_parameters of gemma3_text tells kinds of layers apart; put what stands in it one level up",
+        ),
+        (
+            "layer_types",
+            json!(["full_attention"]),
+            "config.json: field `layer_types`: 1 entries, expected one for each of num_hidden_layers = 2",
+        ),
+        (
+            "per_layer_config",
+            json!({"0": {"sliding_window": 8}}),
+            "config.json: field `per_layer_config`: {\"0\":{\"sliding_window\":8}} is not supported, only null",
+        ),
+        (
+            "rope_parameters",
             json!(7),
             "config.json: field `rope_parameters`: not a JSON object",
         ),
@@ -168,6 +197,12 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
     let moe = json!({"model_type": "qwen3_moe", "num_local_experts": 4});
     let ministral3 = json!({"model_type": "ministral3"});
     let qwen35 = json!({"model_type": "qwen3_5_text"});
+    let slides = ["full_attention", "sliding_attention"];
+    let smollm3 = json!({"model_type": "smollm3", "sliding_window": 8, "layer_types": slides});
+    let mistral = json!({"model_type": "mistral", "layer_types": slides});
+    let gemma3 = gemma3();
+    let part = |kind: &str| json!({kind: {"rope_type": "default", "partial_rotary_factor": 0.5}});
+    let three = json!(["full_attention", "full_attention", "full_attention"]);
     for (family, field, value, message) in [
         (
             &granite4,
@@ -253,6 +288,126 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
             Value::Null,
             "`rope_parameters`: missing",
         ),
+        (
+            &smollm3,
+            "sliding_window",
+            Value::Null,
+            "`sliding_window`: missing, and there are layers with a window",
+        ),
+        (
+            &smollm3,
+            "no_rope_layer_interval",
+            json!(0),
+            "`no_rope_layer_interval`: expected 1 or more",
+        ),
+        (
+            &mistral,
+            "sliding_window",
+            Value::Null,
+            "`sliding_window`: missing, and there are layers with a window",
+        ),
+        (
+            &mistral,
+            "layer_types",
+            json!(["full_attention", "chunked_attention"]),
+            "`layer_types`: \"chunked_attention\" is not",
+        ),
+        (
+            &mistral,
+            "num_key_value_heads",
+            Value::Null,
+            "`num_key_value_heads`: null is not supported",
+        ),
+        (
+            &gemma3,
+            "sliding_window",
+            Value::Null,
+            "`sliding_window`: missing, and there are layers with a window",
+        ),
+        (
+            &gemma3,
+            "rope_parameters",
+            part("sliding_attention"),
+            "`rope_parameters.sliding_attention.partial_rotary_factor`: 0.5 is not supported, only 1",
+        ),
+        (
+            &gemma3,
+            "rope_parameters",
+            part("full_attention"),
+            "`rope_parameters.full_attention.partial_rotary_factor`: 0.5 is not supported, only 1",
+        ),
+        (
+            &gemma3,
+            "rope_scaling",
+            json!({"full_attention": {"rope_type": "linear", "factor": 2.0}}),
+            "`rope_scaling.full_attention`: only rope_parameters of gemma3_text",
+        ),
+        (
+            &smollm3,
+            "rope_parameters",
+            part("sliding_attention"),
+            "`rope_parameters.sliding_attention`: only rope_parameters of gemma3_text",
+        ),
+        (
+            &gemma3,
+            "partial_rotary_factor",
+            json!(0.5),
+            "`partial_rotary_factor`: 0.5 is not supported, only 1",
+        ),
+        (
+            &gemma3,
+            "rope_parameters",
+            json!({"rope_theta": 5e5}),
+            "`rope_parameters.rope_theta`: rope_parameters of gemma3_text tells kinds of layers apart",
+        ),
+        (
+            &granite4,
+            "layers_block_type",
+            json!(["mamba", "attention"]),
+            "`layers_block_type`: \"mamba\" is not",
+        ),
+        (
+            &granite4,
+            "layers_block_type",
+            three.clone(),
+            "`layers_block_type`: 3 entries, expected one for each",
+        ),
+        (
+            &granite4,
+            "layer_types",
+            three.clone(),
+            "`layer_types`: 3 entries, expected one for each",
+        ),
+        (
+            &smollm3,
+            "layer_types",
+            three.clone(),
+            "`layer_types`: 3 entries, expected one for each",
+        ),
+        (
+            &gemma3,
+            "layer_types",
+            three.clone(),
+            "`layer_types`: 3 entries, expected one for each",
+        ),
+        (
+            &qwen35,
+            "layer_types",
+            three.clone(),
+            "`layer_types`: 3 entries, expected one for each",
+        ),
+        (
+            &mistral,
+            "layer_types",
+            three.clone(),
+            "`layer_types`: 3 entries, expected one for each",
+        ),
+        (
+            &phi3,
+            "layer_types",
+            three,
+            "`layer_types`: 3 entries, expected one for each",
+        ),
     ] {
         let mut config = qwen3();
         for (name, value) in family.as_object().unwrap() {
@@ -266,6 +421,104 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
         let error = parse(config).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
+}
+
+/// The widths are those of the masks that transformers 5.23 makes of these files.
+#[test]
+fn windows_are_where_transformers_has_them() {
+    let mixed = ["full_attention", "sliding_attention"];
+    let full = ["full_attention", "full_attention"];
+    for (fields, windows) in [
+        // The masks of SmolLM3 go by the kinds, whatever the flag says.
+        (
+            json!({"model_type": "smollm3", "sliding_window": 8, "layer_types": mixed}),
+            [None, Some(8)],
+        ),
+        (
+            json!({"model_type": "smollm3", "sliding_window": 8, "layer_types": mixed, "use_sliding_window": false}),
+            [None, Some(8)],
+        ),
+        (
+            json!({"model_type": "smollm3", "sliding_window": 8, "layer_types": full, "use_sliding_window": true}),
+            [None, None],
+        ),
+        // Without kinds, layers that are not rotated have the window, if there is one that is used.
+        (
+            json!({"model_type": "smollm3", "sliding_window": 8, "no_rope_layers": [0, 1], "use_sliding_window": true}),
+            [Some(8), None],
+        ),
+        (
+            json!({"model_type": "smollm3", "sliding_window": 8, "no_rope_layers": [0, 1]}),
+            [None, None],
+        ),
+        (
+            json!({"model_type": "smollm3", "sliding_window": null, "no_rope_layers": [0, 1], "use_sliding_window": true}),
+            [None, None],
+        ),
+        // With kinds, Mistral is opened as the class that goes by them.
+        (
+            json!({"model_type": "mistral", "layer_types": full}),
+            [None, None],
+        ),
+        (
+            json!({"model_type": "mistral", "layer_types": mixed, "sliding_window": 8}),
+            [None, Some(8)],
+        ),
+        (
+            json!({"model_type": "mistral", "layer_types": null}),
+            [Some(4096), Some(4096)],
+        ),
+        (
+            json!({"model_type": "mistral", "sliding_window": null}),
+            [None, None],
+        ),
+    ] {
+        let config = parse(with(fields.clone())).unwrap();
+        assert_eq!([0, 1].map(|i| config.layer(i).window), windows, "{fields}");
+        assert_eq!(parse(config.to_json()).unwrap(), config, "{fields}");
+    }
+    // Half a file is not: its kinds are not gone by.
+    let text = with(json!({"model_type": "mistral", "layer_types": full, "sliding_window": 8}));
+    let half = parse(json!({"model_type": "mistral3", "text_config": text})).unwrap();
+    assert_eq!([0, 1].map(|i| half.layer(i).window), [Some(8), Some(8)]);
+    // A Gemma 3 without windows names a width all the same: transformers asks for one.
+    let mut fields = gemma3();
+    fields["layer_types"] = json!(full);
+    let config = parse(with(fields)).unwrap();
+    assert_eq!(config.to_json()["sliding_window"], 4096);
+    assert_eq!(parse(config.to_json()).unwrap(), config);
+}
+
+/// As in transformers' `GenerationConfig.from_model_config`.
+#[test]
+fn of_both_halves_the_outer_one_says_what_ends_a_text() {
+    let mut whole =
+        json!({"model_type": "gemma3", "eos_token_id": [1, 6], "text_config": with(gemma3())});
+    assert_eq!(parse(whole.clone()).unwrap().eos_token_id, [1, 6]);
+    whole["eos_token_id"] = Value::Null;
+    assert_eq!(parse(whole).unwrap().eos_token_id, [3, 4]);
+}
+
+#[test]
+fn older_names_and_nulls_are_read_as_transformers_reads_them() {
+    for family in ["smollm3", "qwen2", "qwen3", "llama"] {
+        let fields = json!({"model_type": family, "num_key_value_heads": null});
+        assert_eq!(parse(with(fields)).unwrap().num_key_value_heads, 4);
+    }
+    let granite = |field: &str| {
+        let mut config = with(
+            json!({"model_type": "granitemoehybrid", "shared_intermediate_size": 24,
+                "num_local_experts": 0, "position_embedding_type": "rope"}),
+        );
+        config[field] = json!(["attention", "attention"]);
+        config
+    };
+    let new = parse(granite("layer_types")).unwrap();
+    assert_eq!(parse(granite("layers_block_type")).unwrap(), new);
+    // The older name is heard last, so it counts.
+    let mut both = granite("layers_block_type");
+    both["layer_types"] = json!(["mamba", "attention"]);
+    assert_eq!(parse(both).unwrap(), new);
 }
 
 #[test]
@@ -339,6 +592,7 @@ fn generation_that_no_sampling_settings_can_say_is_refused() {
         "eos_token_id": [7, 9], "max_length": 4096, "cache_implementation": "hybrid", "transformers_version": "5.0",
         "num_beams": 1, "min_length": 0, "no_repeat_ngram_size": 0, "bad_words_ids": null, "suppress_tokens": [],
         "presence_penalty": 0.0, "typical_p": 1.0, "forced_eos_token_id": null, "token_healing": false,
+        "stop_strings": null, "max_time": null, "encoder_no_repeat_ngram_size": 0, "max_new_tokens": 512,
     });
     assert_eq!(read(usual).unwrap(), [7, 9]);
     for (field, value) in [
@@ -350,6 +604,11 @@ fn generation_that_no_sampling_settings_can_say_is_refused() {
         ("forced_eos_token_id", json!(0)),
         ("sequence_bias", json!([[[5], -1.0]])),
         ("token_healing", json!(true)),
+        ("stop_strings", json!(["\n\n"])),
+        ("max_time", json!(2.5)),
+        ("encoder_no_repeat_ngram_size", json!(2)),
+        ("assistant_ensemble_weight", json!(0.5)),
+        ("cache_implementation", json!("quantized")),
         ("dola_layers", json!("low")),
     ] {
         let err = read(json!({ field: value })).unwrap_err().to_string();
