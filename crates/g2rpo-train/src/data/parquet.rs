@@ -13,6 +13,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::record::{Field, Row};
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
@@ -56,10 +57,22 @@ pub(crate) fn values(path: &Path) -> Result<impl Iterator<Item = Result<(usize, 
         let next = catch_unwind(AssertUnwindSafe(|| rows.next()));
         let next = next.unwrap_or_else(|_| Some((0, Err(no_sense()))));
         next.map(|(i, row)| match row {
-            Ok(row) => Ok((i + 1, row.to_json_value())),
+            Ok(row) => Ok((i + 1, in_json(&row))),
             Err(error) => Err(damaged(error)),
         })
     }))
+}
+
+/// A row as JSON. Bytes that are UTF-8 are a text, as most writers that do not say so mean; others are nothing.
+fn in_json(row: &Row) -> Value {
+    let value = |field: &Field| match field {
+        Field::Bytes(bytes) => str::from_utf8(bytes.data()).map_or(Value::Null, Value::from),
+        other => other.to_json_value(),
+    };
+    let columns = row.get_column_iter();
+    columns
+        .map(|(name, field)| (name.clone(), value(field)))
+        .collect()
 }
 
 fn no_sense() -> ParquetError {
@@ -184,5 +197,33 @@ impl Column {
             }
         };
         column.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_a_text_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bytes.parquet");
+        let schema = "message rows { required binary question; required binary answer; required binary image; }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let file = File::create(&path).unwrap();
+        let mut file = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        for value in ["Wie groß?".as_bytes(), b"#### 7", b"\x00\xff"] {
+            let column = Column::Texts(vec![value.to_vec().into()]);
+            column.write(&mut group).unwrap();
+        }
+        group.close().unwrap();
+        file.close().unwrap();
+        let read = read_parquet(&path, &DataSettings::default(), None).unwrap();
+        let problem = &read.problems[0];
+        assert_eq!(
+            (&*problem.question, &*problem.reference),
+            ("Wie groß?", "7")
+        );
     }
 }

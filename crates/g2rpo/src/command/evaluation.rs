@@ -1,5 +1,6 @@
 //! Evaluations: within a run, by themselves, and compared.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use g2rpo::rollout::RolloutEngine;
@@ -135,10 +136,21 @@ pub(crate) fn compare_runs(args: &CompareArgs) -> Result<(), Failure> {
     let mut compared = 0;
     for second in &args.runs[1..] {
         for (name, a, b) in pairs(first, second)? {
-            let Some(found) = compare(&read_graded(&a)?, &read_graded(&b)?, 0) else {
+            let (a, b) = (read_graded(&a)?, read_graded(&b)?);
+            let Some(found) = compare(&a, &b, 0) else {
                 continue;
             };
             compared += 1;
+            let tasks = |samples: &[GradedSample]| -> BTreeSet<u64> {
+                samples.iter().map(|sample| sample.task).collect()
+            };
+            let (a, b) = (tasks(&a), tasks(&b));
+            let alone = a.symmetric_difference(&b).count();
+            if alone > 0 {
+                console.warn(format_args!(
+                    "{name}: {alone} problems were answered in one of the two alone and are left out"
+                ));
+            }
             let sure = match found.p_value {
                 p if p < 0.05 => "",
                 _ => ": that may be luck",

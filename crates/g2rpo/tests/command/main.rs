@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fs;
