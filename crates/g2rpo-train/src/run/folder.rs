@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use crate::run::files::write_atomically;
 use crate::{Error, Result};
 
 /// What to do about a folder that holds a run already.
@@ -40,8 +41,9 @@ pub struct RunFolder {
 
 const LOCK: &str = "run.lock";
 /// Files and folders of a run; nothing else in the folder is ever removed.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "recipe.toml",
+    ".recipe.toml",
     "metrics.jsonl",
     "samples.jsonl",
     "samples.parquet",
@@ -139,6 +141,22 @@ impl RunFolder {
     /// The recipe that the run follows, with all that was left to defaults.
     pub fn recipe(&self) -> PathBuf {
         self.path.join("recipe.toml")
+    }
+
+    /// The recipe as the run was begun or last gone on with, to see what was written into the other since.
+    pub fn agreed_recipe(&self) -> PathBuf {
+        self.path.join(".recipe.toml")
+    }
+
+    /// Writes the recipe that the run follows from now on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_recipe(&self, text: &str) -> Result<()> {
+        for path in [self.agreed_recipe(), self.recipe()] {
+            write_atomically(&path, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// One row of numbers for each step.

@@ -16,9 +16,7 @@ use g2rpo::train::run::events::EventWriter;
 use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::run::report::record::WarningRow;
 use g2rpo::train::run::step_log::read_rows;
-use g2rpo::train::{
-    EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer, write_atomically,
-};
+use g2rpo::train::{EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer};
 use g2rpo::verify::Verifier;
 
 use super::console::{Console, time};
@@ -80,6 +78,15 @@ impl Progress {
     }
 }
 
+/// Where a run begins.
+pub(crate) enum Begin {
+    Anew,
+    /// With the recipe that it had, or one that was changed since.
+    FromCheckpoint {
+        changed: bool,
+    },
+}
+
 /// Where the time of a run goes.
 struct Times {
     start: Instant,
@@ -126,17 +133,16 @@ impl Times {
 
 impl Run<'_, '_> {
     /// Runs to the end, or until somebody wants it to stop.
-    pub(crate) fn go(mut self, resumed: bool) -> Result<(), Failure> {
+    pub(crate) fn go(mut self, begin: Begin) -> Result<(), Failure> {
         let limit = self.recipe.save.save_total_limit;
         let checkpoints =
             self.by_first(|| Ok(Checkpoints::open(self.folder.checkpoints(), limit)?))?;
-        if resumed {
+        if let Begin::FromCheckpoint { changed } = begin {
             self.restore(checkpoints.as_ref())?;
-            // Not before the run could go on with it.
-            self.by_first(|| {
-                let recipe = to_toml(self.recipe, false);
-                Ok(write_atomically(&self.folder.recipe(), recipe.as_bytes())?)
-            })?;
+            if changed {
+                // Not before the run could go on with it.
+                self.by_first(|| Ok(self.folder.write_recipe(&to_toml(self.recipe, false))?))?;
+            }
         }
         self.trainer.sync()?;
         let first = self.trainer.next_step();

@@ -10,14 +10,14 @@ use g2rpo::train::recipe::read::{merge, parse_set, parse_toml};
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::{differences, to_toml};
 use g2rpo::train::run::folder::{RunFolder, Start};
-use g2rpo::train::{RankedVerifier, Trainer, write_atomically};
+use g2rpo::train::{RankedVerifier, Trainer};
 use g2rpo::verify::Verifier;
 
 use super::cli::{ResumeArgs, TrainArgs};
 use super::console::Console;
 use super::data::{Files, prepare};
 use super::failure::Failure;
-use super::run::Run;
+use super::run::{Begin, Run};
 use super::stop::Stop;
 use super::{plan, ranks, sampling, setup};
 
@@ -28,8 +28,8 @@ enum What<'a> {
     DryRun,
     /// A run in this folder from its beginning.
     Begin(&'a RunFolder),
-    /// The run in this folder from its last checkpoint.
-    GoOn(&'a RunFolder),
+    /// The run in this folder from its last checkpoint, by a recipe that was changed or not.
+    GoOn(&'a RunFolder, bool),
 }
 
 /// This process among those of the run.
@@ -62,7 +62,8 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
         let recipe = RunFolder::beside(&args.run).recipe();
         let place = Place::join(launch, || read_run(&recipe, &args.sets))?;
         let folder = place.open(&args.run, Start::Resume)?;
-        let old = read_run(&recipe, &[])?;
+        let agreed = folder.agreed_recipe();
+        let old = read_run(if agreed.is_file() { &agreed } else { &recipe }, &[])?;
         let mut new = read_run(&recipe, &args.sets)?;
         if new.save.output_dir != old.save.output_dir {
             let message =
@@ -86,7 +87,12 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
                 return Err(Failure::new(Failure::SETTINGS, message));
             }
         }
-        work(&new, What::GoOn(&folder), &place, console)
+        work(
+            &new,
+            What::GoOn(&folder, !changed.is_empty()),
+            &place,
+            console,
+        )
     })
 }
 
@@ -170,12 +176,12 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     )?;
     let local_rank = place.launch.as_ref().map(|launch| launch.local_rank);
     let model = setup::open_model(recipe, local_rank)?;
-    let look = first && !matches!(what, What::GoOn(_));
+    let look = first && !matches!(what, What::GoOn(..));
     let data = prepare(files, recipe, &model, &*own_verifier, look, &console)?;
     let steps = setup::steps(recipe, data.train.len());
     let method = recipe.method.build(steps)?;
     setup::check_sizes(&method)?;
-    let resumed = matches!(what, What::GoOn(_));
+    let resumed = matches!(what, What::GoOn(..));
     let memory = plan::say(recipe, &method, &model, &data, steps, resumed, &console);
     if let (Some(launch), true) = (&place.launch, first) {
         console.say(format_args!("{} processes share every step", launch.size));
@@ -220,7 +226,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         trainer = match what {
             // The servers keep what they have.
             What::DryRun => trainer.with_sync(|_, _| Ok(())),
-            What::Begin(folder) | What::GoOn(folder) => {
+            What::Begin(folder) | What::GoOn(folder, _) => {
                 let weights = folder.weights();
                 trainer.with_sync(super::server::sync(recipe, &model, weights, ranks.clone()))
             }
@@ -230,7 +236,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         trainer = trainer.with_sync(move |_, learner| Ok(twin.take(learner.get())?));
     }
     trainer.end_at(steps);
-    let (folder, resumed) = match what {
+    let (folder, begin) = match what {
         What::DryRun => {
             plan::samples(recipe, &method, &data.train, &console)?;
             return plan::rehearse(&mut trainer, steps, &memory, &console);
@@ -239,11 +245,11 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
             if first {
                 setup::check_kept(recipe, folder)?;
                 folder.clear()?;
-                write_atomically(&folder.recipe(), to_toml(recipe, false).as_bytes())?;
+                folder.write_recipe(&to_toml(recipe, false))?;
             }
-            (folder, false)
+            (folder, Begin::Anew)
         }
-        What::GoOn(folder) => (folder, true),
+        What::GoOn(folder, changed) => (folder, Begin::FromCheckpoint { changed }),
     };
     let run = Run {
         recipe,
@@ -259,5 +265,5 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         stop: Stop::listen()?,
         ranks: ranks.clone(),
     };
-    run.go(resumed)
+    run.go(begin)
 }

@@ -115,6 +115,20 @@ fn a_start_that_fails_leaves_the_run_as_it_was() {
         assert!(got == code && err.contains(words), "{args:?}: {got}: {err}");
         assert!(files(&at.join("run")) == before, "{args:?}");
     }
+    // What was written into the recipe is shown like a setting, and asked for.
+    let path = at.join("run/recipe.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    fs::write(
+        &path,
+        recipe.replace("learning_rate = 0.001", "learning_rate = 0.5"),
+    )
+    .unwrap();
+    let (code, _, err) = run(at, &["resume", "run"]);
+    assert!(
+        code == 2 && err.contains("learning_rate: 0.001 → 0.5"),
+        "{code}: {err}"
+    );
+    fs::write(&path, recipe).unwrap();
     // Other questions, or the same in another order, are another run.
     let rows = fs::read_to_string(at.join("train.jsonl")).unwrap();
     let turned: Vec<&str> = rows.lines().rev().collect();
