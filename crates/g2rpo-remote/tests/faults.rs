@@ -508,22 +508,15 @@ fn an_answer_by_other_weights_is_refused() {
         .sync(dir.path(), 7, &mut common::learner(1.5))
         .unwrap();
     // Another run has other labels, even for the same version.
-    let labels: [(&str, fn(&mut Value)); 3] = [
-        ("default", |c| {
-            c["weight_versions"][0]["version"] = json!("default")
-        }),
-        ("7", |c| c["weight_versions"][0]["version"] = json!("7")),
-        ("other-7", |c| {
-            c["weight_versions"][0]["version"] = json!("other-7")
-        }),
-    ];
-    for (label, change) in labels {
+    for label in ["default", "7", "other-7"] {
         let mut left = 1;
         stub.fault(move |seen, state| {
             let wrong = seen.is_rollout() && left == 1;
             wrong.then(|| {
                 left = 0;
-                choice(common::complete(state, seen), change)
+                common::complete(state, seen).edit(|json| {
+                    json["choices"][0]["weight_versions"][0]["version"] = json!(label);
+                })
             })
         });
         let error = engine
