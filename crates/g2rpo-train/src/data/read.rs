@@ -20,7 +20,7 @@ use crate::recipe::settings::{DataFormat, DataSettings};
 /// [`read_problems`] does.
 ///
 /// # Errors
-/// As there; [`Error::Data`](crate::Error::Data) for Parquet without the feature.
+/// As there; [`Error::Data`] for Parquet without the feature.
 pub fn read_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> Result<Problems> {
     if path.extension().is_some_and(|e| e == "parquet") {
         read_parquet(path, settings, limit)
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Opened {
 /// of a whole array or Parquet file go to a temporary file, so that memory grows by 56 bytes a row.
 ///
 /// # Errors
-/// As [`read_data`]; [`Error::Io`](crate::Error::Io) where there is no room for that file.
+/// As [`read_data`]; [`Error::Io`] where there is no room for that file.
 pub fn open_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> Result<Opened> {
     let is_parquet = path.extension().is_some_and(|e| e == "parquet");
     let mut scanned = None;
