@@ -351,7 +351,7 @@ mod tests {
         for (spans, words) in [
             (
                 vec![span("default", 0, 3)],
-                "weights `default` made it, and 7 were to",
+                "weights `default` made it, and `7` were to",
             ),
             (vec![span("6", 0, 3)], "weights `6` made it"),
             (vec![span("7", 0, 2)], "do not cover"),

@@ -147,7 +147,7 @@ fn versions_are_per_id_where_the_server_says_so() {
         .settled(4, &Expected::Labelled("", 2..=2))
         .unwrap_err();
     assert!(
-        error.contains("weights `1` made it, and 2 were to"),
+        error.contains("weights `1` made it, and `2` were to"),
         "{error}"
     );
     // A server that was started again.
