@@ -355,7 +355,7 @@ impl<'a> Arithmetic<'a> {
 
     /// The principal logarithm, with its cut along the negative reals.
     pub(crate) fn ln(&mut self, a: &Complex) -> Maybe<Complex> {
-        self.spend(18)?;
+        self.spend(40)?;
         if a.is_exact() && a.is_exactly_real() && a.re == Real::ONE {
             return self.int(0);
         }
@@ -370,7 +370,7 @@ impl<'a> Arithmetic<'a> {
             };
             (ln.value(), Real::ZERO)
         } else {
-            self.spend(172)?;
+            self.spend(240)?;
             let (x, y) = (
                 known!(self.times(&a.re, &a.re)),
                 known!(self.times(&a.im, &a.im)),
@@ -419,7 +419,7 @@ impl<'a> Arithmetic<'a> {
 
     /// The arc tangent of a real number.
     pub(crate) fn atan(&mut self, a: &Complex) -> Maybe<Complex> {
-        self.spend(45)?;
+        self.spend(60)?;
         if a.is_exact_zero() {
             return Ok(Some(a.clone()));
         }

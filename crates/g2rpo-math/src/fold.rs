@@ -160,10 +160,11 @@ fn push_folded(c: char, out: &mut String) {
 }
 
 /// Takes off what surrounds a formula without changing it: blanks, `$…$`, `\(…\)`, `\[…\]`,
-/// `**…**`, `\boxed{…}`, one pair of braces, a final period. What is left are no delimiters.
+/// `**…**`, `\boxed{…}`, one pair of braces, a final period. What is left are no delimiters, but in
+/// a text that is wrapped deeper than [`MAX_WRAPS`].
 pub(crate) fn unwrap(text: &str) -> &str {
     let mut rest = text;
-    loop {
+    for _ in 0..MAX_WRAPS {
         let before = rest;
         rest = rest.trim();
         for (open, close) in [
@@ -216,10 +217,14 @@ pub(crate) fn unwrap(text: &str) -> &str {
                 .unwrap_or(rest);
         }
         if rest.len() == before.len() {
-            return rest;
+            break;
         }
     }
+    rest
 }
+
+/// Every layer costs a look at the whole text, and nobody wraps an answer so often.
+const MAX_WRAPS: usize = 32;
 
 /// Marks that say that something is finished.
 const DONE: [&str; 10] = [

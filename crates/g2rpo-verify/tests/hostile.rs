@@ -247,14 +247,13 @@ fn hostile_inputs_are_answered_at_once() {
     let mut run = |name: &str, verifier: &dyn Verifier, response: &str, reference: &str| {
         let before = HELD.load(Ordering::Relaxed);
         let mut best = u128::MAX;
-        // A first run may page in code, and other machines on the same processor take of its speed for a while; the work
-        // itself repeats exactly.
-        for attempt in 0..25 {
+        // A first run may page in code, and the machine may be slow for a moment; the work itself repeats exactly.
+        for _ in 0..3 {
             PEAK.store(before, Ordering::Relaxed);
             let start = thread_time();
             let _ = verifier.verify(response, reference);
             best = best.min(thread_time() - start);
-            if best < 25_000_000 || (attempt > 0 && best <= 50_000_000) {
+            if best <= 25_000_000 {
                 break;
             }
         }
