@@ -1,4 +1,4 @@
-"""problems.parquet and conversations.parquet, as data sets on the hub have them.
+"""problems.parquet, conversations.parquet and files named by their codec, as data sets on the hub have them.
 
     python make_parquet.py
 
@@ -48,6 +48,9 @@ def make():
         }
     )
     pq.write_table(table, HERE / "conversations.parquet", compression="zstd")
+    # The same under every other codec.
+    for codec in ["gzip", "lz4", "brotli"]:
+        pq.write_table(table, HERE / f"{codec}.parquet", compression=codec)
 
 
 check(*sys.argv[2:]) if sys.argv[1:2] == ["check"] else make()

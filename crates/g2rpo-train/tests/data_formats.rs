@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use g2rpo_rollout::Task;
 use g2rpo_train::Error;
-use g2rpo_train::data::formats::{Problem, Problems, read_problems};
+use g2rpo_train::data::formats::{Problem, Problems, read_problems, tell_broken};
 use g2rpo_train::data::lint::{LintConfig, lint};
 use g2rpo_train::data::read::open_data;
 use g2rpo_train::data::tasks::{Listed, Sketch, TaskStore};
@@ -314,6 +314,49 @@ fn lint_counts_every_kind_of_fault() {
             "1 of 4 (25.0 %) are asked in the evaluation as well: row 4",
         ]
     );
+}
+
+#[test]
+fn faults_are_named_by_the_line_that_an_editor_shows_or_by_the_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = [
+        r#####"{"question": "1+1?", "answer": "#### 2"}"#####,
+        r#"{"question": "no answer"}"#,
+        r#####"{"question": "1 + 1?", "answer": "#### 2"}"#####,
+        r#####"{"question": "1+2?", "answer": "#### three"}"#####,
+    ];
+    let lines = dir.path().join("lines.jsonl");
+    fs::write(&lines, format!("\n{}\n\n", rows.join("\n\n"))).unwrap();
+    let array = dir.path().join("array.json");
+    fs::write(&array, format!("[{}]", rows.join(",\n\n"))).unwrap();
+    for (path, names) in [
+        (&lines, ["line 4", "line 6 repeats line 2", "line 8"]),
+        (&array, ["row 2", "row 3 repeats row 1", "row 4"]),
+    ] {
+        let opened = open_data(path, &skipping(), None).unwrap();
+        let told = tell_broken(&opened.broken, 4);
+        assert!(
+            told.contains(&format!("\n  {}: there is no", names[0])),
+            "{told}"
+        );
+        let found = lint(
+            &opened.tasks,
+            &[],
+            &Gsm8k::default(),
+            &LintConfig::default(),
+        )
+        .unwrap();
+        let examples: Vec<&str> = found
+            .iter()
+            .flat_map(|f| &f.examples)
+            .map(String::as_str)
+            .collect();
+        assert!(examples.contains(&names[1]), "{examples:?}");
+        assert!(
+            examples[0].starts_with(&format!("{}: ", names[2])),
+            "{examples:?}"
+        );
+    }
 }
 
 /// Rows with broken ones, blank lines, no last line end and a byte order mark among them.

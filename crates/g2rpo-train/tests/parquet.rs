@@ -67,12 +67,30 @@ fn a_conversation_is_its_message() {
 }
 
 #[test]
+fn every_codec_is_read_or_named_with_what_to_do() {
+    let settings = DataSettings::default();
+    let plain = read_data(&file("conversations.parquet"), &settings, None).unwrap();
+    for codec in ["gzip", "lz4"] {
+        let read = read_data(&file(&format!("{codec}.parquet")), &settings, None).unwrap();
+        assert_eq!(read, plain, "{codec}");
+    }
+    let told = open_data(&file("brotli.parquet"), &settings, None).unwrap_err();
+    assert!(
+        told.to_string().ends_with(
+            "brotli.parquet: it is compressed by Brotli, which is not read here: write it again with Zstandard, for example \
+             by pyarrow.parquet.write_table(pyarrow.parquet.read_table(file), file, compression=\"zstd\")"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_cannot_be_used_is_told() {
     let missing = settings(&[("question", "task"), ("reference", "worked")]);
     let told = read_data(&file("problems.parquet"), &missing, None).unwrap_err();
     let told = told.to_string();
     assert!(
-        told.contains("1 of 7 rows cannot be used\n  line 4: column \"worked\": expected a text"),
+        told.contains("1 of 7 rows cannot be used\n  row 4: column \"worked\": expected a text"),
         "{told}"
     );
     let skip = DataSettings {

@@ -7,6 +7,7 @@ use std::path::Path;
 use g2rpo_rollout::Task;
 use serde_json::{Map, Value, json};
 
+use crate::data::spot::Spot;
 use crate::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 use crate::{Error, Result};
 
@@ -56,8 +57,8 @@ pub struct Problems {
     pub format: DataFormat,
     /// The problems.
     pub problems: Vec<Problem>,
-    /// Rows left out: their line, from 1, and what is wrong.
-    pub broken: Vec<(usize, String)>,
+    /// Rows left out: where they stand, and what is wrong.
+    pub broken: Vec<(Spot, String)>,
 }
 
 /// Reads a file of JSON objects, one a line, or of one array of them.
@@ -83,7 +84,12 @@ pub fn read_problems(
             problem: e.to_string(),
         })?;
         let rows = rows.into_iter().map(object).enumerate();
-        return collect_problems(path, rows.map(|(i, row)| Ok((i + 1, row))), settings, limit);
+        return collect_problems(
+            path,
+            rows.map(|(i, row)| Ok((Spot::Row(i + 1), row))),
+            settings,
+            limit,
+        );
     }
     let mut number = 0;
     let rows = std::iter::from_fn(|| {
@@ -95,7 +101,7 @@ pub fn read_problems(
                 Ok(0) => return None,
                 Err(error) => return Some(Err(Error::io(path)(error))),
                 Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                Ok(_) => return Some(Ok((number, parse(&line)))),
+                Ok(_) => return Some(Ok((Spot::Line(number), parse(&line)))),
             }
         }
     });
@@ -114,13 +120,13 @@ pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, boo
     Ok((mark, array))
 }
 
-/// The problems of rows, each with its line, from any source.
+/// The problems of rows, each with its place, from any source.
 ///
 /// # Errors
 /// As [`read_problems`].
 pub fn collect_problems(
     path: &Path,
-    rows: impl Iterator<Item = Result<(usize, Result<Row, String>)>>,
+    rows: impl Iterator<Item = Result<(Spot, Result<Row, String>)>>,
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
@@ -132,7 +138,7 @@ pub fn collect_problems(
             break;
         }
         n_rows += 1;
-        let (line, row) = row?;
+        let (spot, row) = row?;
         let problem = row.and_then(|row| {
             if format == DataFormat::Auto {
                 format = detect(&row, settings)?;
@@ -143,7 +149,7 @@ pub fn collect_problems(
         });
         match problem {
             Ok(problem) => problems.push(problem),
-            Err(problem) => broken.push((line, problem)),
+            Err(problem) => broken.push((spot, problem)),
         }
     }
     check_broken(path, &broken, n_rows, settings)?;
@@ -157,7 +163,7 @@ pub fn collect_problems(
 /// Refuses a file of which no row can be used, or not all where they must.
 pub(crate) fn check_broken(
     path: &Path,
-    broken: &[(usize, String)],
+    broken: &[(Spot, String)],
     n_rows: usize,
     settings: &DataSettings,
 ) -> Result<()> {
@@ -178,11 +184,11 @@ pub(crate) fn check_broken(
 }
 
 /// What is wrong with the rows that cannot be used, in a few lines.
-pub fn tell_broken(broken: &[(usize, String)], n_rows: usize) -> String {
+pub fn tell_broken(broken: &[(Spot, String)], n_rows: usize) -> String {
     const SHOWN: usize = 5;
     let mut text = format!("{} of {n_rows} rows cannot be used", broken.len());
-    for (line, problem) in broken.iter().take(SHOWN) {
-        text.push_str(&format!("\n  line {line}: {problem}"));
+    for (spot, problem) in broken.iter().take(SHOWN) {
+        text.push_str(&format!("\n  {spot}: {problem}"));
     }
     if broken.len() > SHOWN {
         text.push_str("\n  …");

@@ -7,6 +7,7 @@ use g2rpo_rollout::Task;
 use g2rpo_verify::{Outcome, Verifier, check_references, verify_parallel};
 use serde::Serialize;
 
+use crate::data::spot::Spot;
 use crate::data::tasks::{TaskStore, spread};
 use crate::error::Result;
 
@@ -40,7 +41,7 @@ pub struct Finding {
     pub count: usize,
     /// Of how many that were looked at.
     pub of: usize,
-    /// A few of them: the row, from 1, and why.
+    /// A few of them: where they stand, and why.
     pub examples: Vec<String>,
 }
 
@@ -103,17 +104,17 @@ pub fn lint(
     config: &LintConfig,
 ) -> Result<Vec<Finding>> {
     let of = train.len();
-    let read = spread(of, config.max_references).map(|place| train.task(place));
-    let tasks = read.collect::<Result<Vec<Task>>>()?;
-    let references = tasks.iter().map(|task| task.reference.as_str());
+    let read =
+        spread(of, config.max_references).map(|place| Ok((train.spot(place), train.task(place)?)));
+    let tasks = read.collect::<Result<Vec<(Spot, Task)>>>()?;
+    let references = tasks.iter().map(|(_, task)| task.reference.as_str());
     let report = check_references(verifier, references);
     let unverifiable = report.unverifiable.iter();
-    let unverifiable = unverifiable.map(|(i, why)| format!("row {}: {why}", tasks[*i].id + 1));
+    let unverifiable = unverifiable.map(|(i, why)| format!("{}: {why}", tasks[*i].0));
     let (solved, wrong) = wrong_solutions(&tasks, verifier, config);
 
-    let sketches = || (0..of).map(|place| train.sketch(place));
-    let without = sketches().filter(|s| !s.has_solution);
-    let without = without.map(|s| format!("row {}", s.id + 1));
+    let spot = |place: usize| train.spot(place).to_string();
+    let without = (0..of).filter(|place| !train.sketch(*place).has_solution);
     let (others, evals) = (eval.iter(), |store: &&dyn TaskStore| {
         let keys: Vec<u64> = (0..store.len())
             .map(|place| store.sketch(place).question_key)
@@ -121,8 +122,7 @@ pub fn lint(
         keys
     });
     let asked: HashSet<u64> = others.flat_map(evals).collect();
-    let overlap = sketches().filter(|s| asked.contains(&s.question_key));
-    let overlap = overlap.map(|s| format!("row {}", s.id + 1));
+    let overlap = (0..of).filter(|place| asked.contains(&train.sketch(*place).question_key));
     let findings = [
         Finding::of(
             "references cannot be verified",
@@ -133,10 +133,14 @@ pub fn lint(
         Finding::of(
             "have no solution, so nothing guides them",
             of,
-            without.collect(),
+            without.map(spot).collect(),
         ),
         Finding::of("are asked twice", of, asked_twice(train)),
-        Finding::of("are asked in the evaluation as well", of, overlap.collect()),
+        Finding::of(
+            "are asked in the evaluation as well",
+            of,
+            overlap.map(spot).collect(),
+        ),
     ];
     Ok(findings.into_iter().flatten().collect())
 }
@@ -153,34 +157,36 @@ fn asked_twice(train: &dyn TaskStore) -> Vec<String> {
         twice.extend(same[1..].iter().map(|(_, place)| (*place, first)));
     }
     twice.sort_unstable();
-    let row = |place| train.sketch(place).id + 1;
     (twice.into_iter())
-        .map(|(place, first)| format!("row {} repeats row {}", row(place), row(first)))
+        .map(|(place, first)| format!("{} repeats {}", train.spot(place), train.spot(first)))
         .collect()
 }
 
 /// How many solutions were verified, and those that are not right.
 fn wrong_solutions(
-    tasks: &[Task],
+    tasks: &[(Spot, Task)],
     verifier: &dyn Verifier,
     config: &LintConfig,
 ) -> (usize, Vec<String>) {
-    let solved: Vec<&Task> = tasks.iter().filter(|t| t.solution.is_some()).collect();
-    let chosen: Vec<&Task> = spread(solved.len(), config.max_solutions)
+    let solved: Vec<&(Spot, Task)> = tasks.iter().filter(|(_, t)| t.solution.is_some()).collect();
+    let chosen: Vec<&(Spot, Task)> = spread(solved.len(), config.max_solutions)
         .map(|i| solved[i])
         .collect();
     let pairs: Vec<(&str, &str)> = (chosen.iter())
-        .filter_map(|t| Some((t.solution.as_deref()?, t.reference.as_str())))
+        .filter_map(|(_, t)| Some((t.solution.as_deref()?, t.reference.as_str())))
         .collect();
     let verdicts = verify_parallel(verifier, &pairs, config.threads);
-    let wrong = chosen.iter().zip(&verdicts).filter_map(|(task, verdict)| {
-        let why = match &verdict.outcome {
-            // Those are told of with the references.
-            Outcome::Correct | Outcome::Unverifiable(_) => return None,
-            Outcome::Incorrect(why) => why.to_string(),
-            Outcome::Fault(why) => why.to_string(),
-        };
-        Some(format!("row {}: {why}", task.id + 1))
-    });
+    let wrong = chosen
+        .iter()
+        .zip(&verdicts)
+        .filter_map(|((spot, _), verdict)| {
+            let why = match &verdict.outcome {
+                // Those are told of with the references.
+                Outcome::Correct | Outcome::Unverifiable(_) => return None,
+                Outcome::Incorrect(why) => why.to_string(),
+                Outcome::Fault(why) => why.to_string(),
+            };
+            Some(format!("{spot}: {why}"))
+        });
     (chosen.len(), wrong.collect())
 }

@@ -10,5 +10,6 @@ pub mod read;
 mod recent;
 pub mod rows;
 mod spool;
+pub mod spot;
 pub mod tasks;
 mod written;

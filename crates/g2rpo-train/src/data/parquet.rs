@@ -18,14 +18,15 @@ use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
 use crate::data::formats::{Problems, collect_problems, object};
+use crate::data::spot::Spot;
 use crate::recipe::settings::DataSettings;
 use crate::run::files::write_atomically;
 use crate::{Error, Result, SampleRow};
 
-/// Reads a Parquet file as [`read_problems`](crate::data::formats::read_problems) reads JSONL; a
-/// row's line is its number, from 1. Row groups are read one after the other.
+/// Reads a Parquet file as [`read_problems`](crate::data::formats::read_problems) reads JSONL.
+/// Row groups are read one after the other.
 ///
-/// Uncompressed, Snappy and Zstandard files are read.
+/// Files that are compressed by Snappy, Zstandard, gzip or LZ4, or not at all, are read.
 ///
 /// # Errors
 /// As there, and [`Error::Data`] for a file that is no Parquet or is damaged.
@@ -34,7 +35,7 @@ pub fn read_parquet(
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
-    let rows = values(path)?.map(|row| row.map(|(i, row)| (i, object(row))));
+    let rows = values(path)?.map(|row| row.map(|(i, row)| (Spot::Row(i), object(row))));
     collect_problems(path, rows, settings, limit)
 }
 
@@ -51,6 +52,10 @@ pub(crate) fn values(path: &Path) -> Result<impl Iterator<Item = Result<(usize, 
     let length = file.metadata().map_err(Error::io(path))?.len();
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     check_places(reader.metadata(), length).map_err(damaged)?;
+    check_codecs(reader.metadata()).map_err(|problem| Error::Data {
+        path: path.into(),
+        problem,
+    })?;
     let mut rows = reader.into_iter().enumerate();
     Ok(std::iter::from_fn(move || {
         // The library panics at some damaged pages.
@@ -94,6 +99,23 @@ fn check_places(metadata: &ParquetMetaData, length: u64) -> Result<(), ParquetEr
         }
     }
     Ok(())
+}
+
+/// Whether every column can be unpacked.
+fn check_codecs(metadata: &ParquetMetaData) -> Result<(), String> {
+    let mut columns = metadata.row_groups().iter().flat_map(|g| g.columns());
+    let unknown = columns.find_map(|column| match column.compression() {
+        Compression::BROTLI(_) => Some("Brotli"),
+        Compression::LZO => Some("LZO"),
+        _ => None,
+    });
+    match unknown {
+        None => Ok(()),
+        Some(codec) => Err(format!(
+            "it is compressed by {codec}, which is not read here: write it again with Zstandard, for example by \
+             pyarrow.parquet.write_table(pyarrow.parquet.read_table(file), file, compression=\"zstd\")"
+        )),
+    }
 }
 
 const SAMPLES: &str = "message samples {

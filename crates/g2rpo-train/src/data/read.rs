@@ -12,6 +12,7 @@ use crate::data::rows::{Rows, Scanned};
 #[cfg(feature = "parquet")]
 use crate::data::spool::Spool;
 use crate::data::spool::spool_array;
+use crate::data::spot::Spot;
 use crate::data::tasks::{Listed, TaskStore};
 use crate::error::{Error, Result};
 use crate::recipe::settings::{DataFormat, DataSettings};
@@ -33,8 +34,8 @@ pub fn read_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> 
 pub struct Opened {
     /// What its rows look like, found out where it was `auto`.
     pub format: DataFormat,
-    /// Rows left out: their line, from 1, and what is wrong.
-    pub broken: Vec<(usize, String)>,
+    /// Rows left out: where they stand, and what is wrong.
+    pub broken: Vec<(Spot, String)>,
     /// The problems.
     pub tasks: Box<dyn TaskStore>,
 }
@@ -59,7 +60,7 @@ pub fn open_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> 
     let mut scanned = None;
     if !is_parquet {
         let file = File::open(path).map_err(Error::io(path))?;
-        scanned = Rows::scan(file, path, settings, limit)?;
+        scanned = Rows::scan(file, path, Spot::Line, settings, limit)?;
     }
     // A few of many rows are kept as easily as written elsewhere.
     if scanned.is_none() && limit.is_none() {
@@ -68,7 +69,7 @@ pub fn open_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> 
         } else {
             spool_array(path)?
         };
-        scanned = Rows::scan(spool, path, settings, limit)?;
+        scanned = Rows::scan(spool, path, Spot::Row, settings, limit)?;
     }
     if let Some(Scanned { rows, broken }) = scanned {
         check_broken(path, &broken, rows.len() + broken.len(), settings)?;

@@ -11,6 +11,7 @@ use std::thread;
 use g2rpo_rollout::Task;
 
 use crate::data::formats::{Problem, detect, parse, problem, start};
+use crate::data::spot::Spot;
 use crate::data::tasks::{Sketch, TaskStore};
 use crate::error::{Error, Result};
 use crate::recipe::settings::{DataFormat, DataSettings};
@@ -25,6 +26,8 @@ pub struct Rows {
     file: Mutex<File>,
     settings: DataSettings,
     format: DataFormat,
+    /// What a line of the file is to a reader.
+    spot: fn(usize) -> Spot,
     places: Vec<Place>,
 }
 
@@ -59,19 +62,20 @@ impl std::fmt::Debug for Rows {
 /// What came of reading a file.
 pub(crate) struct Scanned {
     pub(crate) rows: Rows,
-    /// Rows that cannot be used: their line, from 1, and what is wrong.
-    pub(crate) broken: Vec<(usize, String)>,
+    /// Rows that cannot be used: where they stand, and what is wrong.
+    pub(crate) broken: Vec<(Spot, String)>,
 }
 
 impl Rows {
     /// Reads every line of a file once, on all processors; nothing for a file that holds a JSON array. `limit` ends it
-    /// early. Messages call the file `path`.
+    /// early. Messages call the file `path` and its lines what `spot` makes of their numbers.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] for a file that is too large.
     pub(crate) fn scan(
         file: File,
         path: &Path,
+        spot: fn(usize) -> Spot,
         settings: &DataSettings,
         limit: Option<usize>,
     ) -> Result<Option<Scanned>> {
@@ -120,7 +124,7 @@ impl Rows {
                 }
                 match row {
                     Ok(place) => places.push(Place { id, ..place }),
-                    Err(problem) => broken.push((line, problem)),
+                    Err(problem) => broken.push((spot(line), problem)),
                 }
                 id = id.checked_add(1).ok_or_else(|| Error::Data {
                     path: path.into(),
@@ -133,6 +137,7 @@ impl Rows {
             file: Mutex::new(reader.into_inner()),
             settings: settings.clone(),
             format,
+            spot,
             places,
         };
         Ok(Some(Scanned { rows, broken }))
@@ -168,6 +173,10 @@ impl TaskStore for Rows {
             has_solution: place.has_solution,
             hints: place.hints.into(),
         }
+    }
+
+    fn spot(&self, place: usize) -> Spot {
+        (self.spot)(self.places[place].line as usize)
     }
 
     fn task(&self, place: usize) -> Result<Task> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use g2rpo_rollout::Task;
 
+use crate::data::spot::Spot;
 use crate::error::{Error, Result};
 
 /// Tasks by their place, from 0. What is asked of all of them is known without the tasks themselves.
@@ -21,6 +22,14 @@ pub trait TaskStore: Send + Sync {
     /// # Panics
     /// If there is no such task, as indexing does.
     fn sketch(&self, place: usize) -> Sketch;
+
+    /// Where a task stands in the file that it is from. By default its id, from 1.
+    ///
+    /// # Panics
+    /// If there is no such task, as indexing does.
+    fn spot(&self, place: usize) -> Spot {
+        Spot::Row(self.sketch(place).id as usize + 1)
+    }
 
     /// A task.
     ///
@@ -168,6 +177,10 @@ impl<S: TaskStore> TaskStore for Chosen<S> {
         self.store.sketch(self.places[place])
     }
 
+    fn spot(&self, place: usize) -> Spot {
+        self.store.spot(self.places[place])
+    }
+
     fn task(&self, place: usize) -> Result<Task> {
         self.store.task(self.places[place])
     }
@@ -185,6 +198,10 @@ impl<S: TaskStore + ?Sized> TaskStore for Box<S> {
 
     fn sketch(&self, place: usize) -> Sketch {
         (**self).sketch(place)
+    }
+
+    fn spot(&self, place: usize) -> Spot {
+        (**self).spot(place)
     }
 
     fn task(&self, place: usize) -> Result<Task> {

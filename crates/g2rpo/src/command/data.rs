@@ -8,6 +8,7 @@ use g2rpo::rollout::{Task, Tokenizer};
 use g2rpo::train::data::formats::{Problem, Problems, tell_broken};
 use g2rpo::train::data::lint::{Finding, LintConfig, lint};
 use g2rpo::train::data::read::{Opened, open_data, read_data};
+use g2rpo::train::data::spot::Spot;
 use g2rpo::train::data::tasks::{Chosen, Listed, TaskStore};
 use g2rpo::train::recipe::settings::{DataFormat, Recipe};
 use g2rpo::train::{Dataset, Error};
@@ -43,7 +44,7 @@ impl Files {
     /// Reads them; those for training only if asked.
     pub(crate) fn read(recipe: &Recipe, train: bool, console: &Console) -> Result<Self, Failure> {
         let data = &recipe.data;
-        let told = |path: &Path, broken: &[(usize, String)], n: usize| {
+        let told = |path: &Path, broken: &[(Spot, String)], n: usize| {
             if !broken.is_empty() {
                 let n = n + broken.len();
                 console.warn(format_args!(
@@ -94,6 +95,7 @@ pub(crate) fn prepare<'a>(
     look: bool,
     console: &Console,
 ) -> Result<Data<'a>, Failure> {
+    let trains = files.train.is_some();
     let mut tasks: Box<dyn TaskStore> = match files.train {
         Some(opened) => opened.tasks,
         None => Box::new(Listed::default()),
@@ -116,20 +118,31 @@ pub(crate) fn prepare<'a>(
         let sets: Vec<&dyn TaskStore> = evals.iter().map(|set| set.data.tasks()).collect();
         findings = lint(&tasks, &sets, verifier, &LintConfig::default())?;
     }
+    let length = |question: &str| {
+        let text = prompt(question).unwrap_or_default();
+        Tokenizer::encode(tokenizer, &text).map_or(0, |encoding| encoding.ids.len())
+    };
     if let Some(most) = recipe.data.max_prompt_length {
-        let length = |question: &str| {
-            let text = prompt(question).unwrap_or_default();
-            Tokenizer::encode(tokenizer, &text).map_or(0, |encoding| encoding.ids.len())
-        };
-        let long = too_long(&*tasks, most, &length)?;
+        let long = too_long(&*tasks, 0..tasks.len(), most, &length)?;
         let faults: Vec<String> = (long.iter())
-            .map(|(place, n)| format!("row {}: {n} tokens", tasks.sketch(*place).id + 1))
+            .map(|(place, n)| format!("{}: {n} tokens", tasks.spot(*place)))
             .collect();
         const WHAT: &str = "have prompts over max_prompt_length, and are left out";
         findings.extend(Finding::of(WHAT, tasks.len(), faults));
+        if trains && long.len() == tasks.len() {
+            let message = format!(
+                "max_prompt_length = {most}: every prompt of {} has more tokens, the shortest {}, so no problem is left",
+                recipe.data.dataset_name.display(),
+                long.values().min().copied().unwrap_or_default()
+            );
+            return Err(Failure::new(Failure::INPUT, message));
+        }
         if !long.is_empty() {
             tasks = Box::new(Chosen::new(tasks, |place| !long.contains_key(place)));
         }
+    }
+    if trains {
+        findings.extend(beyond_context(&*tasks, recipe, model, &length)?);
     }
     let mut train = Dataset::over(tasks, tokenizer, prompt)?;
     if recipe.data.think {
@@ -154,15 +167,57 @@ pub(crate) fn prepare<'a>(
     })
 }
 
-/// Places of the tasks with prompts of more than `most` ids, and how many those are. An id stands for a byte or more, so
+/// Prompts that with a completion of full length go beyond the positions that the model was made for. Where all do, nothing
+/// is learned that the model could use.
+fn beyond_context(
+    tasks: &dyn TaskStore,
+    recipe: &Recipe,
+    model: &Model,
+    length: &(dyn Fn(&str) -> usize + Sync),
+) -> Result<Option<Finding>, Failure> {
+    /// Tasks that are looked at, evenly spread.
+    const MOST: usize = 10_000;
+    let context = model.config.max_position_embeddings;
+    // How long completions are does not depend on the number of steps.
+    let completion = recipe.method.build(1000)?.loss.max_completion_length;
+    let (all, most) = (tasks.len(), context.saturating_sub(completion));
+    let stride = all.div_ceil(MOST).max(1);
+    let mut looked_at = all.div_ceil(stride);
+    let mut long = too_long(tasks, (0..all).step_by(stride), most, length)?;
+    if long.len() == looked_at && stride > 1 {
+        looked_at = all;
+        long = too_long(tasks, 0..all, most, length)?;
+    }
+    if long.len() == looked_at {
+        let shortest = long.values().min().copied().unwrap_or_default();
+        let message = format!(
+            "max_completion_length = {completion}: with the shortest prompt of {shortest} tokens these are {}, and the model's \
+             config.json says max_position_embeddings = {context}: lower max_completion_length, or take another model",
+            shortest + completion
+        );
+        return Err(Failure::new(Failure::SETTINGS, message));
+    }
+    let told = |(place, n): (&usize, &usize)| {
+        format!("{}: {n} + {completion} of {context}", tasks.spot(*place))
+    };
+    const WHAT: &str = "go with max_completion_length beyond max_position_embeddings of the model";
+    Ok(Finding::of(
+        WHAT,
+        looked_at,
+        long.iter().map(told).collect(),
+    ))
+}
+
+/// Places of those tasks with prompts of more than `most` ids, and how many those are. An id stands for a byte or more, so
 /// short questions need not be encoded.
 fn too_long(
     tasks: &dyn TaskStore,
+    places: impl Iterator<Item = usize>,
     most: usize,
     length: &(dyn Fn(&str) -> usize + Sync),
 ) -> Result<BTreeMap<usize, usize>, Failure> {
     let around = length("");
-    let near: Vec<usize> = (0..tasks.len())
+    let near: Vec<usize> = places
         .filter(|place| tasks.sketch(*place).question_len + around > most)
         .collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -161,7 +161,7 @@ pub(crate) fn samples(
         },
     };
     let tasks: Vec<usize> = (0..data.len().min(SHOWN)).collect();
-    for group in planner.plan(&tasks, 0)? {
+    for (group, place) in planner.plan(&tasks, 0)?.iter().zip(&tasks) {
         let decode = |ids: &[u32]| {
             data.tokenizer()
                 .decode(ids)
@@ -177,8 +177,8 @@ pub(crate) fn samples(
         let guided = group.plan.members.iter().filter(|m| m.is_chosen()).count();
         let task = &group.item.task;
         console.say(format_args!(
-            "--- problem {}, {guided} of {} guided",
-            task.id + 1,
+            "--- problem of {}, {guided} of {} guided",
+            data.tasks().spot(*place),
             group.plan.members.len()
         ));
         console.say(format_args!("{}{given}", decode(&group.item.prompt)?));
