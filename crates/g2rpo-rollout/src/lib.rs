@@ -24,7 +24,7 @@ mod tokenizer;
 
 pub use engine::{Completion, Finished, Request, RolloutEngine, SamplingParams, Stop};
 pub use error::{Error, Result};
-pub use files::{replace_atomically, write_atomically};
+pub use files::{is_stream, replace_atomically, write_atomically};
 pub use g2rpo_core::TokenId;
 pub use gsm8k::{parse_gsm8k, read_gsm8k, write_gsm8k};
 pub use key::{Purpose, RolloutKey};
