@@ -196,10 +196,23 @@ impl Checkpoints {
         write_atomically(&path, &json)
     }
 
+    /// Forgets which checkpoint is the best.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn clear_best(&self) -> Result<()> {
+        let path = self.folder.join(BEST);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
+            _ => Ok(()),
+        }
+    }
+
     /// The best checkpoint so far, if one was noted.
     ///
     /// # Errors
-    /// [`Error::Io`] if the note cannot be read.
+    /// [`Error::Io`] if the note cannot be read. Until it is noted anew or [forgotten](Self::clear_best) nothing is removed,
+    /// as any checkpoint may be the best.
     pub fn best(&self) -> Result<Option<Best>> {
         let path = self.folder.join(BEST);
         match fs::read(&path) {
@@ -212,7 +225,7 @@ impl Checkpoints {
     }
 
     /// Removes the oldest checkpoints beyond the limit, never the best, and nothing at all while
-    /// the newest is not whole.
+    /// the newest is not whole or the note of the best cannot be read.
     fn rotate(&self) -> Result<()> {
         let Some(limit) = self.save_total_limit else {
             return Ok(());
@@ -222,7 +235,10 @@ impl Checkpoints {
         if !newest_is_whole {
             return Ok(());
         }
-        let best = self.best()?.map(|b| b.step);
+        let Ok(best) = self.best() else {
+            return Ok(());
+        };
+        let best = best.map(|b| b.step);
         for old in &all[..all.len().saturating_sub(limit)] {
             if best != Some(old.step) {
                 remove(&old.path)?;
@@ -364,6 +380,27 @@ mod tests {
         assert_eq!(open(dir.path(), Some(2)).best().unwrap(), Some(best));
         let newest = checkpoints.latest().unwrap().0.unwrap();
         assert!(newest.path.ends_with("checkpoints/step_1000000"));
+    }
+
+    #[test]
+    fn nothing_is_removed_while_any_may_be_the_best() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = open(dir.path(), Some(1));
+        save(&checkpoints, 10);
+        for damaged in ["{", "{\"step\": \"x\", \"value\": 1}"] {
+            fs::write(dir.path().join("checkpoints").join(BEST), damaged).unwrap();
+            let told = checkpoints.best().unwrap_err().to_string();
+            assert!(told.contains("best.json: "), "{told}");
+            save(&checkpoints, 20);
+            save(&checkpoints, 30);
+            assert_eq!(steps(&checkpoints), [10, 20, 30]);
+        }
+        checkpoints.clear_best().unwrap();
+        save(&checkpoints, 40);
+        assert_eq!(
+            (steps(&checkpoints), checkpoints.best().unwrap()),
+            (vec![40], None)
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{Error, Result};
 pub struct StepLog {
     file: File,
     path: PathBuf,
+    kept: u64,
 }
 
 /// The part of a row that says where it belongs.
@@ -33,7 +34,8 @@ impl StepLog {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = File::create(&path).map_err(Error::io(&path))?;
-        Ok(Self { file, path })
+        let kept = 0;
+        Ok(Self { file, path, kept })
     }
 
     /// Goes on with the file of an interrupted run that is resumed at `step`: rows from that step
@@ -44,8 +46,13 @@ impl StepLog {
     /// [`Error::Io`].
     pub fn resume(path: impl Into<PathBuf>, step: u64) -> Result<Self> {
         let path = path.into();
+        let (mut kept, mut last) = (0, None);
         let (whole, _) = scan(&path, |line| {
-            serde_json::from_slice(line).is_ok_and(|at: Position| at.step < step)
+            let at = serde_json::from_slice(line).map(|at: Position| at.step);
+            let at = at.ok().filter(|at| *at < step);
+            kept += u64::from(at.is_some() && at != last);
+            last = at;
+            at.is_some()
         })?;
         let file = OpenOptions::new()
             .append(true)
@@ -53,7 +60,13 @@ impl StepLog {
             .open(&path)
             .map_err(Error::io(&path))?;
         file.set_len(whole).map_err(Error::io(&path))?;
-        Ok(Self { file, path })
+        Ok(Self { file, path, kept })
+    }
+
+    /// Of how many steps there were rows when it was [gone on with](Self::resume): of fewer than were done where somebody
+    /// removed or damaged the file.
+    pub fn kept_steps(&self) -> u64 {
+        self.kept
     }
 
     /// Writes one row.
@@ -142,6 +155,7 @@ mod tests {
         drop(log);
         assert_eq!(read_rows::<MetricsRow>(&path).unwrap().len(), 4);
         let mut log = StepLog::resume(&path, 2).unwrap();
+        assert_eq!(log.kept_steps(), 2);
         log.write(&MetricsRow::new(2)).unwrap();
         log.sync().unwrap();
         assert_eq!(
@@ -168,6 +182,26 @@ mod tests {
                 rows,
                 "cut at {cut}"
             );
+        }
+    }
+
+    #[test]
+    fn rows_that_are_lost_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let kept = || StepLog::resume(&path, 3).unwrap().kept_steps();
+        assert_eq!(kept(), 0);
+        // Two rows of a step are an evaluation before it and its own.
+        for (rows, n) in [
+            (
+                "{\"step\":0}\n{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n",
+                3,
+            ),
+            ("{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n", 2),
+            ("{\"step\":0}\nx\n{\"step\":2}\n", 1),
+        ] {
+            std::fs::write(&path, rows).unwrap();
+            assert_eq!(kept(), n, "{rows}");
         }
     }
 

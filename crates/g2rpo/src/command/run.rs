@@ -19,6 +19,7 @@ use g2rpo::train::run::step_log::read_rows;
 use g2rpo::train::{EvalConfig, MetricsRow, RunState, SampleRow, StepLog, StepReport, Trainer};
 use g2rpo::verify::Verifier;
 
+use super::best;
 use super::console::{Console, time};
 use super::data::EvalSet;
 use super::engine::Engine;
@@ -144,10 +145,13 @@ impl Run<'_, '_> {
                 self.by_first(|| Ok(self.folder.write_recipe(&to_toml(self.recipe, false))?))?;
             }
         }
+        let best = self.best(checkpoints.as_ref())?;
         self.trainer.sync()?;
         let first = self.trainer.next_step();
         let mut logs = self.by_first(|| self.open_logs(first))?;
-        let mut progress = self.progress_so_far()?;
+        let lost = (logs.as_ref()).is_some_and(|logs| logs.metrics.kept_steps() < first);
+        let best = best.filter(|best| lost && best.step <= first);
+        let mut progress = self.progress_so_far(best)?;
         if first == 0 && self.recipe.evaluate.eval_on_start && !self.evals.is_empty() {
             let mut row = MetricsRow::new(0);
             let value = self.evaluate(0, &mut row)?;
@@ -248,27 +252,58 @@ impl Run<'_, '_> {
         ranks::together(&*self.ranks, "opening the files of the run", done)
     }
 
+    /// The best checkpoint so far, on rank 0.
+    fn best(&self, checkpoints: Option<&Checkpoints>) -> Result<Option<Best>, Failure> {
+        let Some(checkpoints) = checkpoints else {
+            return Ok(None);
+        };
+        best::known(self.folder, checkpoints, self.metric_set(), &self.console)
+    }
+
     fn open_logs(&self, step: u64) -> Result<Logs, Failure> {
+        let files = [
+            self.folder.metrics(),
+            self.folder.samples(),
+            self.folder.warnings(),
+        ];
+        let gone = files.iter().filter(|file| step > 0 && !file.exists());
+        for file in gone {
+            self.console.warn(format_args!(
+                "{} is gone, and with it what it held of the {step} steps so far; the run goes on without",
+                file.display()
+            ));
+        }
+        let was_there = files[0].exists();
         let events = match self.recipe.log.report_to {
             ReportTo::Tensorboard => Some(EventWriter::open(&self.folder.tensorboard(), step)?),
             ReportTo::None => None,
         };
+        let metrics = StepLog::resume(self.folder.metrics(), step)?;
+        let kept = metrics.kept_steps();
+        if was_there && kept < step {
+            self.console.warn(format_args!(
+                "{} holds rows of {kept} of the {step} steps so far, the others are lost; the run goes on without",
+                files[0].display()
+            ));
+        }
         Ok(Logs {
-            metrics: StepLog::resume(self.folder.metrics(), step)?,
+            metrics,
             samples: StepLog::resume(self.folder.samples(), step)?,
             warnings: StepLog::resume(self.folder.warnings(), step)?,
             events,
         })
     }
 
-    /// The evaluations of the rows that are on record.
-    fn progress_so_far(&self) -> Result<Progress, Failure> {
+    /// The evaluations of the rows that are on record, and the best where rows are lost.
+    fn progress_so_far(&self, best: Option<Best>) -> Result<Progress, Failure> {
         let values = self.by_first(|| {
             let Some(metric) = self.metric() else {
                 return Ok(Vec::new());
             };
             let rows: Vec<MetricsRow> = read_rows(&self.folder.metrics())?;
-            Ok(rows.iter().filter_map(|row| row.get(&metric)).collect())
+            let best = best.map(|best| best.value);
+            let values = rows.iter().filter_map(|row| row.get(&metric));
+            Ok(best.into_iter().chain(values).collect())
         })?;
         let mut progress = Progress::default();
         for value in ranks::from_first(&*self.ranks, "the evaluations so far", values)? {
@@ -279,9 +314,14 @@ impl Run<'_, '_> {
 
     /// What the best checkpoint is best in.
     fn metric(&self) -> Option<String> {
-        let named = self.recipe.evaluate.metric_for_best_model.as_deref();
-        let set = named.or_else(|| self.evals.first().map(|set| set.name.as_str()))?;
+        let set = self.metric_set()?;
         Some(format!("eval/{set}/accuracy"))
+    }
+
+    /// The evaluation set that it is best in.
+    fn metric_set(&self) -> Option<&str> {
+        let named = self.recipe.evaluate.metric_for_best_model.as_deref();
+        named.or_else(|| self.evals.first().map(|set| set.name.as_str()))
     }
 
     /// Evaluates all sets after `done` steps; returns what the best checkpoint is best in.
@@ -425,10 +465,9 @@ impl Run<'_, '_> {
 
     /// Leaves the model at the end, or the best one, where transformers opens it.
     fn write_model(&mut self, checkpoints: &Checkpoints) -> Result<(), Failure> {
-        let best = if self.recipe.evaluate.load_best_model_at_end {
-            checkpoints.best()?
-        } else {
-            None
+        let best = match self.recipe.evaluate.load_best_model_at_end {
+            true => self.best(Some(checkpoints))?,
+            false => None,
         };
         let io = |path: &Path| because(Failure::RUN, path.display().to_string());
         let clear = |path: &Path| match fs::remove_dir_all(path) {
