@@ -1,7 +1,7 @@
 """Writes grpo_config.json: every key that `trl grpo --config` reads, with its type and default.
 
-These are the fields of TRL's GRPOConfig, ModelConfig, ScriptArguments and of the script's own arguments, as its
-parser sees them. Made with the version of trl that the file names. Run: python make_grpo_config.py
+These are the fields of TRL's GRPOConfig, ModelConfig, ScriptArguments, of the script's own arguments and of
+DatasetMixtureConfig, as its parser sees them, and what the parser and the launcher take from the file themselves. Made with the version of trl that the file names. Run: python make_grpo_config.py
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 
 import trl
-from trl import GRPOConfig, ModelConfig, ScriptArguments
+from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, ScriptArguments
 from trl.scripts.grpo import GRPOScriptArguments
 
 
@@ -39,5 +39,8 @@ result = {
     "GRPOConfig": fields(GRPOConfig),
     "ModelConfig": fields(ModelConfig),
     "GRPOScriptArguments": fields(GRPOScriptArguments),
+    "DatasetMixtureConfig": fields(DatasetMixtureConfig),
+    "TrlParser": {"env": {"type": "dict", "default": {}}},
+    "launcher": {"accelerate_config": {"type": "str | None", "default": None}},
 }
 Path(__file__).with_name("grpo_config.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -3,7 +3,7 @@
 use std::fs;
 
 use g2rpo_train::Error;
-use g2rpo_train::recipe::read::{merge, parse_set, parse_toml, read_recipe};
+use g2rpo_train::recipe::read::{merge, parse_set, parse_toml, parse_unset, read_recipe};
 use g2rpo_train::recipe::settings::{BrokenRows, DataFormat, Recipe, SchedulerName};
 use g2rpo_train::recipe::trl_keys;
 use g2rpo_train::recipe::write::{differences, to_toml};
@@ -54,9 +54,184 @@ fn files_and_settings_are_merged_from_left_to_right() {
     assert_eq!(recipe.data.dataset_format, DataFormat::Gsm8k);
     assert_eq!(recipe.data.broken_rows, BrokenRows::Skip);
     assert_eq!((recipe.train.max_steps, recipe.train.seed), (Some(9), 16));
-    // An empty value takes back what a file says.
-    let recipe = read(&[GOOD, second], &["max_steps="]).unwrap();
+}
+
+#[test]
+fn what_files_say_is_taken_back_by_name_and_nothing_is_no_value() {
+    let texts = [
+        GOOD,
+        "max_steps = 7\n[method]\nloss.beta = 0.5\nepsilon = 0.1",
+    ];
+    let with = |unset: &[&str]| {
+        let files = texts
+            .iter()
+            .flat_map(|text| parse_toml(text, "a.toml").unwrap());
+        let unset = unset.iter().map(|key| parse_unset(key).unwrap());
+        merge(files.chain(unset).collect(), Vec::new())
+    };
+    let recipe = with(&["train.max_steps", "beta", "loss.epsilon", "seed"]).unwrap();
     assert_eq!(recipe.train.max_steps, None);
+    assert!(
+        recipe
+            .method
+            .overrides
+            .values()
+            .all(|v| v == &serde_json::json!({}))
+            || recipe.method.overrides.is_empty()
+    );
+    let told = with(&["max_step", "bta"]).unwrap_err().to_string();
+    assert!(
+        told.contains("--unset: no setting is called `bta`"),
+        "{told}"
+    );
+    assert_eq!(
+        parse_unset("max_steps=3").unwrap_err(),
+        "--unset max_steps=3: expected a key alone, such as --unset max_steps"
+    );
+    let told = read(&texts, &["max_steps=", "seed=2"])
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        told,
+        "--set max_steps=: nothing is behind the sign: write a value, '\"\"' for an empty text, or --unset max_steps to \
+         leave out what files say"
+    );
+    let empty = read(&texts, &["system_prompt=\"\""]).unwrap();
+    assert_eq!(empty.data.system_prompt.as_deref(), Some(""));
+}
+
+/// Everything that is wrong with a recipe.
+fn problems(texts: &[&str], sets: &[&str]) -> Vec<String> {
+    match read(texts, sets) {
+        Err(Error::Recipe(problems)) => {
+            let name = |p: &String| p.rsplit_once("/").map_or(p.clone(), |(_, p)| p.to_owned());
+            problems.iter().map(name).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_number_that_is_none_hides_no_other_mistake_and_invents_none() {
+    let text = "model_name_or_path = \"m\"\ndataset_name = 1979-05-27\noutput_dir = \"run\"\nlearning_rate = nan\nsed = 1\n\
+                top_p = 7.0\nuse_peft = inf\nlora_r = 8\n[method]\nloss.beta = -inf\nepsilon = -1.0\nkl_estimator = \"k2\"\n";
+    assert_eq!(
+        problems(&[text], &["temperature=nan"]),
+        [
+            "0.toml, line 2: dataset_name: 1979-05-27: no setting is a date",
+            "0.toml, line 4: learning_rate: nan is not a finite number",
+            "0.toml, line 7: use_peft: inf is not a finite number",
+            "0.toml, line 10: loss.beta: -inf is not a finite number",
+            "--set: temperature: nan is not a finite number",
+            "0.toml, line 6: top_p = 7.0: must be in (0, 1]",
+            "0.toml, line 5: sed = 1: unknown key: did you mean seed?",
+            "0.toml, line 11: epsilon = -1.0: epsilon = -1 is outside its domain [0, inf)",
+        ]
+    );
+    // A file that is no TOML hides what it says, and nothing is made of that.
+    assert_eq!(problems(&["seed = "], &["top_p=7"]).len(), 1);
+}
+
+#[test]
+fn mistakes_of_the_method_are_told_at_once_with_lines_of_their_own() {
+    let text = "[method]\nmethod = \"g2rpo-a\"\nnum_generations = 1\nepsilom = 0.2\n[method.loss]\nbeta = -1.0\n\
+                epsilon = \"wide\"\ntop_entropy_quantile = 2.0\n[method.selector]\nkind = \"fixed_fraction\"\n\
+                alpha = 1.5\n[method.g2rpo-a]\ncontroller.rato = 3\ncontroller.max = 4.5\n";
+    let mut told = problems(&[GOOD, text], &[]);
+    told.sort();
+    let expected = [
+        "line 13: g2rpo-a.controller.rato = 3: unknown key",
+        "line 14: g2rpo-a.controller.max = 4.5: initial = 3072 is outside its domain [min, max]",
+        "line 3: num_generations = 1: group size 1",
+        "line 4: epsilom = 0.2: unknown key: did you mean",
+        "line 6: loss.beta = -1.0: beta = -1 is outside",
+        "line 7: loss.epsilon = \"wide\": expected a number",
+        "line 8: loss.top_entropy_quantile = 2.0: top_entropy_quantile = 2",
+        "line 11: selector.alpha = 1.5: alpha = 1.5",
+    ];
+    for expected in expected {
+        let found = told
+            .iter()
+            .any(|p| p.starts_with(&format!("1.toml, {expected}")));
+        assert!(found, "{expected}\n{told:#?}");
+    }
+    let text = "[method.controller]\nkind = \"fixed\"\namont = 3\namount = { tokens = 3.0 }\n";
+    let told = problems(&[GOOD, text], &[]);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].starts_with("1.toml, line 3: controller.amont = 3: unknown field `amont`"),
+        "{told:#?}"
+    );
+    // Settings that exclude each other or have no effect, each where it stands.
+    let text = "[method]\nmethod = \"grpo\"\nsapo_temperature_pos = 0.5\nloss.delta = 2.0\nloss_type = \"vespo\"\n\
+                kl_estimator = \"k2\"\nbeta = 0.0\n";
+    let told = problems(&[GOOD, text], &[]);
+    let lines: Vec<&str> = told.iter().filter_map(|p| p.split(": ").next()).collect();
+    assert_eq!(
+        lines,
+        ["1.toml, line 4", "1.toml, line 3", "1.toml, line 6"],
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn what_a_file_says_twice_is_refused_with_both_lines() {
+    const END: &str = ", and nothing says which counts: keep one of the two";
+    let text = format!("seed = 2{GOOD}[train]\nseed = 1\n");
+    assert_eq!(
+        problems(&[&text], &[]),
+        [format!(
+            "0.toml, line 15: seed: line 1 gives it as well{END}"
+        )]
+    );
+    // Under the two names that a setting of the method has, and in a table of a kind.
+    let text = "[method]\nepsilon = 0.1\nalpha = 0.5\nloss.epsilon = 0.2\n[method.selector]\nkind = \"fixed_fraction\"\n\
+                alpha = 0.25\n";
+    assert_eq!(
+        problems(&[GOOD, text], &[]),
+        [
+            format!("1.toml, line 4: loss.epsilon: line 2 gives it as well, as epsilon{END}"),
+            format!("1.toml, line 7: selector.alpha: line 3 gives it as well, as alpha{END}"),
+        ]
+    );
+    // A single setting changes the section beside it.
+    let text = "[method]\nprobes = 2\n[method.selector]\nkind = \"fixed_fraction\"\nalpha = 0.25\n";
+    assert!(problems(&[GOOD, text], &[])[0].contains("line 2: probes = 2: unknown key"));
+    let text =
+        "[method]\nmethod = \"grpo\"\nalpha = 0.25\n[method.selector]\nkind = \"fixed_fraction\"\n";
+    read(&[GOOD, text], &[]).unwrap();
+    // Several files go from left to right, and what the command line says twice does.
+    let files = [
+        "[method]\nepsilon = 0.1\n",
+        "[method.loss]\nepsilon = 0.2\n",
+    ];
+    let epsilon = |texts: &[&str], sets: &[&str]| {
+        let recipe = read(texts, sets).unwrap();
+        recipe.method.build(10).unwrap().loss.epsilon
+    };
+    assert_eq!(epsilon(&[GOOD, files[0], files[1]], &[]), 0.2);
+    assert_eq!(epsilon(&[GOOD, files[1], files[0]], &[]), 0.1);
+    let sets = ["epsilon=0.4", "loss.epsilon=0.3"];
+    assert_eq!(epsilon(&[GOOD, files[0]], &sets), 0.3);
+    assert_eq!(epsilon(&[GOOD, files[1]], &["epsilon=0.3"]), 0.3);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    fs::write(&path, format!("{GOOD}[method.loss]\nepsilon = 0.2\n")).unwrap();
+    let none: [&str; 0] = [];
+    assert!(read_recipe(&[&path, &path], &none).is_ok());
+}
+
+#[test]
+fn what_is_for_one_preset_alone_wins_over_what_the_file_says_of_all() {
+    let text =
+        "[method]\nepsilon = 0.1\nloss.beta = 0.3\n[method.grpo]\nepsilon = 0.2\nbeta = 0.4\n";
+    let loss = read(&[GOOD, text], &[])
+        .unwrap()
+        .method
+        .build(10)
+        .unwrap()
+        .loss;
+    assert_eq!((loss.epsilon, loss.beta), (0.2, 0.4));
 }
 
 #[test]
@@ -111,7 +286,7 @@ fn every_kind_of_mistake_is_told_with_its_place() {
         ),
         (
             "[method]\nmethod = \"ghpo\"\nguidance_token_loss = \"same_advantage\"",
-            "1.toml, line 2: method = \"ghpo\": placement = prompt_hint does not go with loss.guidance_token_loss = same_advantage",
+            "1.toml, line 3: guidance_token_loss = \"same_advantage\": placement = prompt_hint does not go with loss.guidance_token_loss = same_advantage",
         ),
         (
             "[server]\nuse_vllm = true\nvllm_server_base_url = \"a:8000\"",

@@ -184,3 +184,77 @@ fn a_config_that_says_nothing_is_what_trl_does() {
     assert_eq!(recipe.optim.learning_rate, 1e-6);
     assert!(notes.is_empty(), "{notes:#?}");
 }
+
+#[test]
+fn mixtures_variables_and_launchers_are_known_by_name() {
+    let base = "model_name_or_path: m\noutput_dir: o\n";
+    let one = "dataset_name: d\ndatasets:\n  - path: json\n    data_files: train.jsonl\n    split: train\n    fraction: 0.5\nstreaming: true\n";
+    let (taken, notes) = recipe(&format!("{base}{one}"));
+    assert_eq!(taken.data.dataset_name.to_str(), Some("train.jsonl"));
+    assert!(
+        notes
+            .iter()
+            .any(|n| n == "x.yaml, line 3: dataset_name: is passed over, as datasets is given"),
+        "{notes:#?}"
+    );
+    assert_eq!(notes.len(), 2, "{notes:#?}");
+    let (taken, _) = recipe(&format!(
+        "{base}datasets: [{{path: train.jsonl}}]\nenv: {{}}\n"
+    ));
+    assert_eq!(taken.data.dataset_name.to_str(), Some("train.jsonl"));
+    for (text, message) in [
+        (
+            "datasets: [{path: a}, {path: b}]",
+            "one data set that is one file",
+        ),
+        (
+            "datasets: [{path: a, name: main}]",
+            "one data set that is one file",
+        ),
+        (
+            "datasets: [{path: a, split: test}]",
+            "one data set that is one file",
+        ),
+        (
+            "datasets: [{path: csv, data_files: a.csv}]",
+            "one data set that is one file",
+        ),
+        (
+            "test_split_size: 0.1",
+            "cannot be done: problems for evaluation are files",
+        ),
+        (
+            "env:\n  CUDA_VISIBLE_DEVICES: 0",
+            "x.yaml, line 1: env = {\"CUDA_VISIBLE_DEVICES\":0}: cannot be done: variables are set where the command is started",
+        ),
+        (
+            "accelerate_config: zero2",
+            "cannot be done: several processes are started by torchrun",
+        ),
+    ] {
+        let told = problems(text);
+        assert!(
+            told.len() == 1 && told[0].contains(message),
+            "{text}: {told:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_number_that_is_none_hides_no_other_mistake() {
+    let base = "model_name_or_path: m\ndataset_name: d\noutput_dir: o\n";
+    let text =
+        format!("{base}learning_rate: .nan\ntop_p: -.inf\nsave_total_limit: 0\nbeta: .inf\n");
+    let config = parse_trl(&text, "x.yaml").unwrap();
+    let told = merge(config.settings, Vec::new()).unwrap_err().to_string();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "x.yaml, line 4: learning_rate = \".nan\": expected a number",
+            "x.yaml, line 5: top_p = \"-.inf\": expected a number",
+            "x.yaml, line 6: save_total_limit = 0: must be at least 1",
+            "x.yaml, line 7: beta = \".inf\": expected a number",
+        ]
+    );
+}

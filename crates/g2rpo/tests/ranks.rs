@@ -167,8 +167,8 @@ fn killed(victim: usize) {
         "max_steps=10000",
         "--set",
         "save_steps=2",
-        "--set",
-        "eval_steps=",
+        "--unset",
+        "eval_steps",
     ];
     let mut ranks = start(at, &long, 2);
     let begin = Instant::now();

@@ -22,10 +22,10 @@ fn with(at: &Path, url: &str, command: &[&str], sets: &[&str]) -> (i32, String, 
         &format!("vllm_server_base_url={url}"),
         "canary_tolerance=0.001",
         "vllm_server_timeout=2",
-        "eval_steps=",
         "max_steps=3",
     ]
     .map(|set| format!("--set={set}"));
+    let base = base.into_iter().chain(["--unset=eval_steps".to_owned()]);
     let sets = sets.iter().map(|set| format!("--set={set}"));
     let args: Vec<String> = command
         .iter()

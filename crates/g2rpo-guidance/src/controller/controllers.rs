@@ -15,7 +15,7 @@ use crate::feedback::ExampleId;
 
 /// A length controller as data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControllerConfig {
     /// [`Fixed`].
     Fixed {

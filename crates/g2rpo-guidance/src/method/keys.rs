@@ -31,24 +31,7 @@ impl Method {
     /// wrong type.
     pub fn set(self, key: &str, value: impl Into<Value>) -> Result<Self> {
         let value = value.into();
-        let mut json = as_json(&self);
-        let spread = TokenAdvantage::Rlsd(Rlsd::default());
-        let full = as_json(&Self {
-            token_advantages: Some(self.token_advantages.unwrap_or(spread)),
-            dynamic_sampling: Some(self.dynamic_sampling.unwrap_or_default()),
-            overlong: Some(self.overlong.unwrap_or_default()),
-            difficulty: Some(self.difficulty.unwrap_or_default()),
-            ..self
-        });
-        let path = match found(&json, key)? {
-            Some(path) => path,
-            None => {
-                let path = found(&full, key)?.ok_or_else(|| unknown(&full, key))?;
-                let section = path.split('.').next().unwrap_or_default();
-                json[section] = full[section].clone();
-                path
-            }
-        };
+        let (mut json, path) = self.located(key)?;
         let problem = |problem: String| Error::Value {
             key: path.clone(),
             value: value.to_string(),
@@ -59,6 +42,43 @@ impl Method {
             None => return Err(problem("there is no such place".into())),
         }
         serde_json::from_value(json).map_err(|e| problem(e.to_string()))
+    }
+
+    /// The whole path of a setting that [`set`](Self::set) would change by this name.
+    ///
+    /// ```
+    /// use g2rpo_guidance::Method;
+    /// let grpo = Method::preset("grpo", 100)?;
+    /// assert_eq!(grpo.path("epsilon")?, "loss.epsilon");
+    /// assert_eq!(grpo.path("max_num_gen_batches")?, "dynamic_sampling.max_num_gen_batches");
+    /// assert!(grpo.path("epsilom").is_err());
+    /// # Ok::<(), g2rpo_guidance::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`] and [`Error::AmbiguousKey`].
+    pub fn path(&self, key: &str) -> Result<String> {
+        Ok(self.located(key)?.1)
+    }
+
+    /// The method as JSON, with the section of the setting switched on, and the setting's path.
+    fn located(&self, key: &str) -> Result<(Value, String)> {
+        let mut json = as_json(self);
+        if let Some(path) = found(&json, key)? {
+            return Ok((json, path));
+        }
+        let spread = TokenAdvantage::Rlsd(Rlsd::default());
+        let full = as_json(&Self {
+            token_advantages: Some(self.token_advantages.unwrap_or(spread)),
+            dynamic_sampling: Some(self.dynamic_sampling.unwrap_or_default()),
+            overlong: Some(self.overlong.unwrap_or_default()),
+            difficulty: Some(self.difficulty.unwrap_or_default()),
+            ..self.clone()
+        });
+        let path = found(&full, key)?.ok_or_else(|| unknown(&full, key))?;
+        let section = path.split('.').next().unwrap_or_default();
+        json[section] = full[section].clone();
+        Ok((json, path))
     }
 
     /// Where two methods differ: path, value here, value there. A section of another kind is given
@@ -223,6 +243,8 @@ mod tests {
         );
         assert!(text("unit", json!("line")).contains("controller.unit or cutter.unit"));
         assert!(text("controller", json!({"kind": "fixed", "amont": 3})).contains("amount"));
+        let extra = json!({"kind": "fixed", "amont": 3, "amount": {"tokens": 3.0}});
+        assert!(text("controller", extra).contains("unknown field `amont`"));
         let extra = json!({"kind": "fixed_fraction", "alpha": 0.5, "beta": 1.0});
         assert!(text("selector", extra).contains("unknown field `beta`"));
     }

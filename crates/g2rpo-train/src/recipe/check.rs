@@ -270,6 +270,11 @@ fn texts(recipe: &Recipe, problems: &mut Problems) {
             format!("{column} is none of {}", COLUMNS.join(", ")),
         );
     }
+    problems.unless(
+        !recipe.generate.stop.iter().any(String::is_empty),
+        "stop",
+        "an empty text would end everything",
+    );
     let device = recipe.model.device.as_str();
     let gpu = device.strip_prefix("cuda:").map(str::parse::<u32>);
     problems.unless(

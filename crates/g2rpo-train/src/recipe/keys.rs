@@ -96,8 +96,8 @@ pub(crate) fn did_you_mean(name: &str) -> String {
 /// What serde expected, in a reader's words.
 pub(crate) fn expected(message: &str, value: &Value) -> String {
     let message = match message.split_once(", expected ") {
-        Some((_, expected)) => expected,
-        None => return message.to_owned(),
+        Some((start, expected)) if !start.starts_with("unknown field") => expected,
+        _ => return message.to_owned(),
     };
     if let Some(variants) = message.strip_prefix("one of ") {
         let names: Vec<&str> = variants.split('`').skip(1).step_by(2).collect();

@@ -1,9 +1,11 @@
 //! The method of a recipe: a preset and what is changed in it.
 
+use g2rpo_core::Error as CoreError;
 use g2rpo_guidance::{Error as MethodError, Method};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::keys::{expected, keys, nearest};
+use super::setting::joined;
 use super::settings::{MethodSettings, Recipe};
 use crate::{Error, Result};
 
@@ -30,75 +32,265 @@ impl MethodSettings {
     /// [`Error::Recipe`] with every setting that the method does not have, cannot have, or that does
     /// not go with the others.
     pub fn build(&self, steps: u64) -> Result<Method> {
-        self.try_build(steps).map_err(|problems| {
-            let problem = |(key, problem)| format!("{key}: {problem}");
-            Error::Recipe(problems.into_iter().map(problem).collect())
+        self.try_build(steps, true).map_err(|faults| {
+            let problem = |fault: Fault| format!("{}: {}", fault.path, fault.problem);
+            Error::Recipe(faults.into_iter().map(problem).collect())
         })
     }
 
-    fn try_build(&self, steps: u64) -> Result<Method, Vec<(String, String)>> {
-        let mut method = Method::preset(&self.method, steps)
-            .map_err(|error| vec![("method".into(), preset_problem(&self.method, &error))])?;
-        // Sections come before what is in them, so that a single setting is not lost to them.
-        let mut overrides: Vec<(&String, &Value)> = self.overrides.iter().collect();
-        overrides.sort_by_key(|(_, value)| !value.is_object());
-        let mut problems = Vec::new();
-        for (name, value) in overrides {
-            // Settings under the name of a preset are for that one, so that a recipe can hold
-            // those of several.
-            let (target, of_preset) = match Method::NAMES.iter().find(|preset| *preset == name) {
-                Some(preset) if *preset != self.method => {
-                    (Method::preset(preset, steps).ok(), true)
+    /// The method, or everything that is wrong with it. What follows from several settings is told if they are all known,
+    /// which is to be `sound`.
+    fn try_build(&self, steps: u64, sound: bool) -> Result<Method, Vec<Fault>> {
+        let preset = Method::preset(&self.method, steps)
+            .map_err(|error| vec![Fault::new("method", preset_problem(&self.method, &error))])?;
+        let (method, mut faults) = self.set_all(preset.clone(), &self.overrides, steps);
+        let sound = sound && faults.is_empty();
+        // Without a setting that is refused the others show what is wrong with them.
+        let mut rest = self.overrides.clone();
+        let mut refused: Vec<String> = Vec::new();
+        let mut reduced = method.clone();
+        while let Err(error) = reduced.check() {
+            let names = named(&error);
+            let is_about = |leaf: &str| names.iter().any(|name| is_called(leaf, name));
+            let of_one = matches!(
+                error,
+                MethodError::Config { .. }
+                    | MethodError::GroupSize { .. }
+                    | MethodError::Core(CoreError::Config { .. })
+            );
+            let idle = matches!(error, MethodError::Idle { .. });
+            if idle || !of_one && (!sound || refused.iter().any(|leaf| is_about(leaf))) {
+                break;
+            }
+            let leaves = self.leaves(&rest);
+            let mut about: Vec<&String> = leaves.iter().filter(|leaf| is_about(leaf)).collect();
+            if about.is_empty() {
+                // What is as the preset has it, and outside of what somebody allows.
+                let bounds = bounds(&error);
+                let is_bound = |leaf: &str| bounds.iter().any(|name| is_called(leaf, name));
+                about = leaves.iter().filter(|leaf| is_bound(leaf)).collect();
+            }
+            let at = about.first().map_or("method", |leaf| leaf.as_str());
+            faults.push(Fault::new(at, error.to_string()));
+            if about.is_empty() {
+                break;
+            }
+            about.iter().for_each(|leaf| forget(&mut rest, leaf));
+            refused.extend(about.into_iter().cloned());
+            reduced = self.set_all(preset.clone(), &rest, steps).0;
+        }
+        if sound {
+            let leaves = self.leaves(&self.overrides);
+            for (key, needs) in method.idle() {
+                let at = leaves.iter().find(|leaf| is_called(leaf, key));
+                // What the preset says is idle by what somebody changed, which is told once.
+                if at.is_some() || faults.is_empty() {
+                    let at = at.map_or("method", String::as_str);
+                    faults.push(Fault::new(at, MethodError::Idle { key, needs }.to_string()));
                 }
-                named => (Some(method.clone()), named.is_some()),
-            };
-            let Some(target) = target else { continue };
-            let changed = match value {
-                Value::Object(table) if of_preset => (table.iter())
-                    .try_fold(target, |method, (part, value)| apply(method, part, value)),
-                value => apply(target, name, value),
-            };
-            match changed {
-                Ok(changed) if !of_preset || *name == self.method => method = changed,
-                Ok(_) => {}
-                Err(error) => problems.push((name.clone(), setting_problem(name, value, error))),
             }
         }
-        if problems.is_empty()
-            && let Err(error) = method.check()
-        {
-            problems.push(("method".into(), error.to_string()));
-        }
-        if problems.is_empty() {
+        if faults.is_empty() {
             Ok(method)
         } else {
-            Err(problems)
+            Err(faults)
+        }
+    }
+
+    /// A method with settings that can be set, and what is wrong with the others.
+    fn set_all(
+        &self,
+        mut method: Method,
+        overrides: &Map<String, Value>,
+        steps: u64,
+    ) -> (Method, Vec<Fault>) {
+        let preset = |name: &str| Method::NAMES.contains(&name);
+        // Sections come before what is in them, so that a single setting is not lost to them, and what is for one preset
+        // alone comes last.
+        let mut overrides: Vec<(&String, &Value)> = overrides.iter().collect();
+        overrides.sort_by_key(|(name, value)| (preset(name), !value.is_object()));
+        let mut faults = Vec::new();
+        for (name, value) in overrides {
+            match value {
+                Value::Object(table) if preset(name) => {
+                    let own = *name == self.method;
+                    let Some(mut target) = (match own {
+                        true => Some(method.clone()),
+                        false => Method::preset(name, steps).ok(),
+                    }) else {
+                        continue;
+                    };
+                    for (part, value) in table {
+                        target = apply(target, part, &format!("{name}.{part}"), value, &mut faults);
+                    }
+                    if own {
+                        method = target;
+                    }
+                }
+                value => method = apply(method, name, name, value, &mut faults),
+            }
+        }
+        (method, faults)
+    }
+
+    /// Paths of all settings of this method, the parts of tables one by one.
+    fn leaves(&self, overrides: &Map<String, Value>) -> Vec<String> {
+        fn below(path: &str, value: &Value, leaves: &mut Vec<String>) {
+            match value {
+                Value::Object(table) if !table.is_empty() => {
+                    for (name, value) in table {
+                        below(&joined(path, name), value, leaves);
+                    }
+                }
+                _ => leaves.push(path.to_owned()),
+            }
+        }
+        let mut leaves = Vec::new();
+        for (name, value) in overrides {
+            if !Method::NAMES.contains(&name.as_str()) || *name == self.method {
+                below(name, value, &mut leaves);
+            }
+        }
+        leaves
+    }
+}
+
+/// What is wrong with a setting.
+struct Fault {
+    /// Its path as it was written.
+    path: String,
+    problem: String,
+}
+
+impl Fault {
+    fn new(path: &str, problem: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            problem,
         }
     }
 }
 
-/// Keys of the method's section and what is wrong with them.
-pub(crate) fn check_method(recipe: &Recipe) -> Vec<(String, String)> {
+/// Paths in the method's section and what is wrong with them; `sound` says that no other setting of it was refused before.
+pub(crate) fn check_method(recipe: &Recipe, sound: bool) -> Vec<(String, String)> {
     // How many steps there will be is not known yet, and of no influence on what is right.
     let steps = recipe.train.max_steps.unwrap_or(1000);
-    recipe.method.try_build(steps).err().unwrap_or_default()
+    let faults = recipe.method.try_build(steps, sound).err();
+    let faults = faults.unwrap_or_default().into_iter();
+    faults.map(|fault| (fault.path, fault.problem)).collect()
 }
 
-/// Sets a setting, or each of a table of them; a table with a `kind` is a section of its own.
-fn apply(method: Method, name: &str, value: &Value) -> Result<Method, MethodError> {
+/// Sets a setting, or each of a table of them; a table with a `kind` is a section of its own. `written` is the path that it
+/// was written under.
+fn apply(
+    method: Method,
+    path: &str,
+    written: &str,
+    value: &Value,
+    faults: &mut Vec<Fault>,
+) -> Method {
+    let mut of_parts = Vec::new();
+    let mut by_parts = None;
     if let Value::Object(table) = value
         && !table.contains_key("kind")
     {
-        let each = table
-            .iter()
-            .try_fold(method.clone(), |method, (part, value)| {
-                apply(method, &format!("{name}.{part}"), value)
-            });
-        if each.is_ok() {
-            return each;
+        let mut changed = method.clone();
+        for (part, value) in table {
+            let (path, written) = (joined(path, part), joined(written, part));
+            changed = apply(changed, &path, &written, value, &mut of_parts);
+        }
+        if of_parts.is_empty() {
+            return changed;
+        }
+        by_parts = Some(changed);
+    }
+    match (method.clone().set(path, value.clone()), by_parts) {
+        // Some tables are a value, such as a choice with settings of its own.
+        (Ok(changed), _) => changed,
+        (Err(error), Some(changed)) => {
+            if !is_section(&method, path) {
+                faults.push(fault(path, written, value, error));
+                return method;
+            }
+            faults.extend(of_parts);
+            changed
+        }
+        (Err(error), None) => {
+            faults.push(fault(path, written, value, error));
+            method
         }
     }
-    method.set(name, value.clone())
+}
+
+fn is_section(method: &Method, path: &str) -> bool {
+    let whole = method.path(path).unwrap_or_default();
+    let method = serde_json::to_value(method).unwrap_or_default();
+    let at = whole.split('.').try_fold(&method, |at, name| at.get(name));
+    at.is_some_and(Value::is_object)
+}
+
+fn fault(path: &str, written: &str, value: &Value, error: MethodError) -> Fault {
+    let problem = setting_problem(path, value, error);
+    // What a table of a kind does not have stands at a place of its own.
+    let field = problem.split_once("unknown field `");
+    let field = field.and_then(|(_, rest)| Some(rest.split_once('`')?.0));
+    let path = joined(written, field.unwrap_or_default());
+    Fault { path, problem }
+}
+
+/// Words of an error that may be names of settings.
+fn named(error: &MethodError) -> Vec<String> {
+    let texts: Vec<&str> = match error {
+        MethodError::Config { name, .. } | MethodError::Core(CoreError::Config { name, .. }) => {
+            vec![name]
+        }
+        MethodError::Conflict { first, second, .. } => vec![first, second],
+        MethodError::Core(CoreError::Conflict { first, second, .. }) => vec![first, second],
+        MethodError::GroupSize { .. } => vec!["num_generations"],
+        MethodError::Parts { .. } => vec!["num_generations", "alpha"],
+        MethodError::LadderSize { .. } => vec!["num_generations", "rungs"],
+        _ => Vec::new(),
+    };
+    texts.into_iter().flat_map(words).collect()
+}
+
+/// Words of the domain of a setting that may be names of others.
+fn bounds(error: &MethodError) -> Vec<String> {
+    match error {
+        MethodError::Config { domain, .. }
+        | MethodError::Core(CoreError::Config { domain, .. }) => words(domain),
+        _ => Vec::new(),
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c)))
+        .filter(|word| word.chars().any(char::is_alphabetic))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether a setting has this name, or is in the section of this name. Paths and names may leave out their beginning.
+fn is_called(leaf: &str, name: &str) -> bool {
+    let dotted = format!(".{leaf}.");
+    dotted.contains(&format!(".{name}."))
+        || format!(".{name}").ends_with(&format!(".{leaf}"))
+        || dotted.ends_with(&format!(".{name}s."))
+}
+
+/// Takes a setting out of tables in each other.
+fn forget(table: &mut Map<String, Value>, path: &str) {
+    match path.split_once('.') {
+        None => drop(table.remove(path)),
+        Some((first, rest)) => {
+            if let Some(Value::Object(inner)) = table.get_mut(first) {
+                forget(inner, rest);
+                if inner.is_empty() {
+                    table.remove(first);
+                }
+            }
+        }
+    }
 }
 
 fn preset_problem(name: &str, error: &MethodError) -> String {

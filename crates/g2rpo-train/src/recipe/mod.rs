@@ -2,9 +2,12 @@
 
 pub mod check;
 pub mod keys;
+pub(crate) mod merge;
 pub(crate) mod method;
+pub(crate) mod overrides;
 pub mod read;
 pub mod server;
+pub(crate) mod setting;
 pub mod settings;
 pub mod trl;
 pub mod trl_keys;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::read::Setting;
+use super::setting::Setting;
 use super::trl_keys::{Fate, fate};
 
 /// What a file of TRL amounts to.
@@ -68,6 +68,10 @@ impl Translation<'_> {
                 self.note(name, "has no effect without use_vllm");
             }
             Some(Fate::Taken) if value.is_null() => {}
+            // As TRL does.
+            Some(Fate::Taken) if name == "dataset_name" && self.asks("datasets") => {
+                self.note(name, "is passed over, as datasets is given");
+            }
             Some(Fate::Taken) => self.set(name, typed(name, value)),
             Some(Fate::Translated(how)) => self.translate(name, value, how),
             Some(Fate::Refused(why)) if !is_off(value) => {
@@ -155,6 +159,14 @@ impl Translation<'_> {
                 }
                 number(value).is_some()
             }
+            "datasets" if is_off(value) => true,
+            "datasets" => match one_file(value) {
+                Some(file) => {
+                    self.set_as("datasets", "dataset_name", file.into());
+                    true
+                }
+                None => false,
+            },
             "dataset_train_split" | "dataset_test_split" => {
                 self.note(name, how);
                 true
@@ -313,6 +325,10 @@ impl Translation<'_> {
         }
     }
 
+    fn asks(&self, name: &str) -> bool {
+        self.config.get(name).is_some_and(|value| !is_off(value))
+    }
+
     fn uses_vllm(&self) -> bool {
         self.config.get("use_vllm").and_then(truth) == Some(true)
     }
@@ -353,10 +369,10 @@ impl Translation<'_> {
 
     fn default(&mut self, key: &str, value: Value) {
         self.settings.push(Setting {
-            section: None,
             key: key.to_owned(),
             value,
             origin: "default of TRL".into(),
+            ..Setting::default()
         });
     }
 
@@ -382,20 +398,24 @@ impl Translation<'_> {
     fn set(&mut self, key: &str, value: Value) {
         let origin = (self.origin)(key);
         self.settings.push(Setting {
-            section: None,
             key: key.to_owned(),
             value,
             origin,
+            ..Setting::default()
         });
     }
 
     fn set_from(&mut self, theirs: &str, key: &str, value: i64) {
+        self.set_as(theirs, key, value.into());
+    }
+
+    fn set_as(&mut self, theirs: &str, key: &str, value: Value) {
         let origin = (self.origin)(theirs);
         self.settings.push(Setting {
-            section: None,
             key: key.to_owned(),
-            value: value.into(),
+            value,
             origin,
+            ..Setting::default()
         });
     }
 
@@ -409,6 +429,30 @@ impl Translation<'_> {
         let value = value.unwrap_or_default();
         self.problems
             .push(format!("{}: {name}{value}: {problem}", (self.origin)(name)));
+    }
+}
+
+/// The file that a mixture of one data set is, whole.
+fn one_file(datasets: &Value) -> Option<&str> {
+    let [set] = datasets.as_array()?.as_slice() else {
+        return None;
+    };
+    let said = |name: &str| set.get(name).filter(|value| !value.is_null());
+    let split = said("split").is_none_or(|split| split == "train");
+    // Columns that nothing names are passed over, and a share of a single data set is all of it.
+    let known = ["path", "data_files", "split", "columns", "fraction"];
+    let rest = set.as_object()?.iter();
+    let rest = rest.filter(|(name, value)| !known.contains(&name.as_str()) && !is_off(value));
+    if !split || rest.count() > 0 {
+        return None;
+    }
+    let path = said("path")?.as_str()?;
+    match said("data_files") {
+        // A builder of files, which is found out from the file's name here.
+        Some(file) => ["json", "parquet"]
+            .contains(&path)
+            .then_some(file.as_str()?),
+        None => Some(path),
     }
 }
 

@@ -18,8 +18,8 @@ pub fn fate(key: &str) -> Option<Fate> {
     TABLE.iter().find(|(name, _)| *name == key).map(|row| row.1)
 }
 
-/// Every key, in the order of TRL 1.16: the fields of `GRPOConfig`, then those of `ModelConfig` and of
-/// the arguments of its script.
+/// Every key, in the order of TRL 1.16: the fields of `GRPOConfig`, then those of `ModelConfig`, of the arguments of its
+/// script and of `DatasetMixtureConfig`, and what its parser and its launcher take from the file themselves.
 pub const TABLE: &[(&str, Fate)] = {
     use Fate::{Meaningless, Refused, Taken, Translated};
     const BATCH: Fate = Translated("batches are counted in problems: prompts_per_step");
@@ -514,6 +514,25 @@ pub const TABLE: &[(&str, Fate)] = {
             "reward_funcs",
             Translated("accuracy_reward is the verdict; others go by their names here"),
         ),
+        (
+            "datasets",
+            Translated(
+                "one data set that is one file: its path, or its data_files, is dataset_name",
+            ),
+        ),
+        ("streaming", Meaningless("files are read row by row")),
+        (
+            "test_split_size",
+            Refused("problems for evaluation are files of their own: eval_datasets"),
+        ),
+        (
+            "env",
+            Refused("variables are set where the command is started: `NAME=value g2rpo train …`"),
+        ),
+        (
+            "accelerate_config",
+            Refused("several processes are started by torchrun or srun"),
+        ),
     ]
 };
 
@@ -542,9 +561,10 @@ mod tests {
     fn every_key_of_trl_is_in_the_table_and_no_other() {
         let text = include_str!("../../../../testdata/train/grpo_config.json");
         let trl: Value = serde_json::from_str(text).unwrap();
-        let mut theirs: Vec<&str> = ["GRPOConfig", "ModelConfig", "GRPOScriptArguments"]
-            .into_iter()
-            .flat_map(|class| trl[class].as_object().unwrap().keys())
+        let classes = trl.as_object().unwrap().values();
+        let mut theirs: Vec<&str> = classes
+            .filter_map(Value::as_object)
+            .flat_map(|class| class.keys())
             .map(String::as_str)
             .collect();
         let mut ours: Vec<&str> = TABLE.iter().map(|row| row.0).collect();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use serde_saphyr::NonFiniteFloatPolicy;
 
 use super::trl::{TrlConfig, from_trl};
 use crate::{Error, Result};
@@ -22,8 +23,12 @@ pub fn read_trl(path: &Path) -> Result<TrlConfig> {
 /// # Errors
 /// Every mistake, in words.
 pub fn parse_trl(text: &str, name: &str) -> Result<TrlConfig, Vec<String>> {
-    let config: Map<String, Value> =
-        serde_saphyr::from_str(text).map_err(|e| vec![format!("{name}: {e}")])?;
+    // A number that is none is told with the other values that cannot be.
+    let options = serde_saphyr::options! {
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
+    let config: Map<String, Value> = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|e| vec![format!("{name}: {e}")])?;
     let origin = |key: &str| {
         let at = (text.lines()).position(|line| {
             let rest = line.strip_prefix(key).map(str::trim_start);
