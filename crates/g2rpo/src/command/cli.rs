@@ -77,6 +77,9 @@ pub(crate) struct RecipeArgs {
     /// A setting over all files, such as learning_rate=1e-6
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
+    /// A setting of the files that is left out, such as max_steps
+    #[arg(long = "unset", value_name = "KEY")]
+    pub(crate) unsets: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +110,9 @@ pub(crate) struct ResumeArgs {
     /// A setting that changes from here on
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
+    /// A setting that is left out from here on
+    #[arg(long = "unset", value_name = "KEY")]
+    pub(crate) unsets: Vec<String>,
     /// Go on with changed settings without being asked
     #[arg(long)]
     pub(crate) yes: bool,
@@ -144,33 +150,58 @@ pub(crate) struct GenerateArgs {
     /// System message
     #[arg(long)]
     pub(crate) system: Option<String>,
-    /// Give the text as it is, without the chat template
+    /// Give the text without the chat template, with what the tokenizer itself puts around a text
     #[arg(long)]
     pub(crate) raw: bool,
     /// Answers
     #[arg(short, default_value_t = 1)]
     pub(crate) n: u32,
-    /// 0 is greedy
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) temperature: f64,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
     /// Most tokens of an answer
     #[arg(long, default_value_t = 512)]
     pub(crate) max_completion_length: usize,
-    /// Of the draws
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Of the draws, 0 by default
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// auto, cpu, cuda, cuda:1
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+}
+
+/// How tokens are drawn, as the section `[generate]` of a recipe says it.
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArgs {
+    /// 0 is greedy
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f64,
+    /// Keep the most probable tokens of this mass
+    #[arg(long)]
+    pub(crate) top_p: Option<f64>,
+    /// Keep that many tokens; 0 keeps all
+    #[arg(long)]
+    pub(crate) top_k: Option<usize>,
+    /// Keep tokens at least this share as probable as the best
+    #[arg(long)]
+    pub(crate) min_p: Option<f64>,
+    /// Above 1 makes tokens that occurred less probable
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f64,
+    /// Text that ends an answer; may be given several times
+    #[arg(long)]
+    pub(crate) stop: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// JSONL with response and reference
     pub(crate) file: PathBuf,
-    /// gsm8k, math, choice or code; a field `verifier` of a line wins
-    #[arg(long, default_value = "math")]
+    /// Who grades; a field `verifier` of a line wins
+    #[arg(long, default_value = "math", value_parser = ["gsm8k", "math", "choice", "code"])]
     pub(crate) verifier: String,
+    /// What happens to lines that cannot be used
+    #[arg(long, default_value = "fail", value_parser = ["fail", "skip"])]
+    pub(crate) broken_rows: String,
     /// File for every line with its verdict
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,

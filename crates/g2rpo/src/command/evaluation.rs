@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use g2rpo::rollout::RolloutEngine;
 use g2rpo::train::evaluate::graded::{GradedSample, read_graded, write_graded};
 use g2rpo::train::evaluate::summary::{Summary, compare, summarize};
+use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::{EvalConfig, MetricsRow, evaluate};
 use g2rpo::verify::Verifier;
 
@@ -103,6 +104,11 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         let message = "eval_datasets: is missing: files for evaluation by name, such as { test = \"test.jsonl\" }";
         return Err(Failure::new(Failure::SETTINGS, message));
     }
+    if let Some(out) = &args.out {
+        refuse_data_sets(out, &recipe)?;
+        std::fs::create_dir_all(out)
+            .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+    }
     let files = Files::read(&recipe, false, &console)?;
     let method = recipe.method.build(1000)?;
     let verifier = setup::verifier(
@@ -118,12 +124,30 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         let mut row = MetricsRow::new(0);
         let (samples, summary) = evaluate_set(&mut engine, set, &*verifier, &config, &mut row)?;
         if let Some(out) = &args.out {
-            std::fs::create_dir_all(out)
-                .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
             write_graded(&out.join(format!("{}.jsonl", set.name)), &samples)?;
         }
         if let Some(summary) = summary {
             console.say(tell(&set.name, &summary));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a folder in which completions would be written over what they answer.
+fn refuse_data_sets(out: &Path, recipe: &Recipe) -> Result<(), Failure> {
+    let data = &recipe.data;
+    for name in data.eval_datasets.keys() {
+        let file = format!("{name}.jsonl");
+        let Ok(target) = out.join(&file).canonicalize() else {
+            continue;
+        };
+        let mut files = data.eval_datasets.values();
+        if files.any(|path| path.canonicalize().is_ok_and(|path| path == target)) {
+            let message = format!(
+                "--out {}: {file} in it is the data set of eval_datasets, and would be overwritten: choose another folder",
+                out.display()
+            );
+            return Err(Failure::new(Failure::SETTINGS, message));
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use g2rpo::{libtorch, train};
+use g2rpo::{guidance, libtorch, train};
 
 /// Why a command ends.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Failure {
     pub(crate) const SETTINGS: u8 = 2;
     /// A data set or another input cannot be used.
     pub(crate) const INPUT: u8 = 3;
-    /// The folder of a run or a checkpoint cannot be used.
+    /// The folder of a run, a checkpoint or another file cannot be used.
     pub(crate) const RUN: u8 = 4;
     /// A run's telemetry says that it went wrong.
     pub(crate) const CHECK: u8 = 5;
@@ -56,6 +56,7 @@ impl From<train::Error> for Failure {
         let code = match &error {
             Error::Recipe(_) | Error::Config { .. } => Self::SETTINGS,
             Error::Data { .. } | Error::Line { .. } | Error::Task { .. } => Self::INPUT,
+            Error::Guidance(guidance::Error::NoDifficulty { .. }) => Self::INPUT,
             // What is read elsewhere says so itself.
             Error::RunFolder { .. } | Error::Checkpoint { .. } | Error::Io { .. } => Self::RUN,
             _ => Self::OTHER,
@@ -66,7 +67,18 @@ impl From<train::Error> for Failure {
 
 impl From<libtorch::Error> for Failure {
     fn from(error: libtorch::Error) -> Self {
-        Self::new(Self::OTHER, error.to_string())
+        use libtorch::Error;
+        let code = match &error {
+            Error::Invalid { .. } => Self::SETTINGS,
+            Error::Io { .. }
+            | Error::File { .. }
+            | Error::Config { .. }
+            | Error::MissingTensor { .. }
+            | Error::ExtraTensor { .. }
+            | Error::TensorShape { .. } => Self::RUN,
+            _ => Self::OTHER,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -1,24 +1,28 @@
 //! What the command does, a file for each kind of work.
 
+mod best;
 mod cli;
 mod console;
 mod data;
 mod engine;
 mod evaluation;
 mod failure;
+mod generate;
 mod init;
 mod lines;
 mod memory;
+mod model_folder;
 mod plan;
 mod ranks;
+mod report;
 mod run;
 mod sampling;
 #[cfg(feature = "remote")]
 mod server;
 mod setup;
 mod stop;
-mod tools;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use failure::Failure;
+use lines::To;
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
@@ -48,6 +53,8 @@ fn trace() -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told to a standard error that nobody reads, which panics.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
@@ -58,12 +65,15 @@ fn work(command: &Command) -> Result<(), Failure> {
         Command::Resume(args) => train::resume(args),
         Command::Eval(args) => evaluation::eval(args),
         Command::Compare(args) => evaluation::compare_runs(args),
-        Command::Generate(args) => tools::generate(args),
-        Command::Verify(args) => tools::verify(args),
-        Command::Report(args) => tools::report(args),
+        Command::Generate(args) => generate::generate(args),
+        Command::Verify(args) => verify::verify(args),
+        Command::Report(args) => report::report(args),
         Command::Init(args) => init::init(args),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "g2rpo", &mut std::io::stdout());
+            // Written whole, as the generator panics where nobody reads on.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "g2rpo", &mut script);
+            To::Output.write(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     }

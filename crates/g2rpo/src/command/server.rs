@@ -66,7 +66,15 @@ pub(crate) fn connect(
         ids.truncate(CANARY_LENGTH);
         canary.push(ids);
     }
-    RemoteEngine::connect(config, canary).map_err(|e| Failure::new(Failure::OTHER, e.to_string()))
+    RemoteEngine::connect(config, canary).map_err(|error| {
+        let code = match &error {
+            g2rpo::remote::Error::Config { .. } | g2rpo::remote::Error::Sampling { .. } => {
+                Failure::SETTINGS
+            }
+            _ => Failure::OTHER,
+        };
+        Failure::new(code, error.to_string())
+    })
 }
 
 /// What no other run's weights are called at a server that both use: from the time and the number of this process.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use g2rpo::guidance::Method;
 use g2rpo::libtorch::{
     ChatOptions, DType, EngineConfig, LearnerConfig, LoraConfig, Message, Model, Reference,
-    TorchEngine, TorchLearner, device, model_folder,
+    TorchEngine, TorchLearner, device,
 };
 use g2rpo::rollout::SamplingParams;
-use g2rpo::train::recipe::read::{merge, parse_set, parse_toml};
+use g2rpo::train::recipe::read::{Setting, merge, parse_set, parse_toml, parse_unset};
 use g2rpo::train::recipe::settings::{
     DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName,
 };
@@ -27,6 +27,7 @@ use g2rpo::verify::{
 use super::cli::RecipeArgs;
 use super::console::Console;
 use super::failure::Failure;
+use super::model_folder;
 
 /// Reads a TRL config, recipes and settings, each over those before.
 pub(crate) fn read_recipe(args: &RecipeArgs, console: &Console) -> Result<Recipe, Failure> {
@@ -34,34 +35,51 @@ pub(crate) fn read_recipe(args: &RecipeArgs, console: &Console) -> Result<Recipe
         let message = "which recipe? `g2rpo init` writes one, `g2rpo train --help` shows examples";
         return Err(Failure::new(Failure::SETTINGS, message));
     }
-    let (mut settings, mut problems) = (Vec::new(), Vec::new());
+    let mut settings = Vec::new();
     if let Some(path) = &args.config {
         let config = read_config(path)?;
         config.notes.iter().for_each(|note| console.say(note));
         settings.extend(config.settings);
     }
+    let mut unreadable = Vec::new();
     for path in &args.recipes {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::new(Failure::SETTINGS, format!("{name}: {e}")))?;
         match parse_toml(&text, &name) {
             Ok(of_file) => settings.extend(of_file),
-            Err(of_file) => problems.extend(of_file),
+            Err(of_file) => unreadable.extend(of_file),
         }
     }
-    for set in &args.sets {
-        match parse_set(set) {
-            Ok(setting) => settings.push(setting),
-            Err(problem) => problems.push(problem),
-        }
+    // It hides what the file says, from which more would follow.
+    if !unreadable.is_empty() {
+        return Err(Failure::new(Failure::SETTINGS, unreadable.join("\n")));
     }
-    Ok(merge(settings, problems)?)
+    Ok(with_arguments(settings, &args.unsets, &args.sets)?)
+}
+
+/// A recipe from settings of files and what the command line says over them.
+pub(crate) fn with_arguments(
+    mut settings: Vec<Setting>,
+    unsets: &[String],
+    sets: &[String],
+) -> Result<Recipe, g2rpo::train::Error> {
+    let unsets = unsets.iter().map(|key| parse_unset(key));
+    let (said, problems): (Vec<_>, Vec<_>) = unsets
+        .chain(sets.iter().map(|set| parse_set(set)))
+        .partition(Result::is_ok);
+    settings.extend(said.into_iter().flatten());
+    merge(
+        settings,
+        problems.into_iter().filter_map(Result::err).collect(),
+    )
 }
 
 /// Reads a config of `trl grpo`.
 #[cfg(feature = "yaml")]
 pub(crate) fn read_config(path: &Path) -> Result<TrlConfig, Failure> {
-    Ok(g2rpo::train::recipe::yaml::read_trl(path)?)
+    g2rpo::train::recipe::yaml::read_trl(path)
+        .map_err(|error| Failure::new(Failure::SETTINGS, error.to_string()))
 }
 
 /// Says what is missing to read a config of `trl grpo`.
@@ -88,7 +106,7 @@ pub(crate) fn place(recipe: &Recipe, local_rank: Option<usize>) -> Result<tch::D
 pub(crate) fn open_model(recipe: &Recipe, local_rank: Option<usize>) -> Result<Model, Failure> {
     let settings = &recipe.model;
     let place = place(recipe, local_rank)?;
-    let folder = model_folder(&settings.model_name_or_path)?;
+    let folder = model_folder::open(&settings.model_name_or_path)?;
     let dtype = match settings.dtype {
         DtypeName::Float32 => DType::F32,
         DtypeName::Bfloat16 => DType::Bf16,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use g2rpo::libtorch::Launch;
 use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner, Solo};
-use g2rpo::train::recipe::read::{merge, parse_set, parse_toml};
+use g2rpo::train::recipe::read::parse_toml;
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::{differences, to_toml};
 use g2rpo::train::run::folder::{RunFolder, Start};
@@ -60,11 +60,11 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
 pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
     on_rank(args.show.quiet, |launch, console| {
         let recipe = RunFolder::beside(&args.run).recipe();
-        let place = Place::join(launch, || read_run(&recipe, &args.sets))?;
+        let place = Place::join(launch, || read_run(&recipe, &args.unsets, &args.sets))?;
         let folder = place.open(&args.run, Start::Resume)?;
         let agreed = folder.agreed_recipe();
-        let old = read_run(if agreed.is_file() { &agreed } else { &recipe }, &[])?;
-        let mut new = read_run(&recipe, &args.sets)?;
+        let old = read_run(if agreed.is_file() { &agreed } else { &recipe }, &[], &[])?;
+        let mut new = read_run(&recipe, &args.unsets, &args.sets)?;
         if new.save.output_dir != old.save.output_dir {
             let message =
                 "output_dir: a run goes on in its folder; move that, or begin another run";
@@ -82,8 +82,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
             // Of several processes nobody can be asked.
             let agreed = args.yes || (place.launch.is_none() && confirmed(&console));
             if !agreed {
-                let message =
-                    "the recipe is changed: say --yes to go on with it, or leave --set out";
+                let message = "the recipe is changed: say --yes to go on with it, or leave --set and --unset out";
                 return Err(Failure::new(Failure::SETTINGS, message));
             }
         }
@@ -137,17 +136,14 @@ impl Place {
     }
 }
 
-/// The recipe of a run, with settings over it.
-fn read_run(path: &Path, sets: &[String]) -> Result<Recipe, Failure> {
+/// The recipe of a run, with what the command line says over it.
+fn read_run(path: &Path, unsets: &[String], sets: &[String]) -> Result<Recipe, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::new(Failure::RUN, format!("{name}: {e}")))?;
-    let mut settings =
+    let settings =
         parse_toml(&text, &name).map_err(|p| Failure::new(Failure::RUN, p.join("\n")))?;
-    for set in sets {
-        settings.push(parse_set(set).map_err(|p| Failure::new(Failure::SETTINGS, p))?);
-    }
-    Ok(merge(settings, Vec::new())?)
+    Ok(setup::with_arguments(settings, unsets, sets)?)
 }
 
 fn confirmed(console: &Console) -> bool {

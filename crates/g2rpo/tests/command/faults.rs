@@ -192,8 +192,8 @@ fn a_pipe_that_nobody_empties_holds_up_nothing() {
         "log_completions_steps=1",
         "--set",
         "num_completions_to_print=12",
-        "--set",
-        "eval_steps=",
+        "--unset",
+        "eval_steps",
         "--set",
         "save_steps=70",
     ];
@@ -243,8 +243,8 @@ fn a_second_process_in_the_folder_is_refused_and_the_first_goes_on() {
         "--quiet",
         "--set",
         "max_steps=10000",
-        "--set",
-        "eval_steps=",
+        "--unset",
+        "eval_steps",
     ];
     let mut first = command(at, &args).spawn().unwrap();
     let rows_so_far = || fs::metadata(at.join("run/metrics.jsonl")).map_or(0, |m| m.len());

@@ -1,9 +1,12 @@
 //! The command from outside: a tiny model trained, killed, resumed, evaluated and reported.
 
+mod arguments;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
 mod kept;
+mod lost;
+mod outputs;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +30,7 @@ fn a_run_from_its_recipe_to_its_report() {
         "memory: program and data",
         "not as by default: model_name_or_path",
         "not as in the preset: controller.initial = 16",
-        "--- problem 1, 1 of 4 guided",
+        "--- problem of line 1, 1 of 4 guided",
         "⟦",
     ] {
         assert!(out.contains(expected), "{expected}\n{out}");
@@ -258,8 +261,8 @@ fn a_signal_ends_the_step_and_saves() {
         "max_steps=10000",
         "--set",
         "save_steps=10000",
-        "--set",
-        "eval_steps=",
+        "--unset",
+        "eval_steps",
     ];
     let child = command(at, &args)
         .stdout(Stdio::null())
@@ -331,7 +334,7 @@ fn what_cannot_be_done_is_said_in_a_sentence_with_its_exit_code() {
         ),
         (
             &["train", "recipe.toml", "--set", "model_name_or_path=none"],
-            1,
+            2,
             "none",
         ),
         (&["resume", "none"], 4, "there is no such run to resume"),
