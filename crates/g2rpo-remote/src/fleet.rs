@@ -56,7 +56,10 @@ impl Fleet {
     }
 }
 
-/// Waits until the server answers that it is well.
+/// After this time somebody who waits is told what for.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Waits until the server answers that it is well. A wait that is not short is told as a warning of `tracing`.
 pub(crate) fn wait_for(
     config: &RemoteConfig,
     control: &Agent,
@@ -66,9 +69,16 @@ pub(crate) fn wait_for(
     let start = Instant::now();
     let limit = config.control_limit().min(Duration::from_secs(10));
     let mut tries = 0;
+    let mut told = false;
     loop {
         let fault = match endpoint.get(control, "/health", limit) {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                if told {
+                    let waited = start.elapsed().as_secs_f64();
+                    tracing::warn!("{} answers after {waited:.0} s", endpoint.url());
+                }
+                return Ok(());
+            }
             Err(fault) => fault,
         };
         if given_up() {
@@ -95,6 +105,14 @@ pub(crate) fn wait_for(
                 waited,
                 fault,
             });
+        }
+        if waited >= SILENCE.min(config.server_timeout() / 4) && !told {
+            told = true;
+            tracing::warn!(
+                "waiting for {}, at most {} s (vllm_server_timeout): {fault}",
+                endpoint.url(),
+                config.vllm_server_timeout
+            );
         }
         let left = config.server_timeout().saturating_sub(waited);
         std::thread::sleep(backoff(tries, 0.5).min(left));

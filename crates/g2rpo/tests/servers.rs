@@ -226,6 +226,12 @@ fn what_servers_cannot_do_is_said_before_the_first_step() {
             &[set, "output_dir=none"],
         );
         assert!(got == code && err.contains(words), "{set}: {got}, {err}");
+        let waits = code == 1 && words.starts_with("does not answer");
+        assert_eq!(
+            err.contains("waiting for http://127.0.0.1:9, at most 2 s"),
+            waits,
+            "{err}"
+        );
         assert!(!at.join("none/metrics.jsonl").exists(), "{set}");
         let _ = std::fs::remove_dir_all(at.join("none"));
     }

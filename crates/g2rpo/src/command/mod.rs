@@ -43,19 +43,29 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Tells on standard error what `RUST_LOG` asks for, such as `g2rpo=debug`.
+/// Tells on standard error what `RUST_LOG` asks for, such as `g2rpo=debug`; without it warnings alone, which are told
+/// like those of the command.
 fn trace() -> Result<(), Failure> {
-    let Some(wanted) = std::env::var_os(EnvFilter::DEFAULT_ENV) else {
-        return Ok(());
-    };
-    let filter = EnvFilter::try_new(wanted.to_string_lossy());
+    let wanted = std::env::var_os(EnvFilter::DEFAULT_ENV);
+    let filter = EnvFilter::try_new(
+        wanted
+            .as_ref()
+            .map_or("warn".into(), |w| w.to_string_lossy()),
+    );
     let filter = filter.map_err(|e| Failure::new(Failure::SETTINGS, format!("RUST_LOG: {e}")))?;
-    tracing_subscriber::fmt()
+    let tell = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         // It would be told to a standard error that nobody reads, which panics.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match wanted {
+        Some(_) => tell.init(),
+        None => tell
+            .without_time()
+            .with_target(false)
+            .with_level(false)
+            .init(),
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 mod attention;
 mod context;
 mod delta;
+mod dots;
 pub(super) mod gemm;
 pub(super) mod math;
 mod own;

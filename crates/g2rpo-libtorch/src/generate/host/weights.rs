@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tch::{Device, Kind, Tensor};
 
+use super::dots::{MAX_ROWS, multiply_few};
 use super::gemm::{Rows, multiply};
 use super::threads::Threads;
 use crate::error::Result;
@@ -267,17 +268,32 @@ impl<'a> Projection<'a> {
         out: &mut [f32],
         accumulate: bool,
     ) {
+        let by_row = (b <= MAX_ROWS).then(|| transposed(x, b));
         let mut rest = out;
         for part in &self.0 {
             let (out, behind) = rest.split_at_mut(part.n * b);
             rest = behind;
-            part.apply(threads, Rows::dense(x, b), out, accumulate);
+            part.apply(
+                threads,
+                Rows::dense(x, b),
+                by_row.as_deref(),
+                out,
+                accumulate,
+            );
         }
     }
 }
 
 impl Part<'_> {
-    fn apply(&self, threads: &Threads, x: Rows<'_>, out: &mut [f32], accumulate: bool) {
+    /// `by_row` is `x` transposed, where rows are few.
+    fn apply(
+        &self,
+        threads: &Threads,
+        x: Rows<'_>,
+        by_row: Option<&[f32]>,
+        out: &mut [f32],
+        accumulate: bool,
+    ) {
         let (b, k) = (x.width, self.weight.len() / self.n);
         if let Some(bias) = self.bias {
             for (row, &bias) in out.chunks_exact_mut(b).zip(bias) {
@@ -292,8 +308,9 @@ impl Part<'_> {
         let chunks = (out.chunks_mut(share)).zip(self.weight.chunks(share / b * k));
         threads.each(
             chunks.collect(),
-            |_, (out, weight): (&mut [f32], &[f32])| {
-                multiply(weight, x, out, 1.0, accumulate);
+            |_, (out, weight): (&mut [f32], &[f32])| match by_row {
+                Some(x) => multiply_few(weight, x, b, out, accumulate),
+                None => multiply(weight, x, out, 1.0, accumulate),
             },
         );
         if let Some((a, up, scaling)) = self.lora {
@@ -302,6 +319,15 @@ impl Part<'_> {
             multiply(up, Rows::dense(&low, b), out, scaling, true);
         }
     }
+}
+
+/// `[k, b]` as `[b, k]`.
+fn transposed(x: &[f32], b: usize) -> Vec<f32> {
+    let mut by_row = Vec::with_capacity(x.len());
+    for row in 0..b {
+        by_row.extend(x[row..].iter().step_by(b));
+    }
+    by_row
 }
 
 fn slice_of(tensor: &Tensor) -> Result<&[f32]> {
