@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let mut trainer = Trainer::new(method, &data, policy.clone(), policy, Palindrome, config)?;
     for report in trainer.steps(100) {
         let report = report?;
-        if report.key.step % 20 == 19 {
+        if report.step % 20 == 19 {
             let group = &report.groups[0];
             let paid = group
                 .grades
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
             let sample: Vec<&str> = group.grades[..4].iter().map(|g| &*g.answer).collect();
             println!(
                 "step {:3}: {paid:2} of 64 paid; {}",
-                report.key.step + 1,
+                report.step + 1,
                 sample.join(" ")
             );
         }

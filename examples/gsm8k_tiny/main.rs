@@ -143,20 +143,20 @@ fn train(
     while trainer.sampled_tokens() < token_budget {
         let report = trainer.step()?;
         for warning in &report.warnings {
-            bar.suspend(|| eprintln!("step {}: {warning}", report.key.step));
+            bar.suspend(|| eprintln!("step {}: {warning}", report.step));
         }
         let mut row = report.row();
         row.put("num_tokens", trainer.sampled_tokens() as f64);
         outcome.record(&row, report.sampled_tokens());
         bar.set_position(trainer.sampled_tokens());
         let mut line = report.line();
-        if report.key.step % 10 == 9 {
+        if report.step % 10 == 9 {
             let now = evaluate(trainer.engine(), &held_out, &verifier, &greedy)?;
             outcome.measured(now.accuracy());
             row.put("eval/accuracy", now.accuracy());
             line += &format!("  held-out {:.3}", now.accuracy());
         }
-        if report.key.step % 5 == 4 {
+        if report.step % 5 == 4 {
             bar.suspend(|| eprintln!("{line}"));
         }
         metrics.write(&row)?;

@@ -477,6 +477,7 @@ impl<L: Learner> Pupil<L> {
         let mut seconds = rolled.seconds;
         seconds.learn = clock.elapsed().as_secs_f64();
         let mut report = StepReport {
+            step: self.step,
             key: rolled.key,
             groups: rolled.groups,
             replaced: rolled.replaced,

@@ -351,6 +351,9 @@ fn batches_by_weights_that_are_too_old_are_dropped_and_counted() {
     let reports = reports.unwrap();
     let keys: Vec<u64> = reports.iter().map(|r| r.key.step).collect();
     assert_eq!((keys, calls), (vec![0, 1, 3, 4], 6));
+    // Rows count steps, so that what a resumed run cuts off is what it does again.
+    let steps: Vec<u64> = reports.iter().map(|r| r.row().step()).collect();
+    assert_eq!(steps, [0, 1, 2, 3]);
     assert_eq!(reports[1].staleness.dropped, 0);
     assert_eq!(reports[2].row().get("staleness/dropped"), Some(1.0));
     // An engine that never gets new weights is found out.

@@ -166,6 +166,30 @@ impl HfTokenizer {
         Ok(self.encode_with_offsets(text)?.ids)
     }
 
+    /// Ids of a text with the special tokens that the tokenizer's post-processor puts around it, as transformers'
+    /// `tokenizer(text)` gives them.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn encode_with_special(&self, text: &str) -> Result<Vec<TokenId>> {
+        let encoding =
+            (self.inner.encode(text, true)).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The special tokens that the post-processor puts before a text, as text: `<bos>` for Gemma, nothing for Qwen.
+    /// A chat template spells them itself; before a prompt without one they are to be written.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn opening(&self) -> Result<String> {
+        let encoding =
+            (self.inner.encode("0", true)).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let before =
+            (encoding.get_special_tokens_mask().iter()).take_while(|special| **special == 1);
+        Ok(encoding.get_tokens()[..before.count()].concat())
+    }
+
     /// Ids of a text with the bytes that each stands for. Ids that share the bytes of one character
     /// all have the whole character.
     ///

@@ -21,7 +21,9 @@ use crate::step::update::Update;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Run and step.
+    /// The step, counted from 0.
+    pub step: u64,
+    /// By what its randomness was drawn: ahead of the step by the batches that were dropped.
     pub key: StepKey,
     /// The groups that the step trained on.
     pub groups: Vec<Group>,
@@ -162,7 +164,7 @@ impl StepReport {
     /// | `experts/max_load`, `experts/frac_idle` | of that step, for models with experts: [`g2rpo_core::ExpertLoad`] |
     /// | `epoch`, `num_tokens`, `step_time`, … | where the run is, and how fast |
     pub fn row(&self) -> MetricsRow {
-        let mut row = MetricsRow::new(self.key.step);
+        let mut row = MetricsRow::new(self.step);
         let n = self.rows.len().max(1) as f64;
         let batch = &self.rows.batch;
         let share = |count: usize| count as f64 / n;
@@ -267,7 +269,7 @@ impl StepReport {
         let mut line = format!(
             "step {:3}  reward {} guided {} unguided  ℓ {}  |A| {}  equal groups {}  kl {}  \
              entropy {}  {} tokens/s",
-            self.key.step,
+            self.step,
             show("guidance/reward_guided", 3),
             show("guidance/reward_unguided", 3),
             show("guidance/length", 2),
@@ -394,7 +396,7 @@ impl StepReport {
                     Given::Prefix(_) | Given::Nothing => String::new(),
                 };
                 samples.push(SampleRow {
-                    step: self.key.step,
+                    step: self.step,
                     task: task.id,
                     member: m,
                     question: task.question.clone(),

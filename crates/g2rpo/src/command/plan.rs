@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use g2rpo::core::Learner;
 use g2rpo::guidance::Method;
-use g2rpo::libtorch::Model;
+use g2rpo::libtorch::{HfTokenizer, Model};
 use g2rpo::rollout::RolloutEngine;
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::differences;
@@ -138,6 +138,7 @@ fn count(n: u64) -> String {
 pub(crate) fn samples(
     recipe: &Recipe,
     method: &Method,
+    tokenizer: &HfTokenizer,
     data: &Dataset<'_>,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -162,11 +163,8 @@ pub(crate) fn samples(
     };
     let tasks: Vec<usize> = (0..data.len().min(SHOWN)).collect();
     for (group, place) in planner.plan(&tasks, 0)?.iter().zip(&tasks) {
-        let decode = |ids: &[u32]| {
-            data.tokenizer()
-                .decode(ids)
-                .map_err(g2rpo::train::Error::from)
-        };
+        // With the special tokens: they are what a mistake in a template is seen by.
+        let decode = |ids: &[u32]| tokenizer.decode(ids);
         let chosen = group.plan.members.iter().find(|m| m.is_chosen());
         let prefix = chosen.map_or(0, |m| m.cut.len);
         let trace = group.guidance.as_ref().and_then(|g| g.trace.as_ref());

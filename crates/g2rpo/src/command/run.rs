@@ -181,7 +181,7 @@ impl Run<'_, '_> {
                 let message = format!(
                     "step {}: {name} is not a number, so the run ends here; the last checkpoint is sound. \
                      A lower learning_rate or max_grad_norm may help",
-                    report.key.step
+                    report.step
                 );
                 return Err(Failure::new(Failure::OTHER, message));
             }
@@ -349,9 +349,9 @@ impl Run<'_, '_> {
     fn warn(&self, report: &StepReport, logs: &mut Logs) -> Result<(), Failure> {
         for warning in &report.warnings {
             self.console
-                .warn(format_args!("step {}: {warning}", report.key.step));
+                .warn(format_args!("step {}: {warning}", report.step));
             logs.warnings.write(&WarningRow {
-                step: report.key.step,
+                step: report.step,
                 name: warning.detector.to_string(),
                 text: warning.to_string(),
             })?;
@@ -363,7 +363,7 @@ impl Run<'_, '_> {
     fn sample(&self, report: &StepReport, logs: &mut Logs) -> Result<(), Failure> {
         let log = &self.recipe.log;
         let every = log.log_completions_steps;
-        if every == 0 || !report.key.step.is_multiple_of(every) {
+        if every == 0 || !report.step.is_multiple_of(every) {
             return Ok(());
         }
         let mut samples: Vec<SampleRow> =

@@ -143,6 +143,7 @@ pub(crate) fn prompt(
     }
     let tokenizer = Arc::clone(&model.tokenizer);
     let template = data.prompt_template.clone();
+    let opening = tokenizer.opening()?;
     let system = data
         .system_prompt
         .clone()
@@ -160,7 +161,9 @@ pub(crate) fn prompt(
                 messages.push(Message::new("user", text));
                 chat_template.render(&messages, &options)
             }
-            _ => Ok(text),
+            // As transformers' tokenizers have it; a template may also spell it.
+            _ if text.starts_with(&opening) => Ok(text),
+            _ => Ok(format!("{opening}{text}")),
         }
     })
 }

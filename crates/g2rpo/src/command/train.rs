@@ -234,7 +234,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     trainer.end_at(steps);
     let (folder, begin) = match what {
         What::DryRun => {
-            plan::samples(recipe, &method, &data.train, &console)?;
+            plan::samples(recipe, &method, &model.tokenizer, &data.train, &console)?;
             return plan::rehearse(&mut trainer, steps, &memory, &console);
         }
         What::Begin(folder) => {

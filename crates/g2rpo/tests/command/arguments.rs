@@ -248,19 +248,33 @@ fn a_raw_text_has_around_it_what_the_tokenizer_says() {
     );
     let text = fs::read_to_string(&path).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let (token, id) = (
-        &json["added_tokens"][0]["content"],
-        &json["added_tokens"][0]["id"],
-    );
+    let [token, id] = ["content", "id"].map(|name| json["added_tokens"][0][name].clone());
     json["post_processor"] = serde_json::json!({
         "type": "TemplateProcessing", "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
         "single": [{"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
         "special_tokens": {(token.as_str().unwrap()): {"id": token, "ids": [id], "tokens": [token]}},
     });
     fs::write(&path, json.to_string()).unwrap();
-    // It begins with that token, as transformers has it.
-    assert_eq!(begin(&["--raw"]).0, 0);
-    assert_eq!(begin(&[]).0, 2);
+    // It begins with that token, as transformers has it; so do prompts of training, once.
+    assert_eq!((begin(&["--raw"]).0, begin(&[]).0), (0, 0));
+    let token = token.as_str().unwrap();
+    for template in ["{question}\n", &format!("{token}{{question}}\n")] {
+        let (code, out, err) = run(
+            at,
+            &[
+                "train",
+                "recipe.toml",
+                "--dry-run",
+                "--set=model_name_or_path=begun",
+                &format!("--set=prompt_template={template:?}"),
+            ],
+        );
+        assert_eq!(code, 0, "{err}");
+        let shown: Vec<&str> = out.lines().filter(|line| line.contains(token)).collect();
+        let prompts = (shown.iter())
+            .filter(|line| line.starts_with(token) && line.matches(token).count() == 1);
+        assert!(prompts.count() >= 3, "{out}");
+    }
 }
 
 #[test]
