@@ -68,7 +68,7 @@ pub fn load_checkpoint(
 /// # Errors
 /// [`Error::Io`] if the files are not there, [`Error::File`] for a file that is truncated or
 /// malformed, [`Error::MissingTensor`], [`Error::ExtraTensor`] and [`Error::TensorShape`] with the
-/// tensor's name, [`Error::NotFinite`] for a tensor that holds NaN or infinity.
+/// tensor's name, [`Error::File`] for a tensor that holds NaN or infinity.
 pub fn load_parameters(
     dir: impl AsRef<Path>,
     config: &DecoderConfig,
@@ -203,8 +203,9 @@ fn read_into(
     }
     match parameters.first_not_finite()? {
         None => Ok(()),
-        Some(name) => Err(Error::NotFinite {
-            what: format!("{}: tensor `{name}`", files.dir.display()),
+        Some(name) => Err(Error::File {
+            path: files.dir.clone(),
+            what: format!("tensor `{name}` holds a value that is not finite"),
         }),
     }
 }

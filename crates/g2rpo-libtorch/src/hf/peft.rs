@@ -91,8 +91,9 @@ impl Adapter {
         }
         match adapter.parameters.first_not_finite()? {
             None => Ok(adapter),
-            Some(name) => Err(Error::NotFinite {
-                what: format!("{}: tensor `{name}`", path.display()),
+            Some(name) => Err(Error::File {
+                what: format!("tensor `{name}` holds a value that is not finite"),
+                path,
             }),
         }
     }

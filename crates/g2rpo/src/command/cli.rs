@@ -167,6 +167,9 @@ pub(crate) struct GenerateArgs {
     /// auto, cpu, cuda, cuda:1
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    /// What is computed in, as by `train` and `eval`
+    #[arg(long, default_value = "float32", value_parser = ["float32", "bfloat16"])]
+    pub(crate) dtype: String,
 }
 
 /// How tokens are drawn, as the section `[generate]` of a recipe says it.
@@ -215,7 +218,7 @@ pub(crate) struct ReportArgs {
     #[arg(required = true)]
     pub(crate) runs: Vec<PathBuf>,
     /// Where the page goes; by default report.html in the first run
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check")]
     pub(crate) out: Option<PathBuf>,
     /// Write no page; end with exit code 5 where the telemetry says that a run went wrong
     #[arg(long)]

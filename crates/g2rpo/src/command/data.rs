@@ -200,7 +200,7 @@ fn beyond_context(
     let told = |(place, n): (&usize, &usize)| {
         format!("{}: {n} + {completion} of {context}", tasks.spot(*place))
     };
-    const WHAT: &str = "go with max_completion_length beyond max_position_embeddings of the model";
+    const WHAT: &str = "go with max_completion_length beyond max_position_embeddings of the model (max_prompt_length leaves such out)";
     Ok(Finding::of(
         WHAT,
         looked_at,

@@ -1,6 +1,6 @@
 //! `g2rpo generate`: what a model answers.
 
-use g2rpo::libtorch::{Model, TorchEngine, device};
+use g2rpo::libtorch::{DType, Model, TorchEngine, device};
 use g2rpo::rollout::{Request, RolloutKey, SamplingParams, TokenId, Tokenizer, collect};
 use g2rpo::train::recipe::check::check;
 use g2rpo::train::recipe::settings::{DataSettings, Recipe};
@@ -15,10 +15,24 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let console = Console::new(false);
     check_arguments(args)?;
     let folder = model_folder::open(&args.model)?;
-    let model = Model::load(&folder, device(&args.device)?, None)?;
+    let dtype = match &*args.dtype {
+        "bfloat16" => DType::Bf16,
+        _ => DType::F32,
+    };
+    let model = Model::load(&folder, device(&args.device)?, Some(dtype))?;
     let prompt = prompt(args, &model)?;
     if prompt.is_empty() {
         let message = "the prompt is empty: there is nothing to go on from";
+        return Err(Failure::new(Failure::SETTINGS, message));
+    }
+    let room = model.config.max_position_embeddings;
+    if prompt.len() + args.max_completion_length > room {
+        let message = format!(
+            "--max-completion-length: {} behind a prompt of {} go beyond the {room} positions that the model was made for \
+             (max_position_embeddings)",
+            args.max_completion_length,
+            prompt.len()
+        );
         return Err(Failure::new(Failure::SETTINGS, message));
     }
     let requests = (0..args.n).map(|member| Request {

@@ -28,7 +28,7 @@ pub(crate) struct Memory {
 }
 
 /// By how much libraries grow once they work: code that is read in, buffers of their own.
-const LIBRARIES: f64 = 20e6;
+const LIBRARIES: f64 = 32e6;
 
 impl Memory {
     /// Estimates it for `completions` a step, of at most `per_row` tokens with their prompt. Called
@@ -158,10 +158,11 @@ fn learning(recipe: &Recipe, model: &Model, positions: usize, predicted: usize) 
         true => (inputs, 1.3 * largest),
         false => (inputs + all, 0.5 * largest),
     };
-    // Logits, and their gradient where it is not written over them.
+    // Logits, and their gradient where it is not written over them; hidden states there, their norm and gradients.
     let above = 5.0 / 3.0 * logits;
+    let hidden = (5 * predicted * c.hidden_size) as f64;
     let below = positions * at_work * element(model);
-    (positions * kept + projection) * element(model) + above.max(below)
+    (positions * kept + projection + hidden) * element(model) + above.max(below)
 }
 
 /// Numbers that autograd keeps of layer `i` for each token.

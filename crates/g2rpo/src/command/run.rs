@@ -233,9 +233,9 @@ impl Run<'_, '_> {
         self.console.finish();
         if times.steps > 0 {
             self.console.say(times.told());
-        }
-        if let Some(told) = self.memory.told() {
-            self.console.say(told);
+            if let Some(told) = self.memory.told() {
+                self.console.say(told);
+            }
         }
         let written = match &checkpoints {
             Some(checkpoints) => self
@@ -434,13 +434,15 @@ impl Run<'_, '_> {
     fn restore(&mut self, checkpoints: Option<&Checkpoints>) -> Result<(), Failure> {
         let found = checkpoints.map(|checkpoints| {
             let (latest, damaged) = checkpoints.latest()?;
-            for bad in damaged {
-                let path = bad.checkpoint.path;
+            for bad in &damaged {
                 self.console.warn(format_args!(
                     "{} is damaged and not used: {}",
-                    path.display(),
+                    bad.checkpoint.path.display(),
                     bad.problem
                 ));
+            }
+            if latest.is_none() {
+                self.check_unsaved(!damaged.is_empty())?;
             }
             Ok::<_, Failure>(latest.map_or(Vec::new(), |found| vec![found.step as f64]))
         });
@@ -461,6 +463,27 @@ impl Run<'_, '_> {
         self.console
             .say(format_args!("going on after {} steps", checkpoint.step));
         Ok(())
+    }
+
+    /// Refuses to begin a run again that had checkpoints.
+    fn check_unsaved(&self, damaged: bool) -> Result<(), Failure> {
+        let rows: Vec<MetricsRow> = read_rows(&self.folder.metrics()).unwrap_or_default();
+        let done = rows.last().map_or(0, |row| row.step() + 1);
+        // A kill may come between a row and its checkpoint.
+        let saved = done > self.recipe.save.save_steps || self.folder.path().join(MODEL).exists();
+        if !damaged && !saved {
+            return Ok(());
+        }
+        let path = self.folder.checkpoints();
+        let what = match damaged {
+            true => "all checkpoints there are damaged",
+            false => "its checkpoints are gone",
+        };
+        let message = format!(
+            "{}: {what}, and the run was {done} steps on; bring one back, or begin again by `g2rpo train … --overwrite`",
+            path.display()
+        );
+        Err(Failure::new(Failure::RUN, message))
     }
 
     /// Leaves the model at the end, or the best one, where transformers opens it.

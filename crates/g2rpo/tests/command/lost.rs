@@ -43,6 +43,35 @@ fn rows_that_are_gone_are_told_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_run_whose_checkpoints_are_lost_is_not_begun_again() {
+    let place = place();
+    let at = place.path();
+    let (code, _, err) = run(
+        at,
+        &["train", "recipe.toml", "--quiet", "--set", "max_steps=4"],
+    );
+    assert_eq!(code, 0, "{err}");
+    let kept = |name: &str| fs::read(at.join("run").join(name)).unwrap();
+    let whole = ["metrics.jsonl", "model/model.safetensors"].map(kept);
+    let checkpoints = at.join("run/checkpoints");
+    for entry in fs::read_dir(&checkpoints).unwrap() {
+        let state = entry.unwrap().path().join("state.json");
+        if state.exists() {
+            fs::write(state, "{}").unwrap();
+        }
+    }
+    let resume = || run(at, &["resume", "run", "--yes", "--set", "max_steps=5"]);
+    let (code, _, err) = resume();
+    let told = "run/checkpoints: all checkpoints there are damaged, and the run was 4 steps on; bring one back, or begin again";
+    assert!(code == 4 && err.contains(told), "{code}: {err}");
+    fs::remove_dir_all(&checkpoints).unwrap();
+    let (code, _, err) = resume();
+    let told = "run/checkpoints: its checkpoints are gone, and the run was 4 steps on";
+    assert!(code == 4 && err.contains(told), "{code}: {err}");
+    assert!(whole == ["metrics.jsonl", "model/model.safetensors"].map(kept));
+}
+
+#[test]
 fn a_damaged_note_of_the_best_is_told_and_found_again() {
     let place = place();
     let at = place.path();

@@ -16,12 +16,21 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
     {
         return Err(f.error(field, format!("`{act}` is not supported, only {supported}")));
     }
-    if architecture == Architecture::Gemma3 {
-        for field in ["final_logit_softcapping", "attn_logit_softcapping"] {
-            if let Some(cap) = f.f64(field)? {
-                return Err(f.error(field, format!("{cap} is not supported, only null")));
-            }
+    // What means something in other families is a mistake in these.
+    for field in [
+        "final_logit_softcapping",
+        "attn_logit_softcapping",
+        "clip_qkv",
+        "n_shared_experts",
+        "shared_expert_intermediate_size",
+    ] {
+        if let Some(value) = f.f64(field)?
+            && (value != 0.0 || architecture == Architecture::Gemma3)
+        {
+            return Err(f.error(field, format!("{value} is not supported, only null")));
         }
+    }
+    if architecture == Architecture::Gemma3 {
         if f.bool("use_bidirectional_attention")? == Some(true) {
             return Err(f.error(
                 "use_bidirectional_attention",
@@ -109,10 +118,12 @@ pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result
     if phi3 && !fits {
         return Err(f.error("rope_type", "phi3 has default and longrope only"));
     }
-    if config.rope.query_growth.is_some() && config.architecture != Architecture::Ministral3 {
-        return Err(f.error("llama_4_scaling_beta", "only ministral3 has it"));
+    let ministral3 = config.architecture == Architecture::Ministral3;
+    match (config.rope.query_growth.is_some(), ministral3) {
+        (true, false) => Err(f.error("llama_4_scaling_beta", "only ministral3 has it")),
+        (false, true) => Err(f.error("llama_4_scaling_beta", "missing in rope_parameters")),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Rotations by the kind of layer, which Gemma 3 has and no other family: transformers goes past what stands

@@ -120,12 +120,16 @@ impl RopeScaling {
             Some(kind) => ("rope_type", kind),
             None => ("type", f.str("type")?.unwrap_or("default")),
         };
-        let needed = |name| f.f64(name)?.ok_or_else(|| f.error(name, "missing"));
+        let positive = |name, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(value),
+            false => Err(f.error(name, format!("expected a number above 0, got {value}"))),
+        };
+        let needed = |name| positive(name, f.f64(name)?.ok_or_else(|| f.error(name, "missing"))?);
         // By which the context grows, and what was given for what the scores grow by.
         let growth = |original: f64| -> Result<f64> {
             let longest = top.f64("max_position_embeddings")?;
             match (f.f64("factor")?, longest) {
-                (Some(factor), _) => Ok(factor),
+                (Some(factor), _) => positive("factor", factor),
                 (None, Some(longest)) => Ok(nine_digits(longest / original)),
                 (None, None) => Err(f.error("factor", "missing")),
             }
@@ -138,7 +142,12 @@ impl RopeScaling {
             "llama3" => Ok(Self::Llama3 {
                 factor: needed("factor")?,
                 low_freq_factor: needed("low_freq_factor")?,
-                high_freq_factor: needed("high_freq_factor")?,
+                high_freq_factor: match needed("high_freq_factor")? {
+                    high if Some(high) == f.f64("low_freq_factor")? => {
+                        return Err(f.error("high_freq_factor", "is low_freq_factor"));
+                    }
+                    high => high,
+                },
                 original_max_position_embeddings: original_length(f, top)?,
             }),
             "yarn" => {

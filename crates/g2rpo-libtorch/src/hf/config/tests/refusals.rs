@@ -37,6 +37,32 @@ fn refusals_name_the_field() {
         ),
         (
             "rope_parameters",
+            json!({"rope_type": "yarn", "factor": 0.0, "original_max_position_embeddings": 64}),
+            "config.json: field `rope_parameters.factor`: expected a number above 0, got 0",
+        ),
+        (
+            "rope_scaling",
+            json!({"type": "linear", "factor": -2.0}),
+            "config.json: field `rope_scaling.factor`: expected a number above 0, got -2",
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64}),
+            "config.json: field `rope_parameters.high_freq_factor`: is low_freq_factor",
+        ),
+        (
+            "final_logit_softcapping",
+            json!(30.0),
+            "config.json: field `final_logit_softcapping`: 30 is not supported, only null",
+        ),
+        (
+            "clip_qkv",
+            json!(8.0),
+            "config.json: field `clip_qkv`: 8 is not supported, only null",
+        ),
+        (
+            "rope_parameters",
             json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
             "config.json: field `partial_rotary_factor`: 0.5 is not supported, only 1",
         ),
@@ -130,7 +156,8 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
             "original_max_position_embeddings": 64, "factor": 2.0});
     let phi3 = json!({"model_type": "phi3", "head_dim": 4});
     let moe = json!({"model_type": "qwen3_moe", "num_local_experts": 4});
-    let ministral3 = json!({"model_type": "ministral3"});
+    let grows = json!({"rope_type": "default", "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 64});
+    let ministral3 = json!({"model_type": "ministral3", "rope_parameters": grows});
     let qwen35 = json!({"model_type": "qwen3_5_text"});
     let slides = ["full_attention", "sliding_attention"];
     let smollm3 = json!({"model_type": "smollm3", "sliding_window": 8, "layer_types": slides});
@@ -222,6 +249,18 @@ fn what_a_family_cannot_have_is_refused_by_field_name() {
             "rope_parameters",
             Value::Null,
             "`rope_parameters`: missing",
+        ),
+        (
+            &ministral3,
+            "rope_parameters",
+            json!({"rope_type": "default"}),
+            "`llama_4_scaling_beta`: missing in rope_parameters",
+        ),
+        (
+            &moe,
+            "n_shared_experts",
+            json!(1),
+            "`n_shared_experts`: 1 is not supported",
         ),
         (
             &smollm3,
