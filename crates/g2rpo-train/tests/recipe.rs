@@ -373,6 +373,26 @@ fn every_kind_of_mistake_is_told_with_its_place() {
             "temperature = 0",
             "temperature = 0: must be above 0: greedy completions of a problem are all the same",
         ),
+        (
+            "temperature = 1e-9",
+            "1.toml, line 1: temperature = 1e-9: must be at least 0.001: logits are divided by it",
+        ),
+        (
+            "eval_temperature = 1e-9",
+            "eval_temperature = 1e-9: must be 0, which is greedy, or at least 0.001",
+        ),
+        (
+            "learning_rate = 1e30",
+            "1.toml, line 1: learning_rate = 1e+30: must be at most 1: AdamW moves each weight",
+        ),
+        (
+            "max_completion_length = 99999999999999999999",
+            "1.toml, line 1: max_completion_length: 99999999999999999999 is too large: a whole number is at most 9223372036854775807",
+        ),
+        (
+            "[log]\nnokey = 1",
+            "1.toml, line 2: unknown key nokey: [log] has ",
+        ),
         ("top_p = 1.5", "top_p = 1.5: must be in (0, 1]"),
         (
             "seed = 1979-05-27",
@@ -384,7 +404,7 @@ fn every_kind_of_mistake_is_told_with_its_place() {
         ),
         (
             "deepspeed = \"zero3.json\"",
-            "deepspeed is a key of TRL that recipes do not have: one process trains on one device",
+            "deepspeed is a key of TRL that recipes do not have: every process holds a whole model; several that torchrun",
         ),
         (
             "lora_r = 8",
@@ -473,8 +493,38 @@ fn what_is_missing_is_named_and_all_mistakes_are_told_at_once() {
     assert!(
         told.contains("--set: eval_steps = 5: there is nothing to evaluate on: give eval_datasets")
     );
-    let told = parse_set("=1").map(|s| s.key);
-    assert_eq!(told, Ok(String::new()));
+    for set in ["=", "=1"] {
+        let told = parse_set(set).unwrap_err();
+        let expected = format!("--set {set}: no key is before the sign: expected key=value");
+        assert!(told.starts_with(&expected), "{told}");
+    }
+}
+
+#[test]
+fn an_unknown_method_hides_no_mistake_that_every_method_has() {
+    let text = "[method]\nmethod = \"g2rpoa\"\nlearning_rte = 1.0\nepsilon = -1.0\nnum_generations = 1\nalpha = 0.5\n\
+                [method.grpo]\nbeta = -2.0\n";
+    let mut told = problems(&[GOOD, text], &[]);
+    told.sort();
+    let expected = [
+        "1.toml, line 2: method = \"g2rpoa\": did you mean g2rpo-a?",
+        "1.toml, line 3: learning_rte = 1.0: unknown key: did you mean learning_rate?",
+        "1.toml, line 4: epsilon = -1.0: epsilon = -1 is outside its domain [0, inf)",
+        "1.toml, line 5: num_generations = 1: group size 1",
+    ];
+    for expected in expected {
+        assert!(told.iter().any(|p| p.starts_with(expected)), "{told:#?}");
+    }
+    // What some method has is no mistake as long as the method is not known.
+    assert!(!told.iter().any(|p| p.contains("alpha")), "{told:#?}");
+    for method in ["3", "\"nothing\""] {
+        let text = format!("[method]\nmethod = {method}\nepsilon = -1.0\n");
+        let told = problems(&[GOOD, &text], &[]);
+        assert!(
+            told.len() == 2 && told.iter().any(|p| p.contains("line 3: epsilon = -1.0")),
+            "{told:#?}"
+        );
+    }
 }
 
 #[test]

@@ -105,7 +105,10 @@ fn what_is_not_done_is_refused_by_name() {
             "is no multiple of per_device_train_batch_size = 8",
         ),
         ("seed: [", "x.yaml: "),
-        ("seed: 1\nseed: 2", "x.yaml: "),
+        (
+            "seed: 1\nbeta: 0\nseed : 2",
+            "x.yaml, line 3: seed: line 1 gives it as well, and nothing says which counts: keep one of the two",
+        ),
     ] {
         let told = problems(text);
         assert!(
@@ -119,6 +122,69 @@ fn what_is_not_done_is_refused_by_name() {
         "x",
     )
     .unwrap();
+}
+
+#[test]
+fn weights_are_those_of_the_functions_beside_the_verdict() {
+    let base = "model_name_or_path: m\ndataset_name: d\noutput_dir: o\n";
+    // In either order of the keys, and with numbers that YAML takes for texts.
+    let funcs = "reward_funcs: [accuracy_reward, think_format_reward]\n";
+    for (text, kept) in [
+        (
+            format!("{base}{funcs}reward_weights: [1.0, 0.5]\n"),
+            Some(vec![0.5]),
+        ),
+        (
+            format!("{base}reward_weights: [1, 5e-1]\n{funcs}"),
+            Some(vec![0.5]),
+        ),
+        (
+            format!("{base}reward_weights: 1.0\nreward_funcs: accuracy_reward\n"),
+            None,
+        ),
+        (
+            format!("{base}reward_weights: [2.0]\nreward_funcs: [think_format_reward]\n"),
+            Some(vec![2.0]),
+        ),
+        (format!("{base}reward_weights: null\n{funcs}"), None),
+    ] {
+        assert_eq!(recipe(&text).0.verify.reward_weights, kept, "{text}");
+    }
+    for (weights, message) in [
+        (
+            "[2.0, 1.0]",
+            "the weight of accuracy_reward is that of the verdict, which is 1 and not 2: divide all weights by it",
+        ),
+        ("[1.0]", "1 weights for 2 reward_funcs"),
+        ("[1.0, high]", "expected a list of numbers"),
+    ] {
+        let told = problems(&format!("{funcs}reward_weights: {weights}\n"));
+        assert!(
+            told.len() == 1
+                && told[0].starts_with("x.yaml, line 2: reward_weights = ")
+                && told[0].contains(message),
+            "{told:#?}"
+        );
+    }
+}
+
+#[test]
+fn wrong_values_are_told_with_what_is_refused() {
+    let text = "fp16: true\nloss_type: [grpo]\ntop_p: 7\nmax_completion_length: 99999999999999999999\nmax_steps: 4\n";
+    let told = problems(text);
+    let begins = [
+        "x.yaml, line 1: fp16 = true: cannot be done",
+        "x.yaml, line 2: loss_type = [\"grpo\"]: ",
+        "x.yaml, line 3: top_p = 7: must be in (0, 1]",
+        "x.yaml, line 4: max_completion_length = 1",
+    ];
+    for begin in begins {
+        assert!(
+            told.iter().any(|p| p.starts_with(begin)),
+            "{begin}\n{told:#?}"
+        );
+    }
+    assert_eq!(told.len(), begins.len(), "{told:#?}");
 }
 
 #[test]

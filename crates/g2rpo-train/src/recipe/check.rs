@@ -82,11 +82,18 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
     let unit = |x: f64| (0.0..=1.0).contains(&x);
     let not_negative = |x: f64| x >= 0.0 && x.is_finite();
     let positive = |x: f64| x > 0.0 && x.is_finite();
+    // Logits divided by less leave the range in which log-probabilities are exact.
+    let sharp = |x: f64| x >= 1e-3;
     for (key, fine, domain) in [
         (
             "temperature",
             positive(generate.temperature),
             "above 0: greedy completions of a problem are all the same",
+        ),
+        (
+            "temperature",
+            generate.temperature <= 0.0 || sharp(generate.temperature),
+            "at least 0.001: logits are divided by it, and below that completions of a problem are all the same",
         ),
         (
             "top_p",
@@ -103,6 +110,11 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
             "learning_rate",
             not_negative(optim.learning_rate),
             "0 or more",
+        ),
+        (
+            "learning_rate",
+            optim.learning_rate <= 1.0,
+            "at most 1: AdamW moves each weight by about that much in a step, and a larger move ruins the model at once",
         ),
         ("min_lr_rate", unit(optim.min_lr_rate), "in [0, 1]"),
         (
@@ -146,6 +158,11 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
             "eval_temperature",
             not_negative(recipe.evaluate.eval_temperature),
             "0 or more",
+        ),
+        (
+            "eval_temperature",
+            recipe.evaluate.eval_temperature <= 0.0 || sharp(recipe.evaluate.eval_temperature),
+            "0, which is greedy, or at least 0.001, as logits are divided by it",
         ),
     ] {
         problems.unless(fine, key, format!("must be {domain}"));

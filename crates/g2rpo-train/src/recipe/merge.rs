@@ -85,10 +85,8 @@ pub fn merge(settings: Vec<Setting>, mut problems: Vec<String>) -> Result<Recipe
     let recipe: Recipe =
         serde_json::from_value(recipe).map_err(|e| Error::Recipe(vec![e.to_string()]))?;
     let mut wrong = check(&recipe, &|key| given.contains_key(key));
-    if !told.contains("method") {
-        let sound = !told.iter().any(|name| key(name).is_none());
-        wrong.extend(check_method(&recipe, sound));
-    }
+    let sound = !told.iter().any(|name| key(name).is_none());
+    wrong.extend(check_method(&recipe, sound, !told.contains("method")));
     for (name, problem) in wrong {
         // Of a setting whose value is not known nothing follows for others.
         let follows = told.iter().any(|told| mentions(&problem, told));
@@ -140,8 +138,15 @@ fn place(setting: &Setting) -> Result<(), String> {
     match &setting.section {
         Some(section) if section != belongs && key(name).is_none() && fate(name).is_none() => {
             let meant = nearest(name, keys().iter().map(|key| key.name.as_str()));
-            let meant = meant.map_or_else(String::new, |m| format!(": {}", did_you_mean(m)));
-            Err(format!("unknown key {name}{meant}"))
+            match meant {
+                Some(meant) => Err(format!("unknown key {name}: {}", did_you_mean(meant))),
+                None => {
+                    let there = keys().iter().filter(|key| key.section == *section);
+                    let there: Vec<&str> = there.map(|key| key.name.as_str()).collect();
+                    let there = there.join(", ");
+                    Err(format!("unknown key {name}: [{section}] has {there}"))
+                }
+            }
         }
         Some(section) if section != belongs => {
             Err(format!("{name} belongs to [{belongs}], not to [{section}]"))

@@ -171,13 +171,48 @@ impl Fault {
     }
 }
 
-/// Paths in the method's section and what is wrong with them; `sound` says that no other setting of it was refused before.
-pub(crate) fn check_method(recipe: &Recipe, sound: bool) -> Vec<(String, String)> {
+/// Paths in the method's section and what is wrong with them; `sound` says that no other setting of it was refused before,
+/// and `known` that the name of the method was not.
+pub(crate) fn check_method(recipe: &Recipe, sound: bool, known: bool) -> Vec<(String, String)> {
     // How many steps there will be is not known yet, and of no influence on what is right.
     let steps = recipe.train.max_steps.unwrap_or(1000);
-    let faults = recipe.method.try_build(steps, sound).err();
-    let faults = faults.unwrap_or_default().into_iter();
-    faults.map(|fault| (fault.path, fault.problem)).collect()
+    let faults = |settings: &MethodSettings| {
+        let faults = settings.try_build(steps, sound).err();
+        faults.unwrap_or_default()
+    };
+    let method = &recipe.method;
+    let is_preset = Method::NAMES.contains(&method.method.as_str());
+    let mut found = match known {
+        true => faults(method),
+        false => Vec::new(),
+    };
+    if !known || !is_preset {
+        found.extend(in_every_preset(method, &faults));
+    }
+    let found = found.into_iter();
+    found.map(|fault| (fault.path, fault.problem)).collect()
+}
+
+/// What is wrong whichever preset is meant.
+fn in_every_preset(
+    settings: &MethodSettings,
+    faults: &dyn Fn(&MethodSettings) -> Vec<Fault>,
+) -> Vec<Fault> {
+    let of_preset = |name: &&str| {
+        let mut settings = settings.clone();
+        settings.method = (*name).to_owned();
+        faults(&settings)
+    };
+    // What is told is what the one that was probably meant says.
+    let likely = nearest(&settings.method, Method::NAMES.iter().copied());
+    let likely = likely.unwrap_or(Method::NAMES[0]);
+    let mut found = of_preset(&likely);
+    found.retain(|fault| fault.path != "method");
+    for name in Method::NAMES.iter().filter(|name| **name != likely) {
+        let other = of_preset(name);
+        found.retain(|fault| other.iter().any(|o| o.path == fault.path));
+    }
+    found
 }
 
 /// Sets a setting, or each of a table of them; a table with a `kind` is a section of its own. `written` is the path that it

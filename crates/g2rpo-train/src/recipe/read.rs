@@ -100,7 +100,7 @@ fn is_section(name: &str) -> bool {
 /// a text.
 ///
 /// # Errors
-/// In words, without `=` or without anything behind it.
+/// In words, without `=` or without anything before or behind it.
 pub fn parse_set(text: &str) -> Result<Setting, String> {
     let Some((name, value)) = text.split_once('=') else {
         return Err(format!(
@@ -108,6 +108,11 @@ pub fn parse_set(text: &str) -> Result<Setting, String> {
         ));
     };
     let (name, value) = (name.trim(), value.trim());
+    if name.is_empty() {
+        return Err(format!(
+            "--set {text}: no key is before the sign: expected key=value, such as learning_rate=1e-6"
+        ));
+    }
     if value.is_empty() {
         return Err(format!(
             "--set {name}=: nothing is behind the sign: write a value, '\"\"' for an empty text, or --unset {name} to leave \
@@ -188,7 +193,14 @@ impl Reader<'_> {
             DeValue::Integer(integer) => {
                 match i64::from_str_radix(integer.as_str(), integer.radix()) {
                     Ok(parsed) => parsed.into(),
-                    Err(error) => self.fault(path, format!("{integer}: {error}")),
+                    // An integer of TOML can be nothing else that is no number here.
+                    Err(_) => {
+                        let bound = match integer.as_str().starts_with('-') {
+                            true => format!("too small: a whole number is at least {}", i64::MIN),
+                            false => format!("too large: a whole number is at most {}", i64::MAX),
+                        };
+                        self.fault(path, format!("{integer} is {bound}"))
+                    }
                 }
             }
             DeValue::Float(float) => {

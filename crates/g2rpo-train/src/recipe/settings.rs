@@ -108,7 +108,7 @@ pub struct DataSettings {
     /// What its rows look like.
     pub dataset_format: DataFormat,
     /// Which column holds what, over what the format says: `question`, `reference`, `solution`,
-    /// `hints`, `difficulty`, `level`.
+    /// `hints`, `difficulty`, `pass_rate`, `level`.
     pub columns: BTreeMap<String, String>,
     /// Files for evaluation by the name they are reported under, in the same format.
     pub eval_datasets: BTreeMap<String, PathBuf>,

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::merge::merge;
 use super::setting::Setting;
 use super::trl_keys::{Fate, fate};
+use crate::Error;
 
 /// What a file of TRL amounts to.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,7 @@ pub fn from_trl(
             notes: translation.notes,
         })
     } else {
+        translation.add_wrong_values();
         Err(translation.problems)
     }
 }
@@ -72,6 +75,8 @@ impl Translation<'_> {
             Some(Fate::Taken) if name == "dataset_name" && self.asks("datasets") => {
                 self.note(name, "is passed over, as datasets is given");
             }
+            // With the functions that they are of.
+            Some(Fate::Taken) if name == "reward_weights" && self.said("reward_funcs") => {}
             Some(Fate::Taken) => self.set(name, typed(name, value)),
             Some(Fate::Translated(how)) => self.translate(name, value, how),
             Some(Fate::Refused(why)) if !is_off(value) => {
@@ -240,26 +245,41 @@ impl Translation<'_> {
                 "the verdict of the verifier pays 1 beside them",
             );
         }
-        if let Some(weights) = self.config.get("reward_weights").and_then(Value::as_array) {
-            let paid = |i: &usize| !places.contains(i);
-            let others = (0..names.len()).filter(paid);
-            if others
-                .into_iter()
-                .any(|i| weights.get(i).and_then(number) != Some(1.0))
-            {
-                let problem =
-                    "the weight of the verdict is 1: scale the others and the learning rate";
-                self.problem("reward_weights", problem.to_owned());
-            }
-            self.settings.retain(|s| s.key != "reward_weights");
-            let kept = places.iter().filter_map(|&i| weights.get(i).cloned());
-            let kept: Vec<Value> = kept.collect();
-            if !kept.is_empty() {
-                self.set("reward_weights", Value::Array(kept));
-            }
-        }
+        self.reward_weights(names.len(), &places);
         self.set("reward_funcs", Value::Array(functions));
         true
+    }
+
+    /// The weights of functions at these `places` among `all`; that of the verdict is 1.
+    fn reward_weights(&mut self, all: usize, places: &[usize]) {
+        if !self.said("reward_weights") {
+            return;
+        }
+        let value = self.config.get("reward_weights");
+        let single: Vec<Value> = value.cloned().into_iter().collect();
+        let weights = value.and_then(Value::as_array).unwrap_or(&single);
+        if weights.len() != all {
+            let problem = format!("{} weights for {all} reward_funcs", weights.len());
+            return self.problem("reward_weights", problem);
+        }
+        if weights.iter().any(|weight| number(weight).is_none()) {
+            return self.problem("reward_weights", "expected a list of numbers".into());
+        }
+        let numbers: Vec<f64> = weights.iter().filter_map(number).collect();
+        let mut of_verdict = (0..all).filter(|i| !places.contains(i));
+        if let Some(i) = of_verdict.find(|&i| numbers[i] != 1.0) {
+            let problem = format!(
+                "the weight of accuracy_reward is that of the verdict, which is 1 and not {}: divide all weights by it, so \
+                 that the verdict's is 1",
+                numbers[i]
+            );
+            return self.problem("reward_weights", problem);
+        }
+        let kept = places.iter().map(|&i| Value::from(numbers[i]));
+        let kept: Vec<Value> = kept.collect();
+        if !kept.is_empty() {
+            self.set("reward_weights", Value::Array(kept));
+        }
     }
 
     /// TRL counts completions and micro-batches, a recipe counts problems and optimiser steps.
@@ -323,6 +343,10 @@ impl Translation<'_> {
                     });
             }
         }
+    }
+
+    fn said(&self, name: &str) -> bool {
+        self.config.get(name).is_some_and(|value| !value.is_null())
     }
 
     fn asks(&self, name: &str) -> bool {
@@ -417,6 +441,24 @@ impl Translation<'_> {
             origin,
             ..Setting::default()
         });
+    }
+
+    /// Adds what is wrong with the values of keys that were translated, so that all is told at once. What needs other files
+    /// to be known is left to them.
+    fn add_wrong_values(&mut self) {
+        let Err(Error::Recipe(wrong)) = merge(self.settings.clone(), Vec::new()) else {
+            return;
+        };
+        for name in self.config.keys() {
+            let begin = format!("{}: {name}", (self.origin)(name));
+            let is_about = |problem: &&String| {
+                let rest = problem.strip_prefix(&begin);
+                rest.is_some_and(|rest| rest.starts_with([' ', ':']))
+            };
+            if !self.problems.iter().any(|told| is_about(&told)) {
+                self.problems.extend(wrong.iter().find(is_about).cloned());
+            }
+        }
     }
 
     fn note(&mut self, name: &str, why: &str) {

@@ -26,7 +26,11 @@ pub const TABLE: &[(&str, Fate)] = {
     const PRECISION: Fate = Translated("the number format is dtype");
     const ONE: Fate =
         Meaningless("each process has one device, and gradients are summed in one buffer");
-    const LOADER: Fate = Meaningless("problems are in memory, no workers load them");
+    const WHOLE: Fate = Refused(
+        "every process holds a whole model; several that torchrun or srun starts share every step",
+    );
+    const LOADER: Fate =
+        Meaningless("problems are read from their file when they are drawn, no workers load them");
     const HUB: Fate = Refused("nothing is uploaded; the model is in output_dir");
     const LOGS: Fate = Meaningless("every step is logged");
     const VLLM: Fate = Meaningless("an option of the server, which is started by itself");
@@ -251,10 +255,7 @@ pub const TABLE: &[(&str, Fate)] = {
         ),
         ("use_cpu", Translated("device = \"cpu\"")),
         ("accelerator_config", ONE),
-        (
-            "parallelism_config",
-            Refused("one process trains on one device"),
-        ),
+        ("parallelism_config", WHOLE),
         ("dataloader_drop_last", LOADER),
         ("dataloader_num_workers", LOADER),
         ("dataloader_pin_memory", LOADER),
@@ -284,9 +285,9 @@ pub const TABLE: &[(&str, Fate)] = {
         ("ddp_static_graph", ONE),
         ("ddp_backend", Taken),
         ("ddp_timeout", Taken),
-        ("fsdp", Refused("one process trains on one device")),
-        ("fsdp_config", Refused("one process trains on one device")),
-        ("deepspeed", Refused("one process trains on one device")),
+        ("fsdp", WHOLE),
+        ("fsdp_config", WHOLE),
+        ("deepspeed", WHOLE),
         ("debug", Meaningless("there is no such output")),
         (
             "skip_memory_metrics",

@@ -136,7 +136,7 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Runs, or JSONL files of graded completions; the first is what the others are compared with
+    /// Runs, folders of `eval --out`, or JSONL files of graded completions; the first is what the others are compared with
     #[arg(required = true, num_args = 2..)]
     pub(crate) runs: Vec<PathBuf>,
 }

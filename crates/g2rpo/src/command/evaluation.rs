@@ -1,12 +1,13 @@
 //! Evaluations: within a run, by themselves, and compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use g2rpo::rollout::RolloutEngine;
 use g2rpo::train::evaluate::graded::{GradedSample, read_graded, write_graded};
 use g2rpo::train::evaluate::summary::{Summary, compare, summarize};
 use g2rpo::train::recipe::settings::Recipe;
+use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::{EvalConfig, MetricsRow, evaluate};
 use g2rpo::verify::Verifier;
 
@@ -15,6 +16,7 @@ use super::console::Console;
 use super::data::{EvalSet, Files, prepare};
 use super::failure::Failure;
 use super::setup;
+use super::train::refuse_file;
 
 /// Evaluates a set; the summary's numbers go into `row` under `eval/`.
 pub(crate) fn evaluate_set<E: RolloutEngine>(
@@ -105,6 +107,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         return Err(Failure::new(Failure::SETTINGS, message));
     }
     if let Some(out) = &args.out {
+        refuse_file("--out ", out)?;
         refuse_data_sets(out, &recipe)?;
         std::fs::create_dir_all(out)
             .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
@@ -203,45 +206,95 @@ pub(crate) fn compare_runs(args: &CompareArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Files to compare: two files, or the last evaluation of each set that both runs have.
+/// Files to compare: two files, or the last evaluation of each set that both have.
 fn pairs(first: &Path, second: &Path) -> Result<Vec<(String, PathBuf, PathBuf)>, Failure> {
     if first.is_file() && second.is_file() {
         return Ok(vec![("graded".into(), first.into(), second.into())]);
     }
-    let (a, b) = (last_evaluations(first)?, last_evaluations(second)?);
+    let (a, b) = (evaluations(first)?, evaluations(second)?);
+    // A file says only by its name of which set it is, and against a single set needs not.
+    let lone = [(first, &b), (second, &a)]
+        .into_iter()
+        .any(|(file, others)| file.is_file() && others.len() == 1);
+    if lone {
+        let pairs = a.into_iter().zip(b);
+        let named = |((x, file), (y, other)): ((String, PathBuf), (String, PathBuf))| {
+            let name = if first.is_file() { y } else { x };
+            (name, file, other)
+        };
+        return Ok(pairs.map(named).collect());
+    }
+    let names = |sets: &[(String, PathBuf)]| {
+        let names: Vec<&str> = sets.iter().map(|(set, _)| set.as_str()).collect();
+        names.join(", ")
+    };
+    let (of_first, of_second) = (names(&a), names(&b));
     let both = a.into_iter().filter_map(|(set, file)| {
         let other = b.iter().find(|(s, _)| *s == set)?;
         Some((set, file, other.1.clone()))
     });
-    Ok(both.collect())
+    let both: Vec<_> = both.collect();
+    if both.is_empty() {
+        let message = format!(
+            "no set was evaluated in both: {} has {of_first}, {} has {of_second}; two files of graded completions are compared by what is in them",
+            first.display(),
+            second.display()
+        );
+        return Err(Failure::new(Failure::INPUT, message));
+    }
+    Ok(both)
 }
 
-/// The last evaluation of each set of a run.
-fn last_evaluations(run: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let folder = run.join("evaluations");
-    let entries = std::fs::read_dir(&folder).map_err(|e| {
-        Failure::new(
-            Failure::RUN,
-            format!("{}: {e}; has the run been evaluated?", folder.display()),
-        )
-    })?;
+/// Evaluations by the names of their sets: the last of each of a run, those of a folder of `eval --out`, or a file.
+fn evaluations(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let refuse = |problem: &str| {
+        let message = format!(
+            "{}: {problem}: expected the folder of a run that evaluated, a folder of `g2rpo eval --out`, or a JSONL file in one",
+            path.display()
+        );
+        Failure::new(Failure::RUN, message)
+    };
+    if path.is_file() {
+        return Ok(vec![(of_set(path).0, path.into())]);
+    }
+    if !path.is_dir() {
+        return Err(refuse("there is no such file or folder"));
+    }
+    let of_run = path.join("evaluations");
+    // A recipe may lie beside what `eval --out .` wrote.
+    let run = RunFolder::beside(path);
+    let is_run = run.agreed_recipe().is_file() || run.metrics().is_file();
+    let folder = match of_run.is_dir() {
+        true => of_run,
+        false if is_run => return Err(refuse("the run was not evaluated")),
+        false => path.into(),
+    };
+    let entries = std::fs::read_dir(&folder)
+        .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", folder.display())))?;
+    let entries = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.is_file() && file.extension().is_some_and(|end| end == "jsonl"))
         .collect();
     files.sort();
-    let mut last: Vec<(String, PathBuf)> = Vec::new();
+    let mut last: BTreeMap<String, (Option<u64>, PathBuf)> = BTreeMap::new();
     for file in files {
-        let name = file
-            .file_stem()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let Some((set, _)) = name.rsplit_once("_step_") else {
-            continue;
-        };
-        match last.last_mut() {
-            Some((known, at)) if known == set => *at = file.clone(),
-            _ => last.push((set.to_owned(), file.clone())),
+        let (set, step) = of_set(&file);
+        if last.get(&set).is_none_or(|(before, _)| *before <= step) {
+            last.insert(set, (step, file));
         }
     }
-    Ok(last)
+    if last.is_empty() {
+        return Err(refuse("there is no evaluation in it"));
+    }
+    let sets = last.into_iter().map(|(set, (_, file))| (set, file));
+    Ok(sets.collect())
+}
+
+/// The set whose evaluation a file is, and after which step of a run.
+fn of_set(file: &Path) -> (String, Option<u64>) {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    match name.rsplit_once("_step_") {
+        Some((set, step)) if step.parse::<u64>().is_ok() => (set.to_owned(), step.parse().ok()),
+        _ => (name.into_owned(), None),
+    }
 }

@@ -1,5 +1,7 @@
 //! `g2rpo report`: a page about runs, or a check of their telemetry.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use g2rpo::rollout::is_stream;
@@ -40,11 +42,40 @@ pub(crate) fn report(args: &ReportArgs) -> Result<(), Failure> {
     for run in &args.runs {
         refuse_parts(&out, run)?;
     }
+    refuse_other_files(&out)?;
     write_atomically(&out, render_report(&runs).as_bytes())?;
     if !is_stream(&out) {
         console.say(out.display());
     }
     Ok(())
+}
+
+/// Refuses a page over a file that is no page.
+fn refuse_other_files(out: &Path) -> Result<(), Failure> {
+    if is_stream(out) || !out.exists() {
+        return Ok(());
+    }
+    let mut begin = Vec::new();
+    if out.is_file() {
+        File::open(out)
+            .and_then(|file| file.take(256).read_to_end(&mut begin))
+            .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+        let text = String::from_utf8_lossy(&begin).to_ascii_lowercase();
+        let text = text.trim_start_matches('\u{feff}').trim_start();
+        if begin.is_empty()
+            || ["<!doctype html", "<html"]
+                .iter()
+                .any(|t| text.starts_with(t))
+        {
+            return Ok(());
+        }
+    }
+    let what = match out.is_dir() {
+        true => "it is a folder",
+        false => "there is a file that is no HTML page, and would be overwritten",
+    };
+    let message = format!("--out {}: {what}: choose another file", out.display());
+    Err(Failure::new(Failure::SETTINGS, message))
 }
 
 /// Refuses a page over a part of a run.

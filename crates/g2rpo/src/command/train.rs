@@ -44,6 +44,7 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
         let recipe = setup::read_recipe(&args.recipe, &console)?;
         let place = Place::join(launch, || Ok(recipe.clone()))?;
         if args.dry_run {
+            refuse_file("output_dir = ", &recipe.save.output_dir)?;
             return work(&recipe, What::DryRun, &place, console);
         }
         let start = if args.overwrite {
@@ -82,7 +83,23 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
             // Of several processes nobody can be asked.
             let agreed = args.yes || (place.launch.is_none() && confirmed(&console));
             if !agreed {
-                let message = "the recipe is changed: say --yes to go on with it, or leave --set and --unset out";
+                let mut edited = read_run(&recipe, &[], &[])?;
+                edited.save.output_dir.clone_from(&args.run);
+                let mut ways = Vec::new();
+                if !(args.sets.is_empty() && args.unsets.is_empty()) {
+                    ways.push("leave --set and --unset out".to_owned());
+                }
+                if !differences(&moved, &edited).is_empty() {
+                    ways.push(format!(
+                        "undo the edit of {}: {} has it as it was",
+                        recipe.display(),
+                        folder.agreed_recipe().display()
+                    ));
+                }
+                let message = format!(
+                    "the recipe is changed: say --yes to go on with it, or {}",
+                    ways.join(", and ")
+                );
                 return Err(Failure::new(Failure::SETTINGS, message));
             }
         }
@@ -93,6 +110,25 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
             console,
         )
     })
+}
+
+/// Refuses a file where a folder is to be made; `what` stands before its name.
+pub(crate) fn refuse_file(what: &str, folder: &Path) -> Result<(), Failure> {
+    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
+        return Ok(());
+    };
+    if there.is_dir() {
+        return Ok(());
+    }
+    let message = format!(
+        "{what}{}: {} is a file, and a folder is needed: choose another name, or move the file away",
+        folder.display(),
+        match there == folder {
+            true => "it".into(),
+            false => there.display().to_string(),
+        }
+    );
+    Err(Failure::new(Failure::RUN, message))
 }
 
 /// Finds out which process this is; what goes wrong is told with its number.
@@ -129,7 +165,11 @@ impl Place {
     /// The folder of the run: rank 0 opens it for all.
     fn open(&self, path: &Path, start: Start) -> Result<RunFolder, Failure> {
         let opened = match self.ranks.rank() {
-            0 => RunFolder::open(path, start).map_err(Failure::from),
+            0 => match start {
+                Start::Resume => Ok(()),
+                Start::New | Start::Overwrite => refuse_file("output_dir = ", path),
+            }
+            .and_then(|()| Ok(RunFolder::open(path, start)?)),
             _ => Ok(RunFolder::beside(path)),
         };
         ranks::together(&*self.ranks, "the folder of the run", opened)

@@ -117,7 +117,10 @@ fn a_wrong_recipe_or_argument_ends_with_its_code() {
     );
     let (code, _, err) = run(at, &["eval", "recipe.toml", "--out", "recipe.toml"]);
     assert!(
-        code == 4 && err.starts_with("recipe.toml: File exists"),
+        code == 4
+            && err.starts_with(
+                "--out recipe.toml: it is a file, and a folder is needed: choose another name"
+            ),
         "{code}: {err}"
     );
     // A model that is damaged is a file that cannot be used.
@@ -255,6 +258,14 @@ fn a_raw_text_has_around_it_what_the_tokenizer_says() {
         "special_tokens": {(token.as_str().unwrap()): {"id": token, "ids": [id], "tokens": [token]}},
     });
     fs::write(&path, json.to_string()).unwrap();
+    let (code, _, err) = run(
+        at,
+        &["generate", "begun", "x", "--max-completion-length", "9999"],
+    );
+    assert!(
+        code == 2 && err.contains("go beyond the 2048 positions that the model was made for"),
+        "{code}: {err}"
+    );
     // It begins with that token, as transformers has it; so do prompts of training, once.
     assert_eq!((begin(&["--raw"]).0, begin(&[]).0), (0, 0));
     let token = token.as_str().unwrap();
@@ -315,7 +326,7 @@ fn prompts_beyond_the_context_are_told_and_refused_where_all_are() {
     positions(230);
     let (code, out, err) = run(at, &dry);
     assert_eq!(code, 0, "{err}");
-    let told = "data: 1 of 60 (1.7 %) go with max_completion_length beyond max_position_embeddings of the model: line 4: ";
+    let told = "data: 1 of 60 (1.7 %) go with max_completion_length beyond max_position_embeddings of the model (max_prompt_length leaves such out): line 4: ";
     assert!(
         out.contains(told) && out.contains(" + 48 of 230\n"),
         "{out}"

@@ -149,6 +149,147 @@ fn pages_and_verdicts_go_to_pipes_as_they_are_and_never_over_parts_of_a_run() {
 }
 
 #[test]
+fn a_page_replaces_pages_alone_and_a_check_writes_none() {
+    let place = place();
+    let at = place.path();
+    fs::create_dir(at.join("run")).unwrap();
+    fs::write(at.join("run/metrics.jsonl"), "").unwrap();
+    let before = fs::read(at.join("train.jsonl")).unwrap();
+    fs::create_dir(at.join("folder")).unwrap();
+    for (out, message) in [
+        (
+            "train.jsonl",
+            "there is a file that is no HTML page, and would be overwritten: choose another file",
+        ),
+        ("folder", "it is a folder: choose another file"),
+    ] {
+        let (code, _, err) = run(at, &["report", "run", "--out", out]);
+        assert_eq!(
+            (code, err.trim_end()),
+            (2, format!("--out {out}: {message}").as_str())
+        );
+    }
+    assert_eq!(fs::read(at.join("train.jsonl")).unwrap(), before);
+    fs::write(at.join("empty.html"), "").unwrap();
+    fs::write(at.join("old.html"), "\n<HTML>of another program</HTML>").unwrap();
+    for out in ["empty.html", "old.html", "new.html", "new.html"] {
+        let (code, _, err) = run(at, &["report", "run", "--out", out]);
+        assert_eq!(code, 0, "{err}");
+        let page = fs::read_to_string(at.join(out)).unwrap();
+        assert!(page.starts_with("<!doctype html>"), "{page}");
+    }
+    let (code, _, err) = run(at, &["report", "run", "--check", "--out", "checked.html"]);
+    assert!(
+        code == 2 && err.contains("cannot be used with"),
+        "{code}: {err}"
+    );
+    assert!(!at.join("checked.html").exists());
+}
+
+#[test]
+fn runs_folders_and_files_of_evaluations_are_compared_with_each_other() {
+    let place = place();
+    let at = place.path();
+    let (code, _, err) = run(at, &["eval", "recipe.toml", "--quiet", "--out", "graded"]);
+    assert_eq!(code, 0, "{err}");
+    fs::create_dir_all(at.join("run/evaluations")).unwrap();
+    fs::create_dir_all(at.join("bare")).unwrap();
+    fs::write(at.join("run/recipe.toml"), "").unwrap();
+    fs::create_dir(at.join("empty")).unwrap();
+    fs::write(at.join("bare/.recipe.toml"), "").unwrap();
+    let copy = |to: &str| {
+        fs::copy(at.join("graded/test.jsonl"), at.join(to)).unwrap();
+    };
+    // The first is damaged, and not the last.
+    fs::write(at.join("run/evaluations/test_step_000003.jsonl"), "{").unwrap();
+    copy("run/evaluations/test_step_000006.jsonl");
+    copy("other.jsonl");
+    for pair in [
+        ["graded", "run"],
+        ["run", "graded"],
+        ["graded/test.jsonl", "run"],
+        ["run", "other.jsonl"],
+        ["graded", "graded/test.jsonl"],
+    ] {
+        let (code, out, err) = run(at, &["compare", pair[0], pair[1]]);
+        assert_eq!(code, 0, "{pair:?}: {err}");
+        assert!(
+            out.starts_with("test: ") && out.contains("on 12 problems"),
+            "{pair:?}: {out}"
+        );
+    }
+    copy("run/evaluations/hard_step_000006.jsonl");
+    assert_eq!(run(at, &["compare", "graded/test.jsonl", "run"]).0, 0);
+    let wanted = "expected the folder of a run that evaluated, a folder of `g2rpo eval --out`, or a JSONL file in one";
+    for (args, code, message) in [
+        (
+            ["compare", "run", "other.jsonl"],
+            3,
+            "no set was evaluated in both: run has hard, test, other.jsonl has other".to_owned(),
+        ),
+        (
+            ["compare", "run", "bare"],
+            4,
+            format!("bare: the run was not evaluated: {wanted}"),
+        ),
+        (
+            ["compare", "none", "run"],
+            4,
+            format!("none: there is no such file or folder: {wanted}"),
+        ),
+        (
+            ["compare", "run", "empty"],
+            4,
+            format!("empty: there is no evaluation in it: {wanted}"),
+        ),
+    ] {
+        let (got, _, err) = run(at, &args);
+        assert!(
+            got == code && err.starts_with(&message),
+            "{args:?}: {got}: {err}"
+        );
+    }
+}
+
+#[test]
+fn a_run_needs_a_folder_and_a_changed_recipe_is_told_with_its_ways_out() {
+    let place = place();
+    let at = place.path();
+    for (folder, what) in [("train.jsonl", "it"), ("train.jsonl/run", "train.jsonl")] {
+        let set = format!("output_dir={folder}");
+        for dry in [&["--dry-run"][..], &[]] {
+            let (code, _, err) = run(
+                at,
+                &[&["train", "recipe.toml", "--set", &set], dry].concat(),
+            );
+            let told = format!(
+                "output_dir = {folder}: {what} is a file, and a folder is needed: choose another name, or move the file away\n"
+            );
+            assert_eq!((code, err), (4, told));
+        }
+    }
+    let (code, _, err) = run(
+        at,
+        &["train", "recipe.toml", "--quiet", "--set", "max_steps=2"],
+    );
+    assert_eq!(code, 0, "{err}");
+    let refused = |args: &[&str], ways: &str| {
+        let (code, _, err) = run(at, &[&["resume", "run"], args].concat());
+        let told = format!("the recipe is changed: say --yes to go on with it, or {ways}\n");
+        assert!(code == 2 && err.ends_with(&told), "{code}: {err}");
+    };
+    let set = ["--set", "max_steps=3"];
+    refused(&set, "leave --set and --unset out");
+    let recipe = fs::read_to_string(at.join("run/recipe.toml")).unwrap();
+    let edited = recipe.replace("learning_rate = 0.001", "learning_rate = 0.01");
+    assert_ne!(edited, recipe);
+    fs::write(at.join("run/recipe.toml"), edited).unwrap();
+    let undo = "undo the edit of run/recipe.toml: run/.recipe.toml has it as it was";
+    refused(&[], undo);
+    refused(&set, &format!("leave --set and --unset out, and {undo}"));
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_nothing_loudly() {
     let place = place();
     let at = place.path();
