@@ -30,13 +30,12 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
             return Err(f.error(field, format!("{value} is not supported, only null")));
         }
     }
-    if architecture == Architecture::Gemma3 {
-        if f.bool("use_bidirectional_attention")? == Some(true) {
-            return Err(f.error(
-                "use_bidirectional_attention",
-                "attention to later positions is not supported",
-            ));
-        }
+    if architecture == Architecture::Gemma3 && f.bool("use_bidirectional_attention")? == Some(true)
+    {
+        return Err(f.error(
+            "use_bidirectional_attention",
+            "attention to later positions is not supported",
+        ));
     }
     if f.bool("output_router_logits")? == Some(true) {
         return Err(f.error(
