@@ -14,9 +14,8 @@ use g2rpo::verify::Verifier;
 use super::cli::{CompareArgs, EvalArgs};
 use super::console::Console;
 use super::data::{EvalSet, Files, prepare};
-use super::failure::Failure;
+use super::failure::{Failure, refuse_file};
 use super::setup;
-use super::train::refuse_file;
 
 /// Evaluates a set; the summary's numbers go into `row` under `eval/`.
 pub(crate) fn evaluate_set<E: RolloutEngine>(

@@ -1,5 +1,6 @@
 //! What a command ends with when it cannot do what was asked: a sentence and an exit code by kind.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use g2rpo::{guidance, libtorch, train};
@@ -88,4 +89,23 @@ pub(crate) fn because(
     what: impl std::fmt::Display,
 ) -> impl Fn(&dyn std::fmt::Display) -> Failure {
     move |error| Failure::new(code, format!("{what}: {error}"))
+}
+
+/// Refuses a file where a folder is to be made; `what` stands before its name.
+pub(crate) fn refuse_file(what: &str, folder: &Path) -> Result<(), Failure> {
+    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
+        return Ok(());
+    };
+    if there.is_dir() {
+        return Ok(());
+    }
+    let message = format!(
+        "{what}{}: {} is a file, and a folder is needed: choose another name, or move the file away",
+        folder.display(),
+        match there == folder {
+            true => "it".into(),
+            false => there.display().to_string(),
+        }
+    );
+    Err(Failure::new(Failure::RUN, message))
 }

@@ -16,7 +16,7 @@ use g2rpo::verify::Verifier;
 use super::cli::{ResumeArgs, TrainArgs};
 use super::console::Console;
 use super::data::{Files, prepare};
-use super::failure::Failure;
+use super::failure::{Failure, refuse_file};
 use super::run::{Begin, Run};
 use super::stop::Stop;
 use super::{plan, ranks, sampling, setup};
@@ -110,25 +110,6 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
             console,
         )
     })
-}
-
-/// Refuses a file where a folder is to be made; `what` stands before its name.
-pub(crate) fn refuse_file(what: &str, folder: &Path) -> Result<(), Failure> {
-    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
-        return Ok(());
-    };
-    if there.is_dir() {
-        return Ok(());
-    }
-    let message = format!(
-        "{what}{}: {} is a file, and a folder is needed: choose another name, or move the file away",
-        folder.display(),
-        match there == folder {
-            true => "it".into(),
-            false => there.display().to_string(),
-        }
-    );
-    Err(Failure::new(Failure::RUN, message))
 }
 
 /// Finds out which process this is; what goes wrong is told with its number.
