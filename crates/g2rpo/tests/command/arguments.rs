@@ -59,7 +59,10 @@ fn a_wrong_recipe_or_argument_ends_with_its_code() {
         ),
         (
             servers,
-            "the environment variable G2RPO_NO_SUCH_KEY holds no key",
+            match cfg!(feature = "remote") {
+                true => "the environment variable G2RPO_NO_SUCH_KEY holds no key",
+                false => "this program was built without servers",
+            },
         ),
         (modules, "nonsense"),
         (
