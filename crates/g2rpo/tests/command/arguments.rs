@@ -67,7 +67,10 @@ fn a_wrong_recipe_or_argument_ends_with_its_code() {
         (modules, "nonsense"),
         (
             vec!["train", "--config", "none.yaml"],
-            "none.yaml: No such file",
+            match cfg!(feature = "yaml") {
+                true => "none.yaml: No such file",
+                false => "none.yaml: this program was built without YAML",
+            },
         ),
         (
             vec!["eval", "recipe.toml", "--model", "none"],
