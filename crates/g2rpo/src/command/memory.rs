@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 
 use g2rpo::guidance::Method;
-use g2rpo::libtorch::Model;
+use g2rpo::libtorch::{EngineConfig, Model};
 use g2rpo::train::recipe::settings::Recipe;
 
 use super::console::bytes;
@@ -128,14 +128,11 @@ fn generating(
     }
     let most = (recipe.generate.max_cache_mib << 20) as f64;
     // Keys and values are copied from where they are computed.
-    let prefill = prompts.min(MAX_PREFILL) as f64;
+    let prefill = prompts.min(EngineConfig::default().max_prefill_tokens) as f64;
     let width = (2 * c.num_key_value_heads * c.head_dim * c.num_hidden_layers) as f64;
     (kept * element(model)).min(most)
         + prefill * (width + activations(model, 0) / 2.0) * element(model)
 }
-
-/// What the engine computes of prompts in one pass, in tokens.
-const MAX_PREFILL: usize = 8192;
 
 /// Bytes that are held while gradients of `positions` tokens are computed, of which `predicted` are of
 /// completions: at the vocabulary projection, or below it in the layers, whichever is more.

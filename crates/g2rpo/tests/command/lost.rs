@@ -4,15 +4,21 @@ use std::fs;
 
 use crate::common::{place, rows, run};
 
-#[test]
-fn rows_that_are_gone_are_told_and_the_run_goes_on() {
+/// A place with a run of four steps.
+fn trained() -> tempfile::TempDir {
     let place = place();
-    let at = place.path();
     let (code, _, err) = run(
-        at,
+        place.path(),
         &["train", "recipe.toml", "--quiet", "--set", "max_steps=4"],
     );
     assert_eq!(code, 0, "{err}");
+    place
+}
+
+#[test]
+fn rows_that_are_gone_are_told_and_the_run_goes_on() {
+    let place = trained();
+    let at = place.path();
     let metrics = at.join("run/metrics.jsonl");
     let whole = fs::read_to_string(&metrics).unwrap();
     let on = |steps: &str| {
@@ -44,13 +50,8 @@ fn rows_that_are_gone_are_told_and_the_run_goes_on() {
 
 #[test]
 fn a_run_whose_checkpoints_are_lost_is_not_begun_again() {
-    let place = place();
+    let place = trained();
     let at = place.path();
-    let (code, _, err) = run(
-        at,
-        &["train", "recipe.toml", "--quiet", "--set", "max_steps=4"],
-    );
-    assert_eq!(code, 0, "{err}");
     let kept = |name: &str| fs::read(at.join("run").join(name)).unwrap();
     let whole = ["metrics.jsonl", "model/model.safetensors"].map(kept);
     let checkpoints = at.join("run/checkpoints");
