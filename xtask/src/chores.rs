@@ -20,27 +20,17 @@ fn split_run(args: &[String]) -> Result<(&[String], &str, &[String])> {
     let at = args.iter().position(|arg| !arg.starts_with('-')).ok_or_else(|| {
         Error::new("the name of an example is missing: `cargo xtask run gsm8k_tiny`; `cargo run --example` lists them")
     })?;
-    let rest = &args[at + 1..];
-    let rest = if rest.first().is_some_and(|arg| arg == "--") {
-        &rest[1..]
-    } else {
-        rest
+    let rest = match &args[at + 1..] {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        rest => rest,
     };
     Ok((&args[..at], &args[at], rest))
 }
 
-/// The whole test suite, or what the arguments select from it.
-pub(crate) fn test(args: &[String]) -> Result<u8> {
+/// `cargo test` or `cargo bench …` with a libtorch: everything, or what the arguments select.
+pub(crate) fn with_libtorch(words: &[&str], args: &[String]) -> Result<u8> {
     setup::ensure(Wish::Any)?;
-    let mut command = cargo(["test"]);
-    command.args(args);
-    repo::run(command)
-}
-
-/// The benches, or what the arguments select from them.
-pub(crate) fn bench(args: &[String]) -> Result<u8> {
-    setup::ensure(Wish::Any)?;
-    let mut command = cargo(["bench", "--package", "g2rpo-benches"]);
+    let mut command = cargo(words);
     command.args(args);
     repo::run(command)
 }
@@ -52,52 +42,36 @@ pub(crate) fn lint() -> Result<u8> {
         return Ok(code);
     }
     setup::ensure(Wish::Any)?;
-    repo::run(cargo([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--features",
-        "g2rpo/yaml,g2rpo/parquet,g2rpo/remote",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    let features = "g2rpo/yaml,g2rpo/parquet,g2rpo/remote";
+    let mut clippy = cargo(["clippy", "--workspace", "--all-targets", "--features"]);
+    clippy.args([features, "--", "-D", "warnings"]);
+    repo::run(clippy)
 }
 
-/// The documentation of our crates, warnings being errors.
-/// The features of their `[package.metadata.docs.rs]`.
-const DOCS_RS: [&[&str]; 2] = [
-    &["-p", "g2rpo-libtorch", "--features", "doc-only"],
-    &[
-        "-p",
-        "g2rpo",
-        "--no-default-features",
-        "--features",
-        "doc-only,remote",
-    ],
+/// The crates over libtorch as docs.rs builds them, which has none, with the features of their `[package.metadata.docs.rs]`.
+const DOCS_RS: [&str; 2] = [
+    "-p g2rpo-libtorch --features doc-only",
+    "-p g2rpo --no-default-features --features doc-only,remote",
 ];
 
+/// The documentation of our crates, warnings being errors.
 pub(crate) fn doc() -> Result<u8> {
     setup::ensure(Wish::Any)?;
-    let one = |args: &[&str]| {
+    let one = |args: &str| {
         let mut command = cargo(["doc", "--no-deps"]);
+        let args = args.split(' ');
         command.args(args).env("RUSTDOCFLAGS", "-D warnings");
         command
     };
-    let code = repo::run(one(&["--workspace"]))?;
-    if code != 0 {
-        return Ok(code);
-    }
-    // The crates over libtorch as docs.rs builds them, which has none.
+    let mut code = repo::run(one("--workspace"))?;
     for args in DOCS_RS {
-        let mut command = one(args);
-        command.env("LIBTORCH", "absent");
-        let code = repo::run(command)?;
-        if code != 0 {
-            return Ok(code);
+        if code == 0 {
+            let mut command = one(args);
+            command.env("LIBTORCH", "absent");
+            code = repo::run(command)?;
         }
     }
-    Ok(0)
+    Ok(code)
 }
 
 #[cfg(test)]
@@ -106,32 +80,14 @@ mod tests {
 
     #[test]
     fn arguments_of_run() {
-        let words = |text: &str| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let args = words("--release gsm8k_tiny --steps 3 -q");
-        let (options, name, rest) = split_run(&args).unwrap();
-        assert_eq!(
-            (options, name, rest),
-            (
-                &words("--release")[..],
-                "gsm8k_tiny",
-                &words("--steps 3 -q")[..]
-            )
-        );
+        let expected = (&args[..1], "gsm8k_tiny", &args[2..]);
+        assert_eq!(split_run(&args).unwrap(), expected);
         let args = words("own_loop -- --seed 1");
-        let (options, name, rest) = split_run(&args).unwrap();
-        assert_eq!(
-            (options.len(), name, rest),
-            (0, "own_loop", &words("--seed 1")[..])
-        );
-        assert!(
-            split_run(&words("--release"))
-                .unwrap_err()
-                .to_string()
-                .contains("gsm8k_tiny")
-        );
+        let expected = (&args[..0], "own_loop", &args[2..]);
+        assert_eq!(split_run(&args).unwrap(), expected);
+        let error = split_run(&words("--release")).unwrap_err().to_string();
+        assert!(error.contains("gsm8k_tiny"), "{error}");
     }
 }

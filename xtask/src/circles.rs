@@ -13,35 +13,26 @@ pub(crate) fn check() -> Result<u8> {
     let crates = repo::root().join("crates");
     let mut faults = Vec::new();
     let mut n_files = 0;
-    for package in sorted(&crates)? {
+    for package in repo::sorted(&crates)? {
         let source = package.join("src");
         if !source.is_dir() {
             continue;
         }
-        let name = package
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
         let files = Files::read(&source)?;
         n_files += files.modules.len();
-        for path in files
-            .modules
-            .values()
-            .filter(|file| !file.text.starts_with("//!"))
-        {
-            let shown = path.path.strip_prefix(repo::root()).unwrap_or(&path.path);
-            faults.push(format!(
-                "{}: the first line must be a `//!` sentence that says what the file is",
-                shown.display()
-            ));
+        for file in files.modules.values() {
+            if !file.text.starts_with("//!") {
+                let shown = file.path.strip_prefix(repo::root()).unwrap_or(&file.path);
+                faults.push(format!(
+                    "{}: the first line must be a `//!` sentence that says what the file is",
+                    shown.display()
+                ));
+            }
         }
-        let found = circles(&files.imports());
-        for circle in &found {
-            faults.push(format!(
-                "{name}: {} import each other in a circle",
-                circle.join(", ")
-            ));
+        let name = package.file_name().unwrap_or_default().to_string_lossy();
+        for circle in circles(&files.imports()) {
+            let all = circle.join(", ");
+            faults.push(format!("{name}: {all} import each other in a circle"));
         }
     }
     if faults.is_empty() {
@@ -67,7 +58,7 @@ impl Files {
         let mut modules = BTreeMap::new();
         let mut folders = vec![source.to_path_buf()];
         while let Some(folder) = folders.pop() {
-            for path in sorted(&folder)? {
+            for path in repo::sorted(&folder)? {
                 if path.is_dir() {
                     folders.push(path);
                     continue;
@@ -75,10 +66,8 @@ impl Files {
                 let Some(module) = module_of(source, &path) else {
                     continue;
                 };
-                let text = fs::read_to_string(&path)
-                    .map_err(Error::io(format_args!("read {}", path.display())))?;
-                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let text = code.to_owned();
+                let text = fs::read_to_string(&path).map_err(Error::io("read", path.display()))?;
+                let text = without_tests(&text).to_owned();
                 modules.insert(module, File { path, text });
             }
         }
@@ -143,6 +132,16 @@ impl Files {
     }
 }
 
+/// What stands before the module of tests.
+fn without_tests(text: &str) -> &str {
+    let is_module = |(at, _): &(usize, &str)| {
+        let next = text[*at..].lines().nth(1);
+        next.is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
+    };
+    let tests = text.match_indices("#[cfg(test)]").find(is_module);
+    tests.map_or(text, |(at, _)| &text[..at])
+}
+
 fn is_declaring(path: &Path) -> bool {
     path.ends_with("mod.rs") || path.with_extension("").is_dir()
 }
@@ -168,32 +167,21 @@ fn module_of(source: &Path, path: &Path) -> Option<String> {
 
 /// Every path that the `use` statements of a file name, groups written out.
 fn uses(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut statement: Option<String> = None;
-    for line in text.lines() {
-        let line = line.split("//").next().unwrap_or_default().trim();
-        let open = match &mut statement {
-            Some(open) => open,
-            None => {
-                let Some(start) = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "]
-                    .iter()
-                    .find_map(|word| line.strip_prefix(word))
-                else {
-                    continue;
-                };
-                statement.insert(String::new()).push_str(start);
-                if line.ends_with(';') {
-                    found.extend(spread(&statement.take().unwrap_or_default()));
-                }
-                continue;
-            }
-        };
-        open.push_str(line);
-        if line.ends_with(';') {
-            found.extend(spread(&statement.take().unwrap_or_default()));
-        }
-    }
-    found
+    let lines = (text.lines()).map(|line| line.split("//").next().unwrap_or_default().trim());
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let tree = |line: &str| {
+        let words = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
+        let rest = words.iter().find_map(|word| line.strip_prefix(word));
+        rest.map(str::to_owned)
+    };
+    (code.split(';'))
+        .filter_map(|statement| {
+            let mut lines = statement.lines();
+            let first = lines.find_map(tree)?;
+            Some(lines.fold(first, |tree, line| tree + line))
+        })
+        .flat_map(|tree| spread(&tree))
+        .collect()
 }
 
 /// `a::{b, c::d}` is `a::b` and `a::c::d`.
@@ -272,14 +260,6 @@ fn circles(graph: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
         }
     }
     groups.into_iter().collect()
-}
-
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries =
-        fs::read_dir(folder).map_err(Error::io(format_args!("read {}", folder.display())))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

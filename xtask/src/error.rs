@@ -1,6 +1,7 @@
 //! What went wrong and what to do about it, as one sentence for a person.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 /// One sentence that says what is wrong and what to do.
 #[derive(Debug)]
@@ -13,15 +14,16 @@ impl Error {
         Self(sentence.into())
     }
 
-    /// For use in `map_err`: the action that failed, and the operating system's reason.
-    pub(crate) fn io(action: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
-        move |error| match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::new(format!(
-                    "cannot {action}: the disk is full; free some space, or set XDG_CACHE_HOME to a folder on a larger disk, and run the same command again"
-                ))
-            }
-            _ => Self::new(format!("cannot {action}: {error}")),
+    /// For use in `map_err`: the action that failed, with what, and the operating system's reason.
+    pub(crate) fn io(action: &str, what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| {
+            let reason = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "the disk is full; free some space, or set XDG_CACHE_HOME to a folder on a larger disk, and run the same command again".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Self::new(format!("cannot {action} {what}: {reason}"))
         }
     }
 }

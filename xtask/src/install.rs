@@ -2,11 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::pins::{Flavor, Pins, TORCH_VERSION};
-use crate::{pip, probe};
-use std::ffi::OsString;
+use crate::pip::{Pip, Python, last_line};
+use crate::probe;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Written last: its text is the requirements file that the folder was made from.
 const STAMP: &str = ".g2rpo-requirements";
@@ -16,8 +15,7 @@ const STAMP: &str = ".g2rpo-requirements";
 pub(crate) struct Installer {
     /// The folder in the user's cache that holds all installations.
     pub(crate) cache: PathBuf,
-    /// The command line that starts Python.
-    pub(crate) python: Vec<OsString>,
+    pub(crate) python: Python,
 }
 
 impl Installer {
@@ -33,7 +31,7 @@ impl Installer {
             .ok_or_else(|| Error::new("neither XDG_CACHE_HOME nor HOME names a folder: set XDG_CACHE_HOME to where libtorch shall be kept"))?;
         Ok(Self {
             cache: cache.join("g2rpo"),
-            python: pip::python(),
+            python: Python::new(),
         })
     }
 
@@ -52,8 +50,7 @@ impl Installer {
         if is_whole(&folder, pins) {
             return Ok(folder);
         }
-        fs::create_dir_all(&self.cache)
-            .map_err(Error::io(format_args!("create {}", self.cache.display())))?;
+        fs::create_dir_all(&self.cache).map_err(Error::io("create", self.cache.display()))?;
         let _lock = self.lock(flavor)?;
         if !is_whole(&folder, pins) {
             self.install(&folder, pins)?;
@@ -62,7 +59,7 @@ impl Installer {
     }
 
     fn install(&self, folder: &Path, pins: &Pins) -> Result<()> {
-        pip::check(&self.python)?;
+        self.python.check()?;
         let wheels = with_suffix(folder, ".wheels");
         let partial = with_suffix(folder, ".partial");
         remove(&partial)?;
@@ -78,31 +75,28 @@ impl Installer {
         let target = partial.join("root");
         let requirements = partial.join("requirements.txt");
         for dir in [&wheels, &tmp] {
-            fs::create_dir_all(dir).map_err(Error::io(format_args!("create {}", dir.display())))?;
+            fs::create_dir_all(dir).map_err(Error::io("create", dir.display()))?;
         }
         fs::write(&requirements, pins.requirements)
-            .map_err(Error::io(format_args!("write {}", requirements.display())))?;
+            .map_err(Error::io("write", requirements.display()))?;
+        let pip = Pip {
+            python: &self.python,
+            pins,
+            wheels: &wheels,
+            tmp: &tmp,
+        };
         // One by one: pip keeps what it fetched only when a whole call succeeds.
         let single = partial.join("one.txt");
-        for wheel in pins
-            .requirements
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-        {
-            fs::write(&single, wheel)
-                .map_err(Error::io(format_args!("write {}", single.display())))?;
-            pip::download(&self.python, pins, &single, &wheels, &tmp)?;
+        for wheel in pins.wheels() {
+            fs::write(&single, wheel).map_err(Error::io("write", single.display()))?;
+            pip.download(&single)?;
         }
-        pip::install(&self.python, pins, &requirements, &wheels, &target, &tmp)?;
+        pip.install(&requirements, &target)?;
         self.verify(&target, pins)?;
         let stamp = target.join(STAMP);
-        fs::write(&stamp, pins.requirements)
-            .map_err(Error::io(format_args!("write {}", stamp.display())))?;
-        fs::rename(&target, folder).map_err(Error::io(format_args!(
-            "move {} to {}",
-            target.display(),
-            folder.display()
-        )))?;
+        fs::write(&stamp, pins.requirements).map_err(Error::io("write", stamp.display()))?;
+        fs::rename(&target, folder)
+            .map_err(Error::io("move the installation to", folder.display()))?;
         remove(&partial)?;
         remove(&wheels)
     }
@@ -134,27 +128,15 @@ impl Installer {
             )));
         }
         for library in pins.loads {
-            let path = root.join(library);
-            let output = Command::new(&self.python[0])
-                .args(&self.python[1..])
-                .args(["-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])"])
-                .arg(&path)
-                .stdin(Stdio::null())
-                .output()
-                .map_err(Error::io(format_args!(
-                    "start {}",
-                    self.python[0].display()
-                )))?;
+            let load = "import ctypes, sys; ctypes.CDLL(sys.argv[1])";
+            let mut command = self.python.command(["-c", load]);
+            let output = command.arg(root.join(library)).output();
+            let output = output.map_err(Error::io("start", &self.python))?;
             if !output.status.success() {
                 let text = String::from_utf8_lossy(&output.stderr);
-                let reason = text
-                    .lines()
-                    .rev()
-                    .find(|line| !line.trim().is_empty())
-                    .unwrap_or("no reason given");
+                let reason = last_line(&text).unwrap_or("no reason given");
                 return Err(Error::new(format!(
-                    "{library} was installed but does not load on this system ({}): libtorch {TORCH_VERSION} needs a C library as new as glibc 2.28; install PyTorch {TORCH_VERSION} in another way and set LIBTORCH",
-                    reason.trim()
+                    "{library} was installed but does not load on this system ({reason}): libtorch {TORCH_VERSION} needs a C library as new as glibc 2.28; install PyTorch {TORCH_VERSION} in another way and set LIBTORCH"
                 )));
             }
         }
@@ -164,19 +146,17 @@ impl Installer {
     /// Holds other processes of this user back until the file is dropped; the system lets go of it if we die.
     fn lock(&self, flavor: Flavor) -> Result<File> {
         let path = with_suffix(&self.folder(flavor), ".lock");
-        let file =
-            File::create(&path).map_err(Error::io(format_args!("create {}", path.display())))?;
+        let file = File::create(&path).map_err(Error::io("create", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 eprintln!("Waiting for another `cargo xtask` that is installing libtorch…");
-                file.lock()
-                    .map_err(Error::io(format_args!("lock {}", path.display())))?;
+                file.lock().map_err(Error::io("lock", path.display()))?;
             }
             // Some network file systems have no locks. The rename at the end still keeps halves out.
             Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => {
-                return Err(Error::io(format_args!("lock {}", path.display()))(error));
+                return Err(Error::io("lock", path.display())(error));
             }
         }
         Ok(file)
@@ -190,10 +170,7 @@ pub(crate) fn is_whole(folder: &Path, pins: &Pins) -> bool {
 }
 
 fn missing_file<'a>(root: &Path, pins: &Pins) -> Option<&'a str> {
-    pins.files
-        .iter()
-        .copied()
-        .find(|file| !root.join(file).exists())
+    (pins.files.iter().copied()).find(|file| !root.join(file).exists())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -205,7 +182,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io(format_args!("remove {}", dir.display()))(error))
+            Err(Error::io("remove", dir.display())(error))
         }
         _ => Ok(()),
     }
@@ -218,6 +195,7 @@ fn megabytes(bytes: u64) -> String {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     const PINS: Pins = Pins {
         requirements: "# comment\ntorch==2.11.0 --hash=sha256:00\ncudart==1 --hash=sha256:00\n",
@@ -278,7 +256,7 @@ esac
             fs::write(&script, FAKE_PYTHON).unwrap();
             let installer = Installer {
                 cache: dir.path().join("cache/g2rpo"),
-                python: vec!["sh".into(), script.into()],
+                python: Python::fake([OsStr::new("sh"), script.as_os_str()]),
             };
             Self { dir, installer }
         }
@@ -365,11 +343,8 @@ esac
             installed_bytes: u64::MAX / 4,
             ..PINS
         };
-        let message = bench
-            .installer
-            .ensure(Flavor::Cpu, &pins)
-            .unwrap_err()
-            .to_string();
+        let error = bench.installer.ensure(Flavor::Cpu, &pins).unwrap_err();
+        let message = error.to_string();
         assert!(
             message.contains("free") && message.contains("XDG_CACHE_HOME"),
             "{message}"
@@ -397,13 +372,8 @@ esac
         };
         bench.installer.ensure(Flavor::Cpu, &pins).unwrap();
         bench.succeeds();
-        fs::remove_file(
-            bench
-                .installer
-                .folder(Flavor::Cpu)
-                .join("torch/lib/libtorch_cpu.so"),
-        )
-        .unwrap();
+        let folder = bench.installer.folder(Flavor::Cpu);
+        fs::remove_file(folder.join(PINS.files[0])).unwrap();
         bench.succeeds();
         assert_eq!(bench.calls(), "torch cudart install ".repeat(4));
     }

@@ -44,9 +44,10 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: &[String]) -> Result<u8> {
-    let (command, rest) = args
-        .split_first()
-        .map_or(("help", args), |(first, rest)| (first.as_str(), rest));
+    let (command, rest) = match args {
+        [] => ("help", args),
+        [command, rest @ ..] => (command.as_str(), rest),
+    };
     let none = |code: fn() -> Result<u8>| match rest.first() {
         None => code(),
         Some(extra) => Err(Error::new(format!(
@@ -55,8 +56,8 @@ fn dispatch(args: &[String]) -> Result<u8> {
     };
     match command {
         "run" => chores::run(rest),
-        "test" => chores::test(rest),
-        "bench" => chores::bench(rest),
+        "test" => chores::with_libtorch(&["test"], rest),
+        "bench" => chores::with_libtorch(&["bench", "--package", "g2rpo-benches"], rest),
         "setup" => setup::ensure(wish(rest)?).map(|()| 0),
         "lint" => none(chores::lint),
         "doc" => none(chores::doc),
@@ -90,26 +91,14 @@ mod tests {
 
     #[test]
     fn wishes() {
-        let words = |text: &str| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(wish(&[]).unwrap(), Wish::Detect);
         assert_eq!(wish(&words("--cuda")).unwrap(), Wish::Only(Flavor::Cuda));
         assert_eq!(wish(&words("--cpu")).unwrap(), Wish::Only(Flavor::Cpu));
         assert!(wish(&words("--cpu --cuda")).is_err());
-        assert!(
-            dispatch(&words("lint fast"))
-                .unwrap_err()
-                .to_string()
-                .contains("takes no argument")
-        );
-        assert!(
-            dispatch(&words("dance"))
-                .unwrap_err()
-                .to_string()
-                .contains("no chore")
-        );
+        for (text, expected) in [("lint fast", "takes no argument"), ("dance", "no chore")] {
+            let message = dispatch(&words(text)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 }

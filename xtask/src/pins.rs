@@ -43,6 +43,13 @@ pub(crate) struct Pins {
     pub(crate) loads: &'static [&'static str],
 }
 
+impl Pins {
+    /// A version and a hash for each wheel.
+    pub(crate) fn wheels(&self) -> impl Iterator<Item = &'static str> {
+        (self.requirements.lines()).filter(|line| !line.starts_with('#'))
+    }
+}
+
 const LINUX_X86_64: &[&str] = &[
     "manylinux_2_28_x86_64",
     "manylinux_2_27_x86_64",
@@ -78,7 +85,6 @@ const LINUX_X86_64_CPU: Pins = Pins {
 
 const LINUX_X86_64_CUDA: Pins = Pins {
     requirements: include_str!("../libtorch/linux-x86_64-cuda.txt"),
-    platforms: LINUX_X86_64,
     download_bytes: 2_512_500_000,
     installed_bytes: 4_050_000_000,
     files: &[
@@ -93,6 +99,7 @@ const LINUX_X86_64_CUDA: Pins = Pins {
         "nvidia/nccl/lib/libnccl.so.2",
     ],
     loads: &["torch/lib/libtorch_cpu.so", "torch/lib/libtorch_cuda.so"],
+    ..LINUX_X86_64_CPU
 };
 
 const LINUX_AARCH64_CPU: Pins = Pins {
@@ -105,8 +112,7 @@ const LINUX_AARCH64_CPU: Pins = Pins {
     ],
     download_bytes: 432_300_000,
     installed_bytes: 1_000_000_000,
-    files: LINUX_CPU_FILES,
-    loads: &["torch/lib/libtorch_cpu.so"],
+    ..LINUX_X86_64_CPU
 };
 
 const MACOS_AARCH64: Pins = Pins {
@@ -149,24 +155,14 @@ mod tests {
             ("macos", "aarch64", Flavor::Cpu, 1),
         ] {
             let pins = pins(os, arch, flavor).unwrap();
-            let lines: Vec<&str> = pins
-                .requirements
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .collect();
+            let lines: Vec<&str> = pins.wheels().collect();
             assert_eq!(lines.len(), wheels, "{os} {arch} {flavor}");
-            assert!(
-                lines[0].starts_with(&format!("torch=={TORCH_VERSION} ")),
-                "{}",
-                lines[0]
-            );
+            assert!(lines[0].starts_with(&format!("torch=={TORCH_VERSION} ")));
             for line in lines {
                 let (wheel, hash) = line.split_once(" --hash=sha256:").expect(line);
                 assert!(wheel.contains("==") && !wheel.contains('/'), "{line}");
-                assert!(
-                    hash.len() == 64 && hash.chars().all(|c| c.is_ascii_hexdigit()),
-                    "{line}"
-                );
+                let is_hex = hash.chars().all(|c| c.is_ascii_hexdigit());
+                assert!(hash.len() == 64 && is_hex, "{line}");
             }
             assert!(pins.installed_bytes > pins.download_bytes);
         }
@@ -187,10 +183,7 @@ mod tests {
             ("linux", "aarch64", Flavor::Cuda),
         ] {
             let message = pins(os, arch, flavor).unwrap_err().to_string();
-            assert!(
-                message.contains(os) && message.contains("LIBTORCH_USE_PYTORCH=1"),
-                "{message}"
-            );
+            assert!(message.contains(os) && message.contains("LIBTORCH_USE_PYTORCH=1"));
         }
     }
 }

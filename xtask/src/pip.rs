@@ -2,131 +2,138 @@
 
 use crate::error::{Error, Result};
 use crate::pins::{Pins, TORCH_VERSION};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The command line that starts Python.
-///
-/// The rule is the one of `tch`'s build script, so that both look at the same installation.
-pub(crate) fn python() -> Vec<OsString> {
-    let in_venv = std::env::var_os("VIRTUAL_ENV").is_some();
-    vec![OsString::from(if in_venv { "python" } else { "python3" })]
+/// How Python is started: the program and its first arguments.
+#[derive(Debug)]
+pub(crate) struct Python(Vec<OsString>);
+
+impl fmt::Display for Python {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0[0].display())
+    }
 }
 
-/// Checks that Python is there and has pip.
-pub(crate) fn check(python: &[OsString]) -> Result<()> {
-    let shown = python[0].to_string_lossy();
-    let otherwise = format!("or set LIBTORCH to a libtorch {TORCH_VERSION} of your own");
-    let output = Command::new(&python[0])
-        .args(&python[1..])
-        .args(["-m", "pip", "--version"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
+impl Python {
+    /// The rule is the one of `tch`'s build script, so that both look at the same installation.
+    pub(crate) fn new() -> Self {
+        let in_venv = std::env::var_os("VIRTUAL_ENV").is_some();
+        Self(vec![if in_venv { "python" } else { "python3" }.into()])
+    }
+
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.0[0]);
+        command.args(&self.0[1..]).args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// For tests: a program that stands for Python.
+    #[cfg(test)]
+    pub(crate) fn fake<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Self {
+        Self(
+            words
+                .into_iter()
+                .map(|word| word.as_ref().to_owned())
+                .collect(),
+        )
+    }
+
+    /// Checks that Python is there and has pip.
+    pub(crate) fn check(&self) -> Result<()> {
+        let otherwise = format!("or set LIBTORCH to a libtorch {TORCH_VERSION} of your own");
+        let output = self.command(["-m", "pip", "--version"]).output().map_err(|error| {
             Error::new(format!(
-                "{shown} does not run ({error}), and libtorch comes from Python wheels: install Python 3 with pip (on Debian and Ubuntu: apt-get install python3 python3-pip), {otherwise}"
+                "{self} does not run ({error}), and libtorch comes from Python wheels: install Python 3 with pip (on Debian and Ubuntu: apt-get install python3 python3-pip), {otherwise}"
             ))
         })?;
-    if output.status.success() {
-        return Ok(());
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "{self} has no pip, and libtorch comes from Python wheels: install it (on Debian and Ubuntu: apt-get install python3-pip; elsewhere: {self} -m ensurepip), {otherwise}"
+        )))
     }
-    Err(Error::new(format!(
-        "{shown} has no pip, and libtorch comes from Python wheels: install it (on Debian and Ubuntu: apt-get install python3-pip; elsewhere: {shown} -m ensurepip), {otherwise}"
-    )))
 }
 
-/// Downloads the wheels into `wheels`. Those that are there whole, by their hash, are not fetched again.
-pub(crate) fn download(
-    python: &[OsString],
-    pins: &Pins,
-    requirements: &Path,
-    wheels: &Path,
-    tmp: &Path,
-) -> Result<()> {
-    let mut command = base(python, tmp);
-    command.arg("download").arg("--dest").arg(wheels);
-    select(&mut command, pins, requirements);
-    run(command)
+/// pip, set to one system's wheels.
+pub(crate) struct Pip<'a> {
+    pub(crate) python: &'a Python,
+    pub(crate) pins: &'a Pins,
+    /// Where the wheels are kept.
+    pub(crate) wheels: &'a Path,
+    /// pip unpacks here before it moves files to their place: the same disk makes that a rename,
+    /// and a small /tmp does no harm.
+    pub(crate) tmp: &'a Path,
 }
 
-/// Installs the wheels in `wheels` into `target` without any network.
-pub(crate) fn install(
-    python: &[OsString],
-    pins: &Pins,
-    requirements: &Path,
-    wheels: &Path,
-    target: &Path,
-    tmp: &Path,
-) -> Result<()> {
-    let mut command = base(python, tmp);
-    command
-        .args(["install", "--no-compile", "--no-index", "--find-links"])
-        .arg(wheels);
-    command.arg("--target").arg(target);
-    select(&mut command, pins, requirements);
-    run(command)
-}
-
-/// pip with the user's configuration, but for settings that contradict an installation into a folder.
-fn base(python: &[OsString], tmp: &Path) -> Command {
-    let mut command = Command::new(&python[0]);
-    command.args(&python[1..]).args(["-m", "pip"]);
-    // pip unpacks here before it moves files to their place: the same disk makes that a rename,
-    // and a small /tmp does no harm.
-    command.env("TMPDIR", tmp);
-    if std::env::var_os("PIP_RESUME_RETRIES").is_none() {
-        command.env("PIP_RESUME_RETRIES", "5");
+impl Pip<'_> {
+    /// Downloads wheels. Those that are there whole, by their hash, are not fetched again.
+    pub(crate) fn download(&self, requirements: &Path) -> Result<()> {
+        let mut command = self.command();
+        command.args(["download", "--dest"]).arg(self.wheels);
+        self.run(command, requirements)
     }
-    command
-        .env("PIP_USER", "false")
-        .env("PIP_REQUIRE_VIRTUALENV", "false");
-    command
-        .env("PIP_NO_INPUT", "1")
-        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-    command.env("PIP_ROOT_USER_ACTION", "ignore");
-    command
-}
 
-fn select(command: &mut Command, pins: &Pins, requirements: &Path) {
-    command.args([
-        "--no-deps",
-        "--only-binary=:all:",
-        "--implementation",
-        "cp",
-        "--python-version",
-        "3.11",
-    ]);
-    for platform in pins.platforms {
-        command.args(["--platform", platform]);
+    /// Installs wheels into `target` without any network.
+    pub(crate) fn install(&self, requirements: &Path, target: &Path) -> Result<()> {
+        let mut command = self.command();
+        command.args(["install", "--no-compile", "--no-index", "--find-links"]);
+        command.arg(self.wheels).arg("--target").arg(target);
+        self.run(command, requirements)
     }
-    command
-        .arg("--require-hashes")
-        .arg("--requirement")
-        .arg(requirements);
+
+    /// pip with the user's configuration, but for settings that contradict an installation into a folder.
+    fn command(&self) -> Command {
+        let mut command = self.python.command(["-m", "pip"]);
+        command.env("TMPDIR", self.tmp);
+        if std::env::var_os("PIP_RESUME_RETRIES").is_none() {
+            command.env("PIP_RESUME_RETRIES", "5");
+        }
+        command.envs([
+            ("PIP_USER", "false"),
+            ("PIP_REQUIRE_VIRTUALENV", "false"),
+            ("PIP_NO_INPUT", "1"),
+            ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+            ("PIP_ROOT_USER_ACTION", "ignore"),
+        ]);
+        command
+    }
+
+    fn run(&self, mut command: Command, requirements: &Path) -> Result<()> {
+        command.args(["--no-deps", "--only-binary=:all:"]);
+        command.args(["--implementation", "cp", "--python-version", "3.11"]);
+        for platform in self.pins.platforms {
+            command.args(["--platform", platform]);
+        }
+        command.args(["--require-hashes", "--requirement"]);
+        command.arg(requirements);
+        run(command)
+    }
 }
 
 /// Runs pip, shows what it prints, and explains a failure.
 fn run(mut command: Command) -> Result<()> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let mut child = command
-        .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(Error::io(format_args!("start {shown}")))?;
+        .map_err(Error::io("start", shown))?;
     let mut complaints = String::new();
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).split(b'\n') {
-            let line = line.map_err(Error::io("read what pip says"))?;
+            let line = line.map_err(Error::io("read", "what pip says"))?;
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
             complaints.push_str(&line);
             complaints.push('\n');
         }
     }
-    let status = child.wait().map_err(Error::io("wait for pip"))?;
+    let status = child.wait().map_err(Error::io("wait for", "pip"))?;
     if status.success() {
         return Ok(());
     }
@@ -160,8 +167,16 @@ const NETWORK_SIGNS: &[&str] = &[
     "Server Error",
 ];
 
+/// The last line that says something.
+pub(crate) fn last_line(text: &str) -> Option<&str> {
+    text.lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+}
+
 /// One sentence from pip's error output.
-pub(crate) fn explain(complaints: &str) -> Error {
+fn explain(complaints: &str) -> Error {
     let says = |sign: &str| complaints.contains(sign);
     let sentence = if says("No space left on device") || says("Disk quota exceeded") {
         "the disk filled up while libtorch was being installed: free some space, or set XDG_CACHE_HOME (and pip's cache, PIP_CACHE_DIR) to a larger disk, and run the same command again".to_owned()
@@ -178,14 +193,8 @@ pub(crate) fn explain(complaints: &str) -> Error {
     } else if says("Permission denied") {
         "pip may not write into the cache folder: make it writable, or set XDG_CACHE_HOME to another folder, and run the same command again".to_owned()
     } else {
-        let last = complaints
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty());
-        format!(
-            "pip failed ({}): see its output above, then run the same command again",
-            last.unwrap_or("without a word").trim()
-        )
+        let last = last_line(complaints).unwrap_or("without a word");
+        format!("pip failed ({last}): see its output above, then run the same command again")
     };
     Error::new(sentence)
 }
@@ -197,63 +206,49 @@ mod tests {
     #[test]
     fn failures_of_pip_are_told_apart() {
         for (complaint, expected) in [
-            (
-                "OSError: [Errno 28] No space left on device",
-                "disk filled up",
-            ),
-            (
-                "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
-                "pinned hash",
-            ),
+            ("[Errno 28] No space left on device", "disk filled up"),
+            ("PACKAGES DO NOT MATCH THE HASHES FROM", "pinned hash"),
             (
                 "WARNING: Retrying ... NewConnectionError('...: [Errno -3] Temporary failure in name resolution')\n\
                  ERROR: Could not find a version that satisfies the requirement torch==2.11.0\n\
                  ERROR: No matching distribution found for torch==2.11.0",
                 "check the network",
             ),
-            (
-                "ERROR: No matching distribution found for torch==2.11.0",
-                "has no wheel",
-            ),
-            (
-                "ERROR: Could not install packages: [Errno 13] Permission denied: '/x'",
-                "make it writable",
-            ),
+            ("ERROR: No matching distribution found for", "has no wheel"),
+            ("[Errno 13] Permission denied: '/x'", "make it writable"),
             ("Traceback\nValueError: odd\n\n", "ValueError: odd"),
             ("", "without a word"),
         ] {
             let message = explain(complaint).to_string();
             assert!(message.contains(expected), "{complaint:?} gave {message:?}");
-            assert!(
-                message.contains("run the same command again"),
-                "{message:?}"
-            );
+            assert!(message.contains("run the same command again"));
         }
     }
 
     #[test]
     fn python_without_pip_and_no_python() {
-        let script = |text: &str| ["sh", "-c", text].map(OsString::from).to_vec();
-        check(&script("exit 0")).unwrap();
-        let message = check(&script("echo 'No module named pip' >&2; exit 1"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("has no pip") && message.contains("python3-pip"),
-            "{message}"
-        );
-        let message = check(&["/no/such/python3".into()]).unwrap_err().to_string();
-        assert!(
-            message.contains("does not run") && message.contains("install Python 3"),
-            "{message}"
-        );
+        Python::fake(["sh", "-c", "exit 0"]).check().unwrap();
+        let broken = Python::fake(["sh", "-c", "echo 'No module named pip' >&2; exit 1"]);
+        for (python, words, advice) in [
+            (broken, "has no pip", "python3-pip"),
+            (
+                Python::fake(["/no/such/python3"]),
+                "does not run",
+                "install Python 3",
+            ),
+        ] {
+            let message = python.check().unwrap_err().to_string();
+            assert!(
+                message.contains(words) && message.contains(advice),
+                "{message}"
+            );
+        }
     }
 
     #[test]
     fn a_killed_pip_is_an_interruption() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "kill -9 $$"]);
-        let message = run(command).unwrap_err().to_string();
+        let python = Python::fake(["sh", "-c", "kill -9 $$"]);
+        let message = run(python.command([""; 0])).unwrap_err().to_string();
         assert!(
             message.contains("interrupted") && message.contains("again"),
             "{message}"

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pins::TORCH_VERSION;
-use std::ffi::OsString;
+use crate::pip::Python;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,26 +15,16 @@ pub(crate) struct Driver {
 
 /// Looks for an NVIDIA driver: asks `nvidia-smi`, then the kernel, then the usual places of `libcuda.so.1`.
 pub(crate) fn nvidia_driver() -> Option<Driver> {
-    let smi = Command::new("nvidia-smi")
-        .args(["--query-gpu=driver_version", "--format=csv,noheader"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    if let Ok(output) = smi
-        && output.status.success()
-    {
-        let text = String::from_utf8_lossy(&output.stdout);
-        if let Some(line) = text.lines().find(|line| !line.trim().is_empty()) {
-            return Some(Driver {
-                major: driver_major(line),
-            });
-        }
+    let mut smi = Command::new("nvidia-smi");
+    smi.args(["--query-gpu=driver_version", "--format=csv,noheader"]);
+    let text = output(&mut smi).unwrap_or_default();
+    if let Some(line) = text.lines().find(|line| !line.trim().is_empty()) {
+        let major = driver_major(line);
+        return Some(Driver { major });
     }
     if let Ok(text) = fs::read_to_string("/proc/driver/nvidia/version") {
-        let major = text
-            .lines()
-            .next()
-            .and_then(|line| line.split_whitespace().find_map(driver_major));
+        let line = text.lines().next().unwrap_or_default();
+        let major = line.split_whitespace().find_map(driver_major);
         return Some(Driver { major });
     }
     [
@@ -57,28 +47,26 @@ fn driver_major(word: &str) -> Option<u32> {
 
 /// Bytes free for this user on the file system of `dir`, as `df` says; `None` where it cannot be asked.
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
-    let output = Command::new("df")
-        .arg("-Pk")
-        .arg(dir)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    parse_df(&String::from_utf8_lossy(&output.stdout))
+    parse_df(&output(Command::new("df").arg("-Pk").arg(dir))?)
+}
+
+/// What a program that succeeds prints.
+fn output(command: &mut Command) -> Option<String> {
+    let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
+    let output = quiet.output().ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The column before the percentage: names of file systems and mount points may hold spaces.
 fn parse_df(text: &str) -> Option<u64> {
     let words: Vec<&str> = text.lines().nth(1)?.split_whitespace().collect();
-    let percent = words.iter().rposition(|word| {
+    let is_percent = |word: &&str| {
         word.strip_suffix('%')
-            .is_some_and(|number| number.parse::<u32>().is_ok())
-    })?;
-    words
-        .get(percent.checked_sub(1)?)?
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
+            .is_some_and(|n| n.parse::<u32>().is_ok())
+    };
+    let percent = words.iter().rposition(is_percent)?;
+    let free: u64 = words.get(percent.checked_sub(1)?)?.parse().ok()?;
+    free.checked_mul(1024)
 }
 
 /// The version of the libtorch in `dir`, without its local part (`+cpu`); `None` where no file says it.
@@ -86,58 +74,61 @@ fn parse_df(text: &str) -> Option<u64> {
 /// The zip files of libtorch carry `build-version`, the Python packages `version.py`.
 pub(crate) fn libtorch_version(dir: &Path) -> Option<String> {
     let whole = if let Ok(text) = fs::read_to_string(dir.join("build-version")) {
-        text.trim().to_owned()
+        text
     } else {
         let text = fs::read_to_string(dir.join("version.py")).ok()?;
         let line = text.lines().find(|line| line.starts_with("__version__"))?;
         line.split(['\'', '"']).nth(1)?.to_owned()
     };
-    let public = whole.split('+').next().unwrap_or_default().to_owned();
-    (!public.is_empty()).then_some(public)
+    public(&whole).map(str::to_owned)
+}
+
+/// A version without its local part.
+fn public(version: &str) -> Option<&str> {
+    version
+        .trim()
+        .split('+')
+        .next()
+        .filter(|public| !public.is_empty())
 }
 
 /// Checks a libtorch that the user brought through `LIBTORCH`.
 pub(crate) fn check_user_libtorch(dir: &Path, bypass_version: bool) -> Result<()> {
-    let shown = dir.display();
-    if !dir.is_dir() {
-        return Err(Error::new(format!(
-            "LIBTORCH is {shown}, which is not a folder: point it to a libtorch {TORCH_VERSION}, or unset it and run `cargo xtask setup`"
-        )));
-    }
-    match libtorch_version(dir) {
-        Some(version) if version != TORCH_VERSION && !bypass_version => Err(Error::new(format!(
-            "LIBTORCH is {shown}, which holds libtorch {version}, but {TORCH_VERSION} is needed: point it to a libtorch {TORCH_VERSION}, or unset it and run `cargo xtask setup`"
-        ))),
-        _ => Ok(()),
-    }
+    let problem = match libtorch_version(dir) {
+        _ if !dir.is_dir() => "is not a folder".to_owned(),
+        Some(version) if version != TORCH_VERSION && !bypass_version => {
+            format!("holds libtorch {version}, but {TORCH_VERSION} is needed")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(format!(
+        "LIBTORCH is {}, which {problem}: point it to a libtorch {TORCH_VERSION}, or unset it and run `cargo xtask setup`",
+        dir.display()
+    )))
 }
 
-/// Checks the PyTorch that the user asked for with `LIBTORCH_USE_PYTORCH`; `python` is the command line to run.
-pub(crate) fn check_user_pytorch(python: &[OsString], bypass_version: bool) -> Result<()> {
-    let shown = python[0].to_string_lossy();
-    let output = Command::new(&python[0])
-        .args(&python[1..])
-        .args(["-c", "from importlib.metadata import version; print(version('torch'))"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
-            Error::new(format!(
-                "LIBTORCH_USE_PYTORCH is set, but {shown} does not run ({error}): install Python 3 with torch {TORCH_VERSION}, or unset the variable and run `cargo xtask setup`"
-            ))
-        })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = text.trim().split('+').next().unwrap_or_default();
-    if !output.status.success() || version.is_empty() {
-        return Err(Error::new(format!(
-            "LIBTORCH_USE_PYTORCH is set, but {shown} has no torch: run `{shown} -m pip install torch=={TORCH_VERSION}`, or unset the variable and run `cargo xtask setup`"
-        )));
-    }
-    if version != TORCH_VERSION && !bypass_version {
-        return Err(Error::new(format!(
-            "LIBTORCH_USE_PYTORCH is set, but the torch of {shown} is {version} and {TORCH_VERSION} is needed: run `{shown} -m pip install torch=={TORCH_VERSION}`, or unset the variable and run `cargo xtask setup`"
-        )));
-    }
-    Ok(())
+/// Checks the PyTorch that the user asked for with `LIBTORCH_USE_PYTORCH`.
+pub(crate) fn check_user_pytorch(python: &Python, bypass_version: bool) -> Result<()> {
+    let ask = "from importlib.metadata import version; print(version('torch'))";
+    let install = format!("run `{python} -m pip install torch=={TORCH_VERSION}`");
+    let problem = match python.command(["-c", ask]).output() {
+        Err(error) => {
+            format!("{python} does not run ({error}): install Python 3 with torch {TORCH_VERSION}")
+        }
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            match public(&text).filter(|_| output.status.success()) {
+                None => format!("{python} has no torch: {install}"),
+                Some(version) if version != TORCH_VERSION && !bypass_version => format!(
+                    "the torch of {python} is {version} and {TORCH_VERSION} is needed: {install}"
+                ),
+                Some(_) => return Ok(()),
+            }
+        }
+    };
+    Err(Error::new(format!(
+        "LIBTORCH_USE_PYTORCH is set, but {problem}, or unset the variable and run `cargo xtask setup`"
+    )))
 }
 
 #[cfg(test)]
@@ -180,45 +171,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         check_user_libtorch(dir.path(), false).unwrap();
         fs::write(dir.path().join("build-version"), "2.9.1\n").unwrap();
-        let message = check_user_libtorch(dir.path(), false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("libtorch 2.9.1") && message.contains("2.11.0 is needed"),
-            "{message}"
-        );
         check_user_libtorch(dir.path(), true).unwrap();
-        let message = check_user_libtorch(&dir.path().join("nothing"), false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("not a folder") && message.contains("cargo xtask setup"),
-            "{message}"
-        );
-    }
-
-    fn script(text: &str) -> Vec<OsString> {
-        ["sh", "-c", text].iter().map(OsString::from).collect()
+        for (dir, words) in [
+            (dir.path(), "holds libtorch 2.9.1, but 2.11.0 is needed"),
+            (&dir.path().join("nothing"), "which is not a folder"),
+        ] {
+            let message = check_user_libtorch(dir, false).unwrap_err().to_string();
+            assert!(
+                message.contains(words) && message.contains("cargo xtask setup"),
+                "{message}"
+            );
+        }
     }
 
     #[test]
     fn a_wrong_or_missing_user_pytorch_is_named() {
-        check_user_pytorch(&script("echo 2.11.0+cu130"), false).unwrap();
-        let message = check_user_pytorch(&script("echo 2.4.0"), false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("is 2.4.0 and 2.11.0 is needed"),
-            "{message}"
-        );
-        check_user_pytorch(&script("echo 2.4.0"), true).unwrap();
-        let message = check_user_pytorch(&script("exit 1"), false)
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("has no torch"), "{message}");
-        let message = check_user_pytorch(&["/no/such/python".into()], false)
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("does not run"), "{message}");
+        let python = |script| Python::fake(["sh", "-c", script]);
+        check_user_pytorch(&python("echo 2.11.0+cu130"), false).unwrap();
+        check_user_pytorch(&python("echo 2.4.0"), true).unwrap();
+        for (python, words) in [
+            (python("echo 2.4.0"), "is 2.4.0 and 2.11.0 is needed"),
+            (python("exit 1"), "has no torch"),
+            (Python::fake(["/no/such/python"]), "does not run"),
+        ] {
+            let message = check_user_pytorch(&python, false).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +20,14 @@ pub(crate) fn libtorch_link() -> PathBuf {
 /// What `LIBTORCH` is by default, as in `.cargo/config.toml`.
 pub(crate) fn libtorch_dir() -> PathBuf {
     libtorch_link().join("torch")
+}
+
+/// What a folder holds, in the order of names.
+pub(crate) fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    paths.sort();
+    Ok(paths)
 }
 
 /// Cargo in the root of the checkout, without the variables of the cargo that started us.
@@ -42,9 +51,7 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Comma
 /// Runs a command with our standard streams; its exit code is the result.
 pub(crate) fn run(mut command: Command) -> Result<u8> {
     let shown = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .status()
-        .map_err(Error::io(format_args!("start {shown}")))?;
+    let status = command.status().map_err(Error::io("start", shown))?;
     Ok(status
         .code()
         .map_or(1, |code| u8::try_from(code).unwrap_or(1)))

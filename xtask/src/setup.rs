@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::install::{Installer, is_whole};
 use crate::pins::{Flavor, MIN_CUDA_DRIVER, Pins, TORCH_VERSION, pins};
-use crate::{pip, probe, repo};
+use crate::pip::Python;
+use crate::{probe, repo};
 use std::env::consts::{ARCH, OS};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,10 +28,7 @@ pub(crate) fn ensure(wish: Wish) -> Result<()> {
     let link = repo::libtorch_link();
     let flavor = match wish {
         Wish::Only(flavor) => flavor,
-        Wish::Any => match linked_flavor(&link) {
-            Some(flavor) => flavor,
-            None => detect(),
-        },
+        Wish::Any => linked_flavor(&link).unwrap_or_else(detect),
         Wish::Detect => detect(),
     };
     let pins: Pins = pins(OS, ARCH, flavor)?;
@@ -41,10 +39,8 @@ pub(crate) fn ensure(wish: Wish) -> Result<()> {
     let folder = Installer::new()?.ensure(flavor, &pins)?;
     point(&link, &folder)?;
     if wish != Wish::Any {
-        eprintln!(
-            "libtorch {TORCH_VERSION} ({flavor}) is ready in {}",
-            folder.display()
-        );
+        let shown = folder.display();
+        eprintln!("libtorch {TORCH_VERSION} ({flavor}) is ready in {shown}");
     }
     Ok(())
 }
@@ -53,21 +49,17 @@ pub(crate) fn ensure(wish: Wish) -> Result<()> {
 fn user_libtorch() -> Result<bool> {
     let bypass = std::env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
     if std::env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
-        probe::check_user_pytorch(&pip::python(), bypass)?;
-        eprintln!(
-            "Using the PyTorch of {}, because LIBTORCH_USE_PYTORCH is set",
-            pip::python()[0].display()
-        );
+        let python = Python::new();
+        probe::check_user_pytorch(&python, bypass)?;
+        eprintln!("Using the PyTorch of {python}, because LIBTORCH_USE_PYTORCH is set");
         return Ok(true);
     }
     // `cargo xtask` sets LIBTORCH from .cargo/config.toml if the user has not.
     match std::env::var_os("LIBTORCH").map(PathBuf::from) {
         Some(dir) if dir != repo::libtorch_dir() => {
             probe::check_user_libtorch(&dir, bypass)?;
-            eprintln!(
-                "Using the libtorch in {}, because LIBTORCH is set",
-                dir.display()
-            );
+            let shown = dir.display();
+            eprintln!("Using the libtorch in {shown}, because LIBTORCH is set");
             Ok(true)
         }
         _ => Ok(false),
@@ -118,15 +110,9 @@ fn point(link: &Path, folder: &Path) -> Result<()> {
         )));
     }
     let fresh = link.with_file_name(format!(".libtorch.{}", std::process::id()));
-    std::os::unix::fs::symlink(folder, &fresh).map_err(Error::io(format_args!(
-        "create the link {}",
-        fresh.display()
-    )))?;
-    fs::rename(&fresh, link).map_err(Error::io(format_args!(
-        "create the link {}",
-        link.display()
-    )))?;
-    Ok(())
+    std::os::unix::fs::symlink(folder, &fresh)
+        .map_err(Error::io("create the link", fresh.display()))?;
+    fs::rename(&fresh, link).map_err(Error::io("create the link", link.display()))
 }
 
 #[cfg(not(unix))]
