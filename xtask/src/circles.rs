@@ -80,7 +80,7 @@ impl Files {
         let mut graph = BTreeMap::new();
         for (module, file) in &self.modules {
             let mut targets = BTreeSet::new();
-            for path in uses(&file.text) {
+            for path in uses(&file.text).into_iter().chain(named(&file.text)) {
                 let Some(path) = absolute(&path, module) else {
                     continue;
                 };
@@ -165,10 +165,25 @@ fn module_of(source: &Path, path: &Path) -> Option<String> {
     Some(parts.join("::"))
 }
 
+/// A text without its comments.
+fn code(text: &str) -> String {
+    let lines = (text.lines()).map(|line| line.split("//").next().unwrap_or_default().trim());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every path of this crate that stands written out in the code of a file, outside of groups.
+fn named(text: &str) -> Vec<String> {
+    let code = code(text);
+    let of_a_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    (code.split(|c| !of_a_path(c)))
+        .filter(|path| path.starts_with("crate::") || path.starts_with("super::"))
+        .map(|path| path.trim_end_matches(':').to_owned())
+        .collect()
+}
+
 /// Every path that the `use` statements of a file name, groups written out.
 fn uses(text: &str) -> Vec<String> {
-    let lines = (text.lines()).map(|line| line.split("//").next().unwrap_or_default().trim());
-    let code = lines.collect::<Vec<_>>().join("\n");
+    let code = code(text);
     let tree = |line: &str| {
         let words = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
         let rest = words.iter().find_map(|word| line.strip_prefix(word));
@@ -279,6 +294,12 @@ mod tests {
     fn uses_are_found_over_several_lines() {
         let text = "//! x\nuse std::fmt;\npub use crate::a::{\n    B,\n    C,\n};\nfn f() {}\n";
         assert_eq!(uses(text), ["std::fmt", "crate::a::B", "crate::a::C"]);
+    }
+
+    #[test]
+    fn paths_are_found_where_they_are_used() {
+        let text = "//! crate::x\npub(crate) fn f() -> super::a::B {\n    crate::c::d(1)\n}\n";
+        assert_eq!(named(text), ["super::a::B", "crate::c::d"]);
     }
 
     #[test]
