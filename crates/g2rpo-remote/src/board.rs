@@ -109,10 +109,8 @@ impl Board {
         }
         let ready = self.waiting.iter().position(|job| job.not_before <= now);
         let Some(ready) = ready else {
-            let soonest = self.waiting.iter().map(|job| job.not_before).min();
-            let wait = soonest.map_or(Duration::from_secs(1), |at| {
-                at.saturating_duration_since(now)
-            });
+            let waits = (self.waiting.iter()).map(|job| job.not_before.duration_since(now));
+            let wait = waits.min().unwrap_or(Duration::from_secs(1));
             return Next::Wait(wait.max(Duration::from_millis(1)));
         };
         let tokens = self.waiting[ready].tokens;
@@ -123,21 +121,16 @@ impl Board {
                 // A prompt that exceeds the bound by itself is sent alone.
                 && (lane.requests == 0 || self.bounds.tokens.is_none_or(room))
         };
-        let least = (self.lanes.iter().enumerate())
+        let least = (self.lanes.iter_mut().enumerate())
             .filter(|(_, lane)| fits(lane))
-            .min_by_key(|(_, lane)| (lane.requests, lane.tokens))
-            .map(|(server, _)| server);
-        match (least, self.waiting.remove(ready)) {
-            (Some(server), Some(job)) => {
-                self.lanes[server].requests += 1;
-                self.lanes[server].tokens += tokens;
+            .min_by_key(|(_, lane)| (lane.requests, lane.tokens));
+        match least.and_then(|(server, lane)| Some((server, lane, self.waiting.remove(ready)?))) {
+            Some((server, lane, job)) => {
+                lane.requests += 1;
+                lane.tokens += tokens;
                 Next::Send(job, server)
             }
-            (_, job) => {
-                self.waiting.extend(job);
-                self.waiting.rotate_right(1);
-                Next::Wait(Duration::from_secs(1))
-            }
+            None => Next::Wait(Duration::from_secs(1)),
         }
     }
 
@@ -172,16 +165,14 @@ impl Board {
 
     /// The outcome of a revival. The call fails when no server is left.
     pub(crate) fn revived(&mut self, server: usize, outcome: Result<(), Error>) {
-        self.lanes[server].health = if outcome.is_ok() {
-            Health::Up
-        } else {
-            Health::Gone
+        let Err(error) = outcome else {
+            self.lanes[server].health = Health::Up;
+            return;
         };
-        if let Err(error) = outcome {
-            let fatal = !matches!(error, Error::Unreachable { .. });
-            if fatal || self.lanes.iter().all(|l| l.health == Health::Gone) {
-                self.fail(error);
-            }
+        self.lanes[server].health = Health::Gone;
+        let fatal = !matches!(error, Error::Unreachable { .. });
+        if fatal || self.lanes.iter().all(|l| l.health == Health::Gone) {
+            self.fail(error);
         }
     }
 
@@ -221,18 +212,15 @@ impl Fault {
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Connect(_) => Remedy::Lost,
-            Self::Broken(_)
-            | Self::Status {
-                status: 500 | 502, ..
-            } => Remedy::Revive,
-            Self::Status {
-                status: 429 | 503, ..
-            } => Remedy::Later,
+            Self::Broken(_) => Remedy::Revive,
             Self::Timeout(_) | Self::Body(_) | Self::Aborted => Remedy::Again,
-            Self::Status {
-                status: 408 | 504, ..
-            } => Remedy::Again,
-            Self::Status { .. } | Self::Impossible(_) => Remedy::GiveUp,
+            Self::Impossible(_) => Remedy::GiveUp,
+            Self::Status { status, .. } => match status {
+                500 | 502 => Remedy::Revive,
+                429 | 503 => Remedy::Later,
+                408 | 504 => Remedy::Again,
+                _ => Remedy::GiveUp,
+            },
         }
     }
 }
@@ -268,10 +256,8 @@ mod tests {
         assert_eq!(sent.iter().map(|s| s.1).collect::<Vec<_>>(), [0, 1, 0, 1]);
         assert!(matches!(board.next(now), Next::Wait(_)));
         board.left(&sent[1].0, 1);
-        assert!(matches!(
-            board.next(now),
-            Next::Send(Job { index: 4, .. }, 1)
-        ));
+        let next = board.next(now);
+        assert!(matches!(next, Next::Send(Job { index: 4, .. }, 1)));
     }
 
     #[test]
@@ -310,22 +296,18 @@ mod tests {
     #[test]
     fn the_call_fails_when_no_server_is_left() {
         let now = Instant::now();
-        let gone = || {
-            Err(Error::Unreachable {
+        let mut board = Board::new(&[1], 2, ANY, now);
+        for server in 0..2 {
+            assert!(!board.over());
+            let gone = Error::Unreachable {
                 server: "s".into(),
                 waited: Duration::from_secs(1),
-                fault: Fault::Connect("refused".into()),
-            })
-        };
-        let mut board = Board::new(&[1], 2, ANY, now);
-        board.down(0);
-        board.revived(0, gone());
-        assert!(!board.over());
-        board.revived(1, gone());
-        assert!(matches!(
-            board.into_result(),
-            Err(Error::Unreachable { .. })
-        ));
+                fault: Fault::Aborted,
+            };
+            board.revived(server, Err(gone));
+        }
+        let outcome = board.into_result();
+        assert!(matches!(outcome, Err(Error::Unreachable { .. })));
     }
 
     #[test]

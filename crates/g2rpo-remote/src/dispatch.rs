@@ -1,20 +1,18 @@
 //! One call for rollouts: threads that send requests, meet what goes wrong, and come back together.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Finished, Request};
+use g2rpo_rollout::{Completion, Finished, Request, RolloutKey, SamplingParams};
 use ureq::Agent;
 
-use crate::answer::{Expected, settle};
+use crate::answer::{Ask, Expected, settle};
 use crate::board::{Board, Bounds, Job, Next, Remedy, backoff};
 use crate::error::{Error, Fault, Result};
 use crate::fleet::Fleet;
 use crate::http::agent;
-use crate::protocol::Ask;
 use crate::server::{Serving, lock};
-use crate::settings::{Settings, request_id};
 use crate::sync;
 
 /// TLS needs more than the smallest stack; hundreds of threads should not need gigabytes.
@@ -23,7 +21,7 @@ const STACK: usize = 512 << 10;
 struct Call<'a> {
     fleet: &'a Fleet,
     requests: &'a [Request],
-    settings: &'a Settings,
+    params: &'a SamplingParams,
     agent: Agent,
     board: Mutex<Board>,
     changed: Condvar,
@@ -44,7 +42,7 @@ enum Outcome {
 pub(crate) fn run<'a>(
     fleet: &'a Fleet,
     requests: &'a [Request],
-    settings: &'a Settings,
+    params: &'a SamplingParams,
     finished: &'a mut Finished<'a>,
 ) -> Result<Vec<Completion>> {
     let config = &fleet.config;
@@ -63,7 +61,7 @@ pub(crate) fn run<'a>(
     let call = Call {
         fleet,
         requests,
-        settings,
+        params,
         agent: agent(senders),
         board: Mutex::new(board),
         changed: Condvar::new(),
@@ -85,9 +83,7 @@ pub(crate) fn run<'a>(
     });
     fleet.close(session);
     let board = call.board.into_inner();
-    board
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .into_result()
+    (board.unwrap_or_else(PoisonError::into_inner)).into_result()
 }
 
 impl Call<'_> {
@@ -103,7 +99,7 @@ impl Call<'_> {
                     // Short enough to see a cancellation that came between the check and the wait.
                     let time = time.min(Duration::from_millis(200));
                     let waited = self.changed.wait_timeout(board, time);
-                    board = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+                    board = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 Next::Revive(server) => {
                     drop(board);
@@ -131,10 +127,7 @@ impl Call<'_> {
     }
 
     /// Wakes the others; when it is over, what they wait for at the servers is dropped as well.
-    fn told<'b>(
-        &self,
-        board: std::sync::MutexGuard<'b, Board>,
-    ) -> std::sync::MutexGuard<'b, Board> {
+    fn told<'b>(&self, board: MutexGuard<'b, Board>) -> MutexGuard<'b, Board> {
         if board.over() {
             self.agent.clone().shutdown();
         }
@@ -154,7 +147,14 @@ impl Call<'_> {
         let tokens: Vec<TokenId> = (request.prompt.iter().chain(&request.guidance))
             .copied()
             .collect();
-        let id = request_id(request, job.tries);
+        let RolloutKey {
+            run,
+            step,
+            group,
+            member,
+        } = request.key;
+        // The name of the rollout and the try.
+        let id = format!("g2rpo-{run:x}-{step}-{group}-{member}-{}", job.tries);
         let ask = Ask {
             id: &id,
             model: &serving.model,
@@ -163,17 +163,13 @@ impl Call<'_> {
             // One completion for each seed: of several, a server would give the next seed to the next.
             seed: request.key.to_seed(),
             max_new_tokens: request.max_new_tokens,
-            settings: self.settings,
+            params: self.params,
             candidates: 0,
         };
         let route = server.info.route;
+        let (body, limit) = (route.body(&ask), self.fleet.config.request_limit());
         let answer = (server.endpoint)
-            .post(
-                &self.agent,
-                route.path(),
-                Some(&route.body(&ask)),
-                self.fleet.config.request_limit(),
-            )
+            .post(&self.agent, route.path(), Some(&body), limit)
             .and_then(|text| route.read(&text));
         let after = server.serving();
         match answer {
@@ -194,20 +190,19 @@ impl Call<'_> {
 
     fn meet(&self, board: &mut Board, mut job: Job, server: usize, outcome: Outcome) {
         let key = self.requests[job.index].key;
-        let url = self.fleet.servers[server].url().to_owned();
+        let url = self.fleet.servers[server].url();
+        let refused = |problem| Error::Rollout {
+            key,
+            server: url.into(),
+            problem,
+        };
         let fault = match outcome {
             Outcome::Done(completion) => {
                 lock(&self.finished)(job.index, &completion);
                 return board.finish(&job, completion);
             }
             Outcome::Overtaken => return board.again(job),
-            Outcome::Refused(problem) => {
-                return board.fail(Error::Rollout {
-                    key,
-                    server: url,
-                    problem,
-                });
-            }
+            Outcome::Refused(problem) => return board.fail(refused(problem)),
             Outcome::Fault(fault) => fault,
         };
         let now = Instant::now();
@@ -218,13 +213,7 @@ impl Call<'_> {
             _ => fault.remedy(),
         };
         let too_often = match remedy {
-            Remedy::GiveUp => {
-                return board.fail(Error::Rollout {
-                    key,
-                    server: url,
-                    problem: fault.to_string(),
-                });
-            }
+            Remedy::GiveUp => return board.fail(refused(fault.to_string())),
             Remedy::Lost => false,
             Remedy::Later => {
                 let since = *job.busy_since.get_or_insert(now);
@@ -238,7 +227,7 @@ impl Call<'_> {
         if too_often {
             return board.fail(Error::GaveUp {
                 key,
-                server: url,
+                server: url.into(),
                 tries: job.tries,
                 fault,
             });
