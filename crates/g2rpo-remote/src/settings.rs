@@ -159,7 +159,10 @@ mod tests {
                 change(&mut params);
                 match check_params(&params, &server(route, logprobs)) {
                     Ok(()) => assert_eq!(*refusal, "", "{params:?} at {route:?}"),
-                    Err(e) => assert!(*refusal != "" && e.to_string().contains(refusal), "{e}"),
+                    Err(e) => assert!(
+                        !refusal.is_empty() && e.to_string().contains(refusal),
+                        "{e}"
+                    ),
                 }
             }
         }

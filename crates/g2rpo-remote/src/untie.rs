@@ -131,7 +131,9 @@ mod tests {
     use crate::folder::tests::write_file;
     use crate::folder::{check_model, read_header};
 
-    fn folder(config: &str, files: &[(&str, &[(&str, &[f32])])]) -> tempfile::TempDir {
+    type Tensors<'a> = &'a [(&'a str, &'a [f32])];
+
+    fn folder(config: &str, files: &[(&str, Tensors<'_>)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("config.json"), config).unwrap();
         for (name, tensors) in files {
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_head_gets_the_numbers_of_the_embeddings() {
-        let tensors: &[(&str, &[f32])] = &[
+        let tensors: Tensors<'_> = &[
             ("model.embed_tokens.weight", &[1.0, 2.0]),
             ("model.norm.weight", &[3.0]),
         ];
@@ -177,8 +179,8 @@ mod tests {
 
     #[test]
     fn a_sharded_folder_keeps_its_index_true() {
-        let embeddings: &[(&str, &[f32])] = &[("model.embed_tokens.weight", &[1.0, 2.0])];
-        let norm: &[(&str, &[f32])] = &[("model.norm.weight", &[3.0])];
+        let embeddings: Tensors<'_> = &[("model.embed_tokens.weight", &[1.0, 2.0])];
+        let norm: Tensors<'_> = &[("model.norm.weight", &[3.0])];
         let files = [("1.safetensors", embeddings), ("2.safetensors", norm)];
         let dir = folder("{}", &files);
         let (name, to) = ("model.safetensors.index.json", dir.path().join("to"));
