@@ -58,17 +58,10 @@ fn main() -> Result<()> {
         let report = report?;
         if report.step % 20 == 19 {
             let group = &report.groups[0];
-            let paid = group
-                .grades
-                .iter()
-                .filter(|g| g.reward == Some(1.0))
-                .count();
+            let paid = (group.grades.iter()).filter(|g| g.reward == Some(1.0));
+            let (paid, step) = (paid.count(), report.step + 1);
             let sample: Vec<&str> = group.grades[..4].iter().map(|g| &*g.answer).collect();
-            println!(
-                "step {:3}: {paid:2} of 64 paid; {}",
-                report.step + 1,
-                sample.join(" ")
-            );
+            println!("step {step:3}: {paid:2} of 64 paid; {}", sample.join(" "));
         }
     }
     Ok(())

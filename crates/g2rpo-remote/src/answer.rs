@@ -90,10 +90,10 @@ pub(crate) fn settle(
     if answer.prompt.is_some_and(|prompt| prompt != ask.tokens) {
         return Err("it continues another prompt than the one that was sent".into());
     }
-    if let Some(len) = answer.prompt_len.filter(|len| *len != ask.tokens.len()) {
+    let sent = ask.tokens.len();
+    if let Some(len) = answer.prompt_len.filter(|len| *len != sent) {
         return Err(format!(
-            "it continues a prompt of {len} ids, and {} were sent",
-            ask.tokens.len()
+            "it continues a prompt of {len} ids, and {sent} were sent"
         ));
     }
     let tokens = answer.tokens;
@@ -122,12 +122,9 @@ fn logps(
     scored: Option<&[TokenId]>,
     logps: &[Option<f64>],
 ) -> Result<Vec<f32>, String> {
-    if logps.len() != tokens.len() {
-        return Err(format!(
-            "{} ids came with {} log-probabilities",
-            tokens.len(),
-            logps.len()
-        ));
+    let (n, scores) = (tokens.len(), logps.len());
+    if n != scores {
+        return Err(format!("{n} ids came with {scores} log-probabilities"));
     }
     if let Some(scored) = scored
         && let Some(i) = (scored.iter().zip(tokens)).position(|(a, b)| a != b)
@@ -153,15 +150,10 @@ fn logps(
 
 fn ended(tokens: &[TokenId], end: End, ask: &Ask<'_>) -> Result<Stop, String> {
     let stops = |id: &TokenId| ask.params.stop_token_ids.contains(id);
-    let Some((last, before)) = tokens.split_last() else {
-        return Err("it is empty".into());
-    };
-    if tokens.len() > ask.max_new_tokens {
-        return Err(format!(
-            "{} ids came, and {} were asked for",
-            tokens.len(),
-            ask.max_new_tokens
-        ));
+    let (last, before) = tokens.split_last().ok_or("it is empty")?;
+    let (n, asked) = (tokens.len(), ask.max_new_tokens);
+    if n > asked {
+        return Err(format!("{n} ids came, and {asked} were asked for"));
     }
     if let Some(i) = before.iter().position(stops) {
         return Err(format!("it goes on behind the stop id at position {i}"));
@@ -173,14 +165,11 @@ fn ended(tokens: &[TokenId], end: End, ask: &Ask<'_>) -> Result<Stop, String> {
             Err("it ends at a text, and none was to end it".into())
         }
         End::Text => Ok(Stop::Eos),
-        End::Length if tokens.len() == ask.max_new_tokens => {
-            Ok(if stops(last) { Stop::Eos } else { Stop::Length })
-        }
-        End::Length => Err(format!(
-            "it was cut after {} of {} ids: the server's context has no more room",
-            tokens.len(),
-            ask.max_new_tokens
+        End::Length if n < asked => Err(format!(
+            "it was cut after {n} of {asked} ids: the server's context has no more room"
         )),
+        End::Length if stops(last) => Ok(Stop::Eos),
+        End::Length => Ok(Stop::Length),
     }
 }
 

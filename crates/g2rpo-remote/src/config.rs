@@ -219,20 +219,9 @@ impl RemoteConfig {
         Ok(Some(key))
     }
 
-    pub(crate) fn server_timeout(&self) -> Duration {
-        Duration::from_secs_f64(self.vllm_server_timeout)
-    }
-
+    /// The time that one rollout may take.
     pub(crate) fn request_limit(&self) -> Duration {
         Duration::from_secs_f64(self.request_timeout)
-    }
-
-    pub(crate) fn control_limit(&self) -> Duration {
-        Duration::from_secs_f64(self.control_timeout)
-    }
-
-    pub(crate) fn sync_limit(&self) -> Duration {
-        Duration::from_secs_f64(self.weight_sync_timeout)
     }
 }
 

@@ -3,8 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Finished, Request, RolloutKey, SamplingParams};
+use g2rpo_rollout::{Completion, Finished, Request, SamplingParams};
 use ureq::Agent;
 
 use crate::answer::{Ask, Expected, settle};
@@ -55,9 +54,8 @@ pub(crate) fn run<'a>(
     };
     let servers = fleet.servers.len();
     let board = Board::new(&lengths, servers, bounds, Instant::now());
-    let senders = requests
-        .len()
-        .min(servers.saturating_mul(config.max_in_flight));
+    let most = servers.saturating_mul(config.max_in_flight);
+    let senders = requests.len().min(most);
     let call = Call {
         fleet,
         requests,
@@ -73,10 +71,12 @@ pub(crate) fn run<'a>(
         for _ in 0..senders + servers {
             let builder = std::thread::Builder::new().stack_size(STACK);
             if let Err(e) = builder.spawn_scoped(scope, || call.work()) {
-                call.stop(Error::Config {
+                let mut board = lock(&call.board);
+                board.fail(Error::Config {
                     name: "max_in_flight",
                     problem: format!("no thread for another request: {e}"),
                 });
+                drop(call.told(board));
                 break;
             }
         }
@@ -135,33 +135,21 @@ impl Call<'_> {
         board
     }
 
-    fn stop(&self, error: Error) {
-        let mut board = lock(&self.board);
-        board.fail(error);
-        drop(self.told(board));
-    }
-
     fn send(&self, job: &Job, server: usize, serving: &Serving) -> Outcome {
         let server = &self.fleet.servers[server];
         let request = &self.requests[job.index];
-        let tokens: Vec<TokenId> = (request.prompt.iter().chain(&request.guidance))
-            .copied()
-            .collect();
-        let RolloutKey {
-            run,
-            step,
-            group,
-            member,
-        } = request.key;
-        // The name of the rollout and the try.
-        let id = format!("g2rpo-{run:x}-{step}-{group}-{member}-{}", job.tries);
+        let tokens = [&request.prompt[..], &request.guidance].concat();
+        // The rollout and the try.
+        let (key, tries) = (request.key, job.tries);
+        let (step, group, member) = (key.step, key.group, key.member);
+        let id = format!("g2rpo-{:x}-{step}-{group}-{member}-{tries}", key.run);
         let ask = Ask {
             id: &id,
             model: &serving.model,
             adapter: serving.adapter,
             tokens: &tokens,
             // One completion for each seed: of several, a server would give the next seed to the next.
-            seed: request.key.to_seed(),
+            seed: key.to_seed(),
             max_new_tokens: request.max_new_tokens,
             params: self.params,
             candidates: 0,

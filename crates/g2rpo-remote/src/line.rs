@@ -24,23 +24,31 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 impl Line<'_> {
     pub(crate) fn get(&self, path: &str) -> Result<Value, Fault> {
-        parse(&(self.endpoint).get(self.agent, path, self.config.control_limit())?)
+        let limit = Duration::from_secs_f64(self.config.control_timeout);
+        parse(&self.endpoint.get(self.agent, path, limit)?)
     }
 
     pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> Result<String, Fault> {
-        (self.endpoint).post(self.agent, path, body, self.config.control_limit())
+        let limit = Duration::from_secs_f64(self.config.control_timeout);
+        self.endpoint.post(self.agent, path, body, limit)
     }
 
     /// As [`post`](Self::post), with the time that it takes to move weights.
     pub(crate) fn post_slowly(&self, path: &str, body: Option<&Value>) -> Result<String, Fault> {
-        (self.endpoint).post(self.agent, path, body, self.config.sync_limit())
+        let limit = Duration::from_secs_f64(self.config.weight_sync_timeout);
+        self.endpoint.post(self.agent, path, body, limit)
+    }
+
+    /// How long a server is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs_f64(self.config.vllm_server_timeout)
     }
 
     /// Waits until the server answers that it is well. A wait that is not short is told as a warning of `tracing`.
     pub(crate) fn wait(&self, given_up: &dyn Fn() -> bool) -> Result<()> {
         let (start, url) = (Instant::now(), self.endpoint.url());
-        let patience = self.config.server_timeout();
-        let limit = self.config.control_limit().min(Duration::from_secs(10));
+        let patience = self.patience();
+        let limit = Duration::from_secs_f64(self.config.control_timeout.min(10.0));
         let mut tries = 0;
         let mut told = false;
         while let Err(fault) = self.endpoint.get(self.agent, "/health", limit) {

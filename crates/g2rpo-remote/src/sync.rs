@@ -167,14 +167,13 @@ pub(crate) fn check(fleet: &Fleet, server: &Server) -> Result<()> {
 /// Waits for a server that was lost, and gives it the last weights again if it was started anew.
 pub(crate) fn revive(fleet: &Fleet, server: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
     let server = &fleet.servers[server];
-    let start = Instant::now();
+    let (start, line) = (Instant::now(), fleet.line(server));
     loop {
-        fleet.line(server).wait(given_up)?;
+        line.wait(given_up)?;
         match restore(fleet, server) {
             // It may die of the first request after a failure: health alone does not tell.
             Err(Error::Call { fault, .. })
-                if fault.remedy() != Remedy::GiveUp
-                    && start.elapsed() < fleet.config.server_timeout() => {}
+                if fault.remedy() != Remedy::GiveUp && start.elapsed() < line.patience() => {}
             outcome => return outcome,
         }
         std::thread::sleep(backoff(1, 0.5));
