@@ -56,7 +56,6 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
     let eos = tokenizer
         .eos_token_id()
         .context("the tokenizer has no end-of-text token")?;
-    // 0.63 M parameters.
     let config = DecoderConfig {
         eos_token_id: vec![eos],
         pad_token_id: Some(eos),
