@@ -5,9 +5,10 @@
 
 use anyhow::Result;
 use g2rpo::guidance::Method;
-use g2rpo::rollout::{self, Encoding, Shared, TabularPolicy, Task, TokenId, Tokenizer};
+use g2rpo::rollout::{Shared, TabularPolicy, Task};
 use g2rpo::train::{Dataset, LrSchedule, Trainer, TrainerConfig};
 use g2rpo::verify::{Verdict, Verifier};
+use g2rpo_examples::Letters;
 
 /// Pays for a palindrome; the reference is its length.
 struct Palindrome;
@@ -16,22 +17,6 @@ impl Verifier for Palindrome {
     fn verify(&self, response: &str, reference: &str) -> Verdict {
         let right_length = reference.parse() == Ok(response.len());
         Verdict::from(right_length && response.bytes().eq(response.bytes().rev()))
-    }
-}
-
-/// The ids 0 to 4 are the letters a to e.
-struct Letters;
-
-impl Tokenizer for Letters {
-    fn encode(&self, text: &str) -> rollout::Result<Encoding> {
-        Ok(Encoding {
-            ids: text.bytes().map(|b| u32::from(b - b'a')).collect(),
-            offsets: (0..text.len()).map(|i| i..i + 1).collect(),
-        })
-    }
-
-    fn decode(&self, ids: &[TokenId]) -> rollout::Result<String> {
-        Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
     }
 }
 

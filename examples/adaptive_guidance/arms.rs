@@ -59,6 +59,8 @@ pub(crate) fn all() -> Result<Vec<Arm>> {
             ..ZeroRewardRetry::default()
         })
     };
+    // Selectors that choose amounts themselves ask no controller.
+    let unread = || plain.controller.clone();
     let group = half(Retry::Group);
     let irt = || ControllerConfig::Irt(IrtConfig::default());
     let adaback = ControllerConfig::Bisection(BisectionConfig::default());
@@ -142,8 +144,8 @@ pub(crate) fn all() -> Result<Vec<Arm>> {
         arm("target 1/2, retry of one", half(Retry::One), target(0.5)),
         arm("target 1/2, two probes", probes, target(0.5)),
         arm("target 1/2, left out in 1 of 10", forgetful, target(0.5)),
-        arm("rounds by the curve (SEELE)", rounds, fixed(0.0)),
-        arm("ladder (TRAPO)", ladder, fixed(0.0)),
+        arm("rounds by the curve (SEELE)", rounds, unread()),
+        arm("ladder (TRAPO)", ladder, unread()),
         Arm {
             name: "imitation only (SFT)",
             method: None,
@@ -189,4 +191,15 @@ fn target(target: f64) -> ControllerConfig {
         initial: 0.9,
         ..TargetConfig::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_arm_can_be_executed() {
+        for arm in super::all().unwrap() {
+            let checked = arm.method.map_or(Ok(()), |method| method.check());
+            assert!(checked.is_ok(), "{}: {checked:?}", arm.name);
+        }
+    }
 }

@@ -146,40 +146,23 @@ fn requests(vocab: u32) -> Vec<Request> {
 /// How far log-probabilities of the same ids are apart (largest, mean), and the share of requests whose
 /// ids part somewhere.
 fn apart(a: &[Completion], b: &[Completion]) -> (f64, f64, f64) {
-    let (mut off, mut parted) = (Off::default(), 0.0);
+    let (mut distances, mut parted) = (Vec::new(), 0.0);
     for (a, b) in a.iter().zip(b) {
         let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b);
         let same = same.count();
         parted += f64::from(u8::from(same < a.tokens.len().max(b.tokens.len())));
-        for (a, b) in a.logps.iter().zip(&b.logps).take(same) {
-            off.add(f64::from(a - b));
-        }
+        let logps = a.logps.iter().zip(&b.logps).take(same);
+        distances.extend(logps.map(|(a, b)| f64::from((a - b).abs())));
     }
-    (off.most, off.mean(), parted / a.len() as f64)
+    let (most, mean) = most_and_mean(&distances);
+    (most, mean, parted / a.len() as f64)
 }
 
-/// How far pairs of numbers are apart.
-#[derive(Default)]
-struct Off {
-    most: f64,
-    sum: f64,
-    n: f64,
-}
-
-impl Off {
-    fn add(&mut self, difference: f64) {
-        let off = difference.abs();
-        // `max` would lose NaN.
-        if off > self.most || off.is_nan() {
-            self.most = off;
-        }
-        self.sum += off;
-        self.n += 1.0;
-    }
-
-    fn mean(&self) -> f64 {
-        self.sum / self.n
-    }
+fn most_and_mean(distances: &[f64]) -> (f64, f64) {
+    // `max` would lose NaN.
+    let larger = |a: f64, b: &f64| if b.is_nan() || *b > a { *b } else { a };
+    let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+    (distances.iter().fold(0.0, larger), mean)
 }
 
 fn generation(report: &mut Report, config: &DecoderConfig, device: Device) -> Outcome {
@@ -265,13 +248,12 @@ fn against_learner(
     let sequences = Sequences::new(Ragged::from_rows(rows), prompts)?;
     let scoring = SamplingParams::default().scoring(false);
     let all = (learner.token_logps(&sequences, WhichPolicy::Current, &scoring))?.logp;
-    let mut off = Off::default();
+    let mut distances = Vec::new();
     for ((request, completion), row) in requests.iter().zip(completions).zip(all.rows()) {
-        for (a, b) in completion.logps.iter().zip(&row[request.guidance.len()..]) {
-            off.add(f64::from(*a) - b);
-        }
+        let logps = completion.logps.iter().zip(&row[request.guidance.len()..]);
+        distances.extend(logps.map(|(a, b)| (f64::from(*a) - b).abs()));
     }
-    Ok((off.most, off.mean()))
+    Ok(most_and_mean(&distances))
 }
 
 /// Log-probabilities, entropies, gradient and an update, all parameters and an adapter.

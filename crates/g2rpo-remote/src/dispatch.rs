@@ -7,7 +7,7 @@ use g2rpo_rollout::{Completion, Finished, Request, SamplingParams};
 use ureq::Agent;
 
 use crate::answer::{Ask, Expected, settle};
-use crate::board::{Board, Bounds, Job, Next, Remedy, backoff};
+use crate::board::{Board, Job, Next, Remedy, backoff};
 use crate::error::{Error, Fault, Result};
 use crate::fleet::Fleet;
 use crate::http::agent;
@@ -22,7 +22,7 @@ struct Call<'a> {
     requests: &'a [Request],
     params: &'a SamplingParams,
     agent: Agent,
-    board: Mutex<Board>,
+    board: Mutex<Board<'a>>,
     changed: Condvar,
     finished: Mutex<&'a mut Finished<'a>>,
 }
@@ -48,12 +48,8 @@ pub(crate) fn run<'a>(
     let lengths: Vec<usize> = (requests.iter())
         .map(|r| r.prompt.len() + r.guidance.len())
         .collect();
-    let bounds = Bounds {
-        requests: config.max_in_flight,
-        tokens: config.max_prompt_tokens_in_flight,
-    };
     let servers = fleet.servers.len();
-    let board = Board::new(&lengths, servers, bounds, Instant::now());
+    let board = Board::new(&lengths, config, Instant::now());
     let most = servers.saturating_mul(config.max_in_flight);
     let senders = requests.len().min(most);
     let call = Call {
@@ -86,7 +82,7 @@ pub(crate) fn run<'a>(
     (board.unwrap_or_else(PoisonError::into_inner)).into_result()
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     fn work(&self) {
         let mut board = lock(&self.board);
         loop {
@@ -127,7 +123,7 @@ impl Call<'_> {
     }
 
     /// Wakes the others; when it is over, what they wait for at the servers is dropped as well.
-    fn told<'b>(&self, board: MutexGuard<'b, Board>) -> MutexGuard<'b, Board> {
+    fn told<'b>(&self, board: MutexGuard<'b, Board<'a>>) -> MutexGuard<'b, Board<'a>> {
         if board.over() {
             self.agent.clone().shutdown();
         }
@@ -176,7 +172,7 @@ impl Call<'_> {
         }
     }
 
-    fn meet(&self, board: &mut Board, mut job: Job, server: usize, outcome: Outcome) {
+    fn meet(&self, board: &mut Board<'_>, mut job: Job, server: usize, outcome: Outcome) {
         let key = self.requests[job.index].key;
         let url = self.fleet.servers[server].url();
         let refused = |problem| Error::Rollout {
