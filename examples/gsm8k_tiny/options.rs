@@ -220,7 +220,7 @@ const CORRECTIONS: Words<StalenessCorrection> = &[
     ("decoupled", "AReaL's decoupled form", Decoupled),
 ];
 
-fn one_of<T: Copy + Send + Sync>(words: Words<T>) -> impl TypedValueParser<Value = T> {
+fn one_of<T: Copy + Send + Sync + 'static>(words: Words<T>) -> impl TypedValueParser<Value = T> {
     let value =
         |(name, help, _): &(&'static str, &'static str, T)| PossibleValue::new(*name).help(*help);
     PossibleValuesParser::new(words.iter().map(value)).map(|name| {
