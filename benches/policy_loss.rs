@@ -20,20 +20,6 @@ use g2rpo_core::{BatchTotals, LossConfig, LossType, Ragged, Role, TokenStreams, 
 const N_ROWS: usize = 1000;
 const N_TOKENS: usize = 1000;
 
-const LOSSES: [(&str, LossType); 11] = [
-    ("grpo", LossType::Grpo),
-    ("bnpo", LossType::Bnpo),
-    ("dr_grpo", LossType::DrGrpo),
-    ("dapo", LossType::Dapo),
-    ("luspo", LossType::Luspo),
-    ("cispo", LossType::Cispo),
-    ("sapo", LossType::Sapo),
-    ("vespo", LossType::Vespo),
-    ("gmpo", LossType::Gmpo),
-    ("reinforce", LossType::Reinforce),
-    ("dppo", LossType::Dppo),
-];
-
 fn streams() -> TokenStreams {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut uniform = move || {
@@ -68,8 +54,8 @@ fn throughput(c: &mut Criterion) {
     let mut group = c.benchmark_group("policy_loss");
     group.throughput(Throughput::Elements((N_ROWS * N_TOKENS) as u64));
     group.sample_size(20);
-    for (name, loss_type) in LOSSES {
-        let config = config(loss_type);
+    for loss_type in LossType::ALL {
+        let (name, config) = (loss_type.name(), config(*loss_type));
         let totals = BatchTotals::of(&streams.roles, None, &config).expect("valid settings");
         group.bench_function(name, |b| {
             b.iter(|| policy_loss(&streams, &config, &totals).expect("valid streams"));
@@ -86,8 +72,8 @@ fn against_numpy(_: &mut Criterion) {
     let streams = streams();
     let mut numpy = NumPy::start(&python, &streams);
     println!("loss       ours M tokens/s  NumPy M tokens/s  ratio (medians of 7, turn by turn)");
-    for (name, loss_type) in LOSSES {
-        let config = config(loss_type);
+    for loss_type in LossType::ALL {
+        let (name, config) = (loss_type.name(), config(*loss_type));
         let totals = BatchTotals::of(&streams.roles, None, &config).expect("valid settings");
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..7 {
@@ -98,22 +84,17 @@ fn against_numpy(_: &mut Criterion) {
             theirs.push(seconds);
             let squares: f64 = got.grad_logp.values().iter().map(|g| g * g).sum();
             let agree = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1e-3);
-            assert!(agree(got.loss, loss), "{name}: {} and {loss}", got.loss);
-            assert!(
-                agree(squares.sqrt(), norm),
-                "{name}: {} and {norm}",
-                squares.sqrt()
-            );
+            for (ours, theirs) in [(got.loss, loss), (squares.sqrt(), norm)] {
+                assert!(agree(ours, theirs), "{name}: {ours} and {theirs}");
+            }
         }
         let rate = |seconds: &mut Vec<f64>| {
             seconds.sort_by(f64::total_cmp);
             1e-6 * (N_ROWS * N_TOKENS) as f64 / seconds[seconds.len() / 2]
         };
         let (ours, theirs) = (rate(&mut ours), rate(&mut theirs));
-        println!(
-            "{name:10} {ours:15.1}  {theirs:16.1}  {:5.1}",
-            ours / theirs
-        );
+        let ratio = ours / theirs;
+        println!("{name:10} {ours:15.1}  {theirs:16.1}  {ratio:5.1}");
     }
 }
 
@@ -133,10 +114,8 @@ impl NumPy {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
             std::fs::write(directory.join(name), bytes).expect("room for the streams");
         };
-        let flat = |stream: &Option<Ragged<f64>>| match stream {
-            Some(stream) => stream.values().to_vec(),
-            None => Vec::new(),
-        };
+        let flat =
+            |stream: &Option<Ragged<f64>>| stream.as_ref().map_or(vec![], |s| s.values().to_vec());
         write("logp", streams.logp.values());
         write("logp_old", &flat(&streams.logp_old));
         write("logp_ref", &flat(&streams.logp_ref));
@@ -164,14 +143,10 @@ impl NumPy {
     fn run(&mut self, loss: &str) -> [f64; 3] {
         writeln!(self.input, "{loss}").expect("the script listens");
         let mut line = String::new();
-        self.output
-            .read_line(&mut line)
-            .expect("the script answers");
-        let numbers: Vec<f64> = line
-            .split_whitespace()
-            .map(|x| x.parse().expect("three numbers"))
-            .collect();
-        numbers.try_into().expect("three numbers")
+        (self.output.read_line(&mut line)).expect("the script answers");
+        let numbers: Result<Vec<f64>, _> = line.split_whitespace().map(str::parse).collect();
+        let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+        numbers.expect("three numbers")
     }
 }
 

@@ -5,9 +5,10 @@
 
 use anyhow::Result;
 use g2rpo::guidance::Method;
-use g2rpo::rollout::{self, Encoding, Shared, TabularPolicy, Task, TokenId, Tokenizer};
+use g2rpo::rollout::{Shared, TabularPolicy, Task};
 use g2rpo::train::{Dataset, LrSchedule, Trainer, TrainerConfig};
 use g2rpo::verify::{Verdict, Verifier};
+use g2rpo_examples::Letters;
 
 /// Pays for a palindrome; the reference is its length.
 struct Palindrome;
@@ -16,22 +17,6 @@ impl Verifier for Palindrome {
     fn verify(&self, response: &str, reference: &str) -> Verdict {
         let right_length = reference.parse() == Ok(response.len());
         Verdict::from(right_length && response.bytes().eq(response.bytes().rev()))
-    }
-}
-
-/// The ids 0 to 4 are the letters a to e.
-struct Letters;
-
-impl Tokenizer for Letters {
-    fn encode(&self, text: &str) -> rollout::Result<Encoding> {
-        Ok(Encoding {
-            ids: text.bytes().map(|b| u32::from(b - b'a')).collect(),
-            offsets: (0..text.len()).map(|i| i..i + 1).collect(),
-        })
-    }
-
-    fn decode(&self, ids: &[TokenId]) -> rollout::Result<String> {
-        Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
     }
 }
 
@@ -58,17 +43,10 @@ fn main() -> Result<()> {
         let report = report?;
         if report.step % 20 == 19 {
             let group = &report.groups[0];
-            let paid = group
-                .grades
-                .iter()
-                .filter(|g| g.reward == Some(1.0))
-                .count();
+            let paid = (group.grades.iter()).filter(|g| g.reward == Some(1.0));
+            let (paid, step) = (paid.count(), report.step + 1);
             let sample: Vec<&str> = group.grades[..4].iter().map(|g| &*g.answer).collect();
-            println!(
-                "step {:3}: {paid:2} of 64 paid; {}",
-                report.step + 1,
-                sample.join(" ")
-            );
+            println!("step {step:3}: {paid:2} of 64 paid; {}", sample.join(" "));
         }
     }
     Ok(())

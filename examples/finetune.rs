@@ -44,11 +44,8 @@ const SYSTEM: &str = "Solve the problem step by step. End with a line `#### numb
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let model = Model::load(
-        &options.model,
-        device(&options.device)?,
-        Some(options.dtype),
-    )?;
+    let device = device(&options.device)?;
+    let model = Model::load(&options.model, device, Some(options.dtype))?;
     let chat = model.chat(Some(SYSTEM))?;
     let data = Dataset::gsm8k(&options.data, &*model.tokenizer, chat)?;
     let method = Method::preset(&options.method, options.steps)?

@@ -10,7 +10,7 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -93,7 +93,10 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let verifiers = Verifiers::default();
+    let verifiers = Verifiers {
+        code: OnceCell::new(),
+        show: options.show,
+    };
     writeln!(
         io::stdout(),
         "{:<8} {:<52} {:<28} {:<30} verdict",
@@ -105,38 +108,25 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let Some(path) = &options.file else {
         for (kind, response, reference) in BUILT_IN {
             verifiers.grade(kind, response, reference)?;
-            verifiers.show(options, kind, response, reference)?;
         }
         return Ok(());
     };
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     if text.starts_with('\u{feff}') {
-        bail!(
-            "{} begins with a byte order mark; save it as UTF-8 without one",
-            path.display()
-        );
+        bail!("{name} begins with a byte order mark; save it as UTF-8 without one");
     }
     let (mut right, mut paid) = (0, 0);
-    for (i, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, l)| !l.trim().is_empty())
-    {
-        let row = Row::read(line, path, i + 1)?;
-        let reward = verifiers
-            .grade(&row.verifier, &row.response, &row.reference)
-            .and_then(|reward| {
-                verifiers.show(options, &row.verifier, &row.response, &row.reference)?;
-                Ok(reward)
-            });
-        let reward = reward.map_err(|e| {
-            if is_closed_pipe(&e) {
-                e
-            } else {
-                e.context(place(path, i + 1))
-            }
-        })?;
+    for (i, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let place = format!("{name}, line {}", i + 1);
+        let row = Row::read(line, &place)?;
+        let reward = match verifiers.grade(&row.verifier, &row.response, &row.reference) {
+            Err(e) if !is_closed_pipe(&e) => return Err(e.context(place)),
+            reward => reward?,
+        };
         right += usize::from(reward == Some(1.0));
         paid += usize::from(reward.is_some());
     }
@@ -147,10 +137,6 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn place(path: &Path, line: usize) -> String {
-    format!("{}, line {line}", path.display())
-}
-
 /// One line of the file.
 struct Row {
     verifier: String,
@@ -159,8 +145,7 @@ struct Row {
 }
 
 impl Row {
-    fn read(line: &str, path: &Path, number: usize) -> anyhow::Result<Self> {
-        let place = place(path, number);
+    fn read(line: &str, place: &str) -> anyhow::Result<Self> {
         let row: Value = serde_json::from_str(line).map_err(|e| {
             // The parser sees one line and counts lines within it.
             let problem = e.to_string().replace(" at line 1 column ", " at column ");
@@ -171,10 +156,9 @@ impl Row {
             Some(other) => bail!("{place}: column {name:?} is {other}, expected a string"),
             None => bail!("{place}: column {name:?} is missing"),
         };
-        let verifier = if row.get("verifier").is_some() {
-            text("verifier")?
-        } else {
-            "math".to_owned()
+        let verifier = match row.get("verifier") {
+            Some(_) => text("verifier")?,
+            None => "math".to_owned(),
         };
         // Tests of code are JSON themselves, and may stand in the row as such.
         let reference = match row.get("reference") {
@@ -192,9 +176,10 @@ impl Row {
 }
 
 /// The verifiers, of which the one for code starts its sandboxes when it is first needed.
-#[derive(Default)]
 struct Verifiers {
     code: OnceCell<CodeVerifier>,
+    /// Whether to say what each test of a row with code saw.
+    show: bool,
 }
 
 impl Verifiers {
@@ -204,9 +189,7 @@ impl Verifiers {
             "gsm8k" => &Gsm8k::default(),
             "choice" => &MultipleChoice::default(),
             "code" => self.code()?,
-            other => {
-                bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code")
-            }
+            other => bail!("unknown verifier {other:?}; expected math, gsm8k, choice or code"),
         };
         let verdict = verifier.verify(response, reference);
         let graded = verdict.span.clone().map_or("", |span| &response[span]);
@@ -217,29 +200,17 @@ impl Verifiers {
             short(graded, 28),
             short(reference, 30)
         )?;
-        Ok(verdict.reward())
-    }
-
-    /// What the tests of a row with code saw, one line each.
-    fn show(
-        &self,
-        options: &Options,
-        kind: &str,
-        response: &str,
-        reference: &str,
-    ) -> anyhow::Result<()> {
-        if !options.show || kind != "code" {
-            return Ok(());
-        }
-        if let Ok(report) = self.code()?.report(response, reference) {
-            for (i, (observation, failure)) in
-                report.observations.iter().zip(&report.tests).enumerate()
-            {
+        if self.show
+            && kind == "code"
+            && let Ok(report) = self.code()?.report(response, reference)
+        {
+            let tests = report.observations.iter().zip(&report.tests);
+            for (i, (observation, failure)) in tests.enumerate() {
                 let mark = if failure.is_some() { "✗" } else { "✓" };
                 writeln!(io::stdout(), "         {mark} test {i}: {observation}")?;
             }
         }
-        Ok(())
+        Ok(verdict.reward())
     }
 
     fn code(&self) -> anyhow::Result<&CodeVerifier> {

@@ -1,9 +1,8 @@
 //! The task and where the policy starts: combination locks, and a table of logits for each.
 
 use anyhow::Result;
-use g2rpo::rollout::{
-    Encoding, Error, Purpose, RolloutKey, TabularPolicy, Task, TokenId, Tokenizer,
-};
+use g2rpo::rollout::{Purpose, RolloutKey, TabularPolicy, Task, TokenId, Tokenizer};
+use g2rpo_examples::Letters;
 use rand::RngExt;
 
 /// Positions of a lock. The reward is 1 if all are right and 0 otherwise.
@@ -12,22 +11,6 @@ pub(crate) const LENGTH: usize = 12;
 const SYMBOLS: usize = 4;
 /// Locks, each with a code and rows of its own in the table.
 pub(crate) const LOCKS: usize = 16;
-
-/// The letters `a` to `d` are the ids 0 to 3.
-pub(crate) struct Letters;
-
-impl Tokenizer for Letters {
-    fn encode(&self, text: &str) -> Result<Encoding, Error> {
-        Ok(Encoding {
-            ids: text.bytes().map(|b| TokenId::from(b - b'a')).collect(),
-            offsets: (0..text.len()).map(|i| i..i + 1).collect(),
-        })
-    }
-
-    fn decode(&self, ids: &[TokenId]) -> Result<String, Error> {
-        Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
-    }
-}
 
 /// Locks with random codes. The question is the lock's number, written with the symbols.
 pub(crate) fn tasks(seed: u64) -> Result<Vec<Task>> {

@@ -18,23 +18,34 @@ mod lock;
 mod train;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::{Parser, value_parser};
 
 use train::{Arm, Run, Setting};
 
+/// Every controller on the smallest task where guidance matters: opening combination locks.
+#[derive(Parser)]
 struct Args {
+    /// Runs of every arm.
+    #[arg(long, default_value_t = 8, value_parser = value_parser!(u64).range(1..))]
     seeds: u64,
+    /// Training steps of a run.
+    #[arg(long, default_value_t = 400, value_parser = value_parser!(u64).range(1..))]
     steps: u64,
+    /// Learning rate.
+    #[arg(long, default_value_t = 100.0)]
     lr: f64,
+    /// The picture of the curves.
+    #[arg(long, default_value = "target/adaptive_guidance.svg")]
     out: PathBuf,
 }
 
 fn main() -> Result<()> {
-    let args = parse(std::env::args().skip(1))?;
+    let args = Args::parse();
     let arms = arms::all()?;
     let start = Instant::now();
     let mut panels = Vec::new();
@@ -54,60 +65,32 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Args> {
-    let mut args = Args {
-        seeds: 8,
-        steps: 400,
-        lr: 100.0,
-        out: PathBuf::from("target/adaptive_guidance.svg"),
-    };
-    while let Some(word) = words.next() {
-        let value = words
-            .next()
-            .with_context(|| format!("{word} needs a value"))?;
-        let bad = || format!("{word} {value} is not a number");
-        match word.as_str() {
-            "--seeds" => args.seeds = value.parse().with_context(bad)?,
-            "--steps" => args.steps = value.parse().with_context(bad)?,
-            "--lr" => args.lr = value.parse().with_context(bad)?,
-            "--out" => args.out = PathBuf::from(value),
-            _ => bail!("unknown option {word}; known: --seeds, --steps, --lr, --out"),
-        }
-    }
-    if args.seeds == 0 || args.steps == 0 {
-        bail!("--seeds and --steps must be at least 1");
-    }
-    Ok(args)
-}
-
 /// All seeds of all arms, on all cores; `runs[arm][seed]`.
 fn run_all(arms: &[Arm], success: f64, args: &Args) -> Result<Vec<Vec<Run>>> {
     let seeds = args.seeds as usize;
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<Run>)>> = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let job = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(arm) = arms.get(job / seeds) else {
-                        break;
-                    };
-                    let seed = (job % seeds) as u64;
-                    let setting = Setting {
-                        seed,
-                        steps: args.steps,
-                        lr: args.lr,
-                        success,
-                    };
-                    let run = train::run(arm, &setting);
-                    done.lock().expect("no worker panics").push((job, run));
-                }
-            });
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let job = next.fetch_add(1, Ordering::Relaxed);
+            let Some(arm) = arms.get(job / seeds) else {
+                return done;
+            };
+            let setting = Setting {
+                seed: (job % seeds) as u64,
+                steps: args.steps,
+                lr: args.lr,
+                success,
+            };
+            done.push((job, train::run(arm, &setting)));
         }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let mut done: Vec<(usize, Result<Run>)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let of = |worker: ScopedJoinHandle<'_, _>| worker.join().expect("no worker panics");
+        workers.into_iter().flat_map(of).collect()
     });
-    let mut done = done.into_inner().expect("no worker panics");
     done.sort_by_key(|(job, _)| *job);
     let mut runs = done.into_iter().map(|(_, run)| run);
     arms.iter()

@@ -6,8 +6,9 @@ use anyhow::Result;
 use g2rpo::guidance::{Detector, Method};
 use g2rpo::rollout::{Shared, Tokenizer};
 use g2rpo::train::{Dataset, LrSchedule, Trainer, TrainerConfig, supervised_step};
+use g2rpo_examples::Letters;
 
-use crate::lock::{self, LOCKS, Letters};
+use crate::lock::{self, LOCKS};
 
 /// A row of the table.
 pub(crate) struct Arm {

@@ -22,9 +22,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use g2rpo::libtorch::{LearnerConfig, Reference, TorchEngine, TorchLearner};
-use g2rpo::rollout::SamplingParams;
 use g2rpo::train::{
-    Ahead, Dataset, EvalConfig, LrSchedule, StepLog, Trainer, TrainerConfig, UpdateConfig, evaluate,
+    Ahead, Dataset, LrSchedule, StepLog, Trainer, TrainerConfig, UpdateConfig, evaluate,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -95,19 +94,7 @@ fn train(
     let method = options.method(arm);
     let verifier = problems.verifier();
     let sampling = model.sampling();
-    let sampled = EvalConfig {
-        max_completion_length: options.max_completion_length(),
-        sampling: sampling.clone(),
-        seed,
-        ..EvalConfig::default()
-    };
-    let greedy = EvalConfig {
-        sampling: SamplingParams {
-            temperature: 0.0,
-            ..sampling.clone()
-        },
-        ..sampled.clone()
-    };
+    let (greedy, sampled) = options.exams(sampling.clone(), seed);
     let config = TrainerConfig {
         seed,
         prompts_per_step: options.prompts,
@@ -118,7 +105,7 @@ fn train(
         },
         ahead: Ahead {
             max_staleness: options.max_staleness,
-            correction: options.staleness_correction.of_loss(),
+            correction: options.staleness_correction,
         },
         schedule: LrSchedule::constant(options.learning_rate),
         ..TrainerConfig::default()

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
+use g2rpo::core::GuidanceTokenLoss::{Masked, PositiveOnly, SameAdvantage};
 use g2rpo::core::{AdvantageEstimator, GuidanceTokenLoss, LossConfig, LossType, Strata};
 use g2rpo::guidance::{
     Amount, AmountUnit, ControllerConfig, FixedFraction, Method, RatioConfig, Rounding, Schedule,
     SelectorConfig, Shape, TargetConfig, Unit, UnitCutter,
 };
 use g2rpo::libtorch::DType;
-use g2rpo::train::StalenessCorrection;
+use g2rpo::rollout::SamplingParams;
+use g2rpo::train::StalenessCorrection::{Decoupled, Dppo, Ratio, Tis};
+use g2rpo::train::{EvalConfig, StalenessCorrection};
 
 /// Trains a small Qwen3 from a warm-up checkpoint by G²RPO-A on word problems in GSM8K's format,
 /// and shows what guidance does for it.
@@ -45,8 +49,8 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     pub max_staleness: u64,
     /// How the loss accounts for that.
-    #[arg(long, value_enum, default_value_t = Correction::Ratio)]
-    pub staleness_correction: Correction,
+    #[arg(long, value_parser = one_of(CORRECTIONS), default_value = "ratio")]
+    pub staleness_correction: StalenessCorrection,
     /// Learning rate of the RL phase.
     #[arg(long, default_value_t = 1e-4)]
     pub learning_rate: f64,
@@ -57,11 +61,11 @@ pub struct Options {
     #[arg(long)]
     pub max_completion_length: Option<usize>,
     /// Whom a member of a group is compared with.
-    #[arg(long, value_enum, default_value_t = Baseline::Joint)]
-    pub baseline: Baseline,
+    #[arg(long, value_parser = one_of(BASELINES), default_value = "joint")]
+    pub baseline: Strata,
     /// What the guidance tokens themselves contribute to the loss.
-    #[arg(long, value_enum, default_value_t = GuidanceLoss::Same)]
-    pub guidance_loss: GuidanceLoss,
+    #[arg(long, value_parser = one_of(GUIDANCE_LOSSES), default_value = "same")]
+    pub guidance_loss: GuidanceTokenLoss,
     /// Seed of everything random in the RL phase.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -149,11 +153,10 @@ pub enum Arm {
 impl fmt::Display for Arm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rl(LengthSchedule::None) => f.write_str("none"),
-            Self::Rl(LengthSchedule::Fixed) => f.write_str("fixed"),
-            Self::Rl(LengthSchedule::Linear) => f.write_str("linear"),
-            Self::Rl(LengthSchedule::Ratio) => f.write_str("ratio"),
-            Self::Rl(LengthSchedule::Target) => f.write_str("target"),
+            Self::Rl(schedule) => {
+                let value = schedule.to_possible_value();
+                f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+            }
             Self::FixedAt(lines) => write!(f, "fixed:{lines}"),
             Self::Imitate => f.write_str("imitate"),
         }
@@ -180,70 +183,50 @@ impl FromStr for Arm {
     }
 }
 
-/// The baseline of the advantages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Baseline {
-    /// Guided and unguided members of a group share one (the paper).
-    Joint,
-    /// Guided members among themselves, unguided ones among themselves.
-    Split,
-}
+/// Choices by the words of the command line, with what `--help` says of them.
+type Words<T> = &'static [(&'static str, &'static str, T)];
 
-impl Baseline {
-    /// The same in the words of the library.
-    pub fn strata(self) -> Strata {
-        match self {
-            Self::Joint => Strata::Joint,
-            Self::Split => Strata::Split,
-        }
-    }
-}
+const BASELINES: Words<Strata> = &[
+    (
+        "joint",
+        "Guided and unguided members of a group share one (the paper)",
+        Strata::Joint,
+    ),
+    (
+        "split",
+        "Guided members among themselves, unguided ones among themselves",
+        Strata::Split,
+    ),
+];
 
-/// What guidance tokens contribute to the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GuidanceLoss {
-    /// They are learned with the advantage of the rollout that they start (the paper).
-    Same,
-    /// The same where that advantage is positive, nothing elsewhere.
-    Positive,
-    /// Nothing: guidance is context only.
-    Masked,
-}
+const GUIDANCE_LOSSES: Words<GuidanceTokenLoss> = &[
+    (
+        "same",
+        "They are learned with the advantage of the rollout that they start (the paper)",
+        SameAdvantage,
+    ),
+    (
+        "positive",
+        "The same where that advantage is positive, nothing elsewhere",
+        PositiveOnly,
+    ),
+    ("masked", "Nothing: guidance is context only", Masked),
+];
 
-impl GuidanceLoss {
-    /// The same in the words of the library.
-    pub fn token_loss(self) -> GuidanceTokenLoss {
-        match self {
-            Self::Same => GuidanceTokenLoss::SameAdvantage,
-            Self::Positive => GuidanceTokenLoss::PositiveOnly,
-            Self::Masked => GuidanceTokenLoss::Masked,
-        }
-    }
-}
+const CORRECTIONS: Words<StalenessCorrection> = &[
+    ("ratio", "Ratios against the policy that sampled", Ratio),
+    ("tis", "Truncated importance weights", Tis),
+    ("dppo", "DPPO's mask", Dppo),
+    ("decoupled", "AReaL's decoupled form", Decoupled),
+];
 
-/// How the loss accounts for rollouts of an older policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Correction {
-    /// Ratios against the policy that sampled.
-    Ratio,
-    /// Truncated importance weights.
-    Tis,
-    /// DPPO's mask.
-    Dppo,
-    /// AReaL's decoupled form.
-    Decoupled,
-}
-
-impl Correction {
-    /// The same in the words of the library.
-    pub fn of_loss(self) -> StalenessCorrection {
-        match self {
-            Self::Ratio => StalenessCorrection::Ratio,
-            Self::Tis => StalenessCorrection::Tis,
-            Self::Dppo => StalenessCorrection::Dppo,
-            Self::Decoupled => StalenessCorrection::Decoupled,
-        }
-    }
+fn one_of<T: Copy + Send + Sync + 'static>(words: Words<T>) -> impl TypedValueParser<Value = T> {
+    let value =
+        |(name, help, _): &(&'static str, &'static str, T)| PossibleValue::new(*name).help(*help);
+    PossibleValuesParser::new(words.iter().map(value)).map(|name| {
+        let known = words.iter().find(|word| word.0 == name);
+        known.expect("only these are let through").2
+    })
 }
 
 impl Options {
@@ -286,6 +269,21 @@ impl Options {
     pub fn max_completion_length(&self) -> usize {
         let default = if self.train.is_some() { 400 } else { 100 };
         self.max_completion_length.unwrap_or(default)
+    }
+
+    /// The held-out evaluations, greedy and sampled.
+    pub fn exams(&self, sampling: SamplingParams, seed: u64) -> (EvalConfig, EvalConfig) {
+        let exam = |sampling| EvalConfig {
+            max_completion_length: self.max_completion_length(),
+            sampling,
+            seed,
+            ..EvalConfig::default()
+        };
+        let greedy = SamplingParams {
+            temperature: 0.0,
+            ..sampling.clone()
+        };
+        (exam(greedy), exam(sampling))
     }
 
     /// The arm of a single run.
@@ -352,12 +350,12 @@ impl Options {
             loss: LossConfig {
                 loss_type: LossType::Dapo,
                 beta: self.beta,
-                guidance_token_loss: self.guidance_loss.token_loss(),
+                guidance_token_loss: self.guidance_loss,
                 max_completion_length: self.max_completion_length(),
                 ..LossConfig::default()
             },
             advantages: AdvantageEstimator {
-                strata: self.baseline.strata(),
+                strata: self.baseline,
                 ..AdvantageEstimator::default()
             },
             ..Method::default()
@@ -421,12 +419,12 @@ mod tests {
             let method = options.method(arm);
             method.check().unwrap();
             let controller = method.controller.build().unwrap();
-            let amount = |step| {
+            let mut rng = RolloutKey::default().rng(Purpose::Guidance);
+            let mut amount = |step| {
                 let query = Query {
                     step,
                     ..Query::default()
                 };
-                let mut rng = RolloutKey::default().rng(Purpose::Guidance);
                 controller.amount(&query, &mut rng).value()
             };
             assert_eq!((amount(0), amount(40)), (start, end), "{name}");

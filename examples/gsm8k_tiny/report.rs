@@ -12,7 +12,7 @@ use crate::options::{Arm, LengthSchedule, Options};
 use crate::problems::Problems;
 
 /// What came of one run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// What was trained with.
     pub arm: String,
@@ -43,14 +43,8 @@ impl Outcome {
         Self {
             arm: arm.to_string(),
             seed,
-            updates: 0,
-            sampled_tokens: 0,
-            seconds: 0.0,
             accuracy: vec![(0.0, accuracy)],
-            sampled_accuracy: (f64::NAN, f64::NAN),
-            length: Vec::new(),
-            reward_guided: Vec::new(),
-            reward_unguided: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -135,11 +129,8 @@ fn write_samples(path: &Path, held_out: &Dataset<'_>, evaluation: &Evaluation) -
     let mut text = String::from("# Held-out problems, greedy, unguided\n");
     for (place, sample) in evaluation.samples.iter().enumerate().take(8) {
         let task = held_out.tasks().task(place)?;
-        let verdict = if sample.is_correct() {
-            "correct"
-        } else {
-            "wrong"
-        };
+        let verdicts = ["wrong", "correct"];
+        let verdict = verdicts[usize::from(sample.is_correct())];
         let (question, gold, answer) = (&task.question, &task.reference, &sample.text);
         writeln!(
             text,

@@ -9,10 +9,8 @@ use g2rpo::libtorch::{
     DType, DecoderConfig, HfTokenizer, LearnerConfig, Model, TokenizerConfig, TorchEngine,
     TorchLearner, device,
 };
-use g2rpo::rollout::{SamplingParams, Task, TokenId};
-use g2rpo::train::{
-    Dataset, EvalConfig, LrSchedule, LrSchedulerType, TaskOrder, evaluate, supervised_step,
-};
+use g2rpo::rollout::{Task, TokenId};
+use g2rpo::train::{Dataset, LrSchedule, LrSchedulerType, TaskOrder, evaluate, supervised_step};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::options::{Arm, Options};
@@ -35,11 +33,8 @@ pub fn checkpoint(options: &Options, problems: &Problems) -> Result<PathBuf> {
 
 /// Reads a checkpoint onto the device and in the number format asked for.
 pub fn load(folder: &Path, options: &Options) -> Result<Model> {
-    Ok(Model::load(
-        folder,
-        device(&options.device)?,
-        Some(options.dtype),
-    )?)
+    let device = device(&options.device)?;
+    Ok(Model::load(folder, device, Some(options.dtype))?)
 }
 
 /// Steps of a warm-up on problems from files, if no number is asked for: enough to write solutions
@@ -55,15 +50,12 @@ const LEARNING_RATE: f64 = 2e-3;
 fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Result<()> {
     ensure!(steps > 0, "--warm-up must be at least 1 step");
     let tasks = &problems.warm_up;
-    let texts = tasks
-        .iter()
-        .flat_map(|t| [Some(t.question.as_str()), t.solution.as_deref()])
-        .flatten();
+    let texts = (tasks.iter()).flat_map(|t| [Some(t.question.as_str()), t.solution.as_deref()]);
+    let texts = texts.flatten();
     let tokenizer = HfTokenizer::train(texts, &TokenizerConfig::default())?;
     let eos = tokenizer
         .eos_token_id()
         .context("the tokenizer has no end-of-text token")?;
-    // 0.63 M parameters.
     let config = DecoderConfig {
         eos_token_id: vec![eos],
         pad_token_id: Some(eos),
@@ -83,14 +75,14 @@ fn make(options: &Options, problems: &Problems, steps: u64, folder: &Path) -> Re
     };
     let lesson = Lesson {
         name: "warm-up",
+        options,
+        problems,
         tasks,
         batch: BATCH,
-        seed: 0,
+        settings,
+        schedule,
     };
-    let outcome = Outcome::new(Arm::Imitate, 0, f64::NAN);
-    lesson.teach(
-        options, problems, model, settings, &schedule, folder, outcome,
-    )?;
+    lesson.teach(model, folder, Outcome::new(Arm::Imitate, 0, f64::NAN))?;
     Ok(())
 }
 
@@ -109,26 +101,18 @@ pub fn imitate(
     };
     let lesson = Lesson {
         name: "imitation",
-        tasks: &problems.train,
-        batch: options.prompts,
-        seed,
-    };
-    let model = load(start, options)?;
-    let held_out = Dataset::with_template(problems.held_out.clone(), &*model.tokenizer, PROMPT)?;
-    let (greedy, sampled) = accuracy(options, problems, &held_out, &model, seed)?;
-    let mut outcome = Outcome::new(Arm::Imitate, seed, greedy);
-    outcome.sampled_accuracy.0 = sampled;
-    drop(held_out);
-    let checkpoint = folder.join("checkpoint");
-    let outcome = lesson.teach(
         options,
         problems,
-        model,
-        learner_config(),
-        &schedule,
-        &checkpoint,
-        outcome,
-    )?;
+        tasks: &problems.train,
+        batch: options.prompts,
+        settings: learner_config(),
+        schedule,
+    };
+    let model = load(start, options)?;
+    let (greedy, sampled) = accuracy(options, problems, &model, seed)?;
+    let mut outcome = Outcome::new(Arm::Imitate, seed, greedy);
+    outcome.sampled_accuracy.0 = sampled;
+    let outcome = lesson.teach(model, &folder.join("checkpoint"), outcome)?;
     report::write_outcome(folder, &outcome)?;
     Ok(outcome)
 }
@@ -137,27 +121,15 @@ pub fn imitate(
 fn accuracy(
     options: &Options,
     problems: &Problems,
-    held_out: &Dataset<'_>,
     model: &Model,
     seed: u64,
 ) -> Result<(f64, f64)> {
+    let held_out = Dataset::with_template(problems.held_out.clone(), &*model.tokenizer, PROMPT)?;
     let mut engine = TorchEngine::of(model)?;
-    let sampled = EvalConfig {
-        sampling: model.sampling(),
-        max_completion_length: options.max_completion_length(),
-        seed,
-        ..EvalConfig::default()
-    };
-    let greedy = EvalConfig {
-        sampling: SamplingParams {
-            temperature: 0.0,
-            ..model.sampling()
-        },
-        ..sampled.clone()
-    };
+    let (greedy, sampled) = options.exams(model.sampling(), seed);
     let verifier = problems.verifier();
     let mut measure = |config| {
-        let found = evaluate(&mut engine, held_out, &verifier, config)?;
+        let found = evaluate(&mut engine, &held_out, &verifier, config)?;
         anyhow::Ok(found.accuracy())
     };
     Ok((measure(&greedy)?, measure(&sampled)?))
@@ -175,32 +147,24 @@ pub fn learner_config() -> LearnerConfig {
 /// Supervised learning of worked solutions.
 struct Lesson<'a> {
     name: &'static str,
+    options: &'a Options,
+    problems: &'a Problems,
     tasks: &'a [Task],
     /// Problems per step.
     batch: usize,
-    /// Draws the order of the problems.
-    seed: u64,
+    settings: LearnerConfig,
+    schedule: LrSchedule,
 }
 
 impl Lesson<'_> {
-    /// As many steps as the schedule is long, then a checkpoint, and what it solves.
-    #[allow(clippy::too_many_arguments, reason = "what two callers have in common")]
-    fn teach(
-        &self,
-        options: &Options,
-        problems: &Problems,
-        model: Model,
-        settings: LearnerConfig,
-        schedule: &LrSchedule,
-        folder: &Path,
-        mut outcome: Outcome,
-    ) -> Result<Outcome> {
+    /// As many steps as the schedule is long, then a checkpoint, and what it solves. The outcome's seed draws the
+    /// order of the problems.
+    fn teach(self, model: Model, folder: &Path, mut outcome: Outcome) -> Result<Outcome> {
         let clock = Instant::now();
-        let tokenizer = &*model.tokenizer;
         let eos = model.eos()?;
-        let mut learner = TorchLearner::of(&model, settings)?;
-        let max_len = options.max_completion_length();
-        let data = Dataset::with_template(self.tasks.to_vec(), tokenizer, PROMPT)?;
+        let mut learner = TorchLearner::of(&model, self.settings)?;
+        let max_len = self.options.max_completion_length();
+        let data = Dataset::with_template(self.tasks.to_vec(), &*model.tokenizer, PROMPT)?;
         let mut examples: Vec<(Vec<TokenId>, Vec<TokenId>)> = Vec::new();
         for task in 0..data.len() {
             let item = data.item(task)?;
@@ -214,8 +178,8 @@ impl Lesson<'_> {
             "no solution fits into --max-completion-length {max_len}"
         );
         let facts = vec![TaskFacts::default(); examples.len()];
-        let mut order = TaskOrder::new(facts, Curriculum::Shuffled, None, self.seed)?;
-        let steps = schedule.num_training_steps;
+        let mut order = TaskOrder::new(facts, Curriculum::Shuffled, None, outcome.seed)?;
+        let steps = self.schedule.num_training_steps;
         let bar = ProgressBar::new(steps).with_style(ProgressStyle::with_template(
             "{prefix} {wide_bar} {pos}/{len} steps, {eta} left  {msg}",
         )?);
@@ -225,7 +189,7 @@ impl Lesson<'_> {
             let pairs = chosen
                 .iter()
                 .map(|&i| (&examples[i].0[..], &examples[i].1[..]));
-            let (loss, _) = supervised_step(&mut learner, pairs, schedule.lr(step))?;
+            let (loss, _) = supervised_step(&mut learner, pairs, self.schedule.lr(step))?;
             bar.inc(1);
             bar.set_message(format!("loss {loss:.4}"));
             if step % 100 == 99 {
@@ -235,8 +199,7 @@ impl Lesson<'_> {
         bar.finish_and_clear();
         model.save(folder, &learner)?;
 
-        let held_out = Dataset::with_template(problems.held_out.clone(), tokenizer, PROMPT)?;
-        let (greedy, sampled) = accuracy(options, problems, &held_out, &model, self.seed)?;
+        let (greedy, sampled) = accuracy(self.options, self.problems, &model, outcome.seed)?;
         outcome.updates = steps;
         outcome.seconds = clock.elapsed().as_secs_f64();
         outcome.measured(greedy);

@@ -152,11 +152,8 @@ fn module_of(source: &Path, path: &Path) -> Option<String> {
         return None;
     }
     let inside = path.strip_prefix(source).ok()?.with_extension("");
-    let mut parts: Vec<_> = inside
-        .iter()
-        .map(|p| p.to_string_lossy().into_owned())
-        .collect();
-    match parts.last()?.as_str() {
+    let mut parts: Vec<_> = inside.iter().map(|p| p.to_string_lossy()).collect();
+    match parts.last()?.as_ref() {
         "main" | "tests" => return None,
         "mod" | "lib" => drop(parts.pop()),
         _ if parts.first()? == "bin" => return None,
@@ -208,22 +205,18 @@ fn spread(tree: &str) -> Vec<String> {
     };
     let (prefix, rest) = tree.split_at(open);
     let inner = rest[1..].strip_suffix('}').unwrap_or(&rest[1..]);
-    let (mut depth, mut start, mut parts) = (0_u32, 0, Vec::new());
-    for (i, c) in inner.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&inner[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&inner[start..]);
-    (parts.into_iter())
-        .filter(|part| !part.trim().is_empty())
-        .flat_map(|part| spread(&format!("{prefix}{}", part.trim())))
+    let mut depth = 0_u32;
+    let is_comma = |c| {
+        depth = match c {
+            '{' => depth + 1,
+            '}' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        c == ',' && depth == 0
+    };
+    (inner.split(is_comma).map(str::trim))
+        .filter(|part| !part.is_empty())
+        .flat_map(|part| spread(&format!("{prefix}{part}")))
         .collect()
 }
 
@@ -232,24 +225,17 @@ fn absolute(path: &str, module: &str) -> Option<String> {
     if let Some(rest) = path.strip_prefix("crate::") {
         return Some(rest.to_owned());
     }
-    let mut base: Vec<&str> = module.split("::").collect();
+    let mut parts: Vec<&str> = module.split("::").collect();
     let mut rest = path;
-    if let Some(own) = rest.strip_prefix("self::") {
-        return Some(format!("{module}::{own}"));
-    }
-    if !rest.starts_with("super::") {
-        return None;
-    }
     while let Some(up) = rest.strip_prefix("super::") {
-        base.pop();
+        parts.pop();
         rest = up;
     }
-    Some(
-        base.into_iter()
-            .chain([rest])
-            .collect::<Vec<_>>()
-            .join("::"),
-    )
+    if rest == path {
+        rest = path.strip_prefix("self::")?;
+    }
+    parts.push(rest);
+    Some(parts.join("::"))
 }
 
 /// The groups of more than one node that reach each other.

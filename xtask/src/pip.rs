@@ -34,12 +34,8 @@ impl Python {
     /// For tests: a program that stands for Python.
     #[cfg(test)]
     pub(crate) fn fake<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Self {
-        Self(
-            words
-                .into_iter()
-                .map(|word| word.as_ref().to_owned())
-                .collect(),
-        )
+        let words = words.into_iter().map(|word| word.as_ref().to_owned());
+        Self(words.collect())
     }
 
     /// Checks that Python is there and has pip.

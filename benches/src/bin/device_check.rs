@@ -45,13 +45,12 @@ struct Report {
 impl Report {
     /// A number that must be at most `limit`; NaN is not.
     fn at_most(&mut self, what: &str, got: f64, limit: f64) {
-        let holds = got <= limit;
-        *(if holds {
-            &mut self.held
+        let (word, count) = if got <= limit {
+            ("ok  ", &mut self.held)
         } else {
-            &mut self.failed
-        }) += 1;
-        let word = if holds { "ok  " } else { "FAIL" };
+            ("FAIL", &mut self.failed)
+        };
+        *count += 1;
         println!("  {word} {what}: {got:.3e}, at most {limit:.0e}");
     }
 }
@@ -62,25 +61,19 @@ fn shapes() -> Vec<(&'static str, DecoderConfig)> {
         initializer_range,
         ..config
     };
+    let wide = DecoderConfig {
+        head_dim: 128,
+        ..DecoderConfig::tiny_qwen3(2000, 256, 2, 4, 2)
+    };
+    let biased = DecoderConfig {
+        qkv_bias: true,
+        ..DecoderConfig::tiny_qwen3(300, 96, 2, 6, 6)
+    };
+    let grouped = DecoderConfig::tiny_qwen3(500, 64, 3, 8, 2);
     vec![
-        (
-            "grouped heads",
-            far(0.2, DecoderConfig::tiny_qwen3(500, 64, 3, 8, 2)),
-        ),
-        (
-            "heads as wide as those of Qwen3",
-            DecoderConfig {
-                head_dim: 128,
-                ..far(0.1, DecoderConfig::tiny_qwen3(2000, 256, 2, 4, 2))
-            },
-        ),
-        (
-            "biases, no grouped heads",
-            DecoderConfig {
-                qkv_bias: true,
-                ..far(0.2, DecoderConfig::tiny_qwen3(300, 96, 2, 6, 6))
-            },
-        ),
+        ("grouped heads", far(0.2, grouped)),
+        ("heads as wide as those of Qwen3", far(0.1, wide)),
+        ("biases, no grouped heads", far(0.2, biased)),
     ]
 }
 
@@ -98,7 +91,10 @@ fn largest(a: &Tensor, b: &Tensor) -> f64 {
     f64::try_from((host(a) - host(b)).abs().max()).unwrap_or(f64::NAN)
 }
 
-fn logits(report: &mut Report, config: &DecoderConfig, device: Device) -> Result<(), TorchError> {
+/// Whether the comparisons could be made.
+type Outcome = Result<(), TorchError>;
+
+fn logits(report: &mut Report, config: &DecoderConfig, device: Device) -> Outcome {
     let vocab = config.vocab_size as i64;
     let ids = (Tensor::arange(3 * 40, (Kind::Int64, Device::Cpu)) * 7919 + 13).remainder(vocab);
     let ids = ids.view([3, 40]);
@@ -109,16 +105,13 @@ fn logits(report: &mut Report, config: &DecoderConfig, device: Device) -> Result
         Ok(logits.to_kind(Kind::Float).log_softmax(-1, Kind::Float))
     };
     let expected = of(Kind::Float, Device::Cpu)?;
-    report.at_most(
-        "log-probabilities in f32, against the CPU's",
-        largest(&of(Kind::Float, device)?, &expected),
-        1e-4,
-    );
-    report.at_most(
-        "log-probabilities in bf16, against f32 on the CPU",
-        largest(&of(Kind::BFloat16, device)?, &expected),
-        0.5,
-    );
+    for (kind, what, limit) in [
+        (Kind::Float, "f32, against the CPU's", 1e-4),
+        (Kind::BFloat16, "bf16, against f32 on the CPU", 0.5),
+    ] {
+        let what = format!("log-probabilities in {what}");
+        report.at_most(&what, largest(&of(kind, device)?, &expected), limit);
+    }
     Ok(())
 }
 
@@ -153,47 +146,26 @@ fn requests(vocab: u32) -> Vec<Request> {
 /// How far log-probabilities of the same ids are apart (largest, mean), and the share of requests whose
 /// ids part somewhere.
 fn apart(a: &[Completion], b: &[Completion]) -> (f64, f64, f64) {
-    let (mut off, mut parted) = (Off::default(), 0.0);
+    let (mut distances, mut parted) = (Vec::new(), 0.0);
     for (a, b) in a.iter().zip(b) {
         let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b);
         let same = same.count();
         parted += f64::from(u8::from(same < a.tokens.len().max(b.tokens.len())));
-        for (a, b) in a.logps.iter().zip(&b.logps).take(same) {
-            off.add(f64::from(a - b));
-        }
+        let logps = a.logps.iter().zip(&b.logps).take(same);
+        distances.extend(logps.map(|(a, b)| f64::from((a - b).abs())));
     }
-    (off.most, off.mean(), parted / a.len() as f64)
+    let (most, mean) = most_and_mean(&distances);
+    (most, mean, parted / a.len() as f64)
 }
 
-/// How far pairs of numbers are apart.
-#[derive(Default)]
-struct Off {
-    most: f64,
-    sum: f64,
-    n: f64,
+fn most_and_mean(distances: &[f64]) -> (f64, f64) {
+    // `max` would lose NaN.
+    let larger = |a: f64, b: &f64| if b.is_nan() || *b > a { *b } else { a };
+    let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+    (distances.iter().fold(0.0, larger), mean)
 }
 
-impl Off {
-    fn add(&mut self, difference: f64) {
-        let off = difference.abs();
-        // `max` would lose NaN.
-        if off > self.most || off.is_nan() {
-            self.most = off;
-        }
-        self.sum += off;
-        self.n += 1.0;
-    }
-
-    fn mean(&self) -> f64 {
-        self.sum / self.n
-    }
-}
-
-fn generation(
-    report: &mut Report,
-    config: &DecoderConfig,
-    device: Device,
-) -> Result<(), TorchError> {
+fn generation(report: &mut Report, config: &DecoderConfig, device: Device) -> Outcome {
     let requests = requests(config.vocab_size as u32);
     let all = EngineConfig::default();
     let few = EngineConfig {
@@ -232,11 +204,8 @@ fn generation(
     for fallback in &fallbacks {
         println!("       {fallback}");
     }
-    report.at_most(
-        "what could not be used of the GPU",
-        fallbacks.len() as f64,
-        0.0,
-    );
+    let unused = "what could not be used of the GPU";
+    report.at_most(unused, fallbacks.len() as f64, 0.0);
     let (few, fallbacks) = generate(&bf16, &few, &sampled)?;
     report.at_most("the same with 11 rows", fallbacks.len() as f64, 0.0);
     let (steps, _) = generate(&bf16, &without_graphs, &sampled)?;
@@ -249,13 +218,13 @@ fn generation(
         ("44 rows and 11, bf16", &few, 0.5, 0.02, 1.0),
     ] {
         let (most, mean, parted) = apart(&graphs, other);
-        report.at_most(&format!("{what}: largest difference"), most, most_allowed);
-        report.at_most(&format!("{what}: mean difference"), mean, mean_allowed);
-        report.at_most(
-            &format!("{what}: rollouts that part"),
-            parted,
-            parted_allowed,
-        );
+        for (which, got, limit) in [
+            ("largest difference", most, most_allowed),
+            ("mean difference", mean, mean_allowed),
+            ("rollouts that part", parted, parted_allowed),
+        ] {
+            report.at_most(&format!("{what}: {which}"), got, limit);
+        }
     }
 
     // What was sampled, seen by a model that computes whole sequences.
@@ -273,28 +242,22 @@ fn against_learner(
 ) -> Result<(f64, f64), TorchError> {
     let parameters = parameters(config, Kind::BFloat16, device)?;
     let mut learner = TorchLearner::new(config, parameters, LearnerConfig::default())?;
-    let rows = requests
-        .iter()
-        .zip(completions)
-        .map(|(request, completion)| {
-            let context = request.prompt.iter().chain(&request.guidance);
-            (context.chain(&completion.tokens).copied()).collect::<Vec<_>>()
-        });
+    let rows = (requests.iter().zip(completions))
+        .map(|(r, made)| [&r.prompt[..], &r.guidance, &made.tokens].concat());
     let prompts = requests.iter().map(|r| r.prompt.len()).collect();
     let sequences = Sequences::new(Ragged::from_rows(rows), prompts)?;
     let scoring = SamplingParams::default().scoring(false);
     let all = (learner.token_logps(&sequences, WhichPolicy::Current, &scoring))?.logp;
-    let mut off = Off::default();
+    let mut distances = Vec::new();
     for ((request, completion), row) in requests.iter().zip(completions).zip(all.rows()) {
-        for (a, b) in completion.logps.iter().zip(&row[request.guidance.len()..]) {
-            off.add(f64::from(*a) - b);
-        }
+        let logps = completion.logps.iter().zip(&row[request.guidance.len()..]);
+        distances.extend(logps.map(|(a, b)| (f64::from(*a) - b).abs()));
     }
-    Ok((off.most, off.mean()))
+    Ok(most_and_mean(&distances))
 }
 
 /// Log-probabilities, entropies, gradient and an update, all parameters and an adapter.
-fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Result<(), TorchError> {
+fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Outcome {
     let vocab = config.vocab_size as u32;
     let rows = (0..6u32).map(|r| (0..30 + 9 * r).map(move |t| (t * t * 3 + r * 17 + t) % vocab));
     let tokens = Ragged::from_rows(rows.map(|row| row.collect::<Vec<_>>()));
@@ -339,30 +302,23 @@ fn learning(report: &mut Report, config: &DecoderConfig, device: Device) -> Resu
             (Kind::BFloat16, 0.5, 0.1, 1.0),
         ] {
             let (ours, our_norm, our_after) = step(kind, device)?;
-            let of =
-                |name: &str| format!("learner, {what}, {kind:?}, against f32 on the CPU: {name}");
-            report.at_most(
-                &of("log-probabilities and entropies"),
-                largest(&ours, &expected),
-                outputs,
-            );
-            report.at_most(
-                &of("norm of the gradient, relative"),
-                (our_norm / norm - 1.0).abs(),
-                norms,
-            );
-            report.at_most(
-                &of("log-probabilities after an update"),
-                largest(&our_after, &after),
-                afters,
-            );
+            let (off, norm_off) = (largest(&ours, &expected), (our_norm / norm - 1.0).abs());
+            let after_off = largest(&our_after, &after);
+            for (which, got, limit) in [
+                ("log-probabilities and entropies", off, outputs),
+                ("norm of the gradient, relative", norm_off, norms),
+                ("log-probabilities after an update", after_off, afters),
+            ] {
+                let what = format!("learner, {what}, {kind:?}, against f32 on the CPU: {which}");
+                report.at_most(&what, got, limit);
+            }
         }
     }
     Ok(())
 }
 
 /// Whether memory that does not suffice is an error that says what for.
-fn out_of_memory(report: &mut Report, device: Device) -> Result<(), TorchError> {
+fn out_of_memory(report: &mut Report, device: Device) -> Outcome {
     let config = DecoderConfig {
         head_dim: 1024,
         ..DecoderConfig::tiny_qwen3(100, 64, 2, 16, 16)
@@ -394,17 +350,11 @@ fn out_of_memory(report: &mut Report, device: Device) -> Result<(), TorchError> 
         }
         Ok(_) => false,
     };
-    report.at_most(
-        "a KV cache too large is named as such",
-        f64::from(u8::from(!said)),
-        0.0,
-    );
+    let unsaid = f64::from(u8::from(!said));
+    report.at_most("a KV cache too large is named as such", unsaid, 0.0);
     // The device is still usable.
     let sum = f64::try_from(Tensor::ones([8], (Kind::Float, device)).sum(Kind::Float));
-    report.at_most(
-        "and the device goes on",
-        (sum.unwrap_or(f64::NAN) - 8.0).abs(),
-        0.0,
-    );
+    let off = (sum.unwrap_or(f64::NAN) - 8.0).abs();
+    report.at_most("and the device goes on", off, 0.0);
     Ok(())
 }

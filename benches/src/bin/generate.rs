@@ -19,6 +19,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use g2rpo_benches::synchronize;
 use g2rpo_libtorch::model::{FeedForward, Mixer, Parallel};
 use g2rpo_libtorch::{Decoder, EngineConfig, TorchEngine, load_checkpoint};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
@@ -54,12 +55,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         let [batch, prompt, new, group] = numbers[..] else {
             return Err(format!("expected `kind batch prompt new group`, got `{line}`").into());
         };
+        let case = Case {
+            batch,
+            prompt,
+            new,
+            group,
+        };
         let seconds = match kind.as_str() {
-            "floor" => floor(&decoder, batch, prompt, new, group)?,
-            "bandwidth" => bandwidth(&decoder, batch, prompt, new, group),
+            "floor" => floor(&decoder, case),
+            "bandwidth" => bandwidth(&decoder, case),
             _ => {
                 let params = params(&kind).ok_or(format!("no case is named `{kind}`"))?;
-                sample(&mut engine, &params, i as u64, batch, prompt, new, group)?
+                sample(&mut engine, &params, i as u64, case)?
             }
         };
         println!("{seconds}");
@@ -72,78 +79,77 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What one line asks for.
+#[derive(Clone, Copy)]
+struct Case {
+    batch: usize,
+    prompt: usize,
+    new: usize,
+    group: usize,
+}
+
+impl Case {
+    fn groups(&self) -> usize {
+        self.batch.div_ceil(self.group)
+    }
+}
+
 /// Sampling by name.
 fn params(kind: &str) -> Option<SamplingParams> {
-    let plain = SamplingParams::default();
-    Some(match kind {
-        "sample" => plain,
-        "top-k" => SamplingParams { top_k: 20, ..plain },
-        "top-p" => SamplingParams {
-            top_p: 0.95,
-            ..plain
-        },
-        "min-p" => SamplingParams {
-            min_p: 0.05,
-            ..plain
-        },
-        "penalty" => SamplingParams {
-            repetition_penalty: 1.1,
-            ..plain
-        },
-        "all-filters" => SamplingParams {
-            temperature: 0.6,
-            top_k: 20,
-            top_p: 0.95,
-            min_p: 0.05,
-            repetition_penalty: 1.1,
-            ..plain
-        },
+    let mut params = SamplingParams::default();
+    match kind {
+        "sample" => {}
+        "top-k" => params.top_k = 20,
+        "top-p" => params.top_p = 0.95,
+        "min-p" => params.min_p = 0.05,
+        "penalty" => params.repetition_penalty = 1.1,
+        "all-filters" => {
+            params = SamplingParams {
+                temperature: 0.6,
+                top_k: 20,
+                top_p: 0.95,
+                min_p: 0.05,
+                repetition_penalty: 1.1,
+                ..params
+            }
+        }
         _ => return None,
-    })
+    }
+    Some(params)
 }
 
 fn sample(
     engine: &mut TorchEngine,
     params: &SamplingParams,
     run: u64,
-    batch: usize,
-    prompt: usize,
-    new: usize,
-    group: usize,
+    case: Case,
 ) -> Result<f64, Box<dyn Error>> {
     let vocab = engine.decoder().config().vocab_size as u64;
-    let requests: Vec<Request> = (0..batch)
+    // Any ids do; those of a group are equal, those of two groups are not.
+    let id = |i: usize, t: u64| ((i / case.group) as u64 * 7919 + t * 104_729 + run) % vocab;
+    let requests: Vec<Request> = (0..case.batch)
         .map(|i| Request {
-            // Any ids do; those of a group are equal, those of two groups are not.
-            prompt: (0..prompt as u64)
-                .map(|t| (((i / group) as u64 * 7919 + t * 104_729 + run) % vocab) as u32)
-                .collect(),
+            prompt: (0..case.prompt as u64).map(|t| id(i, t) as u32).collect(),
             guidance: Vec::new(),
             key: RolloutKey {
                 run,
                 member: i as u32,
                 ..RolloutKey::default()
             },
-            max_new_tokens: new,
+            max_new_tokens: case.new,
         })
         .collect();
     synchronize(engine.decoder().device());
     let start = Instant::now();
     let completions = engine.generate(&requests, params)?;
     let seconds = start.elapsed().as_secs_f64();
-    assert!(completions.iter().all(|c| c.tokens.len() == new));
+    assert!(completions.iter().all(|c| c.tokens.len() == case.new));
     Ok(seconds)
 }
 
 /// The matrix products of the prompts' layers and of the decoding steps, each in the form that is the faster of `x · Wᵀ` and
 /// `W · xᵀ`, on inputs that are ready.
-fn floor(
-    decoder: &Decoder,
-    batch: usize,
-    prompt: usize,
-    steps: usize,
-    group: usize,
-) -> Result<f64, Box<dyn Error>> {
+fn floor(decoder: &Decoder, case: Case) -> f64 {
     let _no_grad = tch::no_grad_guard();
     let device = decoder.device();
     let weights: Vec<Tensor> = (decoder.layers().iter())
@@ -185,20 +191,16 @@ fn floor(
                 synchronize(device);
                 start.elapsed()
             };
-            let best = match seconds(products[0]) <= seconds(products[1]) {
-                true => products[0],
-                false => products[1],
-            };
+            let first_is_faster = seconds(products[0]) <= seconds(products[1]);
+            let best = products[usize::from(!first_is_faster)];
             (best, w.shallow_clone(), x, out)
         };
         weights.iter().map(fastest).collect()
     };
-    let steps_plan = plan(&weights, batch);
+    let steps_plan = plan(&weights, case.batch);
     // The vocabulary is not projected at the positions of a prompt.
-    let prompts_plan = plan(
-        &weights[..weights.len() - 1],
-        prompt * batch.div_ceil(group),
-    );
+    let of_layers = &weights[..weights.len() - 1];
+    let prompts_plan = plan(of_layers, case.prompt * case.groups());
     let run = |plan: &[(Product, Tensor, Tensor, Tensor)]| {
         for (product, w, x, out) in plan {
             product(w, x, out);
@@ -206,22 +208,18 @@ fn floor(
     };
     let start = Instant::now();
     run(&prompts_plan);
-    for _ in 0..steps {
+    for _ in 0..case.new {
         run(&steps_plan);
     }
     synchronize(device);
-    Ok(start.elapsed().as_secs_f64())
+    start.elapsed().as_secs_f64()
 }
 
 /// Bytes that decoding must read, by the speed at which the device copies.
-fn bandwidth(decoder: &Decoder, batch: usize, prompt: usize, steps: usize, group: usize) -> f64 {
+fn bandwidth(decoder: &Decoder, case: Case) -> f64 {
     let _no_grad = tch::no_grad_guard();
     let (config, device) = (decoder.config(), decoder.device());
-    let bytes: i64 = if device == Device::Cpu {
-        1 << 28
-    } else {
-        1 << 31
-    };
+    let bytes = 1_i64 << if device == Device::Cpu { 28 } else { 31 };
     let from = Tensor::zeros([bytes], (Kind::Uint8, device));
     let mut to = from.zeros_like();
     let mut copies = [0; 5].map(|_| {
@@ -241,14 +239,9 @@ fn bandwidth(decoder: &Decoder, batch: usize, prompt: usize, steps: usize, group
     let weights = of_layers + decoder.lm_head().numel();
     let per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
     // A prompt once for its group, own positions once per row: (steps - 1) / 2 of them on average.
-    let positions =
-        prompt as f64 * batch.div_ceil(group) as f64 + batch as f64 * (steps as f64 - 1.0) / 2.0;
+    let steps = case.new as f64;
+    let own = case.batch as f64 * (steps - 1.0) / 2.0;
+    let positions = case.prompt as f64 * case.groups() as f64 + own;
     let read = (weights as f64 + positions * per_position as f64) * width as f64;
-    steps as f64 * read / bytes_per_second
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
-    }
+    steps * read / bytes_per_second
 }

@@ -9,12 +9,13 @@
 
 use std::time::Instant;
 
+use g2rpo_benches::synchronize;
 use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads};
 use g2rpo_libtorch::{
     DecoderConfig, LearnerConfig, LoraConfig, TorchLearner, device, init_parameters,
     load_checkpoint,
 };
-use tch::{Device, Kind};
+use tch::Kind;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::collections::HashMap::new();
@@ -26,39 +27,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (arguments.remove(key)).map_or(default, |v| v.parse().expect("a whole number"))
     };
     let (vocab, hidden) = (number("vocab", 32000), number("hidden", 512));
-    let (layers, heads, kv_heads) = (
-        number("layers", 8),
-        number("heads", 8),
-        number("kv_heads", 4),
-    );
-    let (rows, prompt, completion) = (
-        number("rows", 16),
-        number("prompt", 256),
-        number("completion", 256),
-    );
-    let (ffn, head_dim) = (
-        number("ffn", 3 * hidden),
-        number("head_dim", hidden / heads.max(1)),
-    );
+    let (layers, heads) = (number("layers", 8), number("heads", 8));
+    let kv_heads = number("kv_heads", 4);
+    let (rows, prompt) = (number("rows", 16), number("prompt", 256));
+    let completion = number("completion", 256);
+    let ffn = number("ffn", 3 * hidden);
+    let head_dim = number("head_dim", hidden / heads.max(1));
     let (steps, threads) = (number("steps", 3), number("threads", 2));
     let lora = number("lora", 0);
     let scoring = Scoring {
         entropy: number("entropy", 0) == 1,
         ..Scoring::default()
     };
+    let default = LearnerConfig::default();
     let config = LearnerConfig {
         gradient_checkpointing: number("checkpointing", 1) == 1,
-        max_tokens_per_micro_batch: number(
-            "tokens",
-            LearnerConfig::default().max_tokens_per_micro_batch,
-        ),
-        max_logits_mib: number("logits_mib", LearnerConfig::default().max_logits_mib),
+        max_tokens_per_micro_batch: number("tokens", default.max_tokens_per_micro_batch),
+        max_logits_mib: number("logits_mib", default.max_logits_mib),
         lora: (lora > 0).then(|| LoraConfig {
             r: lora,
             target_modules: vec!["all-linear".into()],
             ..LoraConfig::default()
         }),
-        ..LearnerConfig::default()
+        ..default
     };
     let kind = match number("bf16", 0) {
         1 => Kind::BFloat16,
@@ -124,12 +115,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     Ok(())
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
-    }
 }
 
 /// What the process had of processors so far, in its own work and the kernel's.

@@ -1,13 +1,28 @@
-//! What a server answered, and whether it is what was asked for: the border that nothing crosses
-//! unchecked.
+//! What a server is asked and answers, and whether one fits the other: the border that nothing
+//! crosses unchecked.
 
 use std::ops::RangeInclusive;
 
 use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Stop};
+use g2rpo_rollout::{Completion, SamplingParams, Stop};
 use serde::Deserialize;
 
-use crate::protocol::Ask;
+/// One completion to ask for.
+#[derive(Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) id: &'a str,
+    /// Name of the base model or of an adapter.
+    pub(crate) model: &'a str,
+    pub(crate) adapter: bool,
+    /// Prompt and guidance.
+    pub(crate) tokens: &'a [TokenId],
+    pub(crate) seed: i64,
+    pub(crate) max_new_tokens: usize,
+    /// Temperature and stops; the rest has been refused where it is set.
+    pub(crate) params: &'a SamplingParams,
+    /// Most probable ids to report at each position, beside the sampled one.
+    pub(crate) candidates: usize,
+}
 
 /// A completion as a server told it. `None` is what this kind of server does not tell.
 #[derive(Debug)]
@@ -75,10 +90,10 @@ pub(crate) fn settle(
     if answer.prompt.is_some_and(|prompt| prompt != ask.tokens) {
         return Err("it continues another prompt than the one that was sent".into());
     }
-    if let Some(len) = answer.prompt_len.filter(|len| *len != ask.tokens.len()) {
+    let sent = ask.tokens.len();
+    if let Some(len) = answer.prompt_len.filter(|len| *len != sent) {
         return Err(format!(
-            "it continues a prompt of {len} ids, and {} were sent",
-            ask.tokens.len()
+            "it continues a prompt of {len} ids, and {sent} were sent"
         ));
     }
     let tokens = answer.tokens;
@@ -90,7 +105,7 @@ pub(crate) fn settle(
     let weight_versions = versions(tokens.len(), answer.versions, expected)?;
     Ok(Completion {
         // A greedy choice takes an id with certainty, so the filter kept its own mass.
-        log_kept: if ask.settings.temperature == 0.0 {
+        log_kept: if ask.params.temperature == 0.0 {
             logps.clone()
         } else {
             vec![0.0; logps.len()]
@@ -107,12 +122,9 @@ fn logps(
     scored: Option<&[TokenId]>,
     logps: &[Option<f64>],
 ) -> Result<Vec<f32>, String> {
-    if logps.len() != tokens.len() {
-        return Err(format!(
-            "{} ids came with {} log-probabilities",
-            tokens.len(),
-            logps.len()
-        ));
+    let (n, scores) = (tokens.len(), logps.len());
+    if n != scores {
+        return Err(format!("{n} ids came with {scores} log-probabilities"));
     }
     if let Some(scored) = scored
         && let Some(i) = (scored.iter().zip(tokens)).position(|(a, b)| a != b)
@@ -137,16 +149,11 @@ fn logps(
 }
 
 fn ended(tokens: &[TokenId], end: End, ask: &Ask<'_>) -> Result<Stop, String> {
-    let stops = |id: &TokenId| ask.settings.stop_token_ids.contains(id);
-    let Some((last, before)) = tokens.split_last() else {
-        return Err("it is empty".into());
-    };
-    if tokens.len() > ask.max_new_tokens {
-        return Err(format!(
-            "{} ids came, and {} were asked for",
-            tokens.len(),
-            ask.max_new_tokens
-        ));
+    let stops = |id: &TokenId| ask.params.stop_token_ids.contains(id);
+    let (last, before) = tokens.split_last().ok_or("it is empty")?;
+    let (n, asked) = (tokens.len(), ask.max_new_tokens);
+    if n > asked {
+        return Err(format!("{n} ids came, and {asked} were asked for"));
     }
     if let Some(i) = before.iter().position(stops) {
         return Err(format!("it goes on behind the stop id at position {i}"));
@@ -154,18 +161,15 @@ fn ended(tokens: &[TokenId], end: End, ask: &Ask<'_>) -> Result<Stop, String> {
     match end {
         End::Id if stops(last) => Ok(Stop::Eos),
         End::Id => Err(format!("it ends at id {last}, which is no stop id")),
-        End::Text if ask.settings.stop.is_empty() => {
+        End::Text if ask.params.stop.is_empty() => {
             Err("it ends at a text, and none was to end it".into())
         }
         End::Text => Ok(Stop::Eos),
-        End::Length if tokens.len() == ask.max_new_tokens => {
-            Ok(if stops(last) { Stop::Eos } else { Stop::Length })
-        }
-        End::Length => Err(format!(
-            "it was cut after {} of {} ids: the server's context has no more room",
-            tokens.len(),
-            ask.max_new_tokens
+        End::Length if n < asked => Err(format!(
+            "it was cut after {n} of {asked} ids: the server's context has no more room"
         )),
+        End::Length if stops(last) => Ok(Stop::Eos),
+        End::Length => Ok(Stop::Length),
     }
 }
 
@@ -185,11 +189,11 @@ fn versions(
         return Ok(same.then(|| vec![*range.end(); len]));
     };
     let mut versions = Vec::with_capacity(len);
+    let uncovered = Err("its weight versions do not cover its ids".into());
     for span in spans {
         let number = span.version.strip_prefix(prefix);
-        let known = number
-            .and_then(|n| n.parse().ok())
-            .filter(|v| range.contains(v));
+        let number = number.and_then(|n| n.parse().ok());
+        let known = number.filter(|v| range.contains(v));
         let Some(version) = known else {
             return Err(format!(
                 "weights `{}` made it, and `{prefix}{}` were to; was the server started again, or does another \
@@ -199,20 +203,20 @@ fn versions(
             ));
         };
         if span.start != versions.len() || span.end < span.start || span.end > len {
-            return Err("its weight versions do not cover its ids".into());
+            return uncovered;
         }
         versions.resize(span.end, version);
     }
-    if versions.len() != len {
-        return Err("its weight versions do not cover its ids".into());
+    if versions.len() == len {
+        Ok(Some(versions))
+    } else {
+        uncovered
     }
-    Ok(Some(versions))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
 
     fn answer() -> Answer {
         Answer {
@@ -234,10 +238,10 @@ mod tests {
         temperature: f64,
         expected: &Expected,
     ) -> Result<Completion, String> {
-        let settings = Settings {
+        let params = SamplingParams {
             temperature,
             stop_token_ids: vec![9],
-            stop: vec![],
+            ..SamplingParams::default()
         };
         let ask = Ask {
             id: "a",
@@ -246,7 +250,7 @@ mod tests {
             tokens: &[1, 2],
             seed: 0,
             max_new_tokens: 4,
-            settings: &settings,
+            params: &params,
             candidates: 0,
         };
         settle(answer, &ask, expected, Some(10))
@@ -268,59 +272,22 @@ mod tests {
     }
 
     #[test]
-    fn every_disagreement_is_named() {
+    fn rare_disagreements_are_named() {
         type Change = fn(&mut Answer);
+        // What any server may do wrong is in `tests/faults.rs`.
+        let none = |a: &mut Answer| (a.tokens, a.scored, a.logps) = (vec![], None, vec![]);
+        let many = |a: &mut Answer| {
+            (a.tokens, a.scored, a.logps) = (vec![3; 5], None, vec![Some(-1.0); 5]);
+        };
+        let twice = |a: &mut Answer| (a.tokens[0], a.scored) = (9, None);
         let table: &[(Change, &str)] = &[
-            (
-                |a| a.id = Some("b".into()),
-                "answers the request `b`, not `a`",
-            ),
-            (
-                |a| a.model = Some("base".into()),
-                "the model `base` made it, not `m`",
-            ),
             (|a| a.prompt = Some(vec![1]), "another prompt"),
-            (
-                |a| a.prompt_len = Some(3),
-                "a prompt of 3 ids, and 2 were sent",
-            ),
-            (|a| a.tokens[1] = 10, "id 10 is not in the vocabulary"),
-            (
-                |a| a.logps.truncate(2),
-                "3 ids came with 2 log-probabilities",
-            ),
-            (
-                |a| a.scored = Some(vec![3, 5, 9]),
-                "at position 1 belongs to id 5",
-            ),
-            (
-                |a| a.logps[1] = None,
-                "of id 4 at position 1 is missing or NaN",
-            ),
             (|a| a.logps[1] = Some(f64::NAN), "at position 1 is NaN"),
-            (|a| a.logps[1] = Some(-9999.0), "at position 1 is -9999"),
             (|a| a.logps[1] = Some(0.5), "at position 1 is 0.5"),
-            (
-                |a| (a.tokens, a.scored, a.logps) = (vec![], None, vec![]),
-                "it is empty",
-            ),
-            (
-                |a| (a.tokens, a.scored, a.logps) = (vec![3; 5], None, vec![Some(-1.0); 5]),
-                "5 ids came, and 4",
-            ),
-            (
-                |a| (a.tokens[0], a.scored) = (9, None),
-                "goes on behind the stop id at position 0",
-            ),
-            (
-                |a| (a.tokens[2], a.scored) = (5, None),
-                "ends at id 5, which is no stop id",
-            ),
+            (none, "it is empty"),
+            (many, "5 ids came, and 4"),
+            (twice, "behind the stop id at position 0"),
             (|a| a.end = End::Text, "ends at a text"),
-            (
-                |a| (a.tokens[2], a.scored, a.end) = (5, None, End::Length),
-                "cut after 3 of 4 ids",
-            ),
         ];
         for (change, words) in table {
             let mut answer = answer();
@@ -348,11 +315,9 @@ mod tests {
             with(vec![span("6", 0, 1), span("7", 1, 3)], 6..=7),
             Ok(Some(vec![6, 7, 7]))
         );
+        let default = "weights `default` made it, and `7` were to";
         for (spans, words) in [
-            (
-                vec![span("default", 0, 3)],
-                "weights `default` made it, and `7` were to",
-            ),
+            (vec![span("default", 0, 3)], default),
             (vec![span("6", 0, 3)], "weights `6` made it"),
             (vec![span("7", 0, 2)], "do not cover"),
             (vec![span("7", 1, 3)], "do not cover"),

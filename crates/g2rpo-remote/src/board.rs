@@ -5,14 +5,8 @@ use std::time::{Duration, Instant};
 
 use g2rpo_rollout::Completion;
 
+use crate::config::RemoteConfig;
 use crate::error::{Error, Fault};
-
-/// Bounds of what is in flight at one server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub(crate) requests: usize,
-    pub(crate) tokens: Option<usize>,
-}
 
 /// A rollout that waits for a server.
 #[derive(Debug, Clone)]
@@ -59,8 +53,8 @@ struct Lane {
 
 /// The state of one call for rollouts.
 #[derive(Debug)]
-pub(crate) struct Board {
-    bounds: Bounds,
+pub(crate) struct Board<'c> {
+    config: &'c RemoteConfig,
     waiting: VecDeque<Job>,
     lanes: Vec<Lane>,
     done: Vec<Option<Completion>>,
@@ -68,9 +62,9 @@ pub(crate) struct Board {
     failed: Option<Error>,
 }
 
-impl Board {
-    /// A board of requests, told by their lengths, for a number of servers.
-    pub(crate) fn new(lengths: &[usize], servers: usize, bounds: Bounds, now: Instant) -> Self {
+impl<'c> Board<'c> {
+    /// A board of requests, told by their lengths, for the servers of a configuration.
+    pub(crate) fn new(lengths: &[usize], config: &'c RemoteConfig, now: Instant) -> Self {
         let job = |(index, tokens): (usize, &usize)| Job {
             index,
             tokens: *tokens,
@@ -78,15 +72,15 @@ impl Board {
             busy_since: None,
             not_before: now,
         };
-        let lane = || Lane {
+        let lane = |_: &String| Lane {
             requests: 0,
             tokens: 0,
             health: Health::Up,
         };
         Self {
-            bounds,
+            config,
             waiting: lengths.iter().enumerate().map(job).collect(),
-            lanes: std::iter::repeat_with(lane).take(servers).collect(),
+            lanes: config.vllm_server_base_url.iter().map(lane).collect(),
             done: vec![None; lengths.len()],
             open: lengths.len(),
             failed: None,
@@ -109,35 +103,29 @@ impl Board {
         }
         let ready = self.waiting.iter().position(|job| job.not_before <= now);
         let Some(ready) = ready else {
-            let soonest = self.waiting.iter().map(|job| job.not_before).min();
-            let wait = soonest.map_or(Duration::from_secs(1), |at| {
-                at.saturating_duration_since(now)
-            });
+            let waits = (self.waiting.iter()).map(|job| job.not_before.duration_since(now));
+            let wait = waits.min().unwrap_or(Duration::from_secs(1));
             return Next::Wait(wait.max(Duration::from_millis(1)));
         };
         let tokens = self.waiting[ready].tokens;
+        let most_tokens = self.config.max_prompt_tokens_in_flight;
         let fits = |lane: &Lane| {
             let room = |most| lane.tokens + tokens <= most;
             lane.health == Health::Up
-                && lane.requests < self.bounds.requests
+                && lane.requests < self.config.max_in_flight
                 // A prompt that exceeds the bound by itself is sent alone.
-                && (lane.requests == 0 || self.bounds.tokens.is_none_or(room))
+                && (lane.requests == 0 || most_tokens.is_none_or(room))
         };
-        let least = (self.lanes.iter().enumerate())
+        let least = (self.lanes.iter_mut().enumerate())
             .filter(|(_, lane)| fits(lane))
-            .min_by_key(|(_, lane)| (lane.requests, lane.tokens))
-            .map(|(server, _)| server);
-        match (least, self.waiting.remove(ready)) {
-            (Some(server), Some(job)) => {
-                self.lanes[server].requests += 1;
-                self.lanes[server].tokens += tokens;
+            .min_by_key(|(_, lane)| (lane.requests, lane.tokens));
+        match least.and_then(|(server, lane)| Some((server, lane, self.waiting.remove(ready)?))) {
+            Some((server, lane, job)) => {
+                lane.requests += 1;
+                lane.tokens += tokens;
                 Next::Send(job, server)
             }
-            (_, job) => {
-                self.waiting.extend(job);
-                self.waiting.rotate_right(1);
-                Next::Wait(Duration::from_secs(1))
-            }
+            None => Next::Wait(Duration::from_secs(1)),
         }
     }
 
@@ -172,16 +160,14 @@ impl Board {
 
     /// The outcome of a revival. The call fails when no server is left.
     pub(crate) fn revived(&mut self, server: usize, outcome: Result<(), Error>) {
-        self.lanes[server].health = if outcome.is_ok() {
-            Health::Up
-        } else {
-            Health::Gone
+        let Err(error) = outcome else {
+            self.lanes[server].health = Health::Up;
+            return;
         };
-        if let Err(error) = outcome {
-            let fatal = !matches!(error, Error::Unreachable { .. });
-            if fatal || self.lanes.iter().all(|l| l.health == Health::Gone) {
-                self.fail(error);
-            }
+        self.lanes[server].health = Health::Gone;
+        let fatal = !matches!(error, Error::Unreachable { .. });
+        if fatal || self.lanes.iter().all(|l| l.health == Health::Gone) {
+            self.fail(error);
         }
     }
 
@@ -221,18 +207,15 @@ impl Fault {
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Connect(_) => Remedy::Lost,
-            Self::Broken(_)
-            | Self::Status {
-                status: 500 | 502, ..
-            } => Remedy::Revive,
-            Self::Status {
-                status: 429 | 503, ..
-            } => Remedy::Later,
+            Self::Broken(_) => Remedy::Revive,
             Self::Timeout(_) | Self::Body(_) | Self::Aborted => Remedy::Again,
-            Self::Status {
-                status: 408 | 504, ..
-            } => Remedy::Again,
-            Self::Status { .. } | Self::Impossible(_) => Remedy::GiveUp,
+            Self::Impossible(_) => Remedy::GiveUp,
+            Self::Status { status, .. } => match status {
+                500 | 502 => Remedy::Revive,
+                429 | 503 => Remedy::Later,
+                408 | 504 => Remedy::Again,
+                _ => Remedy::GiveUp,
+            },
         }
     }
 }
@@ -248,12 +231,16 @@ pub(crate) fn backoff(tries: u32, u: f64) -> Duration {
 mod tests {
     use super::*;
 
-    const ANY: Bounds = Bounds {
-        requests: 2,
-        tokens: None,
-    };
+    /// Servers that take two requests each.
+    fn config(servers: usize) -> RemoteConfig {
+        RemoteConfig {
+            vllm_server_base_url: vec![String::new(); servers],
+            max_in_flight: 2,
+            ..RemoteConfig::default()
+        }
+    }
 
-    fn sent(board: &mut Board, now: Instant) -> (Job, usize) {
+    fn sent(board: &mut Board<'_>, now: Instant) -> (Job, usize) {
         match board.next(now) {
             Next::Send(job, server) => (job, server),
             other => panic!("{other:?}"),
@@ -263,25 +250,22 @@ mod tests {
     #[test]
     fn load_is_balanced_and_bounded() {
         let now = Instant::now();
-        let mut board = Board::new(&[1; 5], 2, ANY, now);
+        let config = config(2);
+        let mut board = Board::new(&[1; 5], &config, now);
         let sent: Vec<_> = (0..4).map(|_| sent(&mut board, now)).collect();
         assert_eq!(sent.iter().map(|s| s.1).collect::<Vec<_>>(), [0, 1, 0, 1]);
         assert!(matches!(board.next(now), Next::Wait(_)));
         board.left(&sent[1].0, 1);
-        assert!(matches!(
-            board.next(now),
-            Next::Send(Job { index: 4, .. }, 1)
-        ));
+        let next = board.next(now);
+        assert!(matches!(next, Next::Send(Job { index: 4, .. }, 1)));
     }
 
     #[test]
     fn prompt_tokens_are_bounded_and_a_larger_prompt_goes_alone() {
         let now = Instant::now();
-        let bounds = Bounds {
-            requests: 9,
-            tokens: Some(10),
-        };
-        let mut board = Board::new(&[6, 6, 20], 1, bounds, now);
+        let mut config = config(1);
+        config.max_prompt_tokens_in_flight = Some(10);
+        let mut board = Board::new(&[6, 6, 20], &config, now);
         for index in 0..3 {
             let (job, server) = sent(&mut board, now);
             assert_eq!(job.index, index);
@@ -293,7 +277,8 @@ mod tests {
     #[test]
     fn a_server_that_is_down_gets_nothing_until_it_is_revived() {
         let now = Instant::now();
-        let mut board = Board::new(&[1; 3], 2, ANY, now);
+        let config = config(2);
+        let mut board = Board::new(&[1; 3], &config, now);
         let (job, server) = sent(&mut board, now);
         board.left(&job, server);
         board.down(server);
@@ -310,22 +295,19 @@ mod tests {
     #[test]
     fn the_call_fails_when_no_server_is_left() {
         let now = Instant::now();
-        let gone = || {
-            Err(Error::Unreachable {
+        let config = config(2);
+        let mut board = Board::new(&[1], &config, now);
+        for server in 0..2 {
+            assert!(!board.over());
+            let gone = Error::Unreachable {
                 server: "s".into(),
                 waited: Duration::from_secs(1),
-                fault: Fault::Connect("refused".into()),
-            })
-        };
-        let mut board = Board::new(&[1], 2, ANY, now);
-        board.down(0);
-        board.revived(0, gone());
-        assert!(!board.over());
-        board.revived(1, gone());
-        assert!(matches!(
-            board.into_result(),
-            Err(Error::Unreachable { .. })
-        ));
+                fault: Fault::Aborted,
+            };
+            board.revived(server, Err(gone));
+        }
+        let outcome = board.into_result();
+        assert!(matches!(outcome, Err(Error::Unreachable { .. })));
     }
 
     #[test]

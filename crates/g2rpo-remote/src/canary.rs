@@ -41,10 +41,8 @@ impl CanaryReport {
         tolerance: f64,
     ) -> Self {
         let pairs = || {
-            served
-                .iter()
-                .zip(learner)
-                .map(|(s, n)| (f64::from(*s), f64::from(*n)))
+            let pairs = served.iter().zip(learner);
+            pairs.map(|(s, n)| (f64::from(*s), f64::from(*n)))
         };
         let tokens = pairs().count();
         let distances = || pairs().map(|(s, n)| (s - n).abs());
@@ -127,16 +125,17 @@ mod tests {
         a.iter().zip(b).map(|(a, b)| a + scale * b).collect()
     }
 
+    fn report(served: &[f32], learner: &[f32], tolerance: f64) -> CanaryReport {
+        CanaryReport::new("s", served, learner, None, tolerance)
+    }
+
     #[test]
     fn distances_by_hand() {
-        let report = CanaryReport::new("s", &[-1.0, -2.0], &[-1.5, -2.25], None, 0.3);
-        assert_eq!(
-            (report.mean, report.largest, report.tokens),
-            (0.375, 0.5, 2)
-        );
-        assert!(!report.holds());
-        assert!(CanaryReport::new("s", &[-1.0, -2.0], &[-1.5, -2.0], None, 0.3).holds());
-        assert!(!CanaryReport::new("s", &[f32::NAN], &[-1.5], None, 0.3).holds());
+        let apart = report(&[-1.0, -2.0], &[-1.5, -2.25], 0.3);
+        assert_eq!((apart.mean, apart.largest, apart.tokens), (0.375, 0.5, 2));
+        assert!(!apart.holds());
+        assert!(report(&[-1.0, -2.0], &[-1.5, -2.0], 0.3).holds());
+        assert!(!report(&[f32::NAN], &[-1.5], 0.3).holds());
     }
 
     #[test]
@@ -144,30 +143,21 @@ mod tests {
         let old = add(&[-5.0; 100], 3.0, &noise(1, 100));
         // The learner's step moves log-probabilities by a thousandth.
         let new = add(&old, 1e-3, &noise(2, 100));
+        let serving = |weights: &[f32], size| {
+            let served = add(weights, size, &noise(3, 100));
+            CanaryReport::new("s", &served, &new, Some(&old), 0.05)
+        };
         // Noise of the server in f32, and in bf16.
         for size in [1e-5, 1e-2] {
-            let fresh = CanaryReport::new(
-                "s",
-                &add(&new, size, &noise(3, 100)),
-                &new,
-                Some(&old),
-                0.05,
-            );
+            let fresh = serving(&new, size);
             assert!(fresh.holds(), "{fresh}");
         }
-        let stale = CanaryReport::new(
-            "s",
-            &add(&old, 1e-5, &noise(3, 100)),
-            &new,
-            Some(&old),
-            0.05,
-        );
+        let stale = serving(&old, 1e-5);
         assert!(stale.mean < 0.05 && !stale.holds());
+        let words = stale.to_string();
         assert!(
-            stale
-                .to_string()
-                .contains("still serves the previous weights"),
-            "{stale}"
+            words.contains("still serves the previous weights"),
+            "{words}"
         );
         assert!(stale.progress.unwrap().abs() < 0.1);
     }

@@ -163,33 +163,38 @@ impl RemoteConfig {
                 return refuse(name, problem);
             }
         }
-        if self.max_in_flight == 0 {
-            return refuse("max_in_flight", "must be at least 1".into());
-        }
-        if self.max_prompt_tokens_in_flight == Some(0) {
-            return refuse("max_prompt_tokens_in_flight", "must be at least 1".into());
-        }
-        if self.vocab_size == Some(0) {
-            return refuse("vocab_size", "must be at least 1".into());
+        for (name, number) in [
+            ("max_in_flight", Some(self.max_in_flight)),
+            (
+                "max_prompt_tokens_in_flight",
+                self.max_prompt_tokens_in_flight,
+            ),
+            ("vocab_size", self.vocab_size),
+        ] {
+            if number == Some(0) {
+                return refuse(name, "must be at least 1".into());
+            }
         }
         if !(self.canary_tolerance > 0.0 && self.canary_tolerance.is_finite()) {
             let problem = format!("{} is no distance above 0", self.canary_tolerance);
             return refuse("canary_tolerance", problem);
         }
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.adapter_name.is_empty() || !self.adapter_name.chars().all(plain) {
-            let problem = format!(
-                "`{}` must consist of letters, digits, `-`, `_` and `.`",
-                self.adapter_name
-            );
-            return refuse("adapter_name", problem);
-        }
-        if !self.label_prefix.chars().all(plain) {
-            let problem = format!(
-                "`{}` must consist of letters, digits, `-`, `_` and `.`",
-                self.label_prefix
-            );
-            return refuse("label_prefix", problem);
+        let plain = |text: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            text.chars().all(plain)
+        };
+        for (name, text, holds) in [
+            (
+                "adapter_name",
+                &self.adapter_name,
+                !self.adapter_name.is_empty(),
+            ),
+            ("label_prefix", &self.label_prefix, true),
+        ] {
+            if !holds || !plain(text) {
+                let rule = "must consist of letters, digits, `-`, `_` and `.`";
+                return refuse(name, format!("`{text}` {rule}"));
+            }
         }
         Ok(())
     }
@@ -204,31 +209,19 @@ impl RemoteConfig {
         let Some(variable) = &self.api_key_env else {
             return Ok(None);
         };
-        match std::env::var(variable) {
-            Ok(key) if !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic()) => {
-                Ok(Some(key))
-            }
-            _ => Err(Error::Config {
+        let key = std::env::var(variable).unwrap_or_default();
+        if key.is_empty() || key.contains(|c: char| !c.is_ascii_graphic()) {
+            return Err(Error::Config {
                 name: "api_key_env",
                 problem: format!("the environment variable {variable} holds no key"),
-            }),
+            });
         }
+        Ok(Some(key))
     }
 
-    pub(crate) fn server_timeout(&self) -> Duration {
-        Duration::from_secs_f64(self.vllm_server_timeout)
-    }
-
+    /// The time that one rollout may take.
     pub(crate) fn request_limit(&self) -> Duration {
         Duration::from_secs_f64(self.request_timeout)
-    }
-
-    pub(crate) fn control_limit(&self) -> Duration {
-        Duration::from_secs_f64(self.control_timeout)
-    }
-
-    pub(crate) fn sync_limit(&self) -> Duration {
-        Duration::from_secs_f64(self.weight_sync_timeout)
     }
 }
 
@@ -239,14 +232,12 @@ mod tests {
     #[test]
     fn every_setting_out_of_range_is_refused_by_name() {
         type Change = fn(&mut RemoteConfig);
+        let bare: Change = |c| c.vllm_server_base_url = vec!["localhost:8000".into()];
+        let twice: Change = |c| c.vllm_server_base_url = vec!["http://a".into(); 2];
         let table: &[(&str, Change)] = &[
             ("vllm_server_base_url", |c| c.vllm_server_base_url.clear()),
-            ("vllm_server_base_url", |c| {
-                c.vllm_server_base_url = vec!["localhost:8000".into()];
-            }),
-            ("vllm_server_base_url", |c| {
-                c.vllm_server_base_url = vec!["http://a".into(), "http://a".into()];
-            }),
+            ("vllm_server_base_url", bare),
+            ("vllm_server_base_url", twice),
             ("vllm_server_timeout", |c| c.vllm_server_timeout = -1.0),
             ("request_timeout", |c| c.request_timeout = f64::NAN),
             ("control_timeout", |c| c.control_timeout = 0.0),

@@ -1,20 +1,17 @@
 //! One call for rollouts: threads that send requests, meet what goes wrong, and come back together.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Finished, Request};
+use g2rpo_rollout::{Completion, Finished, Request, SamplingParams};
 use ureq::Agent;
 
-use crate::answer::{Expected, settle};
-use crate::board::{Board, Bounds, Job, Next, Remedy, backoff};
+use crate::answer::{Ask, Expected, settle};
+use crate::board::{Board, Job, Next, Remedy, backoff};
 use crate::error::{Error, Fault, Result};
 use crate::fleet::Fleet;
 use crate::http::agent;
-use crate::protocol::Ask;
 use crate::server::{Serving, lock};
-use crate::settings::{Settings, request_id};
 use crate::sync;
 
 /// TLS needs more than the smallest stack; hundreds of threads should not need gigabytes.
@@ -23,9 +20,9 @@ const STACK: usize = 512 << 10;
 struct Call<'a> {
     fleet: &'a Fleet,
     requests: &'a [Request],
-    settings: &'a Settings,
+    params: &'a SamplingParams,
     agent: Agent,
-    board: Mutex<Board>,
+    board: Mutex<Board<'a>>,
     changed: Condvar,
     finished: Mutex<&'a mut Finished<'a>>,
 }
@@ -44,26 +41,21 @@ enum Outcome {
 pub(crate) fn run<'a>(
     fleet: &'a Fleet,
     requests: &'a [Request],
-    settings: &'a Settings,
+    params: &'a SamplingParams,
     finished: &'a mut Finished<'a>,
 ) -> Result<Vec<Completion>> {
     let config = &fleet.config;
     let lengths: Vec<usize> = (requests.iter())
         .map(|r| r.prompt.len() + r.guidance.len())
         .collect();
-    let bounds = Bounds {
-        requests: config.max_in_flight,
-        tokens: config.max_prompt_tokens_in_flight,
-    };
     let servers = fleet.servers.len();
-    let board = Board::new(&lengths, servers, bounds, Instant::now());
-    let senders = requests
-        .len()
-        .min(servers.saturating_mul(config.max_in_flight));
+    let board = Board::new(&lengths, config, Instant::now());
+    let most = servers.saturating_mul(config.max_in_flight);
+    let senders = requests.len().min(most);
     let call = Call {
         fleet,
         requests,
-        settings,
+        params,
         agent: agent(senders),
         board: Mutex::new(board),
         changed: Condvar::new(),
@@ -75,22 +67,22 @@ pub(crate) fn run<'a>(
         for _ in 0..senders + servers {
             let builder = std::thread::Builder::new().stack_size(STACK);
             if let Err(e) = builder.spawn_scoped(scope, || call.work()) {
-                call.stop(Error::Config {
+                let mut board = lock(&call.board);
+                board.fail(Error::Config {
                     name: "max_in_flight",
                     problem: format!("no thread for another request: {e}"),
                 });
+                drop(call.told(board));
                 break;
             }
         }
     });
     fleet.close(session);
     let board = call.board.into_inner();
-    board
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .into_result()
+    (board.unwrap_or_else(PoisonError::into_inner)).into_result()
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     fn work(&self) {
         let mut board = lock(&self.board);
         loop {
@@ -103,7 +95,7 @@ impl Call<'_> {
                     // Short enough to see a cancellation that came between the check and the wait.
                     let time = time.min(Duration::from_millis(200));
                     let waited = self.changed.wait_timeout(board, time);
-                    board = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+                    board = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 Next::Revive(server) => {
                     drop(board);
@@ -131,10 +123,7 @@ impl Call<'_> {
     }
 
     /// Wakes the others; when it is over, what they wait for at the servers is dropped as well.
-    fn told<'b>(
-        &self,
-        board: std::sync::MutexGuard<'b, Board>,
-    ) -> std::sync::MutexGuard<'b, Board> {
+    fn told<'b>(&self, board: MutexGuard<'b, Board<'a>>) -> MutexGuard<'b, Board<'a>> {
         if board.over() {
             self.agent.clone().shutdown();
         }
@@ -142,38 +131,29 @@ impl Call<'_> {
         board
     }
 
-    fn stop(&self, error: Error) {
-        let mut board = lock(&self.board);
-        board.fail(error);
-        drop(self.told(board));
-    }
-
     fn send(&self, job: &Job, server: usize, serving: &Serving) -> Outcome {
         let server = &self.fleet.servers[server];
         let request = &self.requests[job.index];
-        let tokens: Vec<TokenId> = (request.prompt.iter().chain(&request.guidance))
-            .copied()
-            .collect();
-        let id = request_id(request, job.tries);
+        let tokens = [&request.prompt[..], &request.guidance].concat();
+        // The rollout and the try.
+        let (key, tries) = (request.key, job.tries);
+        let (step, group, member) = (key.step, key.group, key.member);
+        let id = format!("g2rpo-{:x}-{step}-{group}-{member}-{tries}", key.run);
         let ask = Ask {
             id: &id,
             model: &serving.model,
             adapter: serving.adapter,
             tokens: &tokens,
             // One completion for each seed: of several, a server would give the next seed to the next.
-            seed: request.key.to_seed(),
+            seed: key.to_seed(),
             max_new_tokens: request.max_new_tokens,
-            settings: self.settings,
+            params: self.params,
             candidates: 0,
         };
         let route = server.info.route;
+        let (body, limit) = (route.body(&ask), self.fleet.config.request_limit());
         let answer = (server.endpoint)
-            .post(
-                &self.agent,
-                route.path(),
-                Some(&route.body(&ask)),
-                self.fleet.config.request_limit(),
-            )
+            .post(&self.agent, route.path(), Some(&body), limit)
             .and_then(|text| route.read(&text));
         let after = server.serving();
         match answer {
@@ -192,22 +172,21 @@ impl Call<'_> {
         }
     }
 
-    fn meet(&self, board: &mut Board, mut job: Job, server: usize, outcome: Outcome) {
+    fn meet(&self, board: &mut Board<'_>, mut job: Job, server: usize, outcome: Outcome) {
         let key = self.requests[job.index].key;
-        let url = self.fleet.servers[server].url().to_owned();
+        let url = self.fleet.servers[server].url();
+        let refused = |problem| Error::Rollout {
+            key,
+            server: url.into(),
+            problem,
+        };
         let fault = match outcome {
             Outcome::Done(completion) => {
                 lock(&self.finished)(job.index, &completion);
                 return board.finish(&job, completion);
             }
             Outcome::Overtaken => return board.again(job),
-            Outcome::Refused(problem) => {
-                return board.fail(Error::Rollout {
-                    key,
-                    server: url,
-                    problem,
-                });
-            }
+            Outcome::Refused(problem) => return board.fail(refused(problem)),
             Outcome::Fault(fault) => fault,
         };
         let now = Instant::now();
@@ -218,13 +197,7 @@ impl Call<'_> {
             _ => fault.remedy(),
         };
         let too_often = match remedy {
-            Remedy::GiveUp => {
-                return board.fail(Error::Rollout {
-                    key,
-                    server: url,
-                    problem: fault.to_string(),
-                });
-            }
+            Remedy::GiveUp => return board.fail(refused(fault.to_string())),
             Remedy::Lost => false,
             Remedy::Later => {
                 let since = *job.busy_since.get_or_insert(now);
@@ -238,7 +211,7 @@ impl Call<'_> {
         if too_often {
             return board.fail(Error::GaveUp {
                 key,
-                server: url,
+                server: url.into(),
                 tries: job.tries,
                 fault,
             });

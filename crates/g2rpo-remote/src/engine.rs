@@ -9,11 +9,12 @@ use g2rpo_rollout::{Completion, Finished, Request, RolloutEngine, SamplingParams
 
 use crate::config::RemoteConfig;
 use crate::error::{Error, Result, Scorer};
-use crate::fleet::{Fleet, wait_for};
+use crate::fleet::Fleet;
 use crate::http::{Endpoint, agent};
-use crate::probe::{Wanted, probe};
-use crate::server::{ServerInfo, lock};
-use crate::settings::{Settings, check_request};
+use crate::line::Line;
+use crate::probe::probe;
+use crate::server::{Server, ServerInfo, lock};
+use crate::settings::{check_params, check_request};
 use crate::sync::SyncReport;
 use crate::{dispatch, sync};
 
@@ -52,16 +53,17 @@ impl RemoteEngine {
         }
         let key = config.api_key()?;
         let control = agent(2 * config.vllm_server_base_url.len());
-        let wanted = Wanted {
-            config: &config,
-            agent: &control,
-            canary: &canary,
-        };
         let mut servers = Vec::new();
         for url in &config.vllm_server_base_url {
             let endpoint = Endpoint::new(url, key.as_deref());
-            wait_for(&config, &control, &endpoint, &|| false)?;
-            servers.push(probe(endpoint, &wanted)?);
+            let line = Line {
+                config: &config,
+                agent: &control,
+                endpoint: &endpoint,
+            };
+            line.wait(&|| false)?;
+            let info = probe(line, &canary)?;
+            servers.push(Server::new(endpoint, info));
         }
         Ok(Self {
             fleet: Arc::new(Fleet {
@@ -84,9 +86,8 @@ impl RemoteEngine {
 
     /// Version of the weights that rollouts are made with; `None` before the first sync.
     pub fn version(&self) -> Option<u64> {
-        lock(&self.fleet.applied)
-            .as_ref()
-            .map(|applied| applied.version)
+        let applied = lock(&self.fleet.applied);
+        applied.as_ref().map(|applied| applied.version)
     }
 
     /// A handle that stops this engine.
@@ -162,7 +163,6 @@ impl RolloutEngine for RemoteEngine {
         finished: &mut Finished<'_>,
     ) -> Result<Vec<Completion>> {
         let fleet = &*self.fleet;
-        let mut settings = None;
         for server in &fleet.servers {
             if let Some(problem) = server.serving().unknown {
                 return Err(Error::Server {
@@ -170,7 +170,7 @@ impl RolloutEngine for RemoteEngine {
                     problem,
                 });
             }
-            settings = Some(Settings::check(params, &server.info)?);
+            check_params(params, &server.info)?;
             for request in requests {
                 check_request(request, &server.info)?;
             }
@@ -178,29 +178,26 @@ impl RolloutEngine for RemoteEngine {
         for server in &fleet.servers {
             sync::check(fleet, server)?;
         }
-        let version = self.version();
         // A server refuses to sample nothing.
-        let (some, none): (Vec<_>, Vec<_>) = (requests.iter().cloned().enumerate())
-            .partition(|(_, request)| request.max_new_tokens > 0);
-        let (places, asked): (Vec<usize>, Vec<Request>) = some.into_iter().unzip();
-        let mut of_asked = |i: usize, completion: &Completion| finished(places[i], completion);
-        let made = match settings {
-            Some(settings) if !asked.is_empty() => {
-                dispatch::run(fleet, &asked, &settings, &mut of_asked)?
-            }
-            _ => Vec::new(),
-        };
-        let nothing = || Completion {
+        let (places, asked): (Vec<usize>, Vec<Request>) = (requests.iter().cloned().enumerate())
+            .filter(|(_, request)| request.max_new_tokens > 0)
+            .unzip();
+        let nothing = Completion {
             tokens: Vec::new(),
             logps: Vec::new(),
             log_kept: Vec::new(),
-            weight_versions: version.map(|_| Vec::new()),
+            weight_versions: self.version().map(|_| Vec::new()),
             stop: Stop::Length,
         };
-        let mut all: Vec<(usize, Completion)> = places.into_iter().zip(made).collect();
-        all.extend(none.into_iter().map(|(place, _)| (place, nothing())));
-        all.sort_by_key(|(place, _)| *place);
-        Ok(all.into_iter().map(|(_, completion)| completion).collect())
+        let mut all = vec![nothing; requests.len()];
+        if !asked.is_empty() {
+            let mut of_asked = |i: usize, completion: &Completion| finished(places[i], completion);
+            let made = dispatch::run(fleet, &asked, params, &mut of_asked)?;
+            for (place, completion) in places.into_iter().zip(made) {
+                all[place] = completion;
+            }
+        }
+        Ok(all)
     }
 }
 

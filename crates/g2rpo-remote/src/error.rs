@@ -1,6 +1,5 @@
 //! What can go wrong between an engine and its servers, each with what to do about it.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ pub enum Error {
         problem: String,
     },
     /// A rollout that no server can make, or an answer that cannot be trained on.
-    #[error("rollout {} at {server}: {problem}", Named(*.key))]
+    #[error("rollout {} at {server}: {problem}", named(.key))]
     Rollout {
         /// The rollout.
         key: RolloutKey,
@@ -58,7 +57,7 @@ pub enum Error {
         problem: String,
     },
     /// A rollout was tried as often as allowed.
-    #[error("rollout {} at {server}: given up after {tries} tries; the last: {fault}", Named(*.key))]
+    #[error("rollout {} at {server}: given up after {tries} tries; the last: {fault}", named(.key))]
     GaveUp {
         /// The rollout.
         key: RolloutKey,
@@ -153,20 +152,18 @@ pub enum Fault {
     Impossible(String),
 }
 
-/// A rollout's key in words.
-pub(crate) struct Named(pub(crate) RolloutKey);
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RolloutKey {
-            run,
-            step,
-            group,
-            member,
-        } = self.0;
-        write!(
-            f,
-            "(run {run}, step {step}, group {group}, member {member})"
-        )
+impl Fault {
+    /// The error of a call that is not a rollout.
+    pub(crate) fn when(self, doing: &str, server: &str) -> Error {
+        Error::Call {
+            doing: doing.into(),
+            server: server.into(),
+            fault: self,
+        }
     }
+}
+
+fn named(key: &RolloutKey) -> String {
+    let (run, step, group, member) = (key.run, key.step, key.group, key.member);
+    format!("(run {run}, step {step}, group {group}, member {member})")
 }

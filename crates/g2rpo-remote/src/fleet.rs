@@ -1,21 +1,18 @@
 //! The servers that share rollouts, and what is known of them.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use g2rpo_core::TokenId;
 use ureq::Agent;
 
-use crate::board::backoff;
 use crate::config::RemoteConfig;
-use crate::error::{Error, Fault, Result};
-use crate::http::Endpoint;
+use crate::line::Line;
 use crate::push::Weights;
 use crate::server::{Server, lock};
 
 /// Servers that share rollouts.
+#[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) config: RemoteConfig,
     pub(crate) servers: Vec<Server>,
@@ -40,6 +37,14 @@ pub(crate) struct Applied {
 }
 
 impl Fleet {
+    pub(crate) fn line<'a>(&'a self, server: &'a Server) -> Line<'a> {
+        Line {
+            config: &self.config,
+            agent: &self.control,
+            endpoint: &server.endpoint,
+        }
+    }
+
     pub(crate) fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
@@ -53,77 +58,5 @@ impl Fleet {
 
     pub(crate) fn close(&self, session: u64) {
         lock(&self.sessions).retain(|(id, _)| *id != session);
-    }
-}
-
-/// After this time somebody who waits is told what for.
-const SILENCE: Duration = Duration::from_secs(2);
-
-/// Waits until the server answers that it is well. A wait that is not short is told as a warning of `tracing`.
-pub(crate) fn wait_for(
-    config: &RemoteConfig,
-    control: &Agent,
-    endpoint: &Endpoint,
-    given_up: &dyn Fn() -> bool,
-) -> Result<()> {
-    let start = Instant::now();
-    let limit = config.control_limit().min(Duration::from_secs(10));
-    let mut tries = 0;
-    let mut told = false;
-    loop {
-        let fault = match endpoint.get(control, "/health", limit) {
-            Ok(_) => {
-                if told {
-                    let waited = start.elapsed().as_secs_f64();
-                    tracing::warn!("{} answers after {waited:.0} s", endpoint.url());
-                }
-                return Ok(());
-            }
-            Err(fault) => fault,
-        };
-        if given_up() {
-            return Err(Error::Cancelled);
-        }
-        let waited = start.elapsed();
-        if matches!(
-            fault,
-            Fault::Impossible(_)
-                | Fault::Status {
-                    status: 400..=499,
-                    ..
-                }
-        ) {
-            return Err(Error::Call {
-                doing: "asking for its health".into(),
-                server: endpoint.url().into(),
-                fault,
-            });
-        }
-        if waited >= config.server_timeout() {
-            return Err(Error::Unreachable {
-                server: endpoint.url().into(),
-                waited,
-                fault,
-            });
-        }
-        if waited >= SILENCE.min(config.server_timeout() / 4) && !told {
-            told = true;
-            tracing::warn!(
-                "waiting for {}, at most {} s (vllm_server_timeout): {fault}",
-                endpoint.url(),
-                config.vllm_server_timeout
-            );
-        }
-        let left = config.server_timeout().saturating_sub(waited);
-        std::thread::sleep(backoff(tries, 0.5).min(left));
-        tries = (tries + 1).min(4);
-    }
-}
-
-impl fmt::Debug for Fleet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fleet")
-            .field("servers", &self.servers)
-            .finish_non_exhaustive()
     }
 }

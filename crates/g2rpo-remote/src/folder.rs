@@ -19,6 +19,14 @@ pub(crate) struct Header {
     pub(crate) data_start: u64,
 }
 
+impl Header {
+    /// Bytes behind the header.
+    pub(crate) fn data_len(&self) -> u64 {
+        let ends = self.tensors.values().map(|t| t.data_offsets.1);
+        ends.max().unwrap_or(0)
+    }
+}
+
 /// One tensor of a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TensorInfo {
@@ -26,6 +34,13 @@ pub(crate) struct TensorInfo {
     pub(crate) shape: Vec<u64>,
     /// Begin and end of its bytes behind the header.
     pub(crate) data_offsets: (u64, u64),
+}
+
+impl TensorInfo {
+    /// Its bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.data_offsets.1 - self.data_offsets.0
+    }
 }
 
 /// Larger headers are no headers: the format's own limit.
@@ -63,33 +78,23 @@ pub(crate) fn read_header(path: &Path) -> Result<Header> {
     file.read_exact(&mut text).at(path)?;
     let mut entries: BTreeMap<String, Value> = serde_json::from_slice(&text).at(path)?;
     let metadata = entries.remove("__metadata__");
-    let mut tensors = BTreeMap::new();
-    for (name, entry) in entries {
-        let info: TensorInfo = serde_json::from_value(entry).at(path)?;
-        tensors.insert(name, info);
-    }
-    let end = tensors
-        .values()
-        .map(|t| t.data_offsets.1)
-        .max()
-        .unwrap_or(0);
-    if (size + 8).checked_add(end) != Some(len) {
+    let header = Header {
+        metadata,
+        tensors: (entries.into_iter())
+            .map(|(name, entry)| Ok((name, serde_json::from_value(entry).at(path)?)))
+            .collect::<Result<_>>()?,
+        data_start: size + 8,
+    };
+    if header.data_start.checked_add(header.data_len()) != Some(len) {
         return refuse(
             path,
             "is not whole: it has fewer or more bytes than its header says",
         );
     }
-    if tensors
-        .values()
-        .any(|t| t.data_offsets.0 > t.data_offsets.1)
-    {
+    if (header.tensors.values()).any(|t| t.data_offsets.0 > t.data_offsets.1) {
         return refuse(path, "a tensor ends before it begins");
     }
-    Ok(Header {
-        metadata,
-        tensors,
-        data_start: size + 8,
-    })
+    Ok(header)
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
@@ -121,10 +126,8 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Vec<(PathBuf, Header)>> {
         let path = folder.join(file);
         let header = read_header(&path)?;
         if let Some(tensor) = (tensors.into_iter()).find(|t| !header.tensors.contains_key(*t)) {
-            return refuse(
-                &path,
-                format!("lacks {tensor}, which the index says it has"),
-            );
+            let problem = format!("lacks {tensor}, which the index says it has");
+            return refuse(&path, problem);
         }
         all.push((path, header));
     }
@@ -133,13 +136,10 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Vec<(PathBuf, Header)>> {
 
 /// A Hugging Face folder that a running server may load over the weights it has.
 pub(crate) fn check_model(folder: &Path) -> Result<()> {
-    let path = folder.join("config.json");
-    let config = read_json(&path)?;
-    let files = weight_files(folder)?;
-    let head = files
-        .iter()
-        .any(|(_, h)| h.tensors.keys().any(|t| is_head(t)));
-    if !head || config.get("tie_word_embeddings") != Some(&Value::Bool(false)) {
+    let config = read_json(&folder.join("config.json"))?;
+    if !has_head(&weight_files(folder)?)
+        || config.get("tie_word_embeddings") != Some(&Value::Bool(false))
+    {
         return refuse(
             folder,
             "the head is tied to the embeddings (no lm_head.weight, or tie_word_embeddings is not \
@@ -150,8 +150,9 @@ pub(crate) fn check_model(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn is_head(tensor: &str) -> bool {
-    tensor == "lm_head.weight" || tensor.ends_with(".lm_head.weight")
+pub(crate) fn has_head(files: &[(PathBuf, Header)]) -> bool {
+    let is_head = |t: &String| t == "lm_head.weight" || t.ends_with(".lm_head.weight");
+    (files.iter()).any(|(_, header)| header.tensors.keys().any(is_head))
 }
 
 /// A PEFT folder that a server may load beside the model it has.
@@ -159,10 +160,8 @@ pub(crate) fn check_adapter(folder: &Path) -> Result<()> {
     let path = folder.join("adapter_config.json");
     let config = read_json(&path)?;
     if config.get("peft_type").and_then(Value::as_str) != Some("LORA") {
-        return refuse(
-            &path,
-            "peft_type is not LORA, and servers load nothing else",
-        );
+        let problem = "peft_type is not LORA, and servers load nothing else";
+        return refuse(&path, problem);
     }
     let path = folder.join("adapter_model.safetensors");
     let header = read_header(&path)?;
@@ -208,6 +207,8 @@ pub(crate) mod tests {
         std::fs::write(path, bytes).unwrap();
     }
 
+    const UNTIED: &str = r#"{"tie_word_embeddings": false}"#;
+
     fn folder(config: &str, tensors: &[(&str, &[f32])]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.json"), config).unwrap();
@@ -215,62 +216,53 @@ pub(crate) mod tests {
         dir
     }
 
+    /// That a check fails with these words.
+    fn fails(check: Result<()>, words: &str) {
+        let error = check.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+
     #[test]
     fn a_tied_folder_is_refused_and_an_untied_one_is_not() {
-        let untied = r#"{"tie_word_embeddings": false}"#;
         let head: &[(&str, &[f32])] = &[("lm_head.weight", &[1.0, 2.0])];
-        check_model(folder(untied, head).path()).unwrap();
-        for dir in [
-            folder("{}", head),
-            folder(untied, &[("model.embed_tokens.weight", &[1.0])]),
-        ] {
-            let error = check_model(dir.path()).unwrap_err().to_string();
-            assert!(error.contains("write_untied"), "{error}");
+        let embeddings: &[(&str, &[f32])] = &[("model.embed_tokens.weight", &[1.0])];
+        check_model(folder(UNTIED, head).path()).unwrap();
+        for dir in [folder("{}", head), folder(UNTIED, embeddings)] {
+            fails(check_model(dir.path()), "write_untied");
         }
     }
 
     #[test]
     fn half_written_folders_are_refused() {
-        let untied = r#"{"tie_word_embeddings": false}"#;
-        let dir = folder(untied, &[("lm_head.weight", &[1.0, 2.0])]);
+        let dir = folder(UNTIED, &[("lm_head.weight", &[1.0, 2.0])]);
         let path = dir.path().join("model.safetensors");
         let whole = std::fs::read(&path).unwrap();
+        let endless = b"\xff\xff\xff\xff\xff\xff\xff\xff{}";
         for (bytes, words) in [
             (&whole[..whole.len() - 1], "is not whole"),
             (&whole[..20], "is no safetensors file"),
             (&whole[..3], "fill whole buffer"),
-            (
-                &b"\xff\xff\xff\xff\xff\xff\xff\xff{}"[..],
-                "is no safetensors file",
-            ),
+            (&endless[..], "is no safetensors file"),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            let error = check_model(dir.path()).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            fails(check_model(dir.path()), words);
         }
         std::fs::remove_file(&path).unwrap();
-        let error = check_model(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("model.safetensors"), "{error}");
-        let error = check_model(Path::new("/nowhere/at/all"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("/nowhere/at/all"), "{error}");
+        fails(check_model(dir.path()), "model.safetensors");
+        fails(check_model(Path::new("/nowhere/at/all")), "/nowhere/at/all");
     }
 
     #[test]
     fn an_index_must_agree_with_its_files() {
-        let dir = folder(r#"{"tie_word_embeddings": false}"#, &[]);
-        write_file(
-            &dir.path().join("a.safetensors"),
-            &[("lm_head.weight", &[1.0])],
-        );
+        let dir = folder(UNTIED, &[]);
+        let file = dir.path().join("a.safetensors");
+        write_file(&file, &[("lm_head.weight", &[1.0])]);
         let index = dir.path().join("model.safetensors.index.json");
-        std::fs::write(
-            &index,
-            r#"{"weight_map": {"lm_head.weight": "a.safetensors"}}"#,
-        )
-        .unwrap();
-        check_model(dir.path()).unwrap();
+        let check = |text: &str| {
+            std::fs::write(&index, text).unwrap();
+            check_model(dir.path())
+        };
+        check(r#"{"weight_map": {"lm_head.weight": "a.safetensors"}}"#).unwrap();
         for (text, words) in [
             (r#"{"weight_map": {"b": "a.safetensors"}}"#, "lacks b"),
             (
@@ -279,9 +271,7 @@ pub(crate) mod tests {
             ),
             ("{}", "no weight_map"),
         ] {
-            std::fs::write(&index, text).unwrap();
-            let error = check_model(dir.path()).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            fails(check(text), words);
         }
     }
 
@@ -289,26 +279,18 @@ pub(crate) mod tests {
     fn adapters_come_in_pairs() {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("adapter_config.json");
-        let weights = dir.path().join("adapter_model.safetensors");
         std::fs::write(&config, r#"{"peft_type": "LORA"}"#).unwrap();
-        write_file(
-            &weights,
-            &[("q.lora_A.weight", &[1.0]), ("q.lora_B.weight", &[1.0])],
-        );
-        check_adapter(dir.path()).unwrap();
-        for (tensors, words) in [
-            (
-                &[("q.lora_A.weight", &[1.0_f32][..])][..],
-                "no lora_B beside it",
-            ),
-            (&[("q.weight", &[1.0_f32][..])][..], "neither lora_A nor"),
-            (&[][..], "holds no tensors"),
-        ] {
-            write_file(&weights, tensors);
-            let error = check_adapter(dir.path()).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
-        }
+        let check = |tensors: &[&str]| {
+            let tensors: Vec<_> = tensors.iter().map(|name| (*name, &[1.0][..])).collect();
+            write_file(&dir.path().join("adapter_model.safetensors"), &tensors);
+            check_adapter(dir.path())
+        };
+        let pair = ["q.lora_A.weight", "q.lora_B.weight"];
+        check(&pair).unwrap();
+        fails(check(&pair[..1]), "no lora_B beside it");
+        fails(check(&["q.weight"]), "neither lora_A nor");
+        fails(check(&[]), "holds no tensors");
         std::fs::write(&config, r#"{"peft_type": "IA3"}"#).unwrap();
-        assert!(check_adapter(dir.path()).is_err());
+        fails(check(&pair), "peft_type is not LORA");
     }
 }

@@ -1,11 +1,11 @@
 //! One HTTP call with a time limit: JSON out, text in, and what went wrong by kind.
 
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::HeaderMap;
+use ureq::{Agent, RequestBuilder};
 
 use crate::error::Fault;
 
@@ -35,6 +35,13 @@ pub(crate) struct Endpoint {
     authorization: Option<String>,
 }
 
+impl fmt::Debug for Endpoint {
+    // The other field is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
 impl Endpoint {
     pub(crate) fn new(url: &str, api_key: Option<&str>) -> Self {
         Self {
@@ -48,15 +55,8 @@ impl Endpoint {
     }
 
     pub(crate) fn get(&self, agent: &Agent, path: &str, limit: Duration) -> Result<String, Fault> {
-        let mut request = agent
-            .get(format!("{}{path}", self.base))
-            .config()
-            .timeout_global(Some(limit))
-            .build();
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
-        finish(request.call(), limit)
+        let request = agent.get(format!("{}{path}", self.base));
+        finish(self.ready(request, limit).call(), limit)
     }
 
     pub(crate) fn post(
@@ -66,19 +66,20 @@ impl Endpoint {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<String, Fault> {
-        let mut request = agent
-            .post(format!("{}{path}", self.base))
-            .config()
-            .timeout_global(Some(limit))
-            .build();
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
+        let request = self.ready(agent.post(format!("{}{path}", self.base)), limit);
         let response = match body {
             Some(body) => (request.content_type("application/json")).send(&body.to_string()),
             None => request.send_empty(),
         };
         finish(response, limit)
+    }
+
+    fn ready<B>(&self, request: RequestBuilder<B>, limit: Duration) -> RequestBuilder<B> {
+        let request = request.config().timeout_global(Some(limit)).build();
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
     }
 }
 
@@ -122,17 +123,12 @@ fn fault(error: ureq::Error, limit: Duration) -> Fault {
 /// `error_message`.
 fn message(body: &str) -> String {
     let json: Value = serde_json::from_str(body).unwrap_or_default();
-    let words = (json.pointer("/error/message"))
-        .or_else(|| json.get("detail"))
-        .or_else(|| json.get("message"))
-        .or_else(|| json.get("error_message"))
-        .map(|words| {
-            words
-                .as_str()
-                .map_or_else(|| words.to_string(), str::to_owned)
-        })
-        .unwrap_or_else(|| body.trim().to_owned());
-    excerpt(&words)
+    let places = ["/error/message", "/detail", "/message", "/error_message"];
+    match places.iter().find_map(|place| json.pointer(place)) {
+        Some(Value::String(words)) => excerpt(words),
+        Some(words) => excerpt(&words.to_string()),
+        None => excerpt(body),
+    }
 }
 
 /// The first 300 characters, on one line.
@@ -146,16 +142,9 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 /// Seconds only: no server of these sends a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers
-        .get("retry-after")?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    (0.0..3600.0)
-        .contains(&seconds)
-        .then(|| Duration::from_secs_f64(seconds))
+    let text = headers.get("retry-after")?.to_str().ok()?;
+    let seconds = text.trim().parse().ok().filter(|s| *s < 3600.0)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]
@@ -164,13 +153,14 @@ mod tests {
 
     #[test]
     fn the_servers_words_are_found() {
-        assert_eq!(
-            message(r#"{"error": {"message": "bad", "code": 400}}"#),
-            "bad"
-        );
-        assert_eq!(message(r#"{"detail": "Not Found"}"#), "Not Found");
-        assert_eq!(message(r#"{"object": "error", "message": "no"}"#), "no");
-        assert_eq!(message("<h1>\n 502 </h1>"), "<h1> 502 </h1>");
+        for (body, words) in [
+            (r#"{"error": {"message": "bad", "code": 400}}"#, "bad"),
+            (r#"{"detail": "Not Found"}"#, "Not Found"),
+            (r#"{"object": "error", "message": "no"}"#, "no"),
+            ("<h1>\n 502 </h1>", "<h1> 502 </h1>"),
+        ] {
+            assert_eq!(message(body), words);
+        }
         assert_eq!(message(&"é".repeat(400)).chars().count(), 301);
     }
 }

@@ -22,6 +22,7 @@ mod error;
 mod fleet;
 mod folder;
 mod http;
+mod line;
 mod probe;
 mod protocol;
 mod push;

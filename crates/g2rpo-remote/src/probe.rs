@@ -1,41 +1,26 @@
 //! What a server is and can do, asked before the first rollout.
 
-use std::time::Duration;
-
 use g2rpo_core::TokenId;
+use g2rpo_rollout::SamplingParams;
 use serde_json::{Value, json};
-use ureq::Agent;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Ask};
 use crate::config::{Backend, RemoteConfig, WeightSync};
 use crate::error::{Error, Fault, Result};
-use crate::http::Endpoint;
-use crate::protocol::{Ask, parse};
-use crate::server::{LogProbs, Route, Server, ServerInfo};
-use crate::settings::Settings;
-
-/// What a server must serve.
-pub(crate) struct Wanted<'a> {
-    pub(crate) config: &'a RemoteConfig,
-    pub(crate) agent: &'a Agent,
-    pub(crate) canary: &'a [Vec<TokenId>],
-}
+use crate::line::Line;
+use crate::server::{LogProbs, Route, ServerInfo};
 
 struct Probe<'a> {
-    endpoint: &'a Endpoint,
-    agent: &'a Agent,
-    limit: Duration,
+    line: Line<'a>,
     route: Route,
     model: String,
 }
 
 /// Asks a server that is up for all that rollouts and syncs will need.
-pub(crate) fn probe(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Server> {
-    let config = wanted.config;
+pub(crate) fn probe(line: Line<'_>, canary: &[Vec<TokenId>]) -> Result<ServerInfo> {
+    let config = line.config;
     let mut probe = Probe {
-        endpoint: &endpoint,
-        agent: wanted.agent,
-        limit: config.control_limit(),
+        line,
         route: match config.backend {
             Backend::Vllm => Route::Generate,
             Backend::Sglang => Route::Sglang,
@@ -54,7 +39,7 @@ pub(crate) fn probe(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Server> {
     }
     probe.weight_sync(config)?;
     let info = ServerInfo {
-        url: endpoint.url().into(),
+        url: line.endpoint.url().into(),
         version,
         model: probe.model.clone(),
         max_model_len,
@@ -62,28 +47,20 @@ pub(crate) fn probe(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Server> {
         route: probe.route,
         logprobs,
     };
-    probe.canary(wanted.canary, &info)?;
-    Ok(Server::new(endpoint, info))
+    probe.canary(canary, &info)?;
+    Ok(info)
 }
 
 impl Probe<'_> {
     fn refuse<T>(&self, problem: impl Into<String>) -> Result<T> {
         Err(Error::Server {
-            server: self.endpoint.url().into(),
+            server: self.line.endpoint.url().into(),
             problem: problem.into(),
         })
     }
 
     fn doing<T>(&self, doing: &str, result: Result<T, Fault>) -> Result<T> {
-        result.map_err(|fault| Error::Call {
-            doing: doing.into(),
-            server: self.endpoint.url().into(),
-            fault,
-        })
-    }
-
-    fn get(&self, path: &str) -> Result<Value, Fault> {
-        parse(&self.endpoint.get(self.agent, path, self.limit)?)
+        result.map_err(|fault| fault.when(doing, self.line.endpoint.url()))
     }
 
     fn version(&self, backend: Backend) -> Result<String> {
@@ -91,7 +68,7 @@ impl Probe<'_> {
             Backend::Vllm => ("/version", "sglang"),
             Backend::Sglang => ("/get_server_info", "vllm"),
         };
-        match self.get(path) {
+        match self.line.get(path) {
             Err(Fault::Status { status: 404, .. }) => self.refuse(format!(
                 "it has no {path}; is it another kind of server (backend = \"{other}\"; in a recipe server_backend)?"
             )),
@@ -104,12 +81,9 @@ impl Probe<'_> {
 
     /// The base model and the room it has.
     fn model(&self, wanted: Option<&str>) -> Result<(String, Option<usize>)> {
-        let reply = self.doing("asking for its models", self.get("/v1/models"))?;
-        let all = reply["data"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let bases: Vec<&Value> = all.iter().filter(|m| m["parent"].is_null()).collect();
+        let reply = self.doing("asking for its models", self.line.get("/v1/models"))?;
+        let all = reply["data"].as_array().into_iter().flatten();
+        let bases: Vec<&Value> = all.filter(|m| m["parent"].is_null()).collect();
         let names: Vec<&str> = bases.iter().filter_map(|m| m["id"].as_str()).collect();
         let at = match wanted {
             Some(name) => names.iter().position(|n| *n == name),
@@ -127,10 +101,7 @@ impl Probe<'_> {
     /// Whether a route is open: an empty question is a bad one there, not found where there is no
     /// such route, and forbidden where a switch of the server closes it.
     fn knows(&self, path: &str) -> Result<bool> {
-        let reply = self
-            .endpoint
-            .post(self.agent, path, Some(&json!({})), self.limit);
-        match reply {
+        match self.line.post(path, Some(&json!({}))) {
             Ok(_) => Ok(true),
             Err(Fault::Status {
                 status: 403..=405, ..
@@ -151,10 +122,9 @@ impl Probe<'_> {
         temperature: f64,
         candidates: usize,
     ) -> Result<Answer, Fault> {
-        let settings = Settings {
+        let params = SamplingParams {
             temperature,
-            stop_token_ids: Vec::new(),
-            stop: Vec::new(),
+            ..SamplingParams::default()
         };
         let ask = Ask {
             id: "g2rpo-probe",
@@ -163,12 +133,12 @@ impl Probe<'_> {
             tokens,
             seed: 0,
             max_new_tokens: 1,
-            settings: &settings,
+            params: &params,
             candidates,
         };
         let body = self.route.body(&ask);
-        let text = (self.endpoint).post(self.agent, self.route.path(), Some(&body), self.limit)?;
-        self.route.read(&text)
+        self.route
+            .read(&self.line.post(self.route.path(), Some(&body))?)
     }
 
     /// Which distribution log-probabilities belong to: at temperature 2 the two most probable ids
@@ -178,22 +148,18 @@ impl Probe<'_> {
         let mut last = None;
         for id in 0..16 {
             let gap = |temperature| {
-                self.ask(&[id], temperature, 3)
-                    .map(|answer| gap(answer.candidates.first().map_or(&[], Vec::as_slice)))
+                let answer = self.ask(&[id], temperature, 3);
+                let answer = self.doing("asking for log-probabilities", answer)?;
+                Ok(answer.candidates.first().and_then(|logps| gap(logps)))
             };
-            let one = self.doing("asking for log-probabilities", gap(1.0))?;
-            let two = self.doing("asking for log-probabilities", gap(2.0))?;
-            let ratio = match (one, two) {
-                (Some(one), Some(two)) if one > 0.01 => two / one,
-                _ => continue,
-            };
-            if (ratio - 0.5).abs() < 0.1 {
-                return Ok(LogProbs::AtTemperature);
+            match (gap(1.0)?, gap(2.0)?) {
+                (Some(one), Some(two)) if one > 0.01 => match two / one {
+                    0.4..0.6 => return Ok(LogProbs::AtTemperature),
+                    0.9..1.1 => return Ok(LogProbs::Raw),
+                    ratio => last = Some(ratio),
+                },
+                _ => (),
             }
-            if (ratio - 1.0).abs() < 0.1 {
-                return Ok(LogProbs::Raw);
-            }
-            last = Some(ratio);
         }
         self.refuse(match last {
             Some(ratio) => format!(
@@ -210,21 +176,16 @@ impl Probe<'_> {
         let Ok(behind) = TokenId::try_from(size) else {
             return self.refuse(format!("vocab_size {size} is larger than ids can be"));
         };
-        let taken = |id| match self.ask(&[id], 0.0, 0) {
-            Ok(_) => Ok(true),
-            Err(Fault::Status { status: 400, .. }) => Ok(false),
-            Err(fault) => self.doing("asking for its vocabulary", Err(fault)),
-        };
-        if !taken(behind - 1)? {
-            return self.refuse(format!(
-                "it does not know id {}, the last of the learner's vocabulary of {size}; it serves \
-                 another model",
-                behind - 1
-            ));
-        }
+        let last = behind - 1;
         // A tokenizer may know more ids than the model has rows; a server of the same model then
         // takes them as well, and answers nonsense, but no learner of that model sends them.
-        Ok(())
+        match self.ask(&[last], 0.0, 0) {
+            Err(Fault::Status { status: 400, .. }) => self.refuse(format!(
+                "it does not know id {last}, the last of the learner's vocabulary of {size}; it serves \
+                 another model"
+            )),
+            answer => self.doing("asking for its vocabulary", answer.map(drop)),
+        }
     }
 
     fn weight_sync(&self, config: &RemoteConfig) -> Result<()> {
@@ -248,7 +209,7 @@ impl Probe<'_> {
             return self.refuse(format!("it has no {path}, which weight_sync needs: {how}"));
         }
         if (config.weight_sync, config.backend) == (WeightSync::Folder, Backend::Vllm) {
-            let reply = self.doing("asking whether it is paused", self.get("/is_paused"))?;
+            let reply = self.doing("asking whether it is paused", self.line.get("/is_paused"))?;
             if reply["is_paused"] == true {
                 return self.refuse(
                     "it is paused, perhaps by a run that died during a sync; POST /resume to it",
@@ -263,13 +224,10 @@ impl Probe<'_> {
             if let Some(id) = sequence.iter().find(|id| !info.has_token(**id)) {
                 return self.refuse(format!("the canary's id {id} is not in its vocabulary"));
             }
-            if info
-                .max_model_len
-                .is_some_and(|most| sequence.len() >= most)
-            {
+            let n = sequence.len();
+            if info.max_model_len.is_some_and(|most| n >= most) {
                 return self.refuse(format!(
-                    "a canary of {} ids has no room in its --max-model-len",
-                    sequence.len()
+                    "a canary of {n} ids has no room in its --max-model-len"
                 ));
             }
         }

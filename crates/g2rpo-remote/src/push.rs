@@ -1,14 +1,12 @@
 //! How weights are brought to one server, in the words of its kind.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use ureq::Agent;
 
 use crate::config::Backend;
 use crate::error::Fault;
-use crate::http::Endpoint;
+use crate::line::Line;
 use crate::protocol::parse;
 
 /// Weights as a server is told of them.
@@ -22,21 +20,10 @@ pub(crate) enum Weights {
     Folder(PathBuf),
 }
 
-/// A server as weights are brought to it.
-pub(crate) struct Line<'a> {
-    pub(crate) backend: Backend,
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) agent: &'a Agent,
-    /// For calls that move weights.
-    pub(crate) slow: Duration,
-    /// For all others.
-    pub(crate) quick: Duration,
-}
-
 impl Line<'_> {
     /// Makes the server serve `weights` under `label`.
     pub(crate) fn push(&self, weights: &Weights, label: &str) -> Result<(), Fault> {
-        match (weights, self.backend) {
+        match (weights, self.config.backend) {
             (Weights::AsStarted, _) => Ok(()),
             (Weights::Adapter(path, name), Backend::Vllm) => self.vllm_adapter(path, name),
             (Weights::Adapter(path, name), Backend::Sglang) => self.sglang_adapter(path, name),
@@ -48,12 +35,11 @@ impl Line<'_> {
     /// Whether the server still has what was pushed to it; one that was started again has not.
     /// `None` where it does not say.
     pub(crate) fn has(&self, weights: &Weights, label: &str) -> Result<Option<bool>, Fault> {
-        let get = |path| parse::<Value>(&self.endpoint.get(self.agent, path, self.quick)?);
-        let labelled = |path| Ok(Some(get(path)?["weight_version"] == label));
-        match (weights, self.backend) {
+        let labelled = |path| Ok(Some(self.get(path)?["weight_version"] == label));
+        match (weights, self.config.backend) {
             (Weights::AsStarted, _) => Ok(Some(true)),
             (Weights::Adapter(_, name), Backend::Vllm) => Ok(Some(
-                (get("/v1/models")?["data"].as_array())
+                (self.get("/v1/models")?["data"].as_array())
                     .is_some_and(|models| models.iter().any(|model| model["id"] == **name)),
             )),
             (Weights::Adapter(..), Backend::Sglang) => Ok(None),
@@ -64,11 +50,11 @@ impl Line<'_> {
 
     /// Takes an adapter away. A server that does not know it is as good.
     pub(crate) fn unload(&self, name: &str) -> Result<(), Fault> {
-        let path = match self.backend {
+        let path = match self.config.backend {
             Backend::Vllm => "/v1/unload_lora_adapter",
             Backend::Sglang => "/unload_lora_adapter",
         };
-        match self.post(path, Some(json!({ "lora_name": name })), self.quick) {
+        match self.post(path, Some(&json!({ "lora_name": name }))) {
             Err(Fault::Status {
                 status: 400 | 404, ..
             }) => Ok(()),
@@ -79,7 +65,7 @@ impl Line<'_> {
     fn vllm_adapter(&self, path: &Path, name: &str) -> Result<(), Fault> {
         let mut body = json!({ "lora_name": name, "lora_path": path });
         let route = "/v1/load_lora_adapter";
-        match self.post(route, Some(body.clone()), self.slow) {
+        match self.post_slowly(route, Some(&body)) {
             // Left by an earlier run, or by a try of which only the answer was lost. Unloading
             // first would leave its prefix cache under the same name.
             Err(Fault::Status {
@@ -88,7 +74,7 @@ impl Line<'_> {
                 ..
             }) if message.contains("already") => {
                 body["load_inplace"] = json!(true);
-                self.post(route, Some(body), self.slow).map(drop)
+                self.post_slowly(route, Some(&body)).map(drop)
             }
             other => other.map(drop),
         }
@@ -96,7 +82,7 @@ impl Line<'_> {
 
     fn sglang_adapter(&self, path: &Path, name: &str) -> Result<(), Fault> {
         let body = json!({ "lora_name": name, "lora_path": path, "pinned": false });
-        let load = || self.succeeded("/load_lora_adapter", Some(body.clone()));
+        let load = || self.succeeded("/load_lora_adapter", Some(&body));
         match load() {
             Err(Fault::Status { message, .. } | Fault::Body(message))
                 if message.contains("already") =>
@@ -109,20 +95,19 @@ impl Line<'_> {
     }
 
     fn vllm_folder(&self, path: &Path, label: &str) -> Result<(), Fault> {
-        self.post("/pause?mode=abort", None, self.slow)?;
+        self.post_slowly("/pause?mode=abort", None)?;
         let reloaded = self.vllm_reload(path, label);
         // A server that stays paused answers nobody; one that resumes shows what is wrong with it.
-        let resumed = self.post("/resume", None, self.quick).map(drop);
-        reloaded.and(resumed)
+        reloaded.and(self.post("/resume", None).map(drop))
     }
 
     fn vllm_reload(&self, path: &Path, label: &str) -> Result<(), Fault> {
         let body = json!({ "method": "reload_weights", "kwargs": { "weights_path": path } });
-        self.post("/collective_rpc", Some(body), self.slow)?;
+        self.post_slowly("/collective_rpc", Some(&body))?;
         // Keys and values of the old weights would answer prompts that were seen before.
         self.succeeded("/reset_prefix_cache", None)?;
         let label = json!({ "new_version": label });
-        self.succeeded("/update_weight_version", Some(label))
+        self.succeeded("/update_weight_version", Some(&label))
     }
 
     fn sglang_folder(&self, path: &Path, label: &str) -> Result<(), Fault> {
@@ -134,25 +119,18 @@ impl Line<'_> {
             "flush_cache": true,
             "keep_pause": false,
         });
-        self.succeeded("/update_weights_from_disk", Some(body))
+        self.succeeded("/update_weights_from_disk", Some(&body))
     }
 
-    fn post(&self, path: &str, body: Option<Value>, limit: Duration) -> Result<String, Fault> {
-        self.endpoint.post(self.agent, path, body.as_ref(), limit)
+    /// Status 200 alone is no success where the answer has a field of that name.
+    fn succeeded(&self, path: &str, body: Option<&Value>) -> Result<(), Fault> {
+        let text = self.post_slowly(path, body)?;
+        let reply: Value = parse(&text)?;
+        if reply["success"] == true {
+            return Ok(());
+        }
+        let words = reply.get("message").or_else(|| reply.get("error_message"));
+        let words = words.and_then(Value::as_str).unwrap_or(&text);
+        Err(Fault::Body(format!("{path} did not succeed: {words}")))
     }
-
-    fn succeeded(&self, path: &str, body: Option<Value>) -> Result<(), Fault> {
-        success(path, &self.post(path, body, self.slow)?)
-    }
-}
-
-/// Status 200 alone is no success where the answer has a field of that name.
-fn success(path: &str, text: &str) -> Result<(), Fault> {
-    let reply: Value = parse(text)?;
-    if reply["success"] == true {
-        return Ok(());
-    }
-    let words = reply.get("message").or_else(|| reply.get("error_message"));
-    let words = words.and_then(Value::as_str).unwrap_or(text);
-    Err(Fault::Body(format!("{path} did not succeed: {words}")))
 }

@@ -1,7 +1,6 @@
 //! One server: where it is, what was learned about it, and which weights it serves.
 
-use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use g2rpo_core::TokenId;
 
@@ -55,6 +54,7 @@ impl ServerInfo {
 }
 
 /// A server of the engine.
+#[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
     pub(crate) info: ServerInfo,
@@ -76,16 +76,16 @@ pub(crate) struct Serving {
 
 impl Server {
     pub(crate) fn new(endpoint: Endpoint, info: ServerInfo) -> Self {
-        let serving = Serving {
+        let serving = Mutex::new(Serving {
             model: info.model.clone(),
             adapter: false,
             version: None,
             unknown: None,
-        };
+        });
         Self {
             endpoint,
             info,
-            serving: Mutex::new(serving),
+            serving,
         }
     }
 
@@ -98,19 +98,7 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
-    // The endpoint may hold a key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("info", &self.info)
-            .field("serving", &self.serving)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A lock whose holder died holds state that is still whole: every change of it is one assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

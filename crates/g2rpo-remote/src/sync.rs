@@ -4,17 +4,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use g2rpo_core::TokenId;
+use g2rpo_rollout::SamplingParams;
 
+use crate::answer::Ask;
 use crate::board::{Remedy, backoff};
 use crate::canary::CanaryReport;
 use crate::config::{RemoteConfig, WeightSync};
 use crate::error::{Error, Fault, Result, Scorer};
-use crate::fleet::{Applied, Fleet, wait_for};
+use crate::fleet::{Applied, Fleet};
 use crate::folder::{At, check_adapter, check_model};
-use crate::protocol::Ask;
-use crate::push::{Line, Weights};
+use crate::line::Line;
+use crate::push::Weights;
 use crate::server::{Server, Serving, lock};
-use crate::settings::Settings;
 
 /// What a sync came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,28 +67,19 @@ pub(crate) fn sync(
             scope.spawn(move || bring(fleet, server, next, before))
         };
         let threads: Vec<_> = fleet.servers.iter().map(bring).collect();
-        let joined = threads.into_iter().map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        joined.collect()
+        let join = |panic| std::panic::resume_unwind(panic);
+        (threads.into_iter())
+            .map(|thread| thread.join().unwrap_or_else(join))
+            .collect()
     });
-    let canaries: Result<Vec<_>> = outcomes.into_iter().collect();
-    let canaries = canaries.inspect_err(|error| {
+    let canaries = (outcomes.into_iter().collect::<Result<Vec<_>>>()).inspect_err(|error| {
         for server in &fleet.servers {
             let problem = format!("the sync of weights {version} failed, sync again: {error}");
             lock(&server.serving).unknown = Some(problem);
         }
     })?;
-    let serving = serving(&next);
     for server in &fleet.servers {
-        *lock(&server.serving) = serving.clone().unwrap_or_else(|| Serving {
-            model: server.info.model.clone(),
-            adapter: false,
-            version: Some(version),
-            unknown: None,
-        });
+        *lock(&server.serving) = serving(&next, server);
     }
     *lock(&fleet.applied) = Some(next);
     if let Some(Weights::Adapter(_, name)) = before.map(|before| before.weights) {
@@ -108,44 +100,43 @@ fn weights(config: &RemoteConfig, folder: Option<&Path>, version: u64) -> Result
     let Some(folder) = folder else {
         return Ok(Weights::AsStarted);
     };
-    let path = match config.weight_sync {
-        WeightSync::None => {
-            return Err(Error::Config {
-                name: "weight_sync",
-                problem:
-                    "is none, so no weights can be brought to the servers; set it to adapter or \
-                          folder"
-                        .into(),
-            });
-        }
-        WeightSync::Adapter => check_adapter(folder),
-        WeightSync::Folder => check_model(folder),
-    }
-    .and_then(|()| std::path::absolute(folder).at(folder))?;
-    let path = match (&config.weights_dir_on_server, path.file_name()) {
-        (Some(dir), Some(name)) => dir.join(name),
-        _ => path,
+    let path = || {
+        let path = std::path::absolute(folder).at(folder)?;
+        Ok(match (&config.weights_dir_on_server, path.file_name()) {
+            (Some(dir), Some(name)) => dir.join(name),
+            _ => path,
+        })
     };
-    Ok(if config.weight_sync == WeightSync::Adapter {
-        Weights::Adapter(
-            path,
-            format!("{}-{}", config.adapter_name, config.label(version)),
-        )
-    } else {
-        Weights::Folder(path)
-    })
+    match config.weight_sync {
+        WeightSync::None => Err(Error::Config {
+            name: "weight_sync",
+            problem: "is none, so no weights can be brought to the servers; set it to adapter or \
+                      folder"
+                .into(),
+        }),
+        WeightSync::Adapter => {
+            check_adapter(folder)?;
+            let name = format!("{}-{}", config.adapter_name, config.label(version));
+            Ok(Weights::Adapter(path()?, name))
+        }
+        WeightSync::Folder => {
+            check_model(folder)?;
+            Ok(Weights::Folder(path()?))
+        }
+    }
 }
 
-/// How an adapter is asked for; `None` where it is the base model.
-fn serving(applied: &Applied) -> Option<Serving> {
-    match &applied.weights {
-        Weights::Adapter(_, name) => Some(Serving {
-            model: name.clone(),
-            adapter: true,
-            version: Some(applied.version),
-            unknown: None,
-        }),
-        Weights::AsStarted | Weights::Folder(_) => None,
+/// How weights are asked for at a server.
+fn serving(applied: &Applied, server: &Server) -> Serving {
+    let (model, adapter) = match &applied.weights {
+        Weights::Adapter(_, name) => (name, true),
+        Weights::AsStarted | Weights::Folder(_) => (&server.info.model, false),
+    };
+    Serving {
+        model: model.clone(),
+        adapter,
+        version: Some(applied.version),
+        unknown: None,
     }
 }
 
@@ -158,15 +149,7 @@ fn bring(
     try_again(fleet, server, "bringing weights", |line| {
         line.push(&next.weights, &fleet.config.label(next.version))
     })?;
-    let report = compare(fleet, server, next, before)?;
-    if report.holds() {
-        Ok(report)
-    } else {
-        Err(Error::Canary {
-            version: next.version,
-            report,
-        })
-    }
+    prove(fleet, server, next, before)
 }
 
 /// Restores a server that was started again between two calls. Faults are left to the rollouts.
@@ -174,7 +157,8 @@ pub(crate) fn check(fleet: &Fleet, server: &Server) -> Result<()> {
     let Some(applied) = lock(&fleet.applied).clone() else {
         return Ok(());
     };
-    match line(fleet, server).has(&applied.weights, &fleet.config.label(applied.version)) {
+    let label = fleet.config.label(applied.version);
+    match fleet.line(server).has(&applied.weights, &label) {
         Ok(Some(false)) => restore(fleet, server),
         _ => Ok(()),
     }
@@ -183,71 +167,61 @@ pub(crate) fn check(fleet: &Fleet, server: &Server) -> Result<()> {
 /// Waits for a server that was lost, and gives it the last weights again if it was started anew.
 pub(crate) fn revive(fleet: &Fleet, server: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
     let server = &fleet.servers[server];
-    let start = Instant::now();
+    let (start, line) = (Instant::now(), fleet.line(server));
     loop {
-        wait_for(&fleet.config, &fleet.control, &server.endpoint, given_up)?;
+        line.wait(given_up)?;
         match restore(fleet, server) {
-            Ok(()) => return Ok(()),
             // It may die of the first request after a failure: health alone does not tell.
             Err(Error::Call { fault, .. })
-                if fault.remedy() != Remedy::GiveUp
-                    && start.elapsed() < fleet.config.server_timeout() => {}
-            Err(error) => return Err(error),
+                if fault.remedy() != Remedy::GiveUp && start.elapsed() < line.patience() => {}
+            outcome => return outcome,
         }
         std::thread::sleep(backoff(1, 0.5));
     }
 }
 
 /// Gives a server that was lost the last weights again if it lacks them, and proves them.
-pub(crate) fn restore(fleet: &Fleet, server: &Server) -> Result<()> {
+fn restore(fleet: &Fleet, server: &Server) -> Result<()> {
     let Some(applied) = lock(&fleet.applied).clone() else {
         return Ok(());
     };
-    let line = line(fleet, server);
-    let call = |fault| Error::Call {
-        doing: "bringing weights again".into(),
-        server: server.url().into(),
-        fault,
-    };
-    let label = fleet.config.label(applied.version);
+    let (line, label) = (fleet.line(server), fleet.config.label(applied.version));
     // Loading once more does no harm.
-    if line.has(&applied.weights, &label).map_err(call)? != Some(true) {
-        line.push(&applied.weights, &label).map_err(call)?;
-    }
-    let report = compare(fleet, server, &applied, None)?;
-    if report.holds() {
-        Ok(())
-    } else {
-        Err(Error::Canary {
-            version: applied.version,
-            report,
-        })
-    }
+    let pushed = match line.has(&applied.weights, &label) {
+        Ok(Some(true)) => Ok(()),
+        Ok(_) => line.push(&applied.weights, &label),
+        Err(fault) => Err(fault),
+    };
+    pushed.map_err(|fault| fault.when("bringing weights again", server.url()))?;
+    prove(fleet, server, &applied, None).map(drop)
 }
 
-fn compare(
+/// Compares the server with the learner on the canary.
+fn prove(
     fleet: &Fleet,
     server: &Server,
     now: &Applied,
     before: Option<&Applied>,
 ) -> Result<CanaryReport> {
-    let serving = serving(now).unwrap_or_else(|| Serving {
-        model: server.info.model.clone(),
-        adapter: false,
-        version: None,
-        unknown: None,
-    });
+    let serving = serving(now, server);
     let mut served = Vec::new();
     for sequence in &fleet.canary {
         served.extend(score(fleet, server, &serving, sequence)?);
     }
-    Ok(CanaryReport::new(
+    let report = CanaryReport::new(
         server.url(),
         &served,
         &now.learner,
         before.map(|before| &before.learner[..]),
         fleet.config.canary_tolerance,
-    ))
+    );
+    if report.holds() {
+        return Ok(report);
+    }
+    Err(Error::Canary {
+        version: now.version,
+        report,
+    })
 }
 
 /// The server's log-probabilities of a sequence, from its second id on, at temperature 1.
@@ -257,11 +231,7 @@ pub(crate) fn score(
     serving: &Serving,
     tokens: &[TokenId],
 ) -> Result<Vec<f32>> {
-    let settings = Settings {
-        temperature: 0.0,
-        stop_token_ids: Vec::new(),
-        stop: Vec::new(),
-    };
+    let params = SamplingParams::greedy();
     let ask = Ask {
         id: "g2rpo-score",
         model: &serving.model,
@@ -270,27 +240,14 @@ pub(crate) fn score(
         seed: 0,
         // The least that servers accept.
         max_new_tokens: 1,
-        settings: &settings,
+        params: &params,
         candidates: 0,
     };
     let route = server.info.route;
     let body = route.score_body(&ask);
     try_again(fleet, server, "scoring", |line| {
-        let text = line
-            .endpoint
-            .post(line.agent, route.path(), Some(&body), line.quick)?;
-        route.read_scores(&text, tokens)
+        route.read_scores(&line.post(route.path(), Some(&body))?, tokens)
     })
-}
-
-fn line<'a>(fleet: &'a Fleet, server: &'a Server) -> Line<'a> {
-    Line {
-        backend: fleet.config.backend,
-        endpoint: &server.endpoint,
-        agent: &fleet.control,
-        slow: fleet.config.sync_limit(),
-        quick: fleet.config.control_limit(),
-    }
 }
 
 /// Calls until it succeeds, as often as `max_retries` allows; a server that is lost is waited for, and one that has too
@@ -301,7 +258,7 @@ fn try_again<T>(
     doing: &str,
     call: impl Fn(&Line<'_>) -> Result<T, Fault>,
 ) -> Result<T> {
-    let line = line(fleet, server);
+    let line = fleet.line(server);
     let (mut tries, mut busy) = (0, 0);
     let mut busy_since = None;
     loop {
@@ -309,7 +266,8 @@ fn try_again<T>(
             Ok(value) => return Ok(value),
             Err(fault) => fault,
         };
-        if fault.remedy() == Remedy::Later {
+        let remedy = fault.remedy();
+        if remedy == Remedy::Later {
             let since = *busy_since.get_or_insert_with(Instant::now);
             let wait = fault.retry_after().unwrap_or_else(|| backoff(busy, 0.5));
             if since.elapsed() + wait < fleet.config.request_limit() && !fleet.cancelled() {
@@ -318,20 +276,11 @@ fn try_again<T>(
                 continue;
             }
         }
-        if fault.remedy() == Remedy::GiveUp
-            || fault.remedy() == Remedy::Later
-            || tries >= fleet.config.max_retries
-        {
-            return Err(Error::Call {
-                doing: doing.into(),
-                server: server.url().into(),
-                fault,
-            });
+        if matches!(remedy, Remedy::GiveUp | Remedy::Later) || tries >= fleet.config.max_retries {
+            return Err(fault.when(doing, server.url()));
         }
         std::thread::sleep(backoff(tries, 0.5));
-        wait_for(&fleet.config, &fleet.control, &server.endpoint, &|| {
-            fleet.cancelled()
-        })?;
+        line.wait(&|| fleet.cancelled())?;
         tries += 1;
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::folder::{At, Header, TensorInfo, is_head, read_json, refuse, weight_files};
+use crate::folder::{At, Header, TensorInfo, has_head, read_json, refuse, weight_files};
 
 /// Copies a Hugging Face folder to `to`, with the embeddings written out as `lm_head.weight` too and
 /// `tie_word_embeddings` false.
@@ -23,19 +23,21 @@ pub fn write_untied(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> 
     let (from, to) = (from.as_ref(), to.as_ref());
     let mut config = read_json(&from.join("config.json"))?;
     let files = weight_files(from)?;
-    let tied = !files
-        .iter()
-        .any(|(_, h)| h.tensors.keys().any(|t| is_head(t)));
-    let embedding = |header: &Header| {
-        let ends = |t: &&String| t.ends_with("embed_tokens.weight");
-        header.tensors.keys().find(ends).cloned()
+    // The file with the embeddings, the table in it, and the bytes of that, where the head is to be written out.
+    let source = if has_head(&files) {
+        None
+    } else {
+        let table = |header: &'_ Header| {
+            let tables = header.tensors.iter();
+            let mut tables = tables.filter(|(name, _)| name.ends_with("embed_tokens.weight"));
+            tables.next().map(|(_, table)| table.clone())
+        };
+        let mut sources = files.iter();
+        let Some(source) = sources.find_map(|(path, h)| Some((path, h, table(h)?))) else {
+            return refuse(from, "has neither lm_head.weight nor embed_tokens.weight");
+        };
+        Some(source)
     };
-    let source = files
-        .iter()
-        .find_map(|(path, h)| Some((path, h, embedding(h)?)));
-    if tied && source.is_none() {
-        return refuse(from, "has neither lm_head.weight nor embed_tokens.weight");
-    }
     if to.exists() {
         return refuse(to, "exists already; each sync wants a folder of its own");
     }
@@ -51,21 +53,15 @@ pub fn write_untied(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> 
         };
         let copy = partial.join(name);
         match &source {
-            Some((file, header, embedding)) if tied && **file == path => {
-                append_head(&path, header, embedding, &copy)?;
+            Some((file, header, table)) if **file == path => {
+                append_head(&path, header, table, &copy)?;
             }
-            _ if name == "model.safetensors.index.json" && tied => {
+            Some((file, _, table)) if name == "model.safetensors.index.json" => {
                 let mut index = read_json(&path)?;
-                if let Some((file, header, embedding)) = &source {
-                    let file = file
-                        .file_name()
-                        .and_then(|n| n.to_str())
-                        .unwrap_or_default();
-                    index["weight_map"]["lm_head.weight"] = json!(file);
-                    let (start, end) = header.tensors[embedding].data_offsets;
-                    if let Some(total) = index.pointer_mut("/metadata/total_size") {
-                        *total = json!(total.as_u64().unwrap_or(0) + (end - start));
-                    }
+                let file = file.file_name().and_then(|n| n.to_str());
+                index["weight_map"]["lm_head.weight"] = json!(file.unwrap_or_default());
+                if let Some(total) = index.pointer_mut("/metadata/total_size") {
+                    *total = json!(total.as_u64().unwrap_or(0) + table.len());
                 }
                 write(&copy, index.to_string().as_bytes())?;
             }
@@ -96,27 +92,19 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync_all().at(path)
 }
 
-/// Copies a safetensors file, with the embeddings once more at its end.
-fn append_head(from: &Path, header: &Header, embedding: &str, to: &Path) -> Result<()> {
-    let whole = header.tensors.values().map(|t| t.data_offsets.1).max();
-    let whole = whole.unwrap_or(0);
-    let table = &header.tensors[embedding];
-    let (start, end) = table.data_offsets;
+/// Copies a safetensors file, with the numbers of `table` once more at its end.
+fn append_head(from: &Path, header: &Header, table: &TensorInfo, to: &Path) -> Result<()> {
+    let whole = header.data_len();
     let head = TensorInfo {
-        data_offsets: (whole, whole + (end - start)),
+        data_offsets: (whole, whole + table.len()),
         ..table.clone()
     };
     let mut entries = serde_json::Map::new();
-    if let Some(metadata) = &header.metadata {
-        entries.insert("__metadata__".into(), metadata.clone());
+    entries.extend((header.metadata.clone()).map(|all| ("__metadata__".to_owned(), all)));
+    let tensors = header.tensors.iter().map(|(name, info)| (&**name, info));
+    for (name, info) in tensors.chain([("lm_head.weight", &head)]) {
+        entries.insert(name.into(), serde_json::to_value(info).at(from)?);
     }
-    for (name, info) in &header.tensors {
-        entries.insert(name.clone(), serde_json::to_value(info).at(from)?);
-    }
-    entries.insert(
-        "lm_head.weight".into(),
-        serde_json::to_value(head).at(from)?,
-    );
     let mut text = Value::Object(entries).to_string();
     // Numbers begin at a multiple of eight, as the format's own writer has it.
     while !text.len().is_multiple_of(8) {
@@ -124,16 +112,16 @@ fn append_head(from: &Path, header: &Header, embedding: &str, to: &Path) -> Resu
     }
     let mut input = File::open(from).at(from)?;
     let mut output = File::create(to).at(to)?;
-    output
-        .write_all(&(text.len() as u64).to_le_bytes())
-        .at(to)?;
-    output.write_all(text.as_bytes()).at(to)?;
-    input.seek(SeekFrom::Start(header.data_start)).at(from)?;
-    io::copy(&mut input, &mut output).at(to)?;
-    input
-        .seek(SeekFrom::Start(header.data_start + start))
-        .at(from)?;
-    io::copy(&mut input.take(end - start), &mut output).at(to)?;
+    let size = (text.len() as u64).to_le_bytes();
+    (output
+        .write_all(&size)
+        .and_then(|()| output.write_all(text.as_bytes())))
+    .at(to)?;
+    for (start, len) in [(0, whole), (table.data_offsets.0, table.len())] {
+        let start = SeekFrom::Start(header.data_start + start);
+        input.seek(start).at(from)?;
+        io::copy(&mut (&input).take(len), &mut output).at(to)?;
+    }
     output.sync_all().at(to)
 }
 
@@ -143,24 +131,29 @@ mod tests {
     use crate::folder::tests::write_file;
     use crate::folder::{check_model, read_header};
 
+    type Tensors<'a> = &'a [(&'a str, &'a [f32])];
+
+    fn folder(config: &str, files: &[(&str, Tensors<'_>)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        for (name, tensors) in files {
+            write_file(&dir.path().join(name), tensors);
+        }
+        dir
+    }
+
     #[test]
     fn the_head_gets_the_numbers_of_the_embeddings() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
-        fs::create_dir(&from).unwrap();
-        fs::write(
-            from.join("config.json"),
-            r#"{"tie_word_embeddings": true, "x": 1}"#,
-        )
-        .unwrap();
-        fs::write(from.join("tokenizer.json"), "{}").unwrap();
-        let tensors: &[(&str, &[f32])] = &[
+        let tensors: Tensors<'_> = &[
             ("model.embed_tokens.weight", &[1.0, 2.0]),
             ("model.norm.weight", &[3.0]),
         ];
-        write_file(&from.join("model.safetensors"), tensors);
-        assert!(check_model(&from).is_err());
-        write_untied(&from, &to).unwrap();
+        let config = r#"{"tie_word_embeddings": true, "x": 1}"#;
+        let dir = folder(config, &[("model.safetensors", tensors)]);
+        let (from, to) = (dir.path(), dir.path().join("untied"));
+        fs::write(from.join("tokenizer.json"), "{}").unwrap();
+        assert!(check_model(from).is_err());
+        write_untied(from, &to).unwrap();
         check_model(&to).unwrap();
         assert!(to.join("tokenizer.json").exists());
         assert_eq!(read_json(&to.join("config.json")).unwrap()["x"], 1);
@@ -168,61 +161,45 @@ mod tests {
         let path = to.join("model.safetensors");
         let header = read_header(&path).unwrap();
         let bytes = fs::read(&path).unwrap();
-        let numbers = |name: &str| {
-            let (start, end) = header.tensors[name].data_offsets;
-            let at = header.data_start;
-            let bytes = &bytes[(at + start) as usize..(at + end) as usize];
-            bytes
-                .chunks(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(numbers("lm_head.weight"), [1.0, 2.0]);
-        assert_eq!(numbers("model.embed_tokens.weight"), [1.0, 2.0]);
-        assert_eq!(numbers("model.norm.weight"), [3.0]);
+        for (name, expected) in tensors.iter().chain(&[("lm_head.weight", tensors[0].1)]) {
+            let info = &header.tensors[*name];
+            let start = (header.data_start + info.data_offsets.0) as usize;
+            let numbers = bytes[start..start + info.len() as usize].chunks(4);
+            let numbers = numbers.map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            assert_eq!(numbers.collect::<Vec<_>>(), *expected);
+        }
 
-        let error = write_untied(&from, &to).unwrap_err().to_string();
+        let error = write_untied(from, &to).unwrap_err().to_string();
         assert!(error.contains("exists already"), "{error}");
         // A folder that is untied already comes out with the same numbers.
-        let third = dir.path().join("c");
+        let third = from.join("again");
         write_untied(&to, &third).unwrap();
         assert_eq!(fs::read(third.join("model.safetensors")).unwrap(), bytes);
     }
 
     #[test]
     fn a_sharded_folder_keeps_its_index_true() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
-        fs::create_dir(&from).unwrap();
-        fs::write(from.join("config.json"), "{}").unwrap();
-        write_file(
-            &from.join("1.safetensors"),
-            &[("model.embed_tokens.weight", &[1.0, 2.0])],
-        );
-        write_file(
-            &from.join("2.safetensors"),
-            &[("model.norm.weight", &[3.0])],
-        );
+        let embeddings: Tensors<'_> = &[("model.embed_tokens.weight", &[1.0, 2.0])];
+        let norm: Tensors<'_> = &[("model.norm.weight", &[3.0])];
+        let files = [("1.safetensors", embeddings), ("2.safetensors", norm)];
+        let dir = folder("{}", &files);
+        let (name, to) = ("model.safetensors.index.json", dir.path().join("to"));
         let index = r#"{"metadata": {"total_size": 12}, "weight_map":
             {"model.embed_tokens.weight": "1.safetensors", "model.norm.weight": "2.safetensors"}}"#;
-        fs::write(from.join("model.safetensors.index.json"), index).unwrap();
-        write_untied(&from, &to).unwrap();
+        fs::write(dir.path().join(name), index).unwrap();
+        write_untied(dir.path(), &to).unwrap();
         check_model(&to).unwrap();
-        let index = read_json(&to.join("model.safetensors.index.json")).unwrap();
+        let index = read_json(&to.join(name)).unwrap();
         assert_eq!(index["weight_map"]["lm_head.weight"], "1.safetensors");
         assert_eq!(index["metadata"]["total_size"], 20);
     }
 
     #[test]
     fn a_folder_without_embeddings_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.json"), "{}").unwrap();
-        write_file(&dir.path().join("model.safetensors"), &[("x", &[1.0])]);
+        let dir = folder("{}", &[("model.safetensors", &[("x", &[1.0])])]);
         let error = write_untied(dir.path(), dir.path().join("to")).unwrap_err();
-        assert!(
-            error.to_string().contains("neither lm_head.weight"),
-            "{error}"
-        );
+        let error = error.to_string();
+        assert!(error.contains("neither lm_head.weight"), "{error}");
         assert!(!dir.path().join("to.partial").exists());
     }
 }

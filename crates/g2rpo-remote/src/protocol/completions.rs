@@ -6,9 +6,11 @@ use g2rpo_core::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Ask};
 use crate::error::Fault;
-use crate::protocol::{Ask, PromptLogprobs, parse, vllm_end, vllm_sampling};
+use crate::protocol::{
+    PromptLogprobs, Scores, parse, vllm_choice, vllm_end, vllm_sampling, vllm_scores,
+};
 
 pub(super) fn body(ask: &Ask<'_>) -> Value {
     let mut body = vllm_sampling(ask);
@@ -45,14 +47,9 @@ struct Logprobs {
     top_logprobs: Vec<Option<HashMap<String, Option<f64>>>>,
 }
 
-fn choice(reply: Reply) -> Result<(Option<String>, Choice), Fault> {
-    let [choice] = <[Choice; 1]>::try_from(reply.choices)
-        .map_err(|all| Fault::Body(format!("{} choices where one was asked for", all.len())))?;
-    Ok((reply.model, choice))
-}
-
 pub(super) fn read(text: &str) -> Result<Answer, Fault> {
-    let (model, choice) = choice(parse(text)?)?;
+    let Reply { model, choices } = parse(text)?;
+    let choice = vllm_choice(choices)?;
     let end = vllm_end(choice.finish_reason.as_deref(), &choice.stop_reason)?;
     let tokens = choice.token_ids.ok_or_else(|| {
         Fault::Body("no token_ids; this version of vLLM does not know return_token_ids".into())
@@ -68,12 +65,7 @@ pub(super) fn read(text: &str) -> Result<Answer, Fault> {
         scored: None,
         logps,
         candidates: (candidates.into_iter())
-            .map(|map| {
-                map.into_iter()
-                    .flatten()
-                    .filter_map(|(_, logp)| logp)
-                    .collect()
-            })
+            .map(|map| map.into_iter().flatten().filter_map(|c| c.1).collect())
             .collect(),
         tokens,
         end,
@@ -81,9 +73,7 @@ pub(super) fn read(text: &str) -> Result<Answer, Fault> {
     })
 }
 
-pub(super) fn read_scores(text: &str, tokens: &[TokenId]) -> Result<Vec<f32>, Fault> {
-    let (_, choice) = choice(parse(text)?)?;
-    (choice.prompt_logprobs)
-        .ok_or_else(|| Fault::Body("no prompt_logprobs".into()))?
-        .of(tokens)
+pub(super) fn read_scores(text: &str, tokens: &[TokenId]) -> Result<Scores, Fault> {
+    let reply: Reply = parse(text)?;
+    vllm_scores(vllm_choice(reply.choices)?.prompt_logprobs, tokens)
 }

@@ -4,14 +4,16 @@ use g2rpo_core::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, Span};
+use crate::answer::{Answer, Ask, Span};
 use crate::error::Fault;
-use crate::protocol::{Ask, PromptLogprobs, parse, vllm_end, vllm_sampling};
+use crate::protocol::{
+    PromptLogprobs, Scores, parse, vllm_choice, vllm_end, vllm_sampling, vllm_scores,
+};
 
 pub(super) fn body(ask: &Ask<'_>) -> Value {
     let mut sampling = vllm_sampling(ask);
     // Text is needed only to look for stop strings in it.
-    sampling["detokenize"] = json!(!ask.settings.stop.is_empty());
+    sampling["detokenize"] = json!(!ask.params.stop.is_empty());
     json!({
         "model": ask.model,
         "request_id": ask.id,
@@ -65,15 +67,13 @@ struct Candidate {
 
 pub(super) fn read(text: &str) -> Result<Answer, Fault> {
     let reply: Reply = parse(text)?;
-    let [choice] = <[Choice; 1]>::try_from(reply.choices)
-        .map_err(|all| Fault::Body(format!("{} choices where one was asked for", all.len())))?;
+    let choice = vllm_choice(reply.choices)?;
     let end = vllm_end(choice.finish_reason.as_deref(), &choice.stop_reason)?;
     let positions = choice.logprobs.map(|l| l.content).unwrap_or_default();
     Ok(Answer {
-        id: reply.request_id.map(|id| {
-            id.strip_prefix("generate-tokens-")
-                .map(str::to_owned)
-                .unwrap_or(id)
+        id: (reply.request_id).map(|id| match id.strip_prefix("generate-tokens-") {
+            Some(ours) => ours.to_owned(),
+            None => id,
         }),
         model: reply.model,
         prompt: None,
@@ -89,9 +89,6 @@ pub(super) fn read(text: &str) -> Result<Answer, Fault> {
     })
 }
 
-pub(super) fn read_scores(text: &str, tokens: &[TokenId]) -> Result<Vec<f32>, Fault> {
-    let reply: Reply = parse(text)?;
-    (reply.prompt_logprobs)
-        .ok_or_else(|| Fault::Body("no prompt_logprobs".into()))?
-        .of(tokens)
+pub(super) fn read_scores(text: &str, tokens: &[TokenId]) -> Result<Scores, Fault> {
+    vllm_scores(parse::<Reply>(text)?.prompt_logprobs, tokens)
 }

@@ -7,32 +7,17 @@ mod generate;
 mod recorded;
 mod sglang;
 
+use std::collections::HashMap;
+
 use g2rpo_core::TokenId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Ask, End};
 use crate::error::Fault;
 use crate::http::excerpt;
 use crate::server::Route;
-use crate::settings::Settings;
-
-/// One completion to ask for.
-#[derive(Debug)]
-pub(crate) struct Ask<'a> {
-    pub(crate) id: &'a str,
-    /// Name of the base model or of an adapter.
-    pub(crate) model: &'a str,
-    pub(crate) adapter: bool,
-    /// Prompt and guidance.
-    pub(crate) tokens: &'a [TokenId],
-    pub(crate) seed: i64,
-    pub(crate) max_new_tokens: usize,
-    pub(crate) settings: &'a Settings,
-    /// Most probable ids to report at each position, beside the sampled one.
-    pub(crate) candidates: usize,
-}
 
 impl Route {
     /// Where completions and scores are asked for.
@@ -79,17 +64,30 @@ impl Route {
             Self::Completions => completions::read_scores(text, tokens),
             Self::Sglang => sglang::read_scores(text, tokens),
         }?;
-        if let Some(i) = scores.iter().position(|logp| !logp.is_finite()) {
+        if scores.len() != tokens.len() {
             return Err(Fault::Body(format!(
-                "the log-probability of id {} at position {} of the prompt is {}",
-                tokens[i + 1],
-                i + 1,
-                scores[i]
+                "{} log-probabilities for a prompt of {} ids",
+                scores.len(),
+                tokens.len()
             )));
         }
-        Ok(scores)
+        // The first id has none.
+        (scores.iter().zip(tokens).enumerate().skip(1))
+            .map(|(i, (score, id))| match score.map(|logp| logp as f32) {
+                Some(logp) if logp.is_finite() => Ok(logp),
+                Some(logp) => Err(Fault::Body(format!(
+                    "the log-probability of id {id} at position {i} of the prompt is {logp}"
+                ))),
+                None => Err(Fault::Body(format!(
+                    "no log-probability for id {id} at position {i} of the prompt"
+                ))),
+            })
+            .collect()
     }
 }
+
+/// What a server says of each id of a prompt.
+type Scores = Vec<Option<f64>>;
 
 /// Reads JSON. Python writes NaN as a bare word, which no reader of JSON takes.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
@@ -103,43 +101,28 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
 }
 
 /// vLLM's log-probabilities of a prompt: nothing for the first id, then a map that holds the id.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(transparent)]
-struct PromptLogprobs(Vec<Option<std::collections::HashMap<String, Scored>>>);
+struct PromptLogprobs(Vec<Option<HashMap<String, Scored>>>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Scored {
     logprob: Option<f64>,
 }
 
-impl PromptLogprobs {
-    fn of(&self, tokens: &[TokenId]) -> Result<Vec<f32>, Fault> {
-        same_length(self.0.len(), tokens)?;
-        let missing = |id, i| {
-            Fault::Body(format!(
-                "no log-probability for id {id} at position {i} of the prompt"
-            ))
-        };
-        (self.0.iter().enumerate().zip(tokens).skip(1))
-            .map(|((i, entry), id)| {
-                (entry.as_ref())
-                    .and_then(|map| map.get(&id.to_string())?.logprob)
-                    .map(|logp| logp as f32)
-                    .ok_or_else(|| missing(id, i))
-            })
-            .collect()
-    }
+fn vllm_scores(all: Option<PromptLogprobs>, tokens: &[TokenId]) -> Result<Scores, Fault> {
+    let PromptLogprobs(all) = all.ok_or_else(|| Fault::Body("no prompt_logprobs".into()))?;
+    let score = |(i, map): (usize, &Option<HashMap<String, Scored>>)| {
+        map.as_ref()?.get(&tokens.get(i)?.to_string())?.logprob
+    };
+    Ok(all.iter().enumerate().map(score).collect())
 }
 
-/// The log-probabilities of a prompt are as many as its ids, the first being none.
-fn same_length(scores: usize, tokens: &[TokenId]) -> Result<(), Fault> {
-    if scores == tokens.len() {
-        return Ok(());
-    }
-    Err(Fault::Body(format!(
-        "{scores} log-probabilities for a prompt of {} ids",
-        tokens.len()
-    )))
+/// vLLM's only choice.
+fn vllm_choice<T>(mut choices: Vec<T>) -> Result<T, Fault> {
+    let n = choices.len();
+    (choices.pop().filter(|_| n == 1))
+        .ok_or_else(|| Fault::Body(format!("{n} choices where one was asked for")))
 }
 
 /// The fields that both routes of vLLM take.
@@ -148,7 +131,7 @@ fn vllm_sampling(ask: &Ask<'_>) -> Value {
         "n": 1,
         "max_tokens": ask.max_new_tokens,
         "min_tokens": 0,
-        "temperature": ask.settings.temperature,
+        "temperature": ask.params.temperature,
         "top_p": 1.0,
         "top_k": 0,
         "min_p": 0.0,
@@ -159,16 +142,15 @@ fn vllm_sampling(ask: &Ask<'_>) -> Value {
         "logprobs": ask.candidates,
         // The ids that end a completion are ours alone, not those of the model's folder.
         "ignore_eos": true,
-        "stop_token_ids": ask.settings.stop_token_ids,
-        "stop": ask.settings.stop,
+        "stop_token_ids": ask.params.stop_token_ids,
+        "stop": ask.params.stop,
         "include_stop_str_in_output": true,
         "skip_special_tokens": false,
     })
 }
 
 /// vLLM's `finish_reason` and `stop_reason`.
-fn vllm_end(finish: Option<&str>, stop: &Value) -> Result<crate::answer::End, Fault> {
-    use crate::answer::End;
+fn vllm_end(finish: Option<&str>, stop: &Value) -> Result<End, Fault> {
     match finish {
         Some("stop") if stop.is_string() => Ok(End::Text),
         Some("stop") => Ok(End::Id),

@@ -1,14 +1,12 @@
 //! Exchanges with real servers, read by the code that talks to them.
 
 use g2rpo_core::TokenId;
-use g2rpo_rollout::{Completion, Stop};
+use g2rpo_rollout::{Completion, SamplingParams, Stop};
 use serde_json::Value;
 
-use crate::answer::{Expected, settle};
+use crate::answer::{Ask, Expected, settle};
 use crate::error::Fault;
-use crate::protocol::Ask;
 use crate::server::Route;
-use crate::settings::Settings;
 
 struct Recorded {
     request: Value,
@@ -16,11 +14,11 @@ struct Recorded {
     route: Route,
 }
 
+type Settled = Result<Completion, String>;
+
 fn recorded(name: &str) -> Recorded {
-    let path = format!(
-        "{}/../../testdata/remote/{name}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/remote");
+    let path = format!("{folder}/{name}.json");
     let exchange: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(exchange["status"], 200);
     let route = [Route::Generate, Route::Completions, Route::Sglang]
@@ -34,12 +32,14 @@ fn recorded(name: &str) -> Recorded {
 }
 
 impl Recorded {
+    /// What is wrong with it as an answer to a request for so many ids.
+    fn refused(&self, max_new_tokens: usize, expected: &Expected<'_>, words: &str) {
+        let error = self.settled(max_new_tokens, expected).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+
     /// What we would have asked, and the completion that the answer makes.
-    fn settled(
-        &self,
-        max_new_tokens: usize,
-        expected: &Expected<'_>,
-    ) -> Result<Completion, String> {
+    fn settled(&self, max_new_tokens: usize, expected: &Expected<'_>) -> Settled {
         let request = &self.request;
         let sampling = match self.route {
             Route::Completions => request,
@@ -49,11 +49,11 @@ impl Recorded {
             .iter()
             .find_map(|field| serde_json::from_value(request[field].clone()).ok())
             .unwrap();
-        let settings = Settings {
+        let stops = serde_json::from_value(sampling["stop_token_ids"].clone());
+        let params = SamplingParams {
             temperature: sampling["temperature"].as_f64().unwrap(),
-            stop_token_ids: serde_json::from_value(sampling["stop_token_ids"].clone())
-                .unwrap_or_default(),
-            stop: vec![],
+            stop_token_ids: stops.unwrap_or_default(),
+            ..SamplingParams::default()
         };
         let answer = self.route.read(&self.response).map_err(|e| e.to_string())?;
         let id = answer.id.clone().unwrap_or_default();
@@ -64,7 +64,7 @@ impl Recorded {
             tokens: &tokens,
             seed: 7,
             max_new_tokens,
-            settings: &settings,
+            params: &params,
             candidates: 0,
         };
         self.same_where_both_speak(&self.route.body(&ask), max_new_tokens);
@@ -108,32 +108,14 @@ fn completions_of_vllm_are_the_same_by_both_routes() {
 }
 
 #[test]
-fn an_answer_that_was_cut_silently_is_refused() {
-    let error = recorded("completions_no_room")
-        .settled(50, &Expected::Unknown)
-        .unwrap_err();
-    assert!(error.contains("cut after 3 of 50 ids"), "{error}");
-}
-
-#[test]
-fn more_choices_than_asked_for_are_refused() {
-    let error = recorded("generate_n2")
-        .settled(4, &Expected::Unknown)
-        .unwrap_err();
-    assert!(
-        error.contains("2 choices where one was asked for"),
-        "{error}"
-    );
-}
-
-#[test]
-fn an_aborted_answer_is_no_completion() {
+fn what_is_no_completion_is_refused() {
+    let (cut, two) = (recorded("completions_no_room"), recorded("generate_n2"));
+    cut.refused(50, &Expected::Unknown, "cut after 3 of 50 ids");
+    two.refused(4, &Expected::Unknown, "2 choices where one was asked for");
     for name in ["generate_aborted", "sglang/generate_abort"] {
-        let recorded = recorded(name);
-        assert_eq!(
-            recorded.route.read(&recorded.response).unwrap_err(),
-            Fault::Aborted
-        );
+        let aborted = recorded(name);
+        let read = aborted.route.read(&aborted.response);
+        assert_eq!(read.unwrap_err(), Fault::Aborted);
     }
 }
 
@@ -143,102 +125,67 @@ fn versions_are_per_id_where_the_server_says_so() {
     // The recorded answer was cut to four ids, as if four had been asked for.
     let completion = across.settled(4, &Expected::Labelled("", 1..=2)).unwrap();
     assert_eq!(completion.weight_versions, Some(vec![1, 1, 2, 2]));
-    let error = across
-        .settled(4, &Expected::Labelled("", 2..=2))
-        .unwrap_err();
-    assert!(
-        error.contains("weights `1` made it, and `2` were to"),
-        "{error}"
-    );
+    let second = Expected::Labelled("", 2..=2);
+    across.refused(4, &second, "weights `1` made it, and `2` were to");
     // A server that was started again.
-    let error = recorded("generate")
-        .settled(4, &Expected::Labelled("", 2..=2))
-        .unwrap_err();
-    assert!(error.contains("weights `default` made it"), "{error}");
-    let adapter = recorded("generate_lora")
-        .settled(4, &Expected::Named(3))
-        .unwrap();
-    assert_eq!(adapter.weight_versions, Some(vec![3; 4]));
+    recorded("generate").refused(4, &second, "weights `default` made it");
+    let adapter = recorded("generate_lora").settled(4, &Expected::Named(3));
+    assert_eq!(adapter.unwrap().weight_versions, Some(vec![3; 4]));
 }
 
 #[test]
 fn scores_of_a_prompt_are_found_by_its_ids() {
     let tokens = [49, 85, 261, 84, 73, 79];
-    for name in ["generate_prompt_logprobs", "completions_prompt_logprobs"] {
+    let vllm = [
+        -12.208_617,
+        -12.539_748,
+        -13.023_877,
+        -12.115_094,
+        -11.915_654,
+    ];
+    for (name, n, expected) in [
+        ("generate_prompt_logprobs", 6, &vllm[..]),
+        ("completions_prompt_logprobs", 6, &vllm),
+        ("sglang/score", 3, &[-12.5, -11.25]),
+    ] {
         let recorded = recorded(name);
-        let scores = recorded
-            .route
-            .read_scores(&recorded.response, &tokens)
-            .unwrap();
-        assert_eq!(
-            scores,
-            [
-                -12.208_617,
-                -12.539_748,
-                -13.023_877,
-                -12.115_094,
-                -11.915_654
-            ]
-        );
-        let other = [49, 85, 262, 84, 73, 79];
-        let error = recorded
-            .route
-            .read_scores(&recorded.response, &other)
-            .unwrap_err();
+        let read = |ids: &[TokenId]| recorded.route.read_scores(&recorded.response, ids);
+        assert_eq!(read(&tokens[..n]).unwrap(), expected);
+        let mut other = tokens;
+        other[2] += 1;
+        let error = read(&other[..n]).unwrap_err().to_string();
+        assert!(error.contains("for id 262 at position 2"), "{error}");
+        let error = read(&tokens[..n - 1]).unwrap_err().to_string();
         assert!(
-            error.to_string().contains("id 262 at position 2"),
-            "{error}"
-        );
-        let error = recorded
-            .route
-            .read_scores(&recorded.response, &tokens[..5])
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("for a prompt of 5 ids"),
+            error.contains(&format!("for a prompt of {} ids", n - 1)),
             "{error}"
         );
     }
-    let sglang = recorded("sglang/score");
-    let scores = sglang
-        .route
-        .read_scores(&sglang.response, &[49, 85, 261])
-        .unwrap();
-    assert_eq!(scores, [-12.5, -11.25]);
-    assert!(
-        sglang
-            .route
-            .read_scores(&sglang.response, &[49, 85, 262])
-            .is_err()
-    );
 }
 
 #[test]
 fn completions_of_sglang() {
-    let completion = recorded("sglang/generate")
-        .settled(3, &Expected::Unknown)
-        .unwrap();
+    let whole = recorded("sglang/generate");
+    let completion = whole.settled(3, &Expected::Unknown).unwrap();
     assert_eq!(completion.tokens, [16, 16, 11]);
     assert_eq!(completion.logps, [-0.25, -0.5, -0.75]);
     assert_eq!(completion.stop, Stop::Eos);
+    let answer = whole.route.read(&whole.response).unwrap();
+    assert_eq!(answer.candidates[0], [-0.25, -1.5]);
     let length = recorded("sglang/generate_length");
     let completion = length.settled(3, &Expected::Labelled("", 7..=7)).unwrap();
     assert_eq!(completion.stop, Stop::Length);
     assert_eq!(completion.weight_versions, Some(vec![7; 3]));
-    assert!(length.settled(3, &Expected::Labelled("", 8..=8)).is_err());
-    let candidates = recorded("sglang/generate");
-    let answer = candidates.route.read(&candidates.response).unwrap();
-    assert_eq!(answer.candidates[0], [-0.25, -1.5]);
+    length.refused(3, &Expected::Labelled("", 8..=8), "weights `7` made it");
 }
 
 #[test]
 fn what_is_no_answer_is_said_to_be_none() {
+    let nan = r#"{"choices": [{"token_ids": [1], "logprob": NaN}]}"#;
     for (text, words) in [
         ("{\"choices\": [", "it ends early"),
         ("<html>", "in `<html>`"),
-        (
-            "{\"choices\": [{\"token_ids\": [1], \"logprob\": NaN}]}",
-            "it holds NaN",
-        ),
+        (nan, "it holds NaN"),
         ("{}", "missing field"),
     ] {
         for route in [Route::Generate, Route::Completions, Route::Sglang] {

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, End, Span};
+use crate::answer::{Answer, Ask, End, Span};
 use crate::error::Fault;
-use crate::protocol::{Ask, parse, same_length};
+use crate::protocol::{Scores, parse};
 
 pub(super) fn body(ask: &Ask<'_>) -> Value {
     json!({
@@ -23,7 +23,7 @@ pub(super) fn body(ask: &Ask<'_>) -> Value {
             "n": 1,
             "max_new_tokens": ask.max_new_tokens,
             "min_new_tokens": 0,
-            "temperature": ask.settings.temperature,
+            "temperature": ask.params.temperature,
             "top_p": 1.0,
             "top_k": -1,
             "min_p": 0.0,
@@ -32,7 +32,7 @@ pub(super) fn body(ask: &Ask<'_>) -> Value {
             "repetition_penalty": 1.0,
             "sampling_seed": ask.seed,
             "ignore_eos": true,
-            "stop_token_ids": ask.settings.stop_token_ids,
+            "stop_token_ids": ask.params.stop_token_ids,
             "stop": [],
             "no_stop_trim": true,
             "skip_special_tokens": false,
@@ -95,17 +95,11 @@ pub(super) fn read(text: &str) -> Result<Answer, Fault> {
     })
 }
 
-pub(super) fn read_scores(text: &str, tokens: &[TokenId]) -> Result<Vec<f32>, Fault> {
+pub(super) fn read_scores(text: &str, tokens: &[TokenId]) -> Result<Scores, Fault> {
     let reply: Reply = parse(text)?;
     let scores = (reply.meta_info.input_token_logprobs)
         .ok_or_else(|| Fault::Body("no input_token_logprobs".into()))?;
-    same_length(scores.len(), tokens)?;
-    (scores.iter().zip(tokens).enumerate().skip(1))
-        .map(|(i, ((logp, id, _), token))| match logp {
-            Some(logp) if id == token => Ok(*logp as f32),
-            _ => Err(Fault::Body(format!(
-                "no log-probability for id {token} at position {i} of the prompt"
-            ))),
-        })
-        .collect()
+    Ok((scores.iter().enumerate())
+        .map(|(i, (logp, id, _))| logp.filter(|_| tokens.get(i) == Some(id)))
+        .collect())
 }
