@@ -1,8 +1,8 @@
 //! What guidance tokens contribute to the loss.
 
 use crate::error::Result;
-use crate::error::domain;
 use crate::sequences::Role;
+use crate::settings::{NON_NEGATIVE, POSITIVE, POSITIVE_SHARE, SHARE};
 
 /// What guidance tokens contribute to the loss. Nobody sampled them, so no choice is an importance
 /// weight towards the expert; `docs/algorithm.md` discusses what each does to the gradient.
@@ -111,26 +111,16 @@ impl GuidanceTokenLoss {
     }
 
     pub(crate) fn check(self) -> Result<()> {
+        NON_NEGATIVE.check("guidance_token_loss.coef", self.supervised_coef())?;
         match self {
-            Self::Masked | Self::SameAdvantage | Self::PositiveOnly => Ok(()),
-            Self::Supervised { coef } => check_coef(coef),
-            Self::Shaped { gamma } if gamma.is_finite() && gamma > 0.0 => Ok(()),
-            Self::Shaped { gamma } => domain("guidance_token_loss.gamma", gamma, "(0, inf)"),
-            Self::Trust { alpha, coef } if alpha > 0.0 && alpha <= 1.0 => check_coef(coef),
-            Self::Trust { alpha, .. } => domain("guidance_token_loss.alpha", alpha, "(0, 1]"),
-            Self::TopEntropy { fraction } if (0.0..=1.0).contains(&fraction) => Ok(()),
-            Self::TopEntropy { fraction } => {
-                domain("guidance_token_loss.fraction", fraction, "[0, 1]")
+            Self::Masked | Self::SameAdvantage | Self::PositiveOnly | Self::Supervised { .. } => {
+                Ok(())
             }
+            Self::Shaped { gamma } => POSITIVE.check("guidance_token_loss.gamma", gamma),
+            Self::Trust { alpha, .. } => POSITIVE_SHARE.check("guidance_token_loss.alpha", alpha),
+            Self::TopEntropy { fraction } => SHARE.check("guidance_token_loss.fraction", fraction),
         }
     }
-}
-
-fn check_coef(coef: f64) -> Result<()> {
-    if coef.is_finite() && coef >= 0.0 {
-        return Ok(());
-    }
-    domain("guidance_token_loss.coef", coef, "[0, inf)")
 }
 
 /// Marks the guidance tokens of one row that the top-entropy treatment keeps.

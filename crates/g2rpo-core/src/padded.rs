@@ -2,8 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::error::check_len;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_len};
 use crate::ragged::Ragged;
 
 impl<T: Clone> Ragged<T> {

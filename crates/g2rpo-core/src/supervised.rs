@@ -1,6 +1,6 @@
 //! The supervised loss of warm-up.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite};
 use crate::learner::TokenGrads;
 use crate::ragged::Ragged;
 use crate::sequences::Role;
@@ -72,7 +72,7 @@ pub fn supervised_loss(
         });
     }
     let per_token = -1.0 / n_tokens as f64;
-    let mut grad_logp = logp.map(|_| 0.0);
+    let mut grad_logp = logp.zeros_like();
     let mut sum = 0.0;
     let mut n_here = 0;
     for (row, roles) in roles.rows().enumerate() {
@@ -82,14 +82,7 @@ pub fn supervised_loss(
                 continue;
             }
             let value = logp.row(row)[position];
-            if !value.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "logp",
-                    row,
-                    position,
-                    value,
-                });
-            }
+            check_finite("logp", row, position, value)?;
             sum += value;
             grad[position] = per_token;
             n_here += 1;

@@ -4,8 +4,7 @@ use std::ops::AddAssign;
 
 use crate::choices::{Aggregation, LengthNormalizer};
 use crate::config::LossConfig;
-use crate::error::check_len;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_finite, check_len};
 use crate::ragged::Ragged;
 use crate::sequences::Role;
 
@@ -54,7 +53,7 @@ impl BatchTotals {
     /// With a `top_entropy_quantile` below 1 call [`Self::with_entropies`] as well.
     ///
     /// # Errors
-    /// [`Error::Length`] if `truncated` has not one flag per row; errors of [`LossConfig::check`].
+    /// [`crate::Error::Length`] if `truncated` has not one flag per row; errors of [`LossConfig::check`].
     pub fn of(
         roles: &Ragged<Role>,
         truncated: Option<&[bool]>,
@@ -89,7 +88,7 @@ impl BatchTotals {
     /// tokens of the policy term (torch's and NumPy's default), own tokens here.
     ///
     /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if `entropy` does not align; [`Error::NotFinite`] naming
+    /// [`crate::Error::Length`] or [`crate::Error::Row`] if `entropy` does not align; [`crate::Error::NotFinite`] naming
     /// an own token whose entropy is not finite.
     ///
     /// ```
@@ -119,17 +118,9 @@ impl BatchTotals {
                 continue;
             }
             for (position, (role, &value)) in roles.iter().zip(entropy).enumerate() {
-                match role {
-                    Role::Prompt | Role::Guidance => {}
-                    Role::Own if value.is_finite() => values.push(value),
-                    Role::Own => {
-                        return Err(Error::NotFinite {
-                            what: "entropy",
-                            row,
-                            position,
-                            value,
-                        });
-                    }
+                if *role == Role::Own {
+                    check_finite("entropy", row, position, value)?;
+                    values.push(value);
                 }
             }
         }

@@ -4,12 +4,13 @@ use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::choices::LossType;
 use crate::config::LossConfig;
-use crate::error::{Error, Result, domain};
+use crate::error::{Error, Result, check_finite};
 use crate::exp::sum;
 use crate::kl::KlPlacement;
 use crate::learner::TokenGrads;
 use crate::metrics::LossMetrics;
 use crate::ragged::Ragged;
+use crate::settings::NON_NEGATIVE;
 use crate::streams::TokenStreams;
 use crate::totals::BatchTotals;
 
@@ -152,9 +153,7 @@ fn check_inputs(streams: &TokenStreams, config: &LossConfig, totals: &BatchTotal
         ("BatchTotals::n_guidance", totals.n_guidance),
         ("BatchTotals::n_entropy", totals.n_entropy),
     ] {
-        if !(value.is_finite() && value >= 0.0) {
-            return domain(name, value, "[0, inf)");
-        }
+        NON_NEGATIVE.check(name, value)?;
     }
     let supervised = config.guidance_token_loss.supervised_coef() > 0.0 && totals.n_guidance > 0.0;
     if streams.n_rows() > 0 && totals.n_tokens == 0.0 && !supervised {
@@ -163,14 +162,7 @@ fn check_inputs(streams: &TokenStreams, config: &LossConfig, totals: &BatchTotal
         });
     }
     for (row, &advantage) in streams.advantages.iter().enumerate() {
-        if !advantage.is_finite() {
-            return Err(Error::NotFinite {
-                what: "advantages",
-                row,
-                position: 0,
-                value: advantage,
-            });
-        }
+        check_finite("advantages", row, 0, advantage)?;
     }
     Ok(())
 }
