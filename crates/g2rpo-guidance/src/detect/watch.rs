@@ -122,27 +122,8 @@ impl Detectors {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// Whether a detector goes off within 120 steps of a run.
-    pub(in crate::detect) fn goes_off(
-        detector: Detector,
-        mut step: impl FnMut(u64) -> StepStats,
-    ) -> bool {
-        let mut detectors = Detectors::default();
-        (0..120).any(|i| {
-            let stats = StepStats { step: i, ..step(i) };
-            (detectors.observe(&stats).iter()).any(|w| w.detector == detector)
-        })
-    }
-
-    #[test]
-    fn nothing_known_sets_nothing_off() {
-        for detector in Detector::ALL {
-            assert!(!goes_off(*detector, |_| StepStats::default()), "{detector}");
-        }
-    }
 
     fn silent_reward(step: u64) -> StepStats {
         StepStats {
