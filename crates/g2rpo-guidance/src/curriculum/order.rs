@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, within};
+use crate::error::{AT_LEAST_1, Error, Result};
 use crate::feedback::ExampleId;
 
 /// What is known about a task before training.
@@ -92,7 +92,7 @@ impl Curriculum {
             Self::Shuffled => order.shuffle(rng),
             Self::Continuous(by) => order = sorted(tasks, by)?,
             Self::Tiers { by, tiers } => {
-                within("tiers", tiers as f64, 1.0, f64::MAX, "[1, ∞)")?;
+                AT_LEAST_1.check("tiers", tiers as f64)?;
                 order = sorted(tasks, by)?;
                 let size = order.len().div_ceil(tiers).max(1);
                 order.chunks_mut(size).for_each(|tier| tier.shuffle(rng));

@@ -1,41 +1,33 @@
 //! A fixed share of every group is guided.
 
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::{Rounding, uniform};
-use crate::error::{Result, within};
+use crate::defaults::settings;
+use crate::error::{Result, SHARE};
 use crate::selector::member::{GroupContext, Member, Selector, check_group, first_guided};
 
-/// G²RPO-A's: the first `α · G` members are guided, the others are not. α = 0 is plain GRPO, α = 1
-/// guides everybody.
-///
-/// Which ones makes no difference to learning: members are exchangeable, and every draw is keyed
-/// by the member's index.
-///
-/// ```
-/// use g2rpo_guidance::{FixedFraction, Rounding};
-/// let quarter = FixedFraction { alpha: 0.25, rounding: Rounding::Ceil };
-/// assert_eq!(quarter.guided_count(10, 0.0)?, 3);
-/// assert!(FixedFraction { alpha: 1.5, ..quarter }.guided_count(10, 0.0).is_err());
-/// # Ok::<(), g2rpo_guidance::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FixedFraction {
-    /// α, the share of guided members, in [0, 1]. Default 1/4, the paper's best for Qwen3-1.7B on
-    /// mathematics (its table 9; 3/4 for Qwen3-0.6B).
-    pub alpha: f64,
-    /// How `α · G` becomes a whole number. Default up, as in the reproduction.
-    pub rounding: Rounding,
-}
-
-impl Default for FixedFraction {
-    fn default() -> Self {
-        Self {
-            alpha: 0.25,
-            rounding: Rounding::Ceil,
-        }
+settings! {
+    /// G²RPO-A's: the first `α · G` members are guided, the others are not. α = 0 is plain GRPO, α = 1
+    /// guides everybody.
+    ///
+    /// Which ones makes no difference to learning: members are exchangeable, and every draw is keyed
+    /// by the member's index.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{FixedFraction, Rounding};
+    /// let quarter = FixedFraction { alpha: 0.25, rounding: Rounding::Ceil };
+    /// assert_eq!(quarter.guided_count(10, 0.0)?, 3);
+    /// assert!(FixedFraction { alpha: 1.5, ..quarter }.guided_count(10, 0.0).is_err());
+    /// # Ok::<(), g2rpo_guidance::Error>(())
+    /// ```
+    #[derive(Copy)]
+    pub struct FixedFraction {
+        /// α, the share of guided members, in [0, 1]. Default 1/4, the paper's best for Qwen3-1.7B on
+        /// mathematics (its table 9; 3/4 for Qwen3-0.6B).
+        pub alpha: f64 = 0.25,
+        /// How `α · G` becomes a whole number. Default up, as in the reproduction.
+        pub rounding: Rounding = Rounding::Ceil,
     }
 }
 
@@ -46,7 +38,8 @@ impl FixedFraction {
     /// [`Error::Config`](crate::Error::Config) if α is outside [0, 1], [`Error::GroupSize`](crate::Error::GroupSize) for fewer than 2 members.
     pub fn guided_count(&self, group_size: usize, draw: f64) -> Result<usize> {
         check_group(group_size)?;
-        let exact = within("alpha", self.alpha, 0.0, 1.0, "[0, 1]")? * group_size as f64;
+        SHARE.check("alpha", self.alpha)?;
+        let exact = self.alpha * group_size as f64;
         // 0.07 · 100 is a little more than 7 in binary, and must not be rounded up to 8.
         let near = exact.round();
         let exact = if (exact - near).abs() < 1e-9 {
