@@ -175,25 +175,26 @@ impl RowPass<'_> {
         grad: &mut [f64],
         metrics: &mut LossMetrics,
     ) -> Result<f64> {
-        let n_policy = self.fill_mask(&mut scratch.mask);
-        if n_policy > 0.0 {
+        scratch.n_policy = self.fill_mask(&mut scratch.mask);
+        let has_policy_term = scratch.n_policy > 0.0;
+        if has_policy_term {
             self.fill_log_ratio(scratch)?;
             self.check_entropies(&scratch.mask)?;
         }
         self.fill_advantage(scratch)?;
-        let ratio = Ratio::of(self, scratch, n_policy)?;
-        let row_weight = self.fill_weights(scratch, metrics)?;
-        if n_policy == 0.0 {
-            self.empty_row_metrics(metrics);
+        scratch.level = Ratio::of(self, scratch)?;
+        scratch.row_weight = self.fill_weights(scratch, metrics)?;
+        if has_policy_term {
+            self.surrogate(scratch, metrics)?;
+            self.kl_term(scratch, metrics)?;
+            self.ratio_metrics(scratch, metrics);
         } else {
-            self.surrogate(scratch, ratio, n_policy, row_weight, metrics)?;
-            self.kl_term(scratch, ratio, n_policy, metrics)?;
-            self.ratio_metrics(scratch, ratio, n_policy, metrics);
+            self.empty_row_metrics(metrics);
         }
         let aggregation = self.totals.row_weight(self.counts, self.config);
         let mut loss = 0.0;
         let mut is_finite = true;
-        if n_policy > 0.0 {
+        if has_policy_term {
             loss += aggregation * sum(&scratch.value);
             for (grad, slope) in grad.iter_mut().zip(&scratch.slope) {
                 *grad = aggregation * slope;
@@ -201,7 +202,7 @@ impl RowPass<'_> {
             }
         }
         if self.counts.guidance > 0 && !self.is_masked {
-            loss += self.guidance_terms(aggregation * row_weight, grad)?;
+            loss += self.guidance_terms(aggregation * scratch.row_weight, grad)?;
         }
         if self.totals.n_guidance > 0.0 && !self.is_masked {
             self.guidance_metrics(scratch, grad, metrics);

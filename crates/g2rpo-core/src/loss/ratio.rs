@@ -1,5 +1,6 @@
 //! Importance ratios of one row, per token or per sequence.
 
+use super::count::record_clips;
 use super::row::{RowPass, Scratch};
 use crate::choices::{ImportanceSamplingLevel, LossType};
 use crate::error::{Error, Result};
@@ -7,9 +8,10 @@ use crate::exp::{EXP_MAX, exp, extremes, map_into, sum};
 use crate::metrics::{LossMetrics, Summary};
 
 /// The importance ratio of a row.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) enum Ratio {
     /// One per token, in [`Scratch::ratio`].
+    #[default]
     Token,
     /// One for the sequence. `flow` is 0 where the clamp stops the gradient.
     Sequence { ratio: f64, flow: f64 },
@@ -18,7 +20,8 @@ pub(super) enum Ratio {
 }
 
 impl Ratio {
-    pub(super) fn of(pass: &RowPass<'_>, scratch: &mut Scratch, n_policy: f64) -> Result<Self> {
+    pub(super) fn of(pass: &RowPass<'_>, scratch: &mut Scratch) -> Result<Self> {
+        let n_policy = scratch.n_policy;
         let level = pass.config.importance_sampling_level;
         if level == ImportanceSamplingLevel::Token {
             if n_policy > 0.0 {
@@ -58,13 +61,13 @@ impl RowPass<'_> {
             ..
         } = scratch;
         flow.clear();
-        let limit = match (
-            self.config.importance_sampling_level,
-            self.config.log_ratio_clamp,
-        ) {
-            // The clamp of a sequence level acts on the mean.
-            (ImportanceSamplingLevel::Token, None) => EXP_MAX,
-            _ => f64::MAX,
+        // The clamp of a sequence level acts on the mean.
+        let token_level = self.config.importance_sampling_level == ImportanceSamplingLevel::Token;
+        let clamp = self.config.log_ratio_clamp;
+        let limit = if token_level && clamp.is_none() {
+            EXP_MAX
+        } else {
+            f64::MAX
         };
         let mut all_usable = true;
         match &self.streams.logp_old {
@@ -78,9 +81,7 @@ impl RowPass<'_> {
             Some(old) => {
                 let old = old.row(self.row);
                 log_ratio.resize(mask.len(), 0.0);
-                for (((d, &m), &logp), &old) in log_ratio
-                    .iter_mut()
-                    .zip(mask.iter())
+                for (((d, &m), &logp), &old) in (log_ratio.iter_mut().zip(mask.iter()))
                     .zip(self.logp)
                     .zip(old)
                 {
@@ -93,10 +94,7 @@ impl RowPass<'_> {
         if !all_usable {
             return Err(self.find_unusable(&scratch.mask, limit));
         }
-        if let (ImportanceSamplingLevel::Token, Some([low, high])) = (
-            self.config.importance_sampling_level,
-            self.config.log_ratio_clamp,
-        ) {
+        if let (true, Some([low, high])) = (token_level, clamp) {
             flow.extend((log_ratio.iter()).map(|d| f64::from(u8::from((low..=high).contains(d)))));
             for d in log_ratio {
                 *d = d.clamp(low, high);
@@ -127,18 +125,12 @@ impl RowPass<'_> {
         self.overflow("logp - logp_old", 0, f64::NAN)
     }
 
-    pub(super) fn ratio_metrics(
-        &self,
-        scratch: &Scratch,
-        ratio: Ratio,
-        n_policy: f64,
-        metrics: &mut LossMetrics,
-    ) {
-        let n = n_policy as u64;
+    pub(super) fn ratio_metrics(&self, scratch: &Scratch, metrics: &mut LossMetrics) {
+        let n = scratch.n_policy as u64;
         metrics.approx_kl.push_sum(n, -sum(&scratch.log_ratio));
-        match ratio {
+        match scratch.level {
             Ratio::Token => {
-                let outside = (scratch.mask.len() as f64) - n_policy;
+                let outside = (scratch.mask.len() as f64) - scratch.n_policy;
                 let sum = sum(&scratch.ratio) - outside; // masked tokens have ratio 1
                 let (low, high) = extremes(&scratch.ratio, &scratch.mask);
                 (metrics.ratio).merge(&Summary::of_parts(n, sum, low, high));
@@ -155,10 +147,7 @@ impl RowPass<'_> {
         let config = self.config;
         let sequence_level = config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
         if sequence_level && config.loss_type.is_clipped_surrogate() {
-            metrics.clip_low.push(0.0);
-            metrics.clip_high.push(0.0);
-            metrics.clip_low_rows.push(0.0);
-            metrics.clip_high_rows.push(0.0);
+            record_clips(metrics, 1, 0, 0);
         }
         if config.loss_type == LossType::Vespo {
             metrics.vespo_phi.push(1.0);

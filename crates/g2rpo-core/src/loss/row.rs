@@ -1,5 +1,6 @@
 //! One row of a batch, what it is judged by, and the buffers it is computed in.
 
+use super::ratio::Ratio;
 use crate::config::LossConfig;
 use crate::error::{Error, Result};
 use crate::exp::map_into;
@@ -13,6 +14,12 @@ use crate::totals::{BatchTotals, RowCounts};
 pub(super) struct Scratch {
     /// 1 for tokens of the policy term, else 0.
     pub(super) mask: Vec<f64>,
+    /// Number of tokens of the policy term.
+    pub(super) n_policy: f64,
+    /// What the row's ratios are taken over.
+    pub(super) level: Ratio,
+    /// Detached weight of the whole row.
+    pub(super) row_weight: f64,
     /// Advantage of every token of the policy term, else 0; empty where the row's holds for all.
     pub(super) advantage: Vec<f64>,
     /// Masked `logp − logp_old`, clamped.
