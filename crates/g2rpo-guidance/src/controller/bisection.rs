@@ -187,20 +187,6 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_start_from_the_running_mean() {
-        let mut search = Bisection::new(BisectionConfig {
-            decay: 0.5,
-            ..BisectionConfig::default()
-        })
-        .unwrap();
-        search.step(TASK, 0.5, 1.0);
-        assert_eq!(search.interval(ExampleId(9)), (0.0, 0.75));
-        search.step(ExampleId(9), 0.6, 0.0);
-        assert_eq!(search.interval(ExampleId(9)), (0.6, 0.75));
-        assert_eq!(search.interval(ExampleId(7)), (0.3, 0.75));
-    }
-
-    #[test]
     fn a_tenth_of_groups_gets_nothing_and_the_rest_stays_inside() {
         let mut search = Bisection::new(BisectionConfig::default()).unwrap();
         search.step(TASK, 0.75, 1.0);

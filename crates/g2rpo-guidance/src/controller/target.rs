@@ -147,32 +147,6 @@ impl LengthController for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::step_of;
-
-    #[test]
-    fn steps_by_hand() {
-        let config = TargetConfig {
-            unit: AmountUnit::Tokens,
-            initial: 50.0,
-            max: 100.0,
-            ..TargetConfig::default()
-        };
-        let mut target = Target::new(config).unwrap();
-        // 3 of 6 guided succeed: (3 + 1)/(6 + 2) is the set-point.
-        target.observe(&step_of(0, 50.0, 3, 6));
-        assert_eq!(target.length(), 50.0);
-        // 6 of 6: 7/8; 50 - 10·tanh(0.75).
-        target.observe(&step_of(1, 50.0, 6, 6));
-        assert!((target.length() - (50.0 - 10.0 * 0.75f64.tanh())).abs() < 1e-12);
-        for step in 2..40 {
-            target.observe(&step_of(step, 0.0, 6, 6));
-        }
-        assert_eq!(target.length(), 0.0);
-        for step in 40..100 {
-            target.observe(&step_of(step, 0.0, 0, 6));
-        }
-        assert_eq!(target.length(), 100.0);
-    }
 
     #[test]
     fn without_guided_rollouts_nothing_moves() {
