@@ -327,6 +327,8 @@ impl RolloutEngine for TabularPolicy {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::RolloutKey;
 
@@ -419,7 +421,7 @@ mod tests {
         };
         let all = policy.generate(&requests, &params).unwrap();
         for (request, completion) in requests.iter().zip(&all) {
-            let alone = policy.generate(&[request.clone()], &params).unwrap();
+            let alone = policy.generate(from_ref(request), &params).unwrap();
             assert_eq!(&alone[0], completion, "a rollout depends on its company");
             let ids = [&[3, 1][..], &completion.tokens].concat();
             let sequences = Sequences::new(Ragged::from_rows([ids]), vec![2]).unwrap();

@@ -59,7 +59,7 @@ pub struct Irt {
 }
 
 /// What was seen of all tasks and of each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Counts {
     all: Seen,
@@ -70,7 +70,7 @@ struct Counts {
 const STEPS: usize = 20;
 
 /// Aged counts of rollouts and successes at 0, 1/20, …, 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seen {
     n: [f64; STEPS + 1],
@@ -78,11 +78,6 @@ struct Seen {
 }
 
 impl Seen {
-    const NOTHING: Self = Self {
-        n: [0.0; STEPS + 1],
-        successes: [0.0; STEPS + 1],
-    };
-
     fn age(&mut self, decay: f64) {
         (self.n.iter_mut().chain(&mut self.successes)).for_each(|count| *count *= decay);
     }
@@ -111,10 +106,7 @@ impl Irt {
         NON_NEGATIVE.check("population", config.population)?;
         Ok(Self {
             config,
-            state: Counts {
-                all: Seen::NOTHING,
-                tasks: BTreeMap::new(),
-            },
+            state: Counts::default(),
         })
     }
 
@@ -127,8 +119,8 @@ impl Irt {
         } else {
             1.0
         };
-        let own = tasks.get(&task).unwrap_or(&Seen::NOTHING);
-        ResponseCurve::fit(all.scaled(shared).chain(own.scaled(1.0)))
+        let own = tasks.get(&task).into_iter().flat_map(|own| own.scaled(1.0));
+        ResponseCurve::fit(all.scaled(shared).chain(own))
     }
 
     /// The fraction of the trace that a task's guided members get next.
@@ -149,7 +141,7 @@ impl LengthController for Irt {
         let Counts { all, tasks } = &mut self.state;
         all.age(self.config.decay);
         for (&task, strata) in &feedback.examples {
-            let own = tasks.entry(task).or_insert(Seen::NOTHING);
+            let own = tasks.entry(task).or_default();
             own.age(self.config.decay);
             for stratum in strata {
                 let (n, successes) = (stratum.n as f64, stratum.successes as f64);

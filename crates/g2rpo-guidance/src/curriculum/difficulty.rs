@@ -119,12 +119,8 @@ impl Difficulty {
     /// [`Error::State`] if the state was saved by something else or lies outside the bounds.
     pub fn restore(&mut self, saved: Value) -> Result<()> {
         let target = restored("target difficulty", saved)?;
-        length_within(
-            "target difficulty",
-            target,
-            self.config.min,
-            self.config.max,
-        )?;
+        let (min, max) = (self.config.min, self.config.max);
+        length_within("target difficulty", target, min, max)?;
         self.target = target;
         Ok(())
     }
@@ -162,11 +158,11 @@ mod tests {
         let tied = [task(5, Some(1.0)), task(3, Some(1.0))];
         assert_eq!(difficulty.choose(&tied, 9).unwrap(), [3, 5].map(ExampleId));
         for missing in [None, Some(f64::NAN)] {
-            let error = difficulty.choose(&[tied[0], task(4, missing)], 1);
-            assert_eq!(
-                error.unwrap_err().to_string(),
-                "task 4 has no difficulty to be ordered by"
-            );
+            let error = difficulty
+                .choose(&[tied[0], task(4, missing)], 1)
+                .unwrap_err();
+            let expected = "task 4 has no difficulty to be ordered by";
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

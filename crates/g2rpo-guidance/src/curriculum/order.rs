@@ -149,18 +149,12 @@ mod tests {
 
     #[test]
     fn each_key_orders_as_it_says() {
-        let order = |by| {
-            Curriculum::Continuous(by)
-                .order(&tasks(), &mut rng())
-                .unwrap()
-        };
-        assert_eq!(order(OrderBy::Difficulty)[..4], [0, 5, 1, 6].map(ExampleId));
-        assert_eq!(order(OrderBy::TraceLength)[0], ExampleId(9));
-        assert_eq!(order(OrderBy::PassRate)[0], ExampleId(9));
-        assert_eq!(
-            Curriculum::Given.order(&tasks(), &mut rng()).unwrap()[3],
-            ExampleId(3)
-        );
+        let order = |curriculum: Curriculum| curriculum.order(&tasks(), &mut rng()).unwrap();
+        let by = |key| order(Curriculum::Continuous(key));
+        assert_eq!(by(OrderBy::Difficulty)[..4], [0, 5, 1, 6].map(ExampleId));
+        assert_eq!(by(OrderBy::TraceLength)[0], ExampleId(9));
+        assert_eq!(by(OrderBy::PassRate)[0], ExampleId(9));
+        assert_eq!(order(Curriculum::Given)[3], ExampleId(3));
     }
 
     #[test]
@@ -187,10 +181,8 @@ mod tests {
         let mut tasks = tasks();
         tasks[3].pass_rate = None;
         let by = Curriculum::Continuous(OrderBy::PassRate);
-        assert_eq!(
-            by.order(&tasks, &mut rng()).unwrap_err().to_string(),
-            "task 3 has no pass_rate to be ordered by"
-        );
+        let error = by.order(&tasks, &mut rng()).unwrap_err().to_string();
+        assert_eq!(error, "task 3 has no pass_rate to be ordered by");
         let none = Curriculum::Tiers {
             by: OrderBy::Difficulty,
             tiers: 0,

@@ -42,11 +42,8 @@ impl FixedFraction {
         let exact = self.alpha * group_size as f64;
         // 0.07 · 100 is a little more than 7 in binary, and must not be rounded up to 8.
         let near = exact.round();
-        let exact = if (exact - near).abs() < 1e-9 {
-            near
-        } else {
-            exact
-        };
+        let is_whole = (exact - near).abs() < 1e-9;
+        let exact = if is_whole { near } else { exact };
         Ok(self.rounding.apply(exact, draw).min(group_size))
     }
 }
@@ -62,10 +59,8 @@ impl Selector for FixedFraction {
     }
 
     fn chosen_of(&self, group_size: usize) -> Option<usize> {
-        let (least, most) = (
-            self.guided_count(group_size, 1.0).ok()?,
-            self.guided_count(group_size, 0.0).ok()?,
-        );
+        let least = self.guided_count(group_size, 1.0).ok()?;
+        let most = self.guided_count(group_size, 0.0).ok()?;
         (least == most).then_some(least)
     }
 }
@@ -76,10 +71,14 @@ mod tests {
     use crate::selector::member::tests::group_of;
     use crate::testing::rng;
 
+    fn of(alpha: f64, rounding: Rounding) -> FixedFraction {
+        FixedFraction { alpha, rounding }
+    }
+
     #[test]
     fn the_guided_count_is_what_was_asked() {
         let count = |alpha, rounding, group_size| {
-            let selector = FixedFraction { alpha, rounding };
+            let selector = of(alpha, rounding);
             let members = selector.plan(&group_of(group_size), &mut rng()).unwrap();
             assert_eq!(members.len(), group_size);
             let chosen = members.iter().filter(|m| m.level.is_chosen()).count();
@@ -92,34 +91,22 @@ mod tests {
         assert_eq!(count(0.29, Rounding::Floor, 100), 29);
         assert_eq!(count(1.0, Rounding::Stochastic, 7), 7);
         assert_eq!(count(0.0, Rounding::Ceil, 7), 0);
-        let wavering = FixedFraction {
-            alpha: 0.25,
-            rounding: Rounding::Stochastic,
-        };
-        assert_eq!(
-            (wavering.chosen_of(8), wavering.chosen_of(10)),
-            (Some(2), None)
-        );
+        let wavering = of(0.25, Rounding::Stochastic);
+        assert_eq!([8, 10].map(|n| wavering.chosen_of(n)), [Some(2), None]);
     }
 
     #[test]
     fn what_cannot_be_says_so() {
-        let half = FixedFraction {
-            alpha: 0.5,
-            ..FixedFraction::default()
+        let problem = |alpha, group_size| {
+            let plan = of(alpha, Rounding::Ceil).plan(&group_of(group_size), &mut rng());
+            plan.unwrap_err().to_string()
         };
         assert_eq!(
-            half.plan(&group_of(1), &mut rng()).unwrap_err().to_string(),
+            problem(0.5, 1),
             "group size 1: a group needs at least 2 members, because an advantage is a difference from the others"
         );
-        let wild = FixedFraction {
-            alpha: -0.1,
-            ..half
-        };
-        assert_eq!(
-            wild.plan(&group_of(4), &mut rng()).unwrap_err().to_string(),
-            "alpha = -0.1 is outside its domain [0, 1]"
-        );
-        assert_eq!(wild.chosen_of(4), None);
+        let outside = "alpha = -0.1 is outside its domain [0, 1]";
+        assert_eq!(problem(-0.1, 4), outside);
+        assert_eq!(of(-0.1, Rounding::Ceil).chosen_of(4), None);
     }
 }

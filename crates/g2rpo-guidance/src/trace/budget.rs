@@ -26,8 +26,7 @@ impl Budget {
     pub fn check(&self, max_completion_length: usize) -> Result<()> {
         let max = max_completion_length as f64;
         let own = self.min_own_tokens as f64;
-        Domain(1.0, max, "[1, max_completion_length]").check("min_own_tokens", own)?;
-        Ok(())
+        Domain(1.0, max, "[1, max_completion_length]").check("min_own_tokens", own)
     }
 
     /// Most guidance tokens that may be given.
@@ -75,19 +74,15 @@ mod tests {
 
     #[test]
     fn nothing_to_sample_is_an_error() {
-        let own = Budget {
-            min_own_tokens: 300,
-            ..Budget::default()
+        let check = |min_own_tokens, max| {
+            let budget = Budget {
+                min_own_tokens,
+                ..Budget::default()
+            };
+            budget.check(max)
         };
-        assert!(own.check(300).is_ok());
-        let none = Budget {
-            min_own_tokens: 0,
-            ..own
-        };
-        assert!(none.check(300).is_err());
-        assert_eq!(
-            own.check(256).unwrap_err().to_string(),
-            "min_own_tokens = 300 is outside its domain [1, max_completion_length]"
-        );
+        assert!(check(300, 300).is_ok() && check(0, 300).is_err());
+        let expected = "min_own_tokens = 300 is outside its domain [1, max_completion_length]";
+        assert_eq!(check(300, 256).unwrap_err().to_string(), expected);
     }
 }
