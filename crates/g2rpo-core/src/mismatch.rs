@@ -32,26 +32,24 @@ settings! {
     }
 }
 
-/// Level of [`MismatchCorrection`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MismatchLevel {
-    /// `exp(d_t)` per token.
-    Token,
-    /// `exp(Σ_t d_t)` per sequence (TRL, verl, NeMo-RL). Long completions leave the range sooner.
-    SequenceSum,
-    /// `exp(mean_t d_t)` per sequence, the geometric mean.
-    SequenceMean,
+named! {
+    /// Level of [`MismatchCorrection`].
+    pub enum MismatchLevel: "level of importance_sampling_correction" {
+        /// `exp(d_t)` per token.
+        Token = "token",
+        /// `exp(Σ_t d_t)` per sequence (TRL, verl, NeMo-RL). Long completions leave the range sooner.
+        SequenceSum = "sequence_sum",
+        /// `exp(mean_t d_t)` per sequence, the geometric mean.
+        SequenceMean = "sequence_mean",
+    }
 }
 
-named!(MismatchLevel, "level of importance_sampling_correction": Token = "token", SequenceSum = "sequence_sum", SequenceMean = "sequence_mean");
-
-/// What [`MismatchCorrection`] does with a weight outside its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OutOfRange {
-    /// Moved to the nearer end (TIS).
-    Truncate,
-    /// Set to 0 (MIS, IcePop).
-    Mask,
+named! {
+    /// What [`MismatchCorrection`] does with a weight outside its range.
+    pub enum OutOfRange: "out_of_range of importance_sampling_correction" {
+        /// Moved to the nearer end (TIS).
+        Truncate = "truncate",
+        /// Set to 0 (MIS, IcePop).
+        Mask = "mask",
+    }
 }
-
-named!(OutOfRange, "out_of_range of importance_sampling_correction": Truncate = "truncate", Mask = "mask");

@@ -219,20 +219,14 @@ mod tests {
 
     #[test]
     fn normalizers_count_what_they_say() {
+        use GuidanceTokenLoss::{Masked, SameAdvantage, TopEntropy};
+        use LengthNormalizer::{Completion, InLoss, Own};
         for (treatment, normalizer, n_tokens) in [
-            (GuidanceTokenLoss::Masked, LengthNormalizer::InLoss, 3.0),
-            (
-                GuidanceTokenLoss::SameAdvantage,
-                LengthNormalizer::InLoss,
-                5.0,
-            ),
-            (GuidanceTokenLoss::SameAdvantage, LengthNormalizer::Own, 3.0),
-            (GuidanceTokenLoss::Masked, LengthNormalizer::Completion, 5.0),
-            (
-                GuidanceTokenLoss::TopEntropy { fraction: 0.5 },
-                LengthNormalizer::InLoss,
-                4.0,
-            ),
+            (Masked, InLoss, 3.0),
+            (SameAdvantage, InLoss, 5.0),
+            (SameAdvantage, Own, 3.0),
+            (Masked, Completion, 5.0),
+            (TopEntropy { fraction: 0.5 }, InLoss, 4.0),
         ] {
             let config = LossConfig {
                 guidance_token_loss: treatment,
@@ -269,16 +263,14 @@ mod tests {
 
     #[test]
     fn thresholds_of_parts_do_not_merge() {
-        let mut a = BatchTotals {
-            entropy_threshold: Some(0.5),
+        let with = |threshold| BatchTotals {
+            entropy_threshold: Some(threshold),
             ..BatchTotals::default()
         };
+        let mut a = with(0.5);
         a += a;
         assert_eq!(a.entropy_threshold, Some(0.5));
-        a += BatchTotals {
-            entropy_threshold: Some(0.6),
-            ..BatchTotals::default()
-        };
+        a += with(0.6);
         assert_eq!(a.entropy_threshold, None);
     }
 }

@@ -71,54 +71,51 @@ pub enum Baseline {
     },
 }
 
-/// What the difference from the baseline is divided by, `eps` added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scale {
-    /// Nothing: the difference itself (Dr. GRPO, arXiv 2503.20783).
-    None,
-    /// Standard deviation of the group's rewards.
-    GroupStd,
-    /// Standard deviation of all rewards of the batch (arXiv 2508.08221; TRL's `batch`).
-    BatchStd,
-    /// Standard deviation of the group's other members (NeMo-RL); where those are all equal the
-    /// difference is not divided.
-    LeaveOneOutStd,
-    /// Mean of the group: `(r − mean)/mean` (max-RL). Rewards must not be negative, else the sign
-    /// would flip; an all-zero group gets 0.
-    GroupMean,
-    /// The differences are whitened over the batch: minus their mean, divided by their standard
-    /// deviation (REINFORCE++-baseline, arXiv 2501.03262). Every completion counts once; verl
-    /// weights completions by their length here.
-    Whiten,
+named! {
+    /// What the difference from the baseline is divided by, `eps` added.
+    pub enum Scale: "scale" {
+        /// Nothing: the difference itself (Dr. GRPO, arXiv 2503.20783).
+        None = "none",
+        /// Standard deviation of the group's rewards.
+        GroupStd = "group_std",
+        /// Standard deviation of all rewards of the batch (arXiv 2508.08221; TRL's `batch`).
+        BatchStd = "batch_std",
+        /// Standard deviation of the group's other members (NeMo-RL); where those are all equal the
+        /// difference is not divided.
+        LeaveOneOutStd = "leave_one_out_std",
+        /// Mean of the group: `(r − mean)/mean` (max-RL). Rewards must not be negative, else the sign
+        /// would flip; an all-zero group gets 0.
+        GroupMean = "group_mean",
+        /// The differences are whitened over the batch: minus their mean, divided by their standard
+        /// deviation (REINFORCE++-baseline, arXiv 2501.03262). Every completion counts once; verl
+        /// weights completions by their length here.
+        Whiten = "whiten",
+    }
 }
 
-named!(Scale, "scale": None = "none", GroupStd = "group_std", BatchStd = "batch_std", LeaveOneOutStd = "leave_one_out_std", GroupMean = "group_mean", Whiten = "whiten");
-
-/// Whether guided and unguided members of a group are judged by one baseline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Strata {
-    /// One group (the paper).
-    Joint,
-    /// Guided and unguided members form separate groups.
-    Split,
-    /// Baseline (and group scale) from the unguided members alone, for all; a group without scored
-    /// unguided members falls back to `Joint`. Where the unguided have no scale, being equal or
-    /// single (or, for `group_mean`, of mean 0), it is that of the whole group. Mean baselines only.
-    UnguidedMean,
+named! {
+    /// Whether guided and unguided members of a group are judged by one baseline.
+    pub enum Strata: "strata" {
+        /// One group (the paper).
+        Joint = "joint",
+        /// Guided and unguided members form separate groups.
+        Split = "split",
+        /// Baseline (and group scale) from the unguided members alone, for all; a group without scored
+        /// unguided members falls back to `Joint`. Where the unguided have no scale, being equal or
+        /// single (or, for `group_mean`, of mean 0), it is that of the whole group. Mean baselines only.
+        UnguidedMean = "unguided_mean",
+    }
 }
 
-named!(Strata, "strata": Joint = "joint", Split = "split", UnguidedMean = "unguided_mean");
-
-/// What the only scored member of its group (or stratum) gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Singleton {
-    /// 0: nothing to compare with (TRL).
-    Zero,
-    /// Its reward: mean 0, group standard deviation 1 (verl).
-    Reward,
+named! {
+    /// What the only scored member of its group (or stratum) gets.
+    pub enum Singleton: "singleton" {
+        /// 0: nothing to compare with (TRL).
+        Zero = "zero",
+        /// Its reward: mean 0, group standard deviation 1 (verl).
+        Reward = "reward",
+    }
 }
-
-named!(Singleton, "singleton": Zero = "zero", Reward = "reward");
 
 impl AdvantageEstimator {
     /// Checks the settings.

@@ -3,7 +3,7 @@
 use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::error::Result;
-use crate::exp::{EXP_MAX, dot, exp_minus, sum};
+use crate::exp::{EXP_MAX, differences, dot, exp_minus, sum};
 use crate::kl::{KlEstimator, KlGradient, KlPlacement};
 use crate::kl_penalty::estimate;
 use crate::metrics::LossMetrics;
@@ -90,17 +90,7 @@ impl RowPass<'_> {
             _ => f64::MAX,
         };
         let Scratch { mask, kl, .. } = scratch;
-        kl.clear();
-        kl.resize(mask.len(), 0.0);
-        let mut all_usable = true;
-        for (((d, &m), &logp), &reference) in (kl.iter_mut().zip(mask.iter()))
-            .zip(self.logp)
-            .zip(reference)
-        {
-            let difference = if m > 0.0 { reference - logp } else { 0.0 };
-            all_usable &= (difference <= limit) & (difference >= -f64::MAX);
-            *d = difference;
-        }
+        let all_usable = differences(kl, mask, reference, self.logp, limit);
         if all_usable {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use super::count::record_clips;
 use super::row::{RowPass, Scratch};
 use crate::choices::{ImportanceSamplingLevel, LossType};
 use crate::error::{Error, Result};
-use crate::exp::{EXP_MAX, exp, extremes, map_into, sum};
+use crate::exp::{EXP_MAX, differences, exp, extremes, map_into, sum};
 use crate::metrics::{LossMetrics, Summary};
 
 /// The importance ratio of a row.
@@ -69,28 +69,17 @@ impl RowPass<'_> {
         } else {
             f64::MAX
         };
-        let mut all_usable = true;
-        match &self.streams.logp_old {
+        let all_usable = match &self.streams.logp_old {
             None => {
-                for (&m, &logp) in mask.iter().zip(self.logp) {
-                    all_usable &= (m == 0.0) | (logp.abs() <= f64::MAX);
-                }
                 log_ratio.clear();
                 log_ratio.resize(mask.len(), 0.0);
-            }
-            Some(old) => {
-                let old = old.row(self.row);
-                log_ratio.resize(mask.len(), 0.0);
-                for (((d, &m), &logp), &old) in (log_ratio.iter_mut().zip(mask.iter()))
+                let usable = |(&m, &logp): (&f64, &f64)| (m == 0.0) | (logp.abs() <= f64::MAX);
+                mask.iter()
                     .zip(self.logp)
-                    .zip(old)
-                {
-                    let difference = if m > 0.0 { logp - old } else { 0.0 };
-                    all_usable &= (difference <= limit) & (difference >= -f64::MAX);
-                    *d = difference;
-                }
+                    .fold(true, |all, token| all & usable(token))
             }
-        }
+            Some(old) => differences(log_ratio, mask, self.logp, old.row(self.row), limit),
+        };
         if !all_usable {
             return Err(self.find_unusable(&scratch.mask, limit));
         }
