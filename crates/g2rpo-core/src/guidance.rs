@@ -168,10 +168,8 @@ mod tests {
             (0.0, 4, 0),
             (1.0, 4, 4),
         ] {
-            assert_eq!(
-                GuidanceTokenLoss::TopEntropy { fraction }.n_in_policy_term(n),
-                kept
-            );
+            let treatment = GuidanceTokenLoss::TopEntropy { fraction };
+            assert_eq!(treatment.n_in_policy_term(n), kept);
         }
     }
 
@@ -179,9 +177,7 @@ mod tests {
     fn of_equal_entropies_the_earlier_token_is_kept() {
         use Role::{Guidance, Own};
         let roles = [Guidance, Guidance, Guidance, Own];
-        assert_eq!(
-            top_entropy_guidance(&roles, &[0.5, 1.0, 0.5, 9.0], 2),
-            [1, 0]
-        );
+        let kept = top_entropy_guidance(&roles, &[0.5, 1.0, 0.5, 9.0], 2);
+        assert_eq!(kept, [1, 0]);
     }
 }

@@ -183,20 +183,16 @@ mod tests {
     #[test]
     fn select_repeats_and_reorders() {
         let r = Ragged::from_rows([vec![1, 2], vec![], vec![3]]);
-        assert_eq!(
-            r.select(&[2, 0, 2]),
-            Ragged::from_rows([vec![3], vec![1, 2], vec![3]])
-        );
+        let expected = Ragged::from_rows([vec![3], vec![1, 2], vec![3]]);
+        assert_eq!(r.select(&[2, 0, 2]), expected);
     }
 
     #[test]
     fn shape_mismatch_names_the_row() {
         let a = Ragged::from_rows([vec![1, 2], vec![3]]);
         let b = Ragged::from_rows([vec![1, 2], vec![3, 4]]);
-        assert_eq!(
-            a.check_shape("logp_old", &b).unwrap_err().to_string(),
-            "logp_old: row 1 has 1 tokens, expected 2"
-        );
+        let message = a.check_shape("logp_old", &b).unwrap_err().to_string();
+        assert_eq!(message, "logp_old: row 1 has 1 tokens, expected 2");
         assert!(a.check_shape("logp_old", &a.map(|_| 0.0)).is_ok());
     }
 }

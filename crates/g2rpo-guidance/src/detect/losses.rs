@@ -16,16 +16,6 @@ pub(super) fn unguided_pushed_down(view: &View<'_>) -> Option<Numbers> {
     })
 }
 
-pub(super) fn negative_guidance(view: &View<'_>) -> Option<Numbers> {
-    let share = view.now.guidance_negative_share?;
-    (share > view.thresholds.negative_guidance).then(|| vec![("negative_share", share)])
-}
-
-pub(super) fn guidance_dominates(view: &View<'_>) -> Option<Numbers> {
-    let ratio = view.now.guidance_weight_ratio?;
-    (ratio > view.thresholds.guidance_weight).then(|| vec![("guidance_over_own", ratio)])
-}
-
 pub(super) fn improbable_prefix(view: &View<'_>) -> Option<Numbers> {
     let (guidance, own) = (view.now.logp_guidance?, view.now.logp_own?);
     (own - guidance > view.thresholds.improbable)

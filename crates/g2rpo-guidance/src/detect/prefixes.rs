@@ -26,11 +26,6 @@ pub(super) fn guidance_exceeds_trace(view: &View<'_>) -> Option<Numbers> {
     })
 }
 
-pub(super) fn answer_in_prefix(view: &View<'_>) -> Option<Numbers> {
-    let n = view.now.prefixes_with_answer?;
-    (n > 0).then(|| vec![("prefixes_with_answer", n as f64)])
-}
-
 /// Either the budget shortens prefixes, or guided rollouts are truncated where unguided ones are not.
 pub(super) fn budget_tight(view: &View<'_>) -> Option<Numbers> {
     let limit = view.thresholds.over_budget;
@@ -54,16 +49,6 @@ pub(super) fn no_trace(view: &View<'_>) -> Option<Numbers> {
     let hint = view.now.share_of_cuts(CutReason::NoHint)?;
     (trace + hint > view.thresholds.missing)
         .then(|| vec![("share_without_trace", trace), ("share_without_hint", hint)])
-}
-
-pub(super) fn broken_tags(view: &View<'_>) -> Option<Numbers> {
-    let n = view.now.prefixes_with_broken_tags?;
-    (n > 0).then(|| vec![("prefixes_with_broken_tags", n as f64)])
-}
-
-pub(super) fn stop_in_prefix(view: &View<'_>) -> Option<Numbers> {
-    let n = view.now.prefixes_with_stop?;
-    (n > 0).then(|| vec![("prefixes_with_stop", n as f64)])
 }
 
 pub(super) fn unequal_budget(view: &View<'_>) -> Option<Numbers> {

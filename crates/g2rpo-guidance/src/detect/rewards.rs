@@ -36,11 +36,6 @@ pub(super) fn zero_reward(view: &View<'_>) -> Option<Numbers> {
         .then(|| vec![("reward", reward), ("expected_successes", expected)])
 }
 
-pub(super) fn permissive_verifier(view: &View<'_>) -> Option<Numbers> {
-    let accepted = view.now.silence_accepted?;
-    (accepted > 0).then(|| vec![("tasks_solved_by_silence", accepted as f64)])
-}
-
 pub(super) fn hint_reliance(view: &View<'_>) -> Option<Numbers> {
     let difference = view.now.hint_reliance?;
     (difference < -view.thresholds.hint_reliance)

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::view::{Numbers, View};
+use crate::detect::view::{Numbers, View, above};
 use crate::detect::{lengths, losses, prefixes, rewards};
 
 macro_rules! table {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $check:path, $advice:literal)*) => {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $check:expr, $advice:literal)*) => {
         /// What can go wrong with guidance.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -37,9 +37,10 @@ macro_rules! table {
 
             /// The numbers that set it off, if something does.
             pub(super) fn check(self, view: &View<'_>) -> Option<Numbers> {
-                match self {
-                    $(Self::$variant => $check(view),)*
-                }
+                let check: fn(&View<'_>) -> Option<Numbers> = match self {
+                    $(Self::$variant => $check,)*
+                };
+                check(view)
             }
         }
     };
@@ -63,7 +64,7 @@ table! {
     "Too few successes to learn or to steer from: lengthen the guidance, sample more rollouts, or use easier tasks; the ratio rule shortens guidance in this state."
 
     /// The verifier accepts a response without anything in it.
-    PermissiveVerifier "permissive_verifier" rewards::permissive_verifier,
+    PermissiveVerifier "permissive_verifier" |v| above("tasks_solved_by_silence", count(v.now.silence_accepted), 0.0),
     "A task that is solved by silence teaches silence: repair its reference, or leave it out."
 
     /// The controller's signal is missing or never moves.
@@ -107,7 +108,7 @@ table! {
     "The traces are shorter than the guidance: lower the maximum, or count in fractions of the trace."
 
     /// A guided prefix holds the answer.
-    AnswerInPrefix "answer_in_prefix" prefixes::answer_in_prefix,
+    AnswerInPrefix "answer_in_prefix" |v| above("prefixes_with_answer", count(v.now.prefixes_with_answer), 0.0),
     "Such rollouts are rewarded for nothing: give the verifier to the caps, and state where the answer starts if it is not announced."
 
     /// Guidance, or the answer behind it, does not fit the token budget.
@@ -119,19 +120,19 @@ table! {
     "These members were rolled out unguided, but count as guided: provide traces, or choose tasks that have one."
 
     /// A prefix opens or closes a thinking tag too often, or ends within a mark.
-    BrokenTags "broken_tags" prefixes::broken_tags,
+    BrokenTags "broken_tags" |v| above("prefixes_with_broken_tags", count(v.now.prefixes_with_broken_tags), 0.0),
     "Format rewards will collapse: wrap traces once, and keep the protected marks of the caps switched on."
 
     /// A guided prefix holds an id that ends or pads a sequence.
-    StopInPrefix "stop_in_prefix" prefixes::stop_in_prefix,
+    StopInPrefix "stop_in_prefix" |v| above("prefixes_with_stop", count(v.now.prefixes_with_stop), 0.0),
     "The policy continues behind an end: take the ids of padding and end of sequence out of the traces."
 
     /// Much of the weight of guidance tokens pushes them down.
-    NegativeGuidance "negative_guidance" losses::negative_guidance,
+    NegativeGuidance "negative_guidance" |v| above("negative_share", v.now.guidance_negative_share, v.thresholds.negative_guidance),
     "Failed guided rollouts unlearn the solution they were given: mask guidance tokens, or train on them only where the advantage is positive."
 
     /// Guidance tokens outweigh the policy's own in the loss.
-    GuidanceDominates "guidance_dominates" losses::guidance_dominates,
+    GuidanceDominates "guidance_dominates" |v| above("guidance_over_own", v.now.guidance_weight_ratio, v.thresholds.guidance_weight),
     "This is fine-tuning in disguise: mask guidance tokens or lower their weight, and compare with plain fine-tuning."
 
     /// The policy finds its guidance far less probable than its own words.
@@ -149,6 +150,10 @@ table! {
     /// The format reward fell from its height.
     FormatCollapse "format_collapse" rewards::format_collapse,
     "The format is being forgotten: raise its weight, and check that prefixes keep to the format."
+}
+
+fn count(n: Option<u64>) -> Option<f64> {
+    n.map(|n| n as f64)
 }
 
 impl fmt::Display for Detector {

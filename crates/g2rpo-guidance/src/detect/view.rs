@@ -67,6 +67,12 @@ settings! {
 /// The numbers that set a detector off.
 pub(super) type Numbers = Vec<(&'static str, f64)>;
 
+/// A number that is known and above its threshold, by name.
+pub(super) fn above(name: &'static str, value: Option<f64>, threshold: f64) -> Option<Numbers> {
+    let value = value.filter(|value| *value > threshold)?;
+    Some(vec![(name, value)])
+}
+
 /// What a check may look at: the thresholds and the last steps, the present one last.
 pub(super) struct View<'a> {
     pub(super) thresholds: &'a Thresholds,

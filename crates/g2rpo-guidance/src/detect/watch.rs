@@ -109,14 +109,9 @@ impl Detectors {
             let lasting = step.saturating_sub(last.seen) <= quiet;
             !lasting || (remind > 0 && step.saturating_sub(last.warned) >= remind)
         });
-        let entry = self.active.entry(detector).or_insert(Active {
-            warned: step,
-            seen: step,
-        });
-        entry.seen = step;
-        if news {
-            entry.warned = step;
-        }
+        let warned = self.active.get(&detector).map_or(step, |last| last.warned);
+        let warned = if news { step } else { warned };
+        self.active.insert(detector, Active { warned, seen: step });
         news
     }
 }
@@ -168,11 +163,8 @@ mod tests {
 
     #[test]
     fn a_warning_reads_well() {
-        let warning = &Detectors::default().observe(&silent_reward(3))[0];
-        assert!(
-            warning
-                .to_string()
-                .starts_with("zero_reward (reward 0, expected_successes 0): Too few")
-        );
+        let text = Detectors::default().observe(&silent_reward(3))[0].to_string();
+        let begin = "zero_reward (reward 0, expected_successes 0): Too few";
+        assert!(text.starts_with(begin), "{text}");
     }
 }

@@ -191,9 +191,7 @@ presets! { steps:
     },
     "ghpo" => Method {
         selector: retry(fractions(&[0.25, 0.5, 0.75])),
-        placement: Placement::PromptHint,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     "guide" => Method {
         selector: SelectorConfig::ZeroRewardRetry(ZeroRewardRetry {
@@ -202,10 +200,8 @@ presets! { steps:
             ..ZeroRewardRetry::default()
         }),
         source: by(&[Provenance::Teacher, Provenance::Gold]),
-        placement: Placement::PromptHint,
         score_context: ScoreContext::OffPolicy,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     // Three tiers of four hints each.
     "scaf" => Method {
@@ -216,10 +212,8 @@ presets! { steps:
             ..ZeroRewardRetry::default()
         }),
         source: by(&[Provenance::Teacher, Provenance::Gold]),
-        placement: Placement::PromptHint,
         score_context: ScoreContext::HintFree,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     "hint-grpo" => Method {
         selector: retry(fractions(&[0.25, 0.5, 0.75])),
@@ -236,9 +230,7 @@ presets! { steps:
             },
             unit: AmountUnit::Fraction,
         }),
-        placement: Placement::PromptHint,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     // The length of the prefix is not published in what we could read; a quarter is ours.
     "pope" => Method {
@@ -247,9 +239,7 @@ presets! { steps:
             rounding: Rounding::Ceil,
         }),
         controller: fixed(0.25),
-        placement: Placement::PromptHint,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     // PPO's penalty in the reward, with GRPO's baseline in place of the critic.
     "r3" => Method {
@@ -266,15 +256,11 @@ presets! { steps:
     "sage" => Method {
         selector: retry((0..3).map(Level::Hint).collect()),
         source: by(&[Provenance::Own, Provenance::Teacher, Provenance::Gold]),
-        placement: Placement::PromptHint,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     "seele" => Method {
         selector: SelectorConfig::CurveRounds(CurveRounds::default()),
-        placement: Placement::PromptHint,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     // All but one get the abstract hint if the one without it fails.
     "nurl" => Method {
@@ -284,9 +270,7 @@ presets! { steps:
             level: Level::Hint(0),
         }),
         source: by(&[Provenance::Own, Provenance::Teacher, Provenance::Gold]),
-        placement: Placement::PromptHint,
-        loss: without_kl(),
-        ..grpo()
+        ..hinted()
     },
     "rtpo" => Method {
         selector: fraction(1.0),
@@ -324,6 +308,15 @@ fn grpo() -> Method {
         overlong: None,
         curriculum: Curriculum::default(),
         difficulty: None,
+    }
+}
+
+/// Guidance in the prompt, and no KL.
+fn hinted() -> Method {
+    Method {
+        placement: Placement::PromptHint,
+        loss: without_kl(),
+        ..grpo()
     }
 }
 
@@ -455,11 +448,8 @@ mod tests {
             let controller = method.controller.build().unwrap();
             let parts = method.parts(&*controller, None).unwrap();
             let plan = plan_group(&parts, &Query::default(), Some(&gold), 8, &mut rng()).unwrap();
-            let plain = plan
-                .members
-                .iter()
-                .all(|m| !m.is_chosen() && !m.is_guided());
-            assert!(plain, "{name}");
+            let mut members = plan.members.iter();
+            assert!(members.all(|m| !m.is_chosen() && !m.is_guided()), "{name}");
         }
     }
 }
