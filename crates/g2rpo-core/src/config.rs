@@ -179,76 +179,44 @@ impl LossConfig {
         const KL_CLAMP: Domain = Domain(ABOVE_0, EXP_MAX, "(0, 709]");
         let clips_around_one = self.loss_type.is_clipped_surrogate()
             || (self.loss_type == LossType::Cispo && self.cispo_clip == CispoClip::AroundOne);
-        let epsilon_around_one = clips_around_one.then_some(self.epsilon);
-        let max_completion_length = self.max_completion_length as f64;
+        let [clamp_from, clamp_to] = self.log_ratio_clamp.unwrap_or([0.0; 2]);
+        let (quantile, threshold) = (self.top_entropy_quantile, self.off_policy_mask_threshold);
+        let max_length = self.max_completion_length as f64;
         for (name, value, domain) in [
-            ("epsilon", Some(self.epsilon), NON_NEGATIVE),
-            ("epsilon_high", self.epsilon_high, NON_NEGATIVE),
-            ("beta", Some(self.beta), NON_NEGATIVE),
-            ("epsilon", epsilon_around_one, SHARE),
+            ("epsilon", self.epsilon, NON_NEGATIVE),
+            ("epsilon_high", self.epsilon_high(), NON_NEGATIVE),
+            ("beta", self.beta, NON_NEGATIVE),
+            ("log_ratio_clamp[0]", clamp_from, CLAMP_FROM),
+            ("log_ratio_clamp[1]", clamp_to, CLAMP_TO),
+            ("sapo_temperature_pos", self.sapo_temperature_pos, POSITIVE),
+            ("sapo_temperature_neg", self.sapo_temperature_neg, POSITIVE),
+            ("vespo_k_pos", self.vespo_k_pos, NON_NEGATIVE),
+            ("vespo_lambda_pos", self.vespo_lambda_pos, NON_NEGATIVE),
+            ("vespo_k_neg", self.vespo_k_neg, NON_NEGATIVE),
+            ("vespo_lambda_neg", self.vespo_lambda_neg, NON_NEGATIVE),
+            ("max_completion_length", max_length, AT_LEAST_1),
+            ("top_entropy_quantile", quantile, POSITIVE_SHARE),
+            ("entropy_coef", self.entropy_coef, ANY),
+        ] {
+            domain.check(name, value)?;
+        }
+        if clips_around_one {
+            SHARE.check("epsilon", self.epsilon)?;
+        }
+        for (name, value, domain) in [
             ("delta", self.delta, POSITIVE),
             ("dual_clip", self.dual_clip, DUAL_CLIP),
-            (
-                "log_ratio_clamp[0]",
-                self.log_ratio_clamp.map(|c| c[0]),
-                CLAMP_FROM,
-            ),
-            (
-                "log_ratio_clamp[1]",
-                self.log_ratio_clamp.map(|c| c[1]),
-                CLAMP_TO,
-            ),
-            (
-                "sapo_temperature_pos",
-                Some(self.sapo_temperature_pos),
-                POSITIVE,
-            ),
-            (
-                "sapo_temperature_neg",
-                Some(self.sapo_temperature_neg),
-                POSITIVE,
-            ),
-            ("vespo_k_pos", Some(self.vespo_k_pos), NON_NEGATIVE),
-            (
-                "vespo_lambda_pos",
-                Some(self.vespo_lambda_pos),
-                NON_NEGATIVE,
-            ),
-            ("vespo_k_neg", Some(self.vespo_k_neg), NON_NEGATIVE),
-            (
-                "vespo_lambda_neg",
-                Some(self.vespo_lambda_neg),
-                NON_NEGATIVE,
-            ),
             ("kl_log_ratio_clamp", self.kl_log_ratio_clamp, KL_CLAMP),
             ("kl_clamp", self.kl_clamp, POSITIVE),
-            (
-                "max_completion_length",
-                Some(max_completion_length),
-                AT_LEAST_1,
-            ),
-            (
-                "off_policy_mask_threshold",
-                self.off_policy_mask_threshold,
-                ANY,
-            ),
-            (
-                "top_entropy_quantile",
-                Some(self.top_entropy_quantile),
-                POSITIVE_SHARE,
-            ),
-            ("entropy_coef", Some(self.entropy_coef), ANY),
+            ("off_policy_mask_threshold", threshold, ANY),
         ] {
             value.map_or(Ok(()), |value| domain.check(name, value))?;
         }
-        if let Some(MismatchCorrection {
-            clip_min, clip_max, ..
-        }) = self.importance_sampling_correction
-        {
-            let min = clip_min.unwrap_or(0.0);
+        if let Some(correction) = &self.importance_sampling_correction {
+            let min = correction.clip_min.unwrap_or(0.0);
             NON_NEGATIVE.check("importance_sampling_correction.clip_min", min)?;
             let above = Domain(min.max(ABOVE_0), f64::MAX, "(0, inf), at least clip_min");
-            let max = clip_max.unwrap_or(f64::MAX);
+            let max = correction.clip_max.unwrap_or(f64::MAX);
             above.check("importance_sampling_correction.clip_max", max)?;
         }
         self.guidance_token_loss.check()?;

@@ -1,7 +1,6 @@
 //! Counting of clipped, capped and dropped tokens.
 
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {

@@ -1,7 +1,6 @@
 //! DPPO's trust region of probabilities.
 
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::choices::DppoDivergence;
 use crate::exp::{exp, extremes, scale_by, sum};
 use crate::metrics::LossMetrics;

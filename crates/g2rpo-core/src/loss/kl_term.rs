@@ -1,7 +1,6 @@
 //! The KL term of one row, added to the token losses that the surrogate left.
 
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::error::Result;
 use crate::exp::{EXP_MAX, differences, dot, exp_minus, sum};
 use crate::kl::{KlEstimator, KlGradient, KlPlacement};

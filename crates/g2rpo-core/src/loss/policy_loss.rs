@@ -1,6 +1,5 @@
 //! The loss of some rows of a batch: what is checked, and in which order the terms are taken.
 
-use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::choices::LossType;
 use crate::config::LossConfig;
@@ -182,7 +181,7 @@ impl RowPass<'_> {
             self.check_entropies(&scratch.mask)?;
         }
         self.fill_advantage(scratch)?;
-        scratch.level = Ratio::of(self, scratch)?;
+        scratch.level = self.level(scratch)?;
         scratch.row_weight = self.fill_weights(scratch, metrics)?;
         if has_policy_term {
             self.surrogate(scratch, metrics)?;

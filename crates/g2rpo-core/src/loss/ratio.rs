@@ -1,57 +1,44 @@
 //! Importance ratios of one row, per token or per sequence.
 
 use super::count::record_clips;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::choices::{ImportanceSamplingLevel, LossType};
 use crate::error::{Error, Result};
 use crate::exp::{EXP_MAX, differences, exp, extremes, map_into, sum};
 use crate::metrics::{LossMetrics, Summary};
 
-/// The importance ratio of a row.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum Ratio {
-    /// One per token, in [`Scratch::ratio`].
-    #[default]
-    Token,
-    /// One for the sequence. `flow` is 0 where the clamp stops the gradient.
-    Sequence { ratio: f64, flow: f64 },
-    /// The value of `Sequence`, with each token's own gradient.
-    SequenceToken { ratio: f64, flow: f64 },
-}
-
-impl Ratio {
-    pub(super) fn of(pass: &RowPass<'_>, scratch: &mut Scratch) -> Result<Self> {
+impl RowPass<'_> {
+    /// What the row's ratios are taken over; fills [`Scratch::ratio`] where that is tokens.
+    pub(super) fn level(&self, scratch: &mut Scratch) -> Result<Ratio> {
         let n_policy = scratch.n_policy;
-        let level = pass.config.importance_sampling_level;
+        let level = self.config.importance_sampling_level;
         if level == ImportanceSamplingLevel::Token {
             if n_policy > 0.0 {
                 map_into(&mut scratch.ratio, &scratch.log_ratio, exp);
             }
-            return Ok(Self::Token);
+            return Ok(Ratio::Token);
         }
         if n_policy == 0.0 {
-            return Ok(Self::Sequence {
+            return Ok(Ratio::Sequence {
                 ratio: 1.0,
                 flow: 0.0,
             });
         }
         let mean = sum(&scratch.log_ratio) / n_policy;
-        let [low, high] = (pass.config.log_ratio_clamp).unwrap_or([f64::NEG_INFINITY, EXP_MAX]);
-        if pass.config.log_ratio_clamp.is_none() && mean > EXP_MAX {
-            return Err(pass.overflow("mean of logp - logp_old", 0, mean));
+        let [low, high] = (self.config.log_ratio_clamp).unwrap_or([f64::NEG_INFINITY, EXP_MAX]);
+        if self.config.log_ratio_clamp.is_none() && mean > EXP_MAX {
+            return Err(self.overflow("mean of logp - logp_old", 0, mean));
         }
         let flow = f64::from(u8::from((low..=high).contains(&mean)));
         let ratio = exp(mean.clamp(low, high));
         Ok(match level {
-            ImportanceSamplingLevel::SequenceToken => Self::SequenceToken { ratio, flow },
+            ImportanceSamplingLevel::SequenceToken => Ratio::SequenceToken { ratio, flow },
             ImportanceSamplingLevel::Token | ImportanceSamplingLevel::Sequence => {
-                Self::Sequence { ratio, flow }
+                Ratio::Sequence { ratio, flow }
             }
         })
     }
-}
 
-impl RowPass<'_> {
     /// Masked log ratios, masked before anything is computed from them; at token level clamped.
     pub(super) fn fill_log_ratio(&self, scratch: &mut Scratch) -> Result<()> {
         let Scratch {

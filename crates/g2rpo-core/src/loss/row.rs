@@ -1,6 +1,5 @@
 //! One row of a batch, what it is judged by, and the buffers it is computed in.
 
-use super::ratio::Ratio;
 use crate::config::LossConfig;
 use crate::error::{Error, Result};
 use crate::exp::map_into;
@@ -8,6 +7,18 @@ use crate::guidance::{GuidanceTokenLoss, top_entropy_guidance};
 use crate::sequences::Role;
 use crate::streams::TokenStreams;
 use crate::totals::{BatchTotals, RowCounts};
+
+/// The importance ratio of a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Ratio {
+    /// One per token, in [`Scratch::ratio`].
+    #[default]
+    Token,
+    /// One for the sequence. `flow` is 0 where the clamp stops the gradient.
+    Sequence { ratio: f64, flow: f64 },
+    /// The value of `Sequence`, with each token's own gradient.
+    SequenceToken { ratio: f64, flow: f64 },
+}
 
 /// Buffers of one row, reused from row to row.
 #[derive(Debug, Default)]

@@ -2,8 +2,7 @@
 //! to the log-probabilities, weights and mask included.
 
 use super::clip::Clip;
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::choices::{CispoClip, LossType};
 use crate::error::Result;
 use crate::exp::{exp, max, min, scale_by, sum};
