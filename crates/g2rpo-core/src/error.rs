@@ -148,12 +148,21 @@ pub enum Error {
 /// [`std::result::Result`] with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The error of a setting outside its domain.
-pub(crate) fn domain<T>(name: &'static str, value: f64, domain: &'static str) -> Result<T> {
-    Err(Error::Config {
-        name,
+/// Refuses NaN and infinities in a stream.
+pub(crate) fn check_finite(
+    what: &'static str,
+    row: usize,
+    position: usize,
+    value: f64,
+) -> Result<()> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NotFinite {
+        what,
+        row,
+        position,
         value,
-        domain,
     })
 }
 

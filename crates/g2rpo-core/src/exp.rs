@@ -95,6 +95,26 @@ pub(crate) fn map_into<T: Copy>(into: &mut Vec<f64>, from: &[T], f: impl Fn(T) -
     }
 }
 
+/// Fills a buffer with `a − b` where the mask is not 0 and 0 elsewhere, and says whether all of it is at
+/// most `limit` and finite.
+#[inline(always)]
+pub(crate) fn differences(
+    into: &mut Vec<f64>,
+    mask: &[f64],
+    a: &[f64],
+    b: &[f64],
+    limit: f64,
+) -> bool {
+    into.resize(mask.len(), 0.0);
+    let mut all_usable = true;
+    for (((into, &m), &a), &b) in into.iter_mut().zip(mask).zip(a).zip(b) {
+        let difference = if m > 0.0 { a - b } else { 0.0 };
+        all_usable &= (difference <= limit) & (difference >= -f64::MAX);
+        *into = difference;
+    }
+    all_usable
+}
+
 /// Smallest and largest of the values whose mask is not 0, infinite where there is none.
 pub(crate) fn extremes(values: &[f64], mask: &[f64]) -> (f64, f64) {
     let (mut lows, mut highs) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);

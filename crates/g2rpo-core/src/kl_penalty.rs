@@ -1,7 +1,7 @@
 //! The configured KL of a token, and the penalty of a row.
 
 use crate::config::LossConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite};
 use crate::exp::{EXP_MAX, max, min};
 use crate::kl::{KlEstimator, KlGradient};
 use crate::ragged::Ragged;
@@ -41,31 +41,15 @@ pub fn kl_penalties(
     for (row, roles) in roles.rows().enumerate() {
         let mut sum = 0.0;
         for (position, role) in roles.iter().enumerate() {
-            match role {
-                Role::Prompt | Role::Guidance => continue,
-                Role::Own => {}
+            if *role != Role::Own {
+                continue;
             }
             let (p, q) = (logp.row(row)[position], logp_ref.row(row)[position]);
-            for (what, value) in [("logp", p), ("logp_ref", q)] {
-                if !value.is_finite() {
-                    return Err(Error::NotFinite {
-                        what,
-                        row,
-                        position,
-                        value,
-                    });
-                }
-            }
+            check_finite("logp", row, position, p)?;
+            check_finite("logp_ref", row, position, q)?;
             check_exponent(config, q - p, row, position)?;
             sum += estimate(config, q - p).value;
-            if !sum.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "sum of kl",
-                    row,
-                    position,
-                    value: sum,
-                });
-            }
+            check_finite("sum of kl", row, position, sum)?;
         }
         penalties.push(sum);
     }

@@ -1,9 +1,9 @@
 //! The trait that joins a model under any autograd to the losses of this crate.
 
 use crate::error::Result;
-use crate::error::domain;
 use crate::ragged::Ragged;
 use crate::sequences::Sequences;
+use crate::settings::POSITIVE;
 
 /// Bring your own autograd: a model that can score sequences and be updated.
 ///
@@ -94,10 +94,7 @@ impl Scoring {
     /// # Errors
     /// [`crate::Error::Config`] unless the temperature is finite and above 0.
     pub fn check(&self) -> Result<()> {
-        if self.temperature.is_finite() && self.temperature > 0.0 {
-            return Ok(());
-        }
-        domain("temperature", self.temperature, "(0, inf)")
+        POSITIVE.check("temperature", self.temperature)
     }
 }
 
@@ -146,11 +143,7 @@ pub struct ExpertLoad {
 impl ExpertLoad {
     /// From how often each expert was read, layer by layer; `None` if none was.
     pub fn of(layers: &[Vec<u64>]) -> Option<Self> {
-        let mut load = Self {
-            max: 0.0,
-            idle: 0.0,
-        };
-        let (mut experts, mut idle) = (0usize, 0usize);
+        let (mut max, mut experts, mut idle) = (0f64, 0usize, 0usize);
         for reads in layers {
             let total: u64 = reads.iter().sum();
             if total == 0 {
@@ -158,63 +151,43 @@ impl ExpertLoad {
             }
             let most = reads.iter().max().copied().unwrap_or(0);
             let even = total as f64 / reads.len() as f64;
-            load.max = load.max.max(most as f64 / even);
+            max = max.max(most as f64 / even);
             experts += reads.len();
             idle += reads.iter().filter(|&&n| n == 0).count();
         }
-        load.idle = idle as f64 / experts as f64;
-        (experts > 0).then_some(load)
+        let idle = idle as f64 / experts as f64;
+        (experts > 0).then_some(Self { max, idle })
     }
 }
 
-impl<L: Learner + ?Sized> Learner for &mut L {
-    type Error = L::Error;
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<L: Learner + ?Sized> Learner for $pointer {
+            type Error = L::Error;
 
-    fn token_logps(
-        &mut self,
-        sequences: &Sequences,
-        policy: WhichPolicy,
-        scoring: &Scoring,
-    ) -> Result<TokenOutputs, Self::Error> {
-        (**self).token_logps(sequences, policy, scoring)
-    }
+            fn token_logps(
+                &mut self,
+                sequences: &Sequences,
+                policy: WhichPolicy,
+                scoring: &Scoring,
+            ) -> Result<TokenOutputs, Self::Error> {
+                (**self).token_logps(sequences, policy, scoring)
+            }
 
-    fn accumulate(
-        &mut self,
-        sequences: &Sequences,
-        scoring: &Scoring,
-        loss: &mut dyn FnMut(&TokenOutputs) -> Result<TokenGrads>,
-    ) -> Result<(), Self::Error> {
-        (**self).accumulate(sequences, scoring, loss)
-    }
+            fn accumulate(
+                &mut self,
+                sequences: &Sequences,
+                scoring: &Scoring,
+                loss: &mut dyn FnMut(&TokenOutputs) -> Result<TokenGrads>,
+            ) -> Result<(), Self::Error> {
+                (**self).accumulate(sequences, scoring, loss)
+            }
 
-    fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
-        (**self).apply(lr)
-    }
+            fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
+                (**self).apply(lr)
+            }
+        }
+    )*};
 }
 
-impl<L: Learner + ?Sized> Learner for Box<L> {
-    type Error = L::Error;
-
-    fn token_logps(
-        &mut self,
-        sequences: &Sequences,
-        policy: WhichPolicy,
-        scoring: &Scoring,
-    ) -> Result<TokenOutputs, Self::Error> {
-        (**self).token_logps(sequences, policy, scoring)
-    }
-
-    fn accumulate(
-        &mut self,
-        sequences: &Sequences,
-        scoring: &Scoring,
-        loss: &mut dyn FnMut(&TokenOutputs) -> Result<TokenGrads>,
-    ) -> Result<(), Self::Error> {
-        (**self).accumulate(sequences, scoring, loss)
-    }
-
-    fn apply(&mut self, lr: f64) -> Result<UpdateStats, Self::Error> {
-        (**self).apply(lr)
-    }
-}
+forward!(&mut L, Box<L>);

@@ -25,6 +25,7 @@ mod padded;
 mod preset;
 mod ragged;
 mod sequences;
+mod settings;
 mod streams;
 mod supervised;
 mod token_advantage;

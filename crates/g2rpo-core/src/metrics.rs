@@ -203,10 +203,11 @@ impl LossMetrics {
         self.policy_loss += other.policy_loss;
         self.own_gradient += other.own_gradient;
         self.guidance_gradient += other.guidance_gradient;
-        for (mine, theirs) in self.means_mut().into_iter().zip(other.means()) {
+        let mut other = *other;
+        for (mine, theirs) in self.means().into_iter().zip(other.means()) {
             mine.merge(theirs);
         }
-        for (mine, theirs) in self.summaries_mut().into_iter().zip(other.summaries()) {
+        for (mine, theirs) in self.summaries().into_iter().zip(other.summaries()) {
             mine.merge(theirs);
         }
     }
@@ -222,6 +223,8 @@ impl LossMetrics {
     pub fn entries(&self) -> Vec<(&'static str, f64)> {
         let mut entries = vec![("loss", self.loss), ("policy_loss", self.policy_loss)];
         let region = self.clip_low.mean().zip(self.clip_high.mean());
+        let (difference, weight) = (&self.logp_difference, &self.importance_sampling_ratio);
+        let negative = self.guidance_negative.mean();
         let optional = [
             ("kl", self.kl.mean()),
             ("entropy", self.entropy.mean()),
@@ -230,10 +233,7 @@ impl LossMetrics {
             ("clip_ratio/high_mean", self.clip_high.mean()),
             ("clip_ratio/high_max", self.clip_high_rows.max()),
             // A token cannot be clipped on both sides: its advantage has one sign.
-            (
-                "clip_ratio/region_mean",
-                region.map(|(low, high)| low + high),
-            ),
+            ("clip_ratio/region_mean", region.map(|(a, b)| a + b)),
             ("cispo_clip_ratio", self.cispo_clip.mean()),
             ("vespo/phi_seq_mean", self.vespo_phi.mean()),
             ("clip_ratio/dual_mean", self.dual_clip.mean()),
@@ -242,33 +242,15 @@ impl LossMetrics {
             ("ratio/min", self.ratio.min()),
             ("ratio/max", self.ratio.max()),
             ("approx_kl", self.approx_kl.mean()),
-            (
-                "sampling/sampling_logp_difference/mean",
-                self.logp_difference.mean(),
-            ),
-            (
-                "sampling/sampling_logp_difference/max",
-                self.logp_difference.max(),
-            ),
-            (
-                "sampling/importance_sampling_ratio/min",
-                self.importance_sampling_ratio.min(),
-            ),
-            (
-                "sampling/importance_sampling_ratio/mean",
-                self.importance_sampling_ratio.mean(),
-            ),
-            (
-                "sampling/importance_sampling_ratio/max",
-                self.importance_sampling_ratio.max(),
-            ),
+            ("sampling/sampling_logp_difference/mean", difference.mean()),
+            ("sampling/sampling_logp_difference/max", difference.max()),
+            ("sampling/importance_sampling_ratio/min", weight.min()),
+            ("sampling/importance_sampling_ratio/mean", weight.mean()),
+            ("sampling/importance_sampling_ratio/max", weight.max()),
             ("off_policy_mask/kept_ratio", self.off_policy_kept.mean()),
             ("own/logp", self.own_logp.mean()),
             ("guidance/logp", self.guidance_logp.mean()),
-            (
-                "guidance/negative_advantage_ratio",
-                self.guidance_negative.mean(),
-            ),
+            ("guidance/negative_advantage_ratio", negative),
             ("guidance/gradient_share", self.guidance_gradient_share()),
         ];
         entries.extend(optional.into_iter().filter_map(|(n, v)| Some((n, v?))));
@@ -290,7 +272,7 @@ impl LossMetrics {
         entries.filter(|(n, _)| *n == name).map(|(_, v)| v).next()
     }
 
-    fn means_mut(&mut self) -> [&mut Mean; 13] {
+    fn means(&mut self) -> [&mut Mean; 13] {
         [
             &mut self.kl,
             &mut self.entropy,
@@ -308,41 +290,13 @@ impl LossMetrics {
         ]
     }
 
-    fn means(&self) -> [&Mean; 13] {
-        [
-            &self.kl,
-            &self.entropy,
-            &self.clip_low,
-            &self.clip_high,
-            &self.cispo_clip,
-            &self.vespo_phi,
-            &self.dual_clip,
-            &self.dppo_masked,
-            &self.approx_kl,
-            &self.off_policy_kept,
-            &self.own_logp,
-            &self.guidance_logp,
-            &self.guidance_negative,
-        ]
-    }
-
-    fn summaries_mut(&mut self) -> [&mut Summary; 5] {
+    fn summaries(&mut self) -> [&mut Summary; 5] {
         [
             &mut self.clip_low_rows,
             &mut self.clip_high_rows,
             &mut self.ratio,
             &mut self.logp_difference,
             &mut self.importance_sampling_ratio,
-        ]
-    }
-
-    fn summaries(&self) -> [&Summary; 5] {
-        [
-            &self.clip_low_rows,
-            &self.clip_high_rows,
-            &self.ratio,
-            &self.logp_difference,
-            &self.importance_sampling_ratio,
         ]
     }
 }
@@ -373,8 +327,8 @@ mod tests {
     fn every_statistic_is_merged() {
         let mut a = LossMetrics::default();
         let mut b = LossMetrics::default();
-        b.means_mut().into_iter().for_each(|mean| mean.push(2.0));
-        b.summaries_mut().into_iter().for_each(|s| s.push(2.0));
+        b.means().into_iter().for_each(|mean| mean.push(2.0));
+        b.summaries().into_iter().for_each(|s| s.push(2.0));
         b.loss = 1.0;
         b.policy_loss = 3.0;
         b.own_gradient = 5.0;

@@ -1,9 +1,20 @@
 //! Enums that configurations name: one spelling for text, messages and serde.
 
-/// Gives an enum of plain variants its names: `ALL`, `name`, `Display`, `FromStr`, and, with the
-/// feature, serde's traits.
+/// An enum of plain variants with their names: `ALL`, `name`, `Display`, `FromStr`, and, with the
+/// feature, serde's traits. Behind the enum's own name stands what messages call it.
 macro_rules! named {
-    ($type:ident, $what:literal: $($variant:ident = $name:literal),+ $(,)?) => {
+    (
+        $(#[$of_enum:meta])*
+        pub enum $type:ident: $what:literal {
+            $($(#[$of_variant:meta])* $variant:ident = $name:literal,)+
+        }
+    ) => {
+        $(#[$of_enum])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $($(#[$of_variant])* $variant,)+
+        }
+
         impl $type {
             /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];

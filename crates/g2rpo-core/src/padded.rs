@@ -2,8 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::error::check_len;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_len};
 use crate::ragged::Ragged;
 
 impl<T: Clone> Ragged<T> {
@@ -77,13 +76,8 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        assert_eq!(
-            message(&[1, 1]),
-            "lengths of padded rows: expected length 1, got 2"
-        );
-        assert_eq!(
-            message(&[3]),
-            "padded matrix: row 0 has 2 tokens, expected 3"
-        );
+        let (too_many, too_long) = (message(&[1, 1]), message(&[3]));
+        assert_eq!(too_many, "lengths of padded rows: expected length 1, got 2");
+        assert_eq!(too_long, "padded matrix: row 0 has 2 tokens, expected 3");
     }
 }

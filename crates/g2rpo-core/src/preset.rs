@@ -8,41 +8,40 @@ use crate::kl::KlGradient;
 use crate::mismatch::{MismatchCorrection, MismatchLevel, OutOfRange};
 use crate::names::named;
 
-/// A framework's or paper's arithmetic by name: the same word means different numbers elsewhere.
-///
-/// A preset is where to start; every field can be changed afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Preset {
-    /// TRL 1.16's `GRPOConfig` defaults: DAPO loss, no KL, group standard deviation with `ddof` 1
-    /// and `eps` 1e-4.
-    Trl,
-    /// As `Trl` with vLLM generation: adds the sequence-sum mask correction, at most 3.0.
-    TrlVllm,
-    /// verl's `vanilla` policy loss with the GRPO estimator: token mean, dual clip 3.0, log ratios
-    /// clamped to ±20, KL input to ±20 and output to ±10 (`low_var_kl`), `eps` 1e-6, and a group of
-    /// one keeps its reward.
-    Verl,
-    /// verl's `gspo`: GSPO-token ratios with log ratio at most 10, mean per sequence.
-    VerlGspo,
-    /// verl's `cispo`: clip to `[1 − 0.2, 1 + 0.2]`.
-    VerlCispo,
-    /// open-instruct's GRPO: clip range 0.2/0.272, centred advantages, k3 KL with coefficient 0.05
-    /// in the loss, sampler correction truncated at 2.0 per token.
-    OpenInstruct,
-    /// The Dr. GRPO paper (arXiv 2503.20783): no standard deviation, constant length.
-    DrGrpo,
-    /// DeepSeekMath's GRPO (arXiv 2402.03300): mean per sequence, `beta` 0.04, population-free
-    /// group normalisation as TRL computes it.
-    DeepSeekMath,
-    /// NeMo-RL's default: token mean, k3 KL 0.01 with the score-function gradient, leave-one-out
-    /// baseline and standard deviation.
-    NemoRl,
-    /// G²RPO-A as released (arXiv 2508.13023, on TRL 0.15.2): DeepSeekMath's loss with guidance
-    /// tokens in it, at the rollout's own advantage, mean over guidance and own tokens.
-    G2rpoA,
+named! {
+    /// A framework's or paper's arithmetic by name: the same word means different numbers elsewhere.
+    ///
+    /// A preset is where to start; every field can be changed afterwards.
+    pub enum Preset: "preset" {
+        /// TRL 1.16's `GRPOConfig` defaults: DAPO loss, no KL, group standard deviation with `ddof` 1
+        /// and `eps` 1e-4.
+        Trl = "trl",
+        /// As `Trl` with vLLM generation: adds the sequence-sum mask correction, at most 3.0.
+        TrlVllm = "trl-vllm",
+        /// verl's `vanilla` policy loss with the GRPO estimator: token mean, dual clip 3.0, log ratios
+        /// clamped to ±20, KL input to ±20 and output to ±10 (`low_var_kl`), `eps` 1e-6, and a group of
+        /// one keeps its reward.
+        Verl = "verl",
+        /// verl's `gspo`: GSPO-token ratios with log ratio at most 10, mean per sequence.
+        VerlGspo = "verl-gspo",
+        /// verl's `cispo`: clip to `[1 − 0.2, 1 + 0.2]`.
+        VerlCispo = "verl-cispo",
+        /// open-instruct's GRPO: clip range 0.2/0.272, centred advantages, k3 KL with coefficient 0.05
+        /// in the loss, sampler correction truncated at 2.0 per token.
+        OpenInstruct = "open-instruct",
+        /// The Dr. GRPO paper (arXiv 2503.20783): no standard deviation, constant length.
+        DrGrpo = "dr-grpo",
+        /// DeepSeekMath's GRPO (arXiv 2402.03300): mean per sequence, `beta` 0.04, population-free
+        /// group normalisation as TRL computes it.
+        DeepSeekMath = "deep-seek-math",
+        /// NeMo-RL's default: token mean, k3 KL 0.01 with the score-function gradient, leave-one-out
+        /// baseline and standard deviation.
+        NemoRl = "nemo-rl",
+        /// G²RPO-A as released (arXiv 2508.13023, on TRL 0.15.2): DeepSeekMath's loss with guidance
+        /// tokens in it, at the rollout's own advantage, mean over guidance and own tokens.
+        G2rpoA = "g2rpo-a",
+    }
 }
-
-named!(Preset, "preset": Trl = "trl", TrlVllm = "trl-vllm", Verl = "verl", VerlGspo = "verl-gspo", VerlCispo = "verl-cispo", OpenInstruct = "open-instruct", DrGrpo = "dr-grpo", DeepSeekMath = "deep-seek-math", NemoRl = "nemo-rl", G2rpoA = "g2rpo-a");
 
 impl Preset {
     /// The preset's loss.

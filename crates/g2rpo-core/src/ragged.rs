@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_len};
 
 /// Rows of unequal length in one flat buffer: row `i` is `values[offsets[i]..offsets[i + 1]]`.
 ///
@@ -45,13 +45,7 @@ impl<T> Ragged<T> {
             end = end.saturating_add(length);
             offsets.push(end);
         }
-        if end != values.len() {
-            return Err(Error::Length {
-                what: "flat values of ragged rows",
-                expected: end,
-                got: values.len(),
-            });
-        }
+        check_len("flat values of ragged rows", values.len(), end)?;
         Ok(Self { values, offsets })
     }
 
@@ -150,13 +144,7 @@ impl<T> Ragged<T> {
     /// [`Error::Length`] if the number of rows differs, [`Error::Row`] for the first row whose
     /// length differs; `what` names `self` in the message.
     pub fn check_shape<U>(&self, what: &'static str, expected: &Ragged<U>) -> Result<()> {
-        if self.n_rows() != expected.n_rows() {
-            return Err(Error::Length {
-                what,
-                expected: expected.n_rows(),
-                got: self.n_rows(),
-            });
-        }
+        check_len(what, self.n_rows(), expected.n_rows())?;
         match (self.lengths().zip(expected.lengths())).position(|(got, want)| got != want) {
             None => Ok(()),
             Some(row) => Err(Error::Row {
@@ -195,20 +183,16 @@ mod tests {
     #[test]
     fn select_repeats_and_reorders() {
         let r = Ragged::from_rows([vec![1, 2], vec![], vec![3]]);
-        assert_eq!(
-            r.select(&[2, 0, 2]),
-            Ragged::from_rows([vec![3], vec![1, 2], vec![3]])
-        );
+        let expected = Ragged::from_rows([vec![3], vec![1, 2], vec![3]]);
+        assert_eq!(r.select(&[2, 0, 2]), expected);
     }
 
     #[test]
     fn shape_mismatch_names_the_row() {
         let a = Ragged::from_rows([vec![1, 2], vec![3]]);
         let b = Ragged::from_rows([vec![1, 2], vec![3, 4]]);
-        assert_eq!(
-            a.check_shape("logp_old", &b).unwrap_err().to_string(),
-            "logp_old: row 1 has 1 tokens, expected 2"
-        );
+        let message = a.check_shape("logp_old", &b).unwrap_err().to_string();
+        assert_eq!(message, "logp_old: row 1 has 1 tokens, expected 2");
         assert!(a.check_shape("logp_old", &a.map(|_| 0.0)).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Token sequences to be scored, and who put each token there.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_len};
 use crate::ragged::Ragged;
 
 /// Id of a token in a model's vocabulary.
@@ -38,13 +38,7 @@ impl Sequences {
     /// [`Error::Length`] if there is not one prompt length per row; [`Error::Row`] if a prompt is
     /// empty (the first completion token would have no context) or longer than its row.
     pub fn new(tokens: Ragged<TokenId>, prompt_lens: Vec<usize>) -> Result<Self> {
-        if prompt_lens.len() != tokens.n_rows() {
-            return Err(Error::Length {
-                what: "prompt lengths",
-                expected: tokens.n_rows(),
-                got: prompt_lens.len(),
-            });
-        }
+        check_len("prompt lengths", prompt_lens.len(), tokens.n_rows())?;
         for (row, (&prompt, len)) in prompt_lens.iter().zip(tokens.lengths()).enumerate() {
             if prompt == 0 || prompt > len {
                 return Err(Error::Row {

@@ -25,7 +25,7 @@ use crate::sequences::Role;
 /// assert_eq!(streams.select(&[1]).advantages, [-1.0]);
 /// # Ok::<(), g2rpo_core::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenStreams {
     /// Who put each token there. [`Role::Prompt`] inside a completion is a hole: never in the loss.
     pub roles: Ragged<Role>,
@@ -59,6 +59,21 @@ pub struct TokenStreams {
     pub truncated: Option<Vec<bool>>,
 }
 
+/// A method for each stream that sets it.
+macro_rules! setters {
+    ($($setter:ident $stream:ident,)+) => {$(
+        #[doc = concat!("Sets [`Self::", stringify!($stream), "`].")]
+        ///
+        /// # Errors
+        /// [`Error::Length`] or [`Error::Row`] if it does not align.
+        pub fn $setter(mut self, $stream: Ragged<f64>) -> Result<Self> {
+            $stream.check_shape(stringify!($stream), &self.roles)?;
+            self.$stream = Some($stream);
+            Ok(self)
+        }
+    )+};
+}
+
 impl TokenStreams {
     /// Streams of an on-policy step without reference.
     ///
@@ -69,87 +84,20 @@ impl TokenStreams {
             roles,
             logp,
             advantages,
-            token_advantages: None,
-            token_weights: None,
-            logp_old: None,
-            logp_ref: None,
-            logp_sampling: None,
-            log_kept: None,
-            entropy: None,
-            truncated: None,
+            ..Self::default()
         };
         streams.check()?;
         Ok(streams)
     }
 
-    /// Sets [`Self::token_advantages`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_token_advantages(mut self, token_advantages: Ragged<f64>) -> Result<Self> {
-        token_advantages.check_shape("token_advantages", &self.roles)?;
-        self.token_advantages = Some(token_advantages);
-        Ok(self)
-    }
-
-    /// Sets [`Self::token_weights`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_token_weights(mut self, token_weights: Ragged<f64>) -> Result<Self> {
-        token_weights.check_shape("token_weights", &self.roles)?;
-        self.token_weights = Some(token_weights);
-        Ok(self)
-    }
-
-    /// Sets [`Self::logp_old`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_logp_old(mut self, logp_old: Ragged<f64>) -> Result<Self> {
-        logp_old.check_shape("logp_old", &self.roles)?;
-        self.logp_old = Some(logp_old);
-        Ok(self)
-    }
-
-    /// Sets [`Self::logp_ref`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_logp_ref(mut self, logp_ref: Ragged<f64>) -> Result<Self> {
-        logp_ref.check_shape("logp_ref", &self.roles)?;
-        self.logp_ref = Some(logp_ref);
-        Ok(self)
-    }
-
-    /// Sets [`Self::logp_sampling`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_logp_sampling(mut self, logp_sampling: Ragged<f64>) -> Result<Self> {
-        logp_sampling.check_shape("logp_sampling", &self.roles)?;
-        self.logp_sampling = Some(logp_sampling);
-        Ok(self)
-    }
-
-    /// Sets [`Self::log_kept`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_log_kept(mut self, log_kept: Ragged<f64>) -> Result<Self> {
-        log_kept.check_shape("log_kept", &self.roles)?;
-        self.log_kept = Some(log_kept);
-        Ok(self)
-    }
-
-    /// Sets [`Self::entropy`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if it does not align.
-    pub fn with_entropy(mut self, entropy: Ragged<f64>) -> Result<Self> {
-        entropy.check_shape("entropy", &self.roles)?;
-        self.entropy = Some(entropy);
-        Ok(self)
+    setters! {
+        with_token_advantages token_advantages,
+        with_token_weights token_weights,
+        with_logp_old logp_old,
+        with_logp_ref logp_ref,
+        with_logp_sampling logp_sampling,
+        with_log_kept log_kept,
+        with_entropy entropy,
     }
 
     /// Sets [`Self::truncated`].
@@ -190,21 +138,8 @@ impl TokenStreams {
                 len: self.n_rows(),
             });
         }
-        let pick = |stream: &Option<Ragged<f64>>| stream.as_ref().map(|s| s.select(&outputs.rows));
-        let streams = Self {
-            roles: self.roles.select(&outputs.rows),
-            logp: outputs.logp.clone(),
-            advantages: outputs.rows.iter().map(|&i| self.advantages[i]).collect(),
-            token_advantages: pick(&self.token_advantages),
-            token_weights: pick(&self.token_weights),
-            logp_old: pick(&self.logp_old),
-            logp_ref: pick(&self.logp_ref),
-            logp_sampling: pick(&self.logp_sampling),
-            log_kept: pick(&self.log_kept),
-            entropy: outputs.entropy.clone().or_else(|| pick(&self.entropy)),
-            truncated: (self.truncated.as_ref())
-                .map(|flags| outputs.rows.iter().map(|&i| flags[i]).collect()),
-        };
+        let (rows, entropy) = (&outputs.rows, outputs.entropy.clone());
+        let streams = self.picked(rows, outputs.logp.clone(), entropy);
         streams.check()?;
         Ok(streams)
     }
@@ -215,10 +150,16 @@ impl TokenStreams {
     /// If an index is out of range, as indexing does.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
+        self.picked(rows, self.logp.select(rows), None)
+    }
+
+    /// The given rows with other log-probabilities and, if there are some, other entropies.
+    fn picked(&self, rows: &[usize], logp: Ragged<f64>, entropy: Option<Ragged<f64>>) -> Self {
         let pick = |stream: &Option<Ragged<f64>>| stream.as_ref().map(|s| s.select(rows));
+        let truncated = self.truncated.as_ref();
         Self {
             roles: self.roles.select(rows),
-            logp: self.logp.select(rows),
+            logp,
             advantages: rows.iter().map(|&i| self.advantages[i]).collect(),
             token_advantages: pick(&self.token_advantages),
             token_weights: pick(&self.token_weights),
@@ -226,9 +167,8 @@ impl TokenStreams {
             logp_ref: pick(&self.logp_ref),
             logp_sampling: pick(&self.logp_sampling),
             log_kept: pick(&self.log_kept),
-            entropy: pick(&self.entropy),
-            truncated: (self.truncated.as_ref())
-                .map(|flags| rows.iter().map(|&i| flags[i]).collect()),
+            entropy: entropy.or_else(|| pick(&self.entropy)),
+            truncated: truncated.map(|flags| rows.iter().map(|&i| flags[i]).collect()),
         }
     }
 

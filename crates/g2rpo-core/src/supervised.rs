@@ -1,6 +1,6 @@
 //! The supervised loss of warm-up.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite};
 use crate::learner::TokenGrads;
 use crate::ragged::Ragged;
 use crate::sequences::Role;
@@ -72,7 +72,7 @@ pub fn supervised_loss(
         });
     }
     let per_token = -1.0 / n_tokens as f64;
-    let mut grad_logp = logp.map(|_| 0.0);
+    let mut grad_logp = logp.zeros_like();
     let mut sum = 0.0;
     let mut n_here = 0;
     for (row, roles) in roles.rows().enumerate() {
@@ -82,14 +82,7 @@ pub fn supervised_loss(
                 continue;
             }
             let value = logp.row(row)[position];
-            if !value.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "logp",
-                    row,
-                    position,
-                    value,
-                });
-            }
+            check_finite("logp", row, position, value)?;
             sum += value;
             grad[position] = per_token;
             n_here += 1;
@@ -111,21 +104,16 @@ mod tests {
         let roles = Ragged::from_rows([vec![Role::Own; 3], vec![Role::Own; 1]]);
         let logp = Ragged::from_rows([vec![-0.5, -1.0, -0.25], vec![-2.0]]);
         let trained = [Role::Own];
-        let whole = supervised_loss(&roles, &logp, &trained, 4).unwrap();
-        let part = |i| {
-            supervised_loss(&roles.select(&[i]), &logp.select(&[i]), &trained, 4)
-                .unwrap()
-                .loss
+        let loss = |roles: &Ragged<Role>, logp: &Ragged<f64>| {
+            supervised_loss(roles, logp, &trained, 4).map(|whole| whole.loss)
         };
-        assert_eq!(whole.loss, part(0) + part(1));
-        assert_eq!(whole.loss, 0.9375);
+        let part = |i| loss(&roles.select(&[i]), &logp.select(&[i])).unwrap();
+        assert_eq!(loss(&roles, &logp), Ok(part(0) + part(1)));
+        assert_eq!(loss(&roles, &logp), Ok(0.9375));
         let bad = logp.map(|&x| if x == -2.0 { f64::NEG_INFINITY } else { x });
-        assert_eq!(
-            supervised_loss(&roles, &bad, &trained, 4)
-                .unwrap_err()
-                .to_string(),
-            "logp: row 1, token 0 is -inf, expected a finite number"
-        );
+        let message = loss(&roles, &bad).unwrap_err().to_string();
+        let expected = "logp: row 1, token 0 is -inf, expected a finite number";
+        assert_eq!(message, expected);
         assert!(supervised_loss(&roles, &logp, &trained, 0).is_err());
     }
 }

@@ -4,8 +4,7 @@ use std::ops::AddAssign;
 
 use crate::choices::{Aggregation, LengthNormalizer};
 use crate::config::LossConfig;
-use crate::error::check_len;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_finite, check_len};
 use crate::ragged::Ragged;
 use crate::sequences::Role;
 
@@ -54,7 +53,7 @@ impl BatchTotals {
     /// With a `top_entropy_quantile` below 1 call [`Self::with_entropies`] as well.
     ///
     /// # Errors
-    /// [`Error::Length`] if `truncated` has not one flag per row; errors of [`LossConfig::check`].
+    /// [`crate::Error::Length`] if `truncated` has not one flag per row; errors of [`LossConfig::check`].
     pub fn of(
         roles: &Ragged<Role>,
         truncated: Option<&[bool]>,
@@ -89,7 +88,7 @@ impl BatchTotals {
     /// tokens of the policy term (torch's and NumPy's default), own tokens here.
     ///
     /// # Errors
-    /// [`Error::Length`] or [`Error::Row`] if `entropy` does not align; [`Error::NotFinite`] naming
+    /// [`crate::Error::Length`] or [`crate::Error::Row`] if `entropy` does not align; [`crate::Error::NotFinite`] naming
     /// an own token whose entropy is not finite.
     ///
     /// ```
@@ -119,17 +118,9 @@ impl BatchTotals {
                 continue;
             }
             for (position, (role, &value)) in roles.iter().zip(entropy).enumerate() {
-                match role {
-                    Role::Prompt | Role::Guidance => {}
-                    Role::Own if value.is_finite() => values.push(value),
-                    Role::Own => {
-                        return Err(Error::NotFinite {
-                            what: "entropy",
-                            row,
-                            position,
-                            value,
-                        });
-                    }
+                if *role == Role::Own {
+                    check_finite("entropy", row, position, value)?;
+                    values.push(value);
                 }
             }
         }
@@ -228,20 +219,14 @@ mod tests {
 
     #[test]
     fn normalizers_count_what_they_say() {
+        use GuidanceTokenLoss::{Masked, SameAdvantage, TopEntropy};
+        use LengthNormalizer::{Completion, InLoss, Own};
         for (treatment, normalizer, n_tokens) in [
-            (GuidanceTokenLoss::Masked, LengthNormalizer::InLoss, 3.0),
-            (
-                GuidanceTokenLoss::SameAdvantage,
-                LengthNormalizer::InLoss,
-                5.0,
-            ),
-            (GuidanceTokenLoss::SameAdvantage, LengthNormalizer::Own, 3.0),
-            (GuidanceTokenLoss::Masked, LengthNormalizer::Completion, 5.0),
-            (
-                GuidanceTokenLoss::TopEntropy { fraction: 0.5 },
-                LengthNormalizer::InLoss,
-                4.0,
-            ),
+            (Masked, InLoss, 3.0),
+            (SameAdvantage, InLoss, 5.0),
+            (SameAdvantage, Own, 3.0),
+            (Masked, Completion, 5.0),
+            (TopEntropy { fraction: 0.5 }, InLoss, 4.0),
         ] {
             let config = LossConfig {
                 guidance_token_loss: treatment,
@@ -278,16 +263,14 @@ mod tests {
 
     #[test]
     fn thresholds_of_parts_do_not_merge() {
-        let mut a = BatchTotals {
-            entropy_threshold: Some(0.5),
+        let with = |threshold| BatchTotals {
+            entropy_threshold: Some(threshold),
             ..BatchTotals::default()
         };
+        let mut a = with(0.5);
         a += a;
         assert_eq!(a.entropy_threshold, Some(0.5));
-        a += BatchTotals {
-            entropy_threshold: Some(0.6),
-            ..BatchTotals::default()
-        };
+        a += with(0.6);
         assert_eq!(a.entropy_threshold, None);
     }
 }

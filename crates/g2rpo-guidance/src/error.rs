@@ -156,21 +156,33 @@ pub enum Error {
 /// [`std::result::Result`] with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// `Ok(value)` if `low <= value <= high`; NaN is refused.
-pub(crate) fn within(
-    name: &'static str,
-    value: f64,
-    low: f64,
-    high: f64,
-    domain: &'static str,
-) -> Result<f64> {
-    if value >= low && value <= high {
-        Ok(value)
-    } else {
+/// Where a number may lie: its least and its largest value, and both as mathematicians write them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Domain(pub(crate) f64, pub(crate) f64, pub(crate) &'static str);
+
+pub(crate) const ANY: Domain = Domain(f64::MIN, f64::MAX, "(-∞, ∞)");
+pub(crate) const NON_NEGATIVE: Domain = Domain(0.0, f64::MAX, "[0, ∞)");
+pub(crate) const POSITIVE: Domain = Domain(f64::MIN_POSITIVE, f64::MAX, "(0, ∞)");
+pub(crate) const AT_LEAST_1: Domain = Domain(1.0, f64::MAX, "[1, ∞)");
+pub(crate) const SHARE: Domain = Domain(0.0, 1.0, "[0, 1]");
+
+impl Domain {
+    /// Refuses a setting that lies elsewhere, or is NaN.
+    pub(crate) fn check(self, name: &'static str, value: f64) -> Result<()> {
+        let Self(least, largest, domain) = self;
+        if (least..=largest).contains(&value) {
+            return Ok(());
+        }
         Err(Error::Config {
             name,
             value,
             domain,
         })
     }
+}
+
+/// The error of a saved state that is not right.
+pub(crate) fn bad_state<T>(what: &'static str, problem: impl ToString) -> Result<T> {
+    let problem = problem.to_string();
+    Err(Error::State { what, problem })
 }

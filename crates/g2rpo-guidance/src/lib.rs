@@ -23,6 +23,7 @@
 
 mod controller;
 mod curriculum;
+mod defaults;
 mod detect;
 mod error;
 mod feedback;

@@ -316,14 +316,12 @@ fn plan_members(
         let (amount, cut) = match member.level {
             Level::Unguided => (Amount::NONE, Cut::UNGUIDED),
             Level::Hint(index) => {
-                let reason = if index < n_hints {
+                let mut cut = Cut::UNGUIDED;
+                let is_there = index < n_hints;
+                cut.reason = if is_there {
                     CutReason::Exact
                 } else {
                     CutReason::NoHint
-                };
-                let cut = Cut {
-                    reason,
-                    ..Cut::UNGUIDED
                 };
                 (Amount::NONE, cut)
             }
@@ -344,6 +342,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::controller::amount::Rounding;
     use crate::controller::schedule::Fixed;
     use crate::selector::fraction::FixedFraction;
     use crate::selector::retry::ZeroRewardRetry;
@@ -354,7 +353,7 @@ mod tests {
 
     const THREE_OF_FOUR: FixedFraction = FixedFraction {
         alpha: 0.75,
-        rounding: crate::controller::amount::Rounding::Ceil,
+        rounding: Rounding::Ceil,
     };
 
     fn with<T>(
@@ -376,6 +375,16 @@ mod tests {
         })
     }
 
+    fn planned(
+        amount: Amount,
+        placement: Placement,
+        guidance: Option<&Guidance>,
+    ) -> Result<GroupPlan> {
+        with(&THREE_OF_FOUR, amount, placement, |parts| {
+            plan_group(parts, &Query::default(), guidance, 4, &mut rng())
+        })
+    }
+
     fn gold(trace: Trace) -> Guidance {
         Guidance::trace(Arc::new(trace), Provenance::Gold)
     }
@@ -383,17 +392,13 @@ mod tests {
     #[test]
     fn a_task_without_trace_says_so() {
         let half = Amount::Fraction(0.5);
-        let plan = with(&THREE_OF_FOUR, half, Placement::AssistantPrefix, |parts| {
-            plan_group(parts, &Query::default(), None, 4, &mut rng()).unwrap()
-        });
+        let plan = planned(half, Placement::AssistantPrefix, None).unwrap();
         let reasons: Vec<_> = plan.members.iter().map(|m| m.cut.reason).collect();
         assert_eq!(reasons[2..], [CutReason::NoTrace, CutReason::Unguided]);
         let member = &plan.members[0];
         assert!(member.is_chosen() && !member.is_guided());
-        assert_eq!(
-            member.given(None, Placement::AssistantPrefix),
-            Ok(Given::Nothing)
-        );
+        let given = member.given(None, Placement::AssistantPrefix);
+        assert_eq!(given, Ok(Given::Nothing));
         assert!(member.record(1.0, true).chosen);
     }
 
@@ -402,77 +407,46 @@ mod tests {
         let trace = gold(Trace::from_tokens(vec![1, 2, 3, 4]));
         let mut rng = rng();
         let mut seen = [false; 2];
-        let amount = Amount::Tokens(1.5);
-        with(
-            &THREE_OF_FOUR,
-            amount,
-            Placement::AssistantPrefix,
-            |parts| {
-                for _ in 0..40 {
-                    let plan =
-                        plan_group(parts, &Query::default(), Some(&trace), 4, &mut rng).unwrap();
-                    let lens: Vec<_> = plan.members.iter().map(|m| m.cut.len).collect();
-                    assert!(lens == [1, 1, 1, 0] || lens == [2, 2, 2, 0], "{lens:?}");
-                    seen[lens[0] - 1] = true;
-                }
-            },
-        );
+        let (amount, prefix) = (Amount::Tokens(1.5), Placement::AssistantPrefix);
+        with(&THREE_OF_FOUR, amount, prefix, |parts| {
+            for _ in 0..40 {
+                let plan = plan_group(parts, &Query::default(), Some(&trace), 4, &mut rng);
+                let lens = Vec::from_iter(plan.unwrap().members.iter().map(|m| m.cut.len));
+                assert!(lens == [1, 1, 1, 0] || lens == [2, 2, 2, 0], "{lens:?}");
+                seen[lens[0] - 1] = true;
+            }
+        });
         assert_eq!(seen, [true, true]);
     }
 
     #[test]
     fn a_cut_in_the_prompt_is_its_text_and_takes_no_room() {
-        let pieces = [
-            (1, "so "),
-            (2, "2+2"),
-            (3, " = "),
-            (4, "4"),
-            (5, "\n"),
-            (6, "####"),
-            (7, " 4"),
-        ];
+        let text = ["so ", "2+2", " = ", "4", "\n", "####", " 4"];
+        let pieces: Vec<(TokenId, &str)> = (1..).zip(text).collect();
         let trace = gold(Trace::from_pieces(&pieces));
-        let all = Amount::Fraction(1.0);
-        let plan = |placement| {
-            with(&THREE_OF_FOUR, all, placement, |parts| {
-                let plan = plan_group(parts, &Query::default(), Some(&trace), 4, &mut rng());
-                let first = plan.unwrap().members[0];
-                (
-                    first.cut.reason,
-                    first.given(Some(&trace), placement).unwrap(),
-                )
-            })
+        let first = |placement| {
+            let plan = planned(Amount::Fraction(1.0), placement, Some(&trace));
+            let first = plan.unwrap().members[0];
+            let given = first.given(Some(&trace), placement).unwrap();
+            (first.cut.reason, given)
         };
         // A completion of three tokens leaves room for two and one of the policy's own.
-        let (reason, given) = plan(Placement::AssistantPrefix);
+        let prefix = (CutReason::CappedByBudget, Given::Prefix(&[1, 2]));
+        assert_eq!(first(Placement::AssistantPrefix), prefix);
+        let hint = Given::Hint("so 2+2 = 4\n".into());
         assert_eq!(
-            (reason, given),
-            (CutReason::CappedByBudget, Given::Prefix(&[1, 2]))
-        );
-        let (reason, given) = plan(Placement::PromptHint);
-        assert_eq!(
-            (reason, given),
-            (
-                CutReason::CappedByAnswer,
-                Given::Hint("so 2+2 = 4\n".into())
-            )
+            first(Placement::PromptHint),
+            (CutReason::CappedByAnswer, hint)
         );
     }
 
     #[test]
     fn a_trace_without_text_cannot_go_into_a_prompt() {
         let ids = gold(Trace::from_tokens(vec![1, 2, 3, 4]));
-        let plan = |amount| {
-            with(&THREE_OF_FOUR, amount, Placement::PromptHint, |parts| {
-                plan_group(parts, &Query::default(), Some(&ids), 4, &mut rng()).map(|_| ())
-            })
-        };
-        assert_eq!(
-            plan(Amount::NONE),
-            Ok(()),
-            "nothing is given, nothing is missing"
-        );
-        assert_eq!(plan(Amount::Tokens(2.0)), Err(Error::TraceWithoutText));
+        let plan = |amount| planned(amount, Placement::PromptHint, Some(&ids));
+        assert!(plan(Amount::NONE).is_ok(), "nothing is given or missing");
+        let error = plan(Amount::Tokens(2.0)).unwrap_err();
+        assert_eq!(error, Error::TraceWithoutText);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::AmountUnit;
-use crate::error::{Result, within};
+use crate::error::{Domain, POSITIVE, Result};
 use crate::feedback::{StepFeedback, Stratum, Which};
 
 /// What is measured on these rollouts.
@@ -163,15 +163,27 @@ impl Smoothing {
         }
     }
 
+    /// The smoothed value of a step's signal, if there is one; it becomes the previous one.
+    pub(crate) fn follow(
+        self,
+        signal: Signal,
+        feedback: &StepFeedback,
+        previous: &mut Option<f64>,
+    ) -> Option<f64> {
+        let value = self.apply(signal.of(feedback)?, *previous);
+        *previous = Some(value);
+        *previous
+    }
+
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::None => {}
             Self::Beta { a, b } => {
-                within("smoothing.a", a, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
-                within("smoothing.b", b, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+                POSITIVE.check("smoothing.a", a)?;
+                POSITIVE.check("smoothing.b", b)?;
             }
             Self::Ema { decay } => {
-                within("smoothing.decay", decay, 0.0, 1.0 - f64::EPSILON, "[0, 1)")?;
+                Domain(0.0, 1.0 - f64::EPSILON, "[0, 1)").check("smoothing.decay", decay)?;
             }
         }
         Ok(())
@@ -181,25 +193,17 @@ impl Smoothing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::{ExampleId, Record};
+    use crate::testing::feedback;
 
-    fn feedback(rows: &[(u64, bool, f64)]) -> StepFeedback {
-        let mut f = StepFeedback::new(0);
-        for &(id, chosen, reward) in rows {
-            let record = Record {
-                chosen,
-                amount: if chosen { 5.0 } else { 0.0 },
-                reward,
-                success: reward > 0.5,
-            };
-            f.record(ExampleId(id), &record);
-        }
-        f
+    fn of(rows: &[(u64, bool, f64)]) -> StepFeedback {
+        let amount = |chosen| if chosen { 5.0 } else { 0.0 };
+        let rollout = |&(task, chosen, reward)| (task, chosen, amount(chosen), reward);
+        feedback(0, rows.iter().map(rollout))
     }
 
     #[test]
     fn signals_by_hand() {
-        let f = feedback(&[
+        let f = of(&[
             (1, true, 1.0),
             (1, true, 1.0),
             (1, false, 0.0),
@@ -218,21 +222,18 @@ mod tests {
 
     #[test]
     fn a_reward_that_is_no_number_is_counted_and_left_out() {
-        let f = feedback(&[
+        let f = of(&[
             (1, true, f64::NAN),
             (1, true, 1.0),
             (1, false, f64::INFINITY),
         ]);
         let all = f.pooled(Which::All);
         assert_eq!((all.n, all.invalid, all.reward_sum), (1, 2, 1.0));
-        assert_eq!(
-            Signal {
-                which: Which::Unguided,
-                ..Signal::default()
-            }
-            .of(&f),
-            None
-        );
+        let unguided = Signal {
+            which: Which::Unguided,
+            ..Signal::default()
+        };
+        assert_eq!(unguided.of(&f), None);
     }
 
     #[test]

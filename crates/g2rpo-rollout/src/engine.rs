@@ -154,56 +154,37 @@ impl SamplingParams {
     /// assert_eq!(SamplingParams::greedy().scoring(false).temperature, 1.0);
     /// ```
     pub fn scoring(&self, entropy: bool) -> Scoring {
-        let temperature = if self.temperature == 0.0 {
-            1.0
-        } else {
-            self.temperature
-        };
+        let is_greedy = self.temperature == 0.0;
         Scoring {
-            temperature,
+            temperature: if is_greedy { 1.0 } else { self.temperature },
             entropy,
         }
     }
 }
 
-impl<E: RolloutEngine + ?Sized> RolloutEngine for &mut E {
-    type Error = E::Error;
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<E: RolloutEngine + ?Sized> RolloutEngine for $pointer {
+            type Error = E::Error;
 
-    fn generate(
-        &mut self,
-        requests: &[Request],
-        params: &SamplingParams,
-    ) -> Result<Vec<Completion>, Self::Error> {
-        (**self).generate(requests, params)
-    }
+            fn generate(
+                &mut self,
+                requests: &[Request],
+                params: &SamplingParams,
+            ) -> Result<Vec<Completion>, Self::Error> {
+                (**self).generate(requests, params)
+            }
 
-    fn generate_each(
-        &mut self,
-        requests: &[Request],
-        params: &SamplingParams,
-        finished: &mut Finished<'_>,
-    ) -> Result<Vec<Completion>, Self::Error> {
-        (**self).generate_each(requests, params, finished)
-    }
+            fn generate_each(
+                &mut self,
+                requests: &[Request],
+                params: &SamplingParams,
+                finished: &mut Finished<'_>,
+            ) -> Result<Vec<Completion>, Self::Error> {
+                (**self).generate_each(requests, params, finished)
+            }
+        }
+    )*};
 }
 
-impl<E: RolloutEngine + ?Sized> RolloutEngine for Box<E> {
-    type Error = E::Error;
-
-    fn generate(
-        &mut self,
-        requests: &[Request],
-        params: &SamplingParams,
-    ) -> Result<Vec<Completion>, Self::Error> {
-        (**self).generate(requests, params)
-    }
-
-    fn generate_each(
-        &mut self,
-        requests: &[Request],
-        params: &SamplingParams,
-        finished: &mut Finished<'_>,
-    ) -> Result<Vec<Completion>, Self::Error> {
-        (**self).generate_each(requests, params, finished)
-    }
-}
+forward!(&mut E, Box<E>);

@@ -1,23 +1,17 @@
 //! Data sets in the format of GSM8K, read and written.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::write_atomically;
 use crate::{Error, Result, Task};
 
-#[derive(Deserialize)]
-struct Line {
-    question: String,
-    answer: String,
-}
-
-#[derive(Serialize)]
-struct LineRef<'a> {
-    question: &'a str,
-    answer: &'a str,
+#[derive(Serialize, Deserialize)]
+struct Line<S> {
+    question: S,
+    answer: S,
 }
 
 /// Reads a JSONL file in the format of GSM8K: `question`, and `answer` with solution lines and a
@@ -69,7 +63,7 @@ pub fn parse_gsm8k(bytes: &[u8], path: &Path) -> Result<Vec<Task>> {
                 "the file begins with a byte order mark; save it as UTF-8 without one".into(),
             ));
         }
-        let Line { question, answer } = serde_json::from_slice(line).map_err(|e| {
+        let Line::<String> { question, answer } = serde_json::from_slice(line).map_err(|e| {
             // The parser sees one line and counts lines within it.
             let problem = e.to_string().replace(" at line 1 column ", " at column ");
             fault(format!(
@@ -126,20 +120,17 @@ pub fn write_gsm8k(path: impl AsRef<Path>, tasks: &[Task]) -> Result<()> {
         path: path.into(),
         source,
     };
-    let partial = path.with_extension("jsonl.partial");
-    let mut file = std::io::BufWriter::new(fs::File::create(&partial).map_err(io)?);
+    let mut text = Vec::new();
     for task in tasks {
         let answer = (task.solution.clone()).unwrap_or_else(|| format!("#### {}", task.reference));
-        let line = LineRef {
+        let line = Line {
             question: &task.question,
             answer: &answer,
         };
-        serde_json::to_writer(&mut file, &line).map_err(|e| io(e.into()))?;
-        file.write_all(b"\n").map_err(io)?;
+        serde_json::to_writer(&mut text, &line).map_err(|e| io(e.into()))?;
+        text.push(b'\n');
     }
-    let file = file.into_inner().map_err(|e| io(e.into_error()))?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&partial, path).map_err(io)
+    write_atomically(path, &text).map_err(io)
 }
 
 #[cfg(test)]

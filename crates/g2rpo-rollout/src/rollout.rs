@@ -79,14 +79,13 @@ pub fn collect_each<E: RolloutEngine + ?Sized>(
 
 fn expect(what: &'static str, expected: usize, got: usize) -> Result<()> {
     if expected == got {
-        Ok(())
-    } else {
-        Err(Error::Engine {
-            what,
-            expected,
-            got,
-        })
+        return Ok(());
     }
+    Err(Error::Engine {
+        what,
+        expected,
+        got,
+    })
 }
 
 #[cfg(test)]
@@ -96,17 +95,13 @@ mod tests {
     use crate::key::RolloutKey;
 
     fn requests() -> Vec<Request> {
-        let request = |prompt: &[TokenId], guidance: &[TokenId]| Request {
-            prompt: prompt.to_vec(),
-            guidance: guidance.to_vec(),
+        let request = Request {
+            prompt: vec![1, 2],
+            guidance: vec![9, 8],
             key: RolloutKey::default(),
             max_new_tokens: 2,
         };
-        vec![
-            request(&[1, 2], &[]),
-            request(&[1, 2], &[9, 8]),
-            request(&[3], &[7]),
-        ]
+        vec![request; 3]
     }
 
     struct Broken(usize);
@@ -130,15 +125,13 @@ mod tests {
 
     #[test]
     fn an_engine_that_miscounts_is_caught() {
-        let run = |n| {
-            collect(&mut Broken(n), requests(), &SamplingParams::default())
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(run(2), "rollout engine: completions: expected 3, got 2");
-        assert_eq!(
-            run(3),
-            "rollout engine: log-probabilities of a completion: expected 2, got 1"
-        );
+        for (n, problem) in [
+            (2, "completions: expected 3, got 2"),
+            (3, "log-probabilities of a completion: expected 2, got 1"),
+        ] {
+            let error = collect(&mut Broken(n), requests(), &SamplingParams::default());
+            let expected = format!("rollout engine: {problem}");
+            assert_eq!(error.unwrap_err().to_string(), expected);
+        }
     }
 }

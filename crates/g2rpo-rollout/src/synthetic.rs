@@ -171,29 +171,18 @@ mod tests {
 
     #[test]
     fn same_seed_same_problems() {
-        assert_eq!(
-            generate(3, 20, Split::Train, 1),
-            generate(3, 20, Split::Train, 1)
-        );
-        assert_ne!(
-            generate(3, 20, Split::Train, 1),
-            generate(3, 20, Split::Train, 2)
-        );
+        let of = |seed| generate(3, 20, Split::Train, seed);
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
     }
 
     #[test]
     fn no_chain_is_in_both_splits() {
         let numbers =
             |t: &Task| t.solution.clone().unwrap() + &t.question[..t.question.find(',').unwrap()];
-        let train: HashSet<_> = generate(2, 2000, Split::Train, 1)
-            .iter()
-            .map(numbers)
-            .collect();
-        assert!(
-            generate(2, 300, Split::HeldOut, 1)
-                .iter()
-                .all(|t| !train.contains(&numbers(t)))
-        );
+        let of =
+            |split, n| HashSet::<String>::from_iter(generate(2, n, split, 1).iter().map(numbers));
+        assert!(of(Split::Train, 2000).is_disjoint(&of(Split::HeldOut, 300)));
     }
 
     #[test]
@@ -207,12 +196,10 @@ mod tests {
                 let mark = &line[line.find("<<").unwrap() + 2..line.find(">>").unwrap()];
                 let (left, right) = mark.split_once('=').unwrap();
                 let sign = left.find(['+', '-']).unwrap();
-                let (a, b) = (
-                    left[..sign].parse::<i64>().unwrap(),
-                    left[sign..].parse::<i64>().unwrap(),
-                );
+                let [a, b, sum] =
+                    [&left[..sign], &left[sign..], right].map(|n| n.parse::<i64>().unwrap());
                 assert_eq!(a, total, "{solution}");
-                total = right.parse().unwrap();
+                total = sum;
                 assert_eq!(a + b, total);
                 assert!((0..=99).contains(&total));
             }
@@ -223,19 +210,13 @@ mod tests {
 
     #[test]
     fn impossible_requests_end() {
-        let tiny = ChainProblems {
-            max_total: 1,
-            max_change: 1,
+        let of = |max_total, max_change| ChainProblems {
+            max_total,
+            max_change,
         };
-        let err = tiny.generate(1, 5_000, Split::Train, 0).unwrap_err();
-        assert!(
-            matches!(err, Error::TooFewProblems { steps: 1, .. }),
-            "{err}"
-        );
-        let stuck = ChainProblems {
-            max_total: 0,
-            max_change: 5,
-        };
-        assert!(stuck.generate(2, 1, Split::Train, 0).is_ok());
+        let tiny = of(1, 1).generate(1, 5_000, Split::Train, 0);
+        let is_named = matches!(tiny, Err(Error::TooFewProblems { steps: 1, .. }));
+        assert!(is_named, "{tiny:?}");
+        assert!(of(0, 5).generate(2, 1, Split::Train, 0).is_ok());
     }
 }

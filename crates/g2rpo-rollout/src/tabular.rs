@@ -40,10 +40,13 @@ use crate::{Completion, Error, Request, RolloutEngine, SamplingParams, Stop};
 pub struct TabularPolicy {
     vocab: usize,
     sees: Sees,
-    rows: BTreeMap<Vec<TokenId>, Vec<f64>>,
-    gradient: BTreeMap<Vec<TokenId>, Vec<f64>>,
-    reference: BTreeMap<Vec<TokenId>, Vec<f64>>,
+    rows: Table,
+    gradient: Table,
+    reference: Table,
 }
+
+/// A number for every id behind each context.
+type Table = BTreeMap<Vec<TokenId>, Vec<f64>>;
 
 /// What names a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,9 +74,9 @@ impl TabularPolicy {
         Self {
             vocab,
             sees,
-            rows: BTreeMap::new(),
-            gradient: BTreeMap::new(),
-            reference: BTreeMap::new(),
+            rows: Table::new(),
+            gradient: Table::new(),
+            reference: Table::new(),
         }
     }
 
@@ -111,10 +114,8 @@ impl TabularPolicy {
         }
     }
 
-    fn logits(&self, rows: &BTreeMap<Vec<TokenId>, Vec<f64>>, key: &[TokenId]) -> Vec<f64> {
-        rows.get(key)
-            .cloned()
-            .unwrap_or_else(|| vec![0.0; self.vocab])
+    fn logits(&self, table: &Table, key: &[TokenId]) -> Vec<f64> {
+        (table.get(key).cloned()).unwrap_or_else(|| vec![0.0; self.vocab])
     }
 
     fn check(&self, tokens: &[TokenId]) -> Result<(), Error> {
@@ -247,10 +248,8 @@ impl DataParallel for TabularPolicy {
                 let (key, tail) = tail.split_at(length as usize);
                 let (row, tail) = tail.split_at(self.vocab);
                 let key = key.iter().map(|id| *id as TokenId).collect();
-                let sum = self
-                    .gradient
-                    .entry(key)
-                    .or_insert_with(|| vec![0.0; row.len()]);
+                let zeros = || vec![0.0; row.len()];
+                let sum = self.gradient.entry(key).or_insert_with(zeros);
                 sum.iter_mut().zip(row).for_each(|(s, g)| *s += g);
                 rest = tail;
             }
@@ -260,12 +259,8 @@ impl DataParallel for TabularPolicy {
 
     fn fingerprint(&self) -> Result<u64, Error> {
         let bits = |row: &Vec<f64>| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|(key, row)| (key, bits(row)))
-            .collect();
-        Ok(fingerprint(rows))
+        let rows = self.rows.iter().map(|(key, row)| (key, bits(row)));
+        Ok(fingerprint(rows.collect::<Vec<_>>()))
     }
 }
 
@@ -332,11 +327,21 @@ impl RolloutEngine for TabularPolicy {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::RolloutKey;
 
     fn sequences() -> Sequences {
         Sequences::new(Ragged::from_rows([vec![0, 1, 2], vec![1, 1]]), vec![1, 1]).unwrap()
+    }
+
+    fn scored(
+        policy: &mut TabularPolicy,
+        sequences: &Sequences,
+        scoring: &Scoring,
+    ) -> Result<TokenOutputs, Error> {
+        policy.token_logps(sequences, WhichPolicy::Current, scoring)
     }
 
     #[test]
@@ -350,9 +355,7 @@ mod tests {
             entropy: true,
         };
         let value = |policy: &mut TabularPolicy| {
-            let outputs = policy
-                .token_logps(&sequences(), WhichPolicy::Current, &scoring)
-                .unwrap();
+            let outputs = scored(policy, &sequences(), &scoring).unwrap();
             let entropy = outputs.entropy.unwrap();
             let terms = outputs.logp.values().iter().zip(entropy.values());
             (terms.zip(weights))
@@ -400,9 +403,8 @@ mod tests {
     #[test]
     fn sampled_log_probabilities_are_the_learners() {
         let mut policy = TabularPolicy::new(5, 2);
-        policy
-            .rows
-            .insert(vec![3, 1], vec![1.0, 0.0, -1.0, 0.5, 0.2]);
+        let logits = vec![1.0, 0.0, -1.0, 0.5, 0.2];
+        policy.rows.insert(vec![3, 1], logits);
         let request = |member| Request {
             prompt: vec![3],
             guidance: vec![1],
@@ -419,15 +421,11 @@ mod tests {
         };
         let all = policy.generate(&requests, &params).unwrap();
         for (request, completion) in requests.iter().zip(&all) {
-            let alone = policy
-                .generate(std::slice::from_ref(request), &params)
-                .unwrap();
+            let alone = policy.generate(from_ref(request), &params).unwrap();
             assert_eq!(&alone[0], completion, "a rollout depends on its company");
             let ids = [&[3, 1][..], &completion.tokens].concat();
             let sequences = Sequences::new(Ragged::from_rows([ids]), vec![2]).unwrap();
-            let outputs = policy
-                .token_logps(&sequences, WhichPolicy::Current, &params.scoring(false))
-                .unwrap();
+            let outputs = scored(&mut policy, &sequences, &params.scoring(false)).unwrap();
             for (a, b) in outputs.logp.values().iter().zip(&completion.logps) {
                 assert!((*a as f32 - b).abs() < 1e-6);
             }
@@ -438,12 +436,8 @@ mod tests {
     #[test]
     fn ids_beyond_the_vocabulary_are_refused() {
         let mut policy = TabularPolicy::new(2, 1);
-        let err = policy
-            .token_logps(&sequences(), WhichPolicy::Current, &Scoring::default())
-            .unwrap_err();
-        assert_eq!(
-            err.to_string(),
-            "rollout engine: size of the vocabulary: expected 2, got 2"
-        );
+        let err = scored(&mut policy, &sequences(), &Scoring::default()).unwrap_err();
+        let expected = "rollout engine: size of the vocabulary: expected 2, got 2";
+        assert_eq!(err.to_string(), expected);
     }
 }

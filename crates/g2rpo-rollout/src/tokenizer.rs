@@ -56,25 +56,21 @@ impl Tokenizer for ByteTokenizer {
     }
 }
 
-impl<T: Tokenizer + ?Sized> Tokenizer for &T {
-    fn encode(&self, text: &str) -> Result<Encoding> {
-        (**self).encode(text)
-    }
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<T: Tokenizer + ?Sized> Tokenizer for $pointer {
+            fn encode(&self, text: &str) -> Result<Encoding> {
+                (**self).encode(text)
+            }
 
-    fn decode(&self, ids: &[TokenId]) -> Result<String> {
-        (**self).decode(ids)
-    }
+            fn decode(&self, ids: &[TokenId]) -> Result<String> {
+                (**self).decode(ids)
+            }
+        }
+    )*};
 }
 
-impl<T: Tokenizer + ?Sized> Tokenizer for Box<T> {
-    fn encode(&self, text: &str) -> Result<Encoding> {
-        (**self).encode(text)
-    }
-
-    fn decode(&self, ids: &[TokenId]) -> Result<String> {
-        (**self).decode(ids)
-    }
-}
+forward!(&T, Box<T>);
 
 impl Error {
     /// Wraps what a tokenizer library said.

@@ -1,6 +1,7 @@
 //! Rewards as they come in: checked, summed, and rid of rounding noise.
 
 use crate::error::{Error, Result, check_len};
+use crate::settings::ANY;
 
 /// Squares of larger rewards, summed over a batch, leave the range of f64.
 const MAX_REWARD: f64 = 1e150;
@@ -74,13 +75,7 @@ pub fn weighted_rewards(rewards: &[Vec<Option<f64>>], weights: &[f64]) -> Result
     let n = rewards.first().map_or(0, Vec::len);
     for (rewards, &weight) in rewards.iter().zip(weights) {
         check_len("rewards of one function", rewards.len(), n)?;
-        if !weight.is_finite() {
-            return Err(Error::Config {
-                name: "reward weight",
-                value: weight,
-                domain: "(-inf, inf)",
-            });
-        }
+        ANY.check("reward weight", weight)?;
     }
     Ok((0..n)
         .map(|i| {

@@ -9,18 +9,17 @@ use super::rewards::{
 use crate::error::Result;
 use crate::names::named;
 
-/// In which order several rewards are combined and normalised (TRL's
-/// `multi_objective_aggregation`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MultiObjectiveAggregation {
-    /// Weighted sum of the rewards, then the estimator.
-    SumThenNormalize,
-    /// The estimator on every reward function by itself, weighted sum, then whitening over the
-    /// batch with the estimator's `eps` and `ddof` (GDPO, arXiv 2601.05242).
-    NormalizeThenSum,
+named! {
+    /// In which order several rewards are combined and normalised (TRL's
+    /// `multi_objective_aggregation`).
+    pub enum MultiObjectiveAggregation: "multi_objective_aggregation" {
+        /// Weighted sum of the rewards, then the estimator.
+        SumThenNormalize = "sum_then_normalize",
+        /// The estimator on every reward function by itself, weighted sum, then whitening over the
+        /// batch with the estimator's `eps` and `ddof` (GDPO, arXiv 2601.05242).
+        NormalizeThenSum = "normalize_then_sum",
+    }
 }
-
-named!(MultiObjectiveAggregation, "multi_objective_aggregation": SumThenNormalize = "sum_then_normalize", NormalizeThenSum = "normalize_then_sum");
 
 impl AdvantageEstimator {
     /// Advantages from several reward functions.

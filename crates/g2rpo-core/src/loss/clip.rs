@@ -1,7 +1,6 @@
 //! The clipped surrogate for one advantage, and how often it clips.
 
 use super::count::record_clips;
-use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::config::LossConfig;
 use crate::exp::{max, min};
@@ -53,19 +52,13 @@ impl Clip {
 
 impl RowPass<'_> {
     /// TRL's clip ratios: of the ratio after `delta`, by the sign of the advantage.
-    pub(super) fn count_clips(
-        &self,
-        scratch: &Scratch,
-        ratio: Ratio,
-        n_policy: f64,
-        metrics: &mut LossMetrics,
-    ) {
+    pub(super) fn count_clips(&self, scratch: &Scratch, metrics: &mut LossMetrics) {
         let config = self.config;
         let delta = config.delta.unwrap_or(f64::INFINITY);
         let (low, high) = (1.0 - config.epsilon, 1.0 + config.epsilon_high());
         let count = |any: bool, is: &dyn Fn(f64, f64) -> bool| {
             if any {
-                self.count_ratios(scratch, ratio, is)
+                self.count_ratios(scratch, is)
             } else {
                 0
             }
@@ -74,7 +67,7 @@ impl RowPass<'_> {
         let any_positive = self.any_advantage(scratch, |a| a > 0.0);
         let n_low = count(any_negative, &|a, r| a < 0.0 && r.min(delta) < low);
         let n_high = count(any_positive, &|a, r| a > 0.0 && r.min(delta) > high);
-        let n = Self::n_ratios(ratio, n_policy);
+        let n = Self::n_ratios(scratch);
         record_clips(metrics, n, n_low, n_high);
         if let (Some(dual), true) = (config.dual_clip, any_negative) {
             let bounded = count(true, &|a, r| a < 0.0 && -r.min(delta) * a > -a * dual);

@@ -1,33 +1,22 @@
 //! Counting of clipped, capped and dropped tokens.
 
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
     /// Number of ratios of the policy term: one per token, or one for the sequence.
-    pub(super) fn n_ratios(ratio: Ratio, n_policy: f64) -> u64 {
-        match ratio {
+    pub(super) fn n_ratios(scratch: &Scratch) -> u64 {
+        match scratch.level {
             Ratio::Sequence { .. } => 1,
-            Ratio::Token | Ratio::SequenceToken { .. } => n_policy as u64,
+            Ratio::Token | Ratio::SequenceToken { .. } => scratch.n_policy as u64,
         }
     }
 
     /// How many ratios of the policy term are as `is` says of (advantage, ratio).
-    pub(super) fn count_ratios(
-        &self,
-        scratch: &Scratch,
-        ratio: Ratio,
-        is: impl Fn(f64, f64) -> bool,
-    ) -> u64 {
-        let Scratch {
-            mask,
-            advantage,
-            ratio: ratios,
-            ..
-        } = scratch;
+    pub(super) fn count_ratios(&self, scratch: &Scratch, is: impl Fn(f64, f64) -> bool) -> u64 {
+        let (mask, advantage, ratios) = (&scratch.mask, &scratch.advantage, &scratch.ratio);
         let a = self.advantage;
-        match (ratio, advantage.is_empty()) {
+        match (scratch.level, advantage.is_empty()) {
             (Ratio::Token, true) => count_where(ratios, mask, |r| is(a, r)),
             (Ratio::Token, false) => (ratios.iter().zip(advantage))
                 .zip(mask)

@@ -1,7 +1,6 @@
 //! DPPO's trust region of probabilities.
 
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::choices::DppoDivergence;
 use crate::exp::{exp, extremes, scale_by, sum};
 use crate::metrics::LossMetrics;
@@ -11,18 +10,17 @@ impl RowPass<'_> {
     pub(super) fn drop_outside_trust_region(
         &self,
         scratch: &mut Scratch,
-        ratio: Ratio,
-        n_policy: f64,
         metrics: &mut LossMetrics,
     ) {
+        let n = scratch.n_policy as u64;
         let Some(old) = &self.streams.logp_old else {
-            metrics.dppo_masked.push_sum(n_policy as u64, 0.0);
+            metrics.dppo_masked.push_sum(n, 0.0);
             return;
         };
         let old = old.row(self.row);
         let config = self.config;
         let n_dropped = match config.dppo_divergence {
-            DppoDivergence::TotalVariation => self.drop_where(scratch, ratio, old, |a| {
+            DppoDivergence::TotalVariation => self.drop_where(scratch, old, |a| {
                 let (low, high) = if a > 0.0 {
                     (f64::NEG_INFINITY, config.epsilon_high())
                 } else {
@@ -33,7 +31,7 @@ impl RowPass<'_> {
                     (change < low) | (change > high)
                 }
             }),
-            DppoDivergence::BinaryKl => self.drop_where(scratch, ratio, old, |a| {
+            DppoDivergence::BinaryKl => self.drop_where(scratch, old, |a| {
                 let rises = a > 0.0;
                 let bound = if rises {
                     config.epsilon_high()
@@ -46,7 +44,7 @@ impl RowPass<'_> {
                 }
             }),
         };
-        (metrics.dppo_masked).push_sum(n_policy as u64, n_dropped);
+        metrics.dppo_masked.push_sum(n, n_dropped);
     }
 
     /// Zeroes the tokens of the policy term whose probabilities, current and old, leave the trust
@@ -55,10 +53,10 @@ impl RowPass<'_> {
     fn drop_where<F: Fn(f64, f64) -> bool>(
         &self,
         scratch: &mut Scratch,
-        ratio: Ratio,
         old: &[f64],
         region: impl Fn(f64) -> F,
     ) -> f64 {
+        let level = scratch.level;
         let Scratch {
             mask,
             advantage,
@@ -74,7 +72,7 @@ impl RowPass<'_> {
         let leaves = region(self.advantage);
         let (least, most) = extremes(log_ratio, mask);
         // Where no exponential left its range, the ratio gives the old probability for a division.
-        let has_ratio = matches!(ratio, Ratio::Token) && flow.is_empty();
+        let has_ratio = matches!(level, Ratio::Token) && flow.is_empty();
         if !advantage.is_empty() {
             for (t, kept) in kept.iter_mut().enumerate() {
                 let (p, p_old) = if mask[t] > 0.0 {

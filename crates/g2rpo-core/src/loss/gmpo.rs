@@ -8,13 +8,8 @@ use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
     /// The geometric mean of one-sidedly clipped ratios. The top-entropy mask acts inside the mean.
-    pub(super) fn gmpo(
-        &self,
-        scratch: &mut Scratch,
-        n_policy: f64,
-        row_weight: f64,
-        metrics: &mut LossMetrics,
-    ) -> Result<()> {
+    pub(super) fn gmpo(&self, scratch: &mut Scratch, metrics: &mut LossMetrics) -> Result<()> {
+        let n_policy = scratch.n_policy;
         let (low, high) = (-self.config.epsilon, self.config.epsilon_high());
         let (mut n_low, mut n_high) = (0, 0);
         if self.advantage < 0.0 {
@@ -53,7 +48,7 @@ impl RowPass<'_> {
         if mean > EXP_MAX {
             return Err(self.overflow("mean of clipped logp - logp_old", 0, mean));
         }
-        let value = -mean.exp() * self.advantage * row_weight;
+        let value = -mean.exp() * self.advantage * scratch.row_weight;
         let per_token = value * n_policy / f64::max(n_kept, 1.0);
         for ((into, slope), &m) in
             (scratch.value.iter_mut().zip(&mut scratch.slope)).zip(&scratch.mask)

@@ -1,22 +1,15 @@
 //! The KL term of one row, added to the token losses that the surrogate left.
 
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::error::Result;
-use crate::exp::{EXP_MAX, dot, exp_minus, sum};
+use crate::exp::{EXP_MAX, differences, dot, exp_minus, sum};
 use crate::kl::{KlEstimator, KlGradient, KlPlacement};
 use crate::kl_penalty::estimate;
 use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
-    pub(super) fn kl_term(
-        &self,
-        scratch: &mut Scratch,
-        ratio: Ratio,
-        n_policy: f64,
-        metrics: &mut LossMetrics,
-    ) -> Result<()> {
-        let config = self.config;
+    pub(super) fn kl_term(&self, scratch: &mut Scratch, metrics: &mut LossMetrics) -> Result<()> {
+        let (config, n) = (self.config, scratch.n_policy as u64);
         let Some(reference) = &self.streams.logp_ref else {
             return Ok(());
         };
@@ -24,8 +17,8 @@ impl RowPass<'_> {
             return Ok(());
         }
         let reference = reference.row(self.row);
-        if let Some(total) = self.usual_term(scratch, ratio, reference) {
-            metrics.kl.push_sum(n_policy as u64, total);
+        if let Some(total) = self.usual_term(scratch, reference) {
+            metrics.kl.push_sum(n, total);
             return Ok(());
         }
         self.fill_differences(scratch, reference)?;
@@ -33,10 +26,10 @@ impl RowPass<'_> {
         let is_corrected = config.bias_corrects_kl() && in_loss;
         self.estimate(scratch, is_corrected);
         if is_corrected {
-            self.weigh_by_ratio(scratch, ratio, n_policy);
+            self.weigh_by_ratio(scratch);
         }
         let total = dot(&scratch.kl, &scratch.mask);
-        metrics.kl.push_sum(n_policy as u64, total);
+        metrics.kl.push_sum(n, total);
         if in_loss {
             for (value, kl) in scratch.value.iter_mut().zip(&scratch.kl) {
                 *value += config.beta * kl;
@@ -50,14 +43,14 @@ impl RowPass<'_> {
 
     /// k3 in the loss with its own gradient, at token level, with or without bias correction: one
     /// pass over the row. `None` for other settings, and where a token is not usable.
-    fn usual_term(&self, scratch: &mut Scratch, ratio: Ratio, reference: &[f64]) -> Option<f64> {
+    fn usual_term(&self, scratch: &mut Scratch, reference: &[f64]) -> Option<f64> {
         let config = self.config;
         let is_usual = config.kl_estimator == KlEstimator::K3
             && config.kl_gradient == KlGradient::Value
             && config.kl_placement == KlPlacement::Loss
             && config.kl_log_ratio_clamp.is_none()
             && config.kl_clamp.is_none()
-            && matches!(ratio, Ratio::Token)
+            && matches!(scratch.level, Ratio::Token)
             && scratch.flow.is_empty();
         if !is_usual {
             return None;
@@ -96,17 +89,7 @@ impl RowPass<'_> {
             _ => f64::MAX,
         };
         let Scratch { mask, kl, .. } = scratch;
-        kl.clear();
-        kl.resize(mask.len(), 0.0);
-        let mut all_usable = true;
-        for (((d, &m), &logp), &reference) in (kl.iter_mut().zip(mask.iter()))
-            .zip(self.logp)
-            .zip(reference)
-        {
-            let difference = if m > 0.0 { reference - logp } else { 0.0 };
-            all_usable &= (difference <= limit) & (difference >= -f64::MAX);
-            *d = difference;
-        }
+        let all_usable = differences(kl, mask, reference, self.logp, limit);
         if all_usable {
             return Ok(());
         }
@@ -148,7 +131,8 @@ impl RowPass<'_> {
     }
 
     /// `kl · r`, with the gradient through `r` (DeepSeek-V3.2).
-    fn weigh_by_ratio(&self, scratch: &mut Scratch, ratio: Ratio, n_policy: f64) {
+    fn weigh_by_ratio(&self, scratch: &mut Scratch) {
+        let (level, n_policy) = (scratch.level, scratch.n_policy);
         let Scratch {
             mask,
             flow,
@@ -158,7 +142,7 @@ impl RowPass<'_> {
             kl_score: score,
             ..
         } = scratch;
-        match ratio {
+        match level {
             Ratio::Token => {
                 for (t, slope) in slope.iter_mut().enumerate() {
                     let flows = flow.get(t).is_none_or(|&f| f > 0.0);

@@ -1,15 +1,15 @@
 //! The loss of some rows of a batch: what is checked, and in which order the terms are taken.
 
-use super::ratio::Ratio;
 use super::row::{RowPass, Scratch};
 use crate::choices::LossType;
 use crate::config::LossConfig;
-use crate::error::{Error, Result, domain};
+use crate::error::{Error, Result, check_finite};
 use crate::exp::sum;
 use crate::kl::KlPlacement;
 use crate::learner::TokenGrads;
 use crate::metrics::LossMetrics;
 use crate::ragged::Ragged;
+use crate::settings::NON_NEGATIVE;
 use crate::streams::TokenStreams;
 use crate::totals::BatchTotals;
 
@@ -152,9 +152,7 @@ fn check_inputs(streams: &TokenStreams, config: &LossConfig, totals: &BatchTotal
         ("BatchTotals::n_guidance", totals.n_guidance),
         ("BatchTotals::n_entropy", totals.n_entropy),
     ] {
-        if !(value.is_finite() && value >= 0.0) {
-            return domain(name, value, "[0, inf)");
-        }
+        NON_NEGATIVE.check(name, value)?;
     }
     let supervised = config.guidance_token_loss.supervised_coef() > 0.0 && totals.n_guidance > 0.0;
     if streams.n_rows() > 0 && totals.n_tokens == 0.0 && !supervised {
@@ -163,14 +161,7 @@ fn check_inputs(streams: &TokenStreams, config: &LossConfig, totals: &BatchTotal
         });
     }
     for (row, &advantage) in streams.advantages.iter().enumerate() {
-        if !advantage.is_finite() {
-            return Err(Error::NotFinite {
-                what: "advantages",
-                row,
-                position: 0,
-                value: advantage,
-            });
-        }
+        check_finite("advantages", row, 0, advantage)?;
     }
     Ok(())
 }
@@ -183,25 +174,26 @@ impl RowPass<'_> {
         grad: &mut [f64],
         metrics: &mut LossMetrics,
     ) -> Result<f64> {
-        let n_policy = self.fill_mask(&mut scratch.mask);
-        if n_policy > 0.0 {
+        scratch.n_policy = self.fill_mask(&mut scratch.mask);
+        let has_policy_term = scratch.n_policy > 0.0;
+        if has_policy_term {
             self.fill_log_ratio(scratch)?;
             self.check_entropies(&scratch.mask)?;
         }
         self.fill_advantage(scratch)?;
-        let ratio = Ratio::of(self, scratch, n_policy)?;
-        let row_weight = self.fill_weights(scratch, metrics)?;
-        if n_policy == 0.0 {
-            self.empty_row_metrics(metrics);
+        scratch.level = self.level(scratch)?;
+        scratch.row_weight = self.fill_weights(scratch, metrics)?;
+        if has_policy_term {
+            self.surrogate(scratch, metrics)?;
+            self.kl_term(scratch, metrics)?;
+            self.ratio_metrics(scratch, metrics);
         } else {
-            self.surrogate(scratch, ratio, n_policy, row_weight, metrics)?;
-            self.kl_term(scratch, ratio, n_policy, metrics)?;
-            self.ratio_metrics(scratch, ratio, n_policy, metrics);
+            self.empty_row_metrics(metrics);
         }
         let aggregation = self.totals.row_weight(self.counts, self.config);
         let mut loss = 0.0;
         let mut is_finite = true;
-        if n_policy > 0.0 {
+        if has_policy_term {
             loss += aggregation * sum(&scratch.value);
             for (grad, slope) in grad.iter_mut().zip(&scratch.slope) {
                 *grad = aggregation * slope;
@@ -209,7 +201,7 @@ impl RowPass<'_> {
             }
         }
         if self.counts.guidance > 0 && !self.is_masked {
-            loss += self.guidance_terms(aggregation * row_weight, grad)?;
+            loss += self.guidance_terms(aggregation * scratch.row_weight, grad)?;
         }
         if self.totals.n_guidance > 0.0 && !self.is_masked {
             self.guidance_metrics(scratch, grad, metrics);

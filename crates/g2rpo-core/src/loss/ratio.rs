@@ -1,54 +1,44 @@
 //! Importance ratios of one row, per token or per sequence.
 
-use super::row::{RowPass, Scratch};
+use super::count::record_clips;
+use super::row::{Ratio, RowPass, Scratch};
 use crate::choices::{ImportanceSamplingLevel, LossType};
 use crate::error::{Error, Result};
-use crate::exp::{EXP_MAX, exp, extremes, map_into, sum};
+use crate::exp::{EXP_MAX, differences, exp, extremes, map_into, sum};
 use crate::metrics::{LossMetrics, Summary};
 
-/// The importance ratio of a row.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Ratio {
-    /// One per token, in [`Scratch::ratio`].
-    Token,
-    /// One for the sequence. `flow` is 0 where the clamp stops the gradient.
-    Sequence { ratio: f64, flow: f64 },
-    /// The value of `Sequence`, with each token's own gradient.
-    SequenceToken { ratio: f64, flow: f64 },
-}
-
-impl Ratio {
-    pub(super) fn of(pass: &RowPass<'_>, scratch: &mut Scratch, n_policy: f64) -> Result<Self> {
-        let level = pass.config.importance_sampling_level;
+impl RowPass<'_> {
+    /// What the row's ratios are taken over; fills [`Scratch::ratio`] where that is tokens.
+    pub(super) fn level(&self, scratch: &mut Scratch) -> Result<Ratio> {
+        let n_policy = scratch.n_policy;
+        let level = self.config.importance_sampling_level;
         if level == ImportanceSamplingLevel::Token {
             if n_policy > 0.0 {
                 map_into(&mut scratch.ratio, &scratch.log_ratio, exp);
             }
-            return Ok(Self::Token);
+            return Ok(Ratio::Token);
         }
         if n_policy == 0.0 {
-            return Ok(Self::Sequence {
+            return Ok(Ratio::Sequence {
                 ratio: 1.0,
                 flow: 0.0,
             });
         }
         let mean = sum(&scratch.log_ratio) / n_policy;
-        let [low, high] = (pass.config.log_ratio_clamp).unwrap_or([f64::NEG_INFINITY, EXP_MAX]);
-        if pass.config.log_ratio_clamp.is_none() && mean > EXP_MAX {
-            return Err(pass.overflow("mean of logp - logp_old", 0, mean));
+        let [low, high] = (self.config.log_ratio_clamp).unwrap_or([f64::NEG_INFINITY, EXP_MAX]);
+        if self.config.log_ratio_clamp.is_none() && mean > EXP_MAX {
+            return Err(self.overflow("mean of logp - logp_old", 0, mean));
         }
         let flow = f64::from(u8::from((low..=high).contains(&mean)));
         let ratio = exp(mean.clamp(low, high));
         Ok(match level {
-            ImportanceSamplingLevel::SequenceToken => Self::SequenceToken { ratio, flow },
+            ImportanceSamplingLevel::SequenceToken => Ratio::SequenceToken { ratio, flow },
             ImportanceSamplingLevel::Token | ImportanceSamplingLevel::Sequence => {
-                Self::Sequence { ratio, flow }
+                Ratio::Sequence { ratio, flow }
             }
         })
     }
-}
 
-impl RowPass<'_> {
     /// Masked log ratios, masked before anything is computed from them; at token level clamped.
     pub(super) fn fill_log_ratio(&self, scratch: &mut Scratch) -> Result<()> {
         let Scratch {
@@ -58,45 +48,29 @@ impl RowPass<'_> {
             ..
         } = scratch;
         flow.clear();
-        let limit = match (
-            self.config.importance_sampling_level,
-            self.config.log_ratio_clamp,
-        ) {
-            // The clamp of a sequence level acts on the mean.
-            (ImportanceSamplingLevel::Token, None) => EXP_MAX,
-            _ => f64::MAX,
+        // The clamp of a sequence level acts on the mean.
+        let token_level = self.config.importance_sampling_level == ImportanceSamplingLevel::Token;
+        let clamp = self.config.log_ratio_clamp;
+        let limit = if token_level && clamp.is_none() {
+            EXP_MAX
+        } else {
+            f64::MAX
         };
-        let mut all_usable = true;
-        match &self.streams.logp_old {
+        let all_usable = match &self.streams.logp_old {
             None => {
-                for (&m, &logp) in mask.iter().zip(self.logp) {
-                    all_usable &= (m == 0.0) | (logp.abs() <= f64::MAX);
-                }
                 log_ratio.clear();
                 log_ratio.resize(mask.len(), 0.0);
-            }
-            Some(old) => {
-                let old = old.row(self.row);
-                log_ratio.resize(mask.len(), 0.0);
-                for (((d, &m), &logp), &old) in log_ratio
-                    .iter_mut()
-                    .zip(mask.iter())
+                let usable = |(&m, &logp): (&f64, &f64)| (m == 0.0) | (logp.abs() <= f64::MAX);
+                mask.iter()
                     .zip(self.logp)
-                    .zip(old)
-                {
-                    let difference = if m > 0.0 { logp - old } else { 0.0 };
-                    all_usable &= (difference <= limit) & (difference >= -f64::MAX);
-                    *d = difference;
-                }
+                    .fold(true, |all, token| all & usable(token))
             }
-        }
+            Some(old) => differences(log_ratio, mask, self.logp, old.row(self.row), limit),
+        };
         if !all_usable {
             return Err(self.find_unusable(&scratch.mask, limit));
         }
-        if let (ImportanceSamplingLevel::Token, Some([low, high])) = (
-            self.config.importance_sampling_level,
-            self.config.log_ratio_clamp,
-        ) {
+        if let (true, Some([low, high])) = (token_level, clamp) {
             flow.extend((log_ratio.iter()).map(|d| f64::from(u8::from((low..=high).contains(d)))));
             for d in log_ratio {
                 *d = d.clamp(low, high);
@@ -127,18 +101,12 @@ impl RowPass<'_> {
         self.overflow("logp - logp_old", 0, f64::NAN)
     }
 
-    pub(super) fn ratio_metrics(
-        &self,
-        scratch: &Scratch,
-        ratio: Ratio,
-        n_policy: f64,
-        metrics: &mut LossMetrics,
-    ) {
-        let n = n_policy as u64;
+    pub(super) fn ratio_metrics(&self, scratch: &Scratch, metrics: &mut LossMetrics) {
+        let n = scratch.n_policy as u64;
         metrics.approx_kl.push_sum(n, -sum(&scratch.log_ratio));
-        match ratio {
+        match scratch.level {
             Ratio::Token => {
-                let outside = (scratch.mask.len() as f64) - n_policy;
+                let outside = (scratch.mask.len() as f64) - scratch.n_policy;
                 let sum = sum(&scratch.ratio) - outside; // masked tokens have ratio 1
                 let (low, high) = extremes(&scratch.ratio, &scratch.mask);
                 (metrics.ratio).merge(&Summary::of_parts(n, sum, low, high));
@@ -155,10 +123,7 @@ impl RowPass<'_> {
         let config = self.config;
         let sequence_level = config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
         if sequence_level && config.loss_type.is_clipped_surrogate() {
-            metrics.clip_low.push(0.0);
-            metrics.clip_high.push(0.0);
-            metrics.clip_low_rows.push(0.0);
-            metrics.clip_high_rows.push(0.0);
+            record_clips(metrics, 1, 0, 0);
         }
         if config.loss_type == LossType::Vespo {
             metrics.vespo_phi.push(1.0);

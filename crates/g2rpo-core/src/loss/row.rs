@@ -8,11 +8,29 @@ use crate::sequences::Role;
 use crate::streams::TokenStreams;
 use crate::totals::{BatchTotals, RowCounts};
 
+/// The importance ratio of a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Ratio {
+    /// One per token, in [`Scratch::ratio`].
+    #[default]
+    Token,
+    /// One for the sequence. `flow` is 0 where the clamp stops the gradient.
+    Sequence { ratio: f64, flow: f64 },
+    /// The value of `Sequence`, with each token's own gradient.
+    SequenceToken { ratio: f64, flow: f64 },
+}
+
 /// Buffers of one row, reused from row to row.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// 1 for tokens of the policy term, else 0.
     pub(super) mask: Vec<f64>,
+    /// Number of tokens of the policy term.
+    pub(super) n_policy: f64,
+    /// What the row's ratios are taken over.
+    pub(super) level: Ratio,
+    /// Detached weight of the whole row.
+    pub(super) row_weight: f64,
     /// Advantage of every token of the policy term, else 0; empty where the row's holds for all.
     pub(super) advantage: Vec<f64>,
     /// Masked `logp − logp_old`, clamped.

@@ -2,22 +2,14 @@
 //! to the log-probabilities, weights and mask included.
 
 use super::clip::Clip;
-use super::ratio::Ratio;
-use super::row::{RowPass, Scratch};
+use super::row::{Ratio, RowPass, Scratch};
 use crate::choices::{CispoClip, LossType};
 use crate::error::Result;
 use crate::exp::{exp, max, min, scale_by, sum};
 use crate::metrics::LossMetrics;
 
 impl RowPass<'_> {
-    pub(super) fn surrogate(
-        &self,
-        scratch: &mut Scratch,
-        ratio: Ratio,
-        n_policy: f64,
-        row_weight: f64,
-        metrics: &mut LossMetrics,
-    ) -> Result<()> {
+    pub(super) fn surrogate(&self, scratch: &mut Scratch, metrics: &mut LossMetrics) -> Result<()> {
         let config = self.config;
         let n_tokens = scratch.mask.len();
         // Every loss writes every token, so what the row before left need not be cleared.
@@ -29,14 +21,14 @@ impl RowPass<'_> {
             | LossType::DrGrpo
             | LossType::Dapo
             | LossType::Luspo => {
-                self.of_ratio(scratch, ratio, n_policy, row_weight, |a| {
+                self.of_ratio(scratch, |a| {
                     let clip = Clip::new(config, a);
                     move |r| clip.term(r)
                 });
-                self.count_clips(scratch, ratio, n_policy, metrics);
+                self.count_clips(scratch, metrics);
             }
             LossType::Sapo => {
-                self.of_ratio(scratch, ratio, n_policy, row_weight, |a| {
+                self.of_ratio(scratch, |a| {
                     let tau = if a > 0.0 {
                         config.sapo_temperature_pos
                     } else {
@@ -54,41 +46,35 @@ impl RowPass<'_> {
                     CispoClip::Absolute => (0.0, config.epsilon_high()),
                     CispoClip::AroundOne => (1.0 - config.epsilon, 1.0 + config.epsilon_high()),
                 };
-                let capped = self.count_ratios(scratch, ratio, |a, r| r > high && a > 0.0);
-                let n = Self::n_ratios(ratio, n_policy);
+                let capped = self.count_ratios(scratch, |a, r| r > high && a > 0.0);
+                let n = Self::n_ratios(scratch);
                 metrics.cispo_clip.push_sum(n, capped as f64);
-                self.of_score(scratch, ratio, row_weight, |r| min(max(r, low), high));
+                self.of_score(scratch, |r| min(max(r, low), high));
             }
-            LossType::Reinforce => self.of_score(scratch, ratio, row_weight, |_| 1.0),
+            LossType::Reinforce => self.of_score(scratch, |_| 1.0),
             LossType::Vespo => {
                 let phi = self.vespo_phi(scratch);
                 metrics.vespo_phi.push(phi);
-                self.of_score(scratch, ratio, row_weight, |_| phi);
+                self.of_score(scratch, |_| phi);
             }
             LossType::Dppo => {
                 let cap = config.delta.unwrap_or(f64::INFINITY);
-                self.of_score(scratch, ratio, row_weight, |r| min(r, cap));
-                self.drop_outside_trust_region(scratch, ratio, n_policy, metrics);
+                self.of_score(scratch, |r| min(r, cap));
+                self.drop_outside_trust_region(scratch, metrics);
             }
-            LossType::Gmpo => self.gmpo(scratch, n_policy, row_weight, metrics)?,
+            LossType::Gmpo => self.gmpo(scratch, metrics)?,
         }
         Ok(())
     }
 
     /// `−c(r)·A·logp` with no gradient through `c`.
-    fn of_score(
-        &self,
-        scratch: &mut Scratch,
-        ratio: Ratio,
-        row_weight: f64,
-        coefficient: impl Fn(f64) -> f64,
-    ) {
+    fn of_score(&self, scratch: &mut Scratch, coefficient: impl Fn(f64) -> f64) {
         let factor = if scratch.advantage.is_empty() {
-            -self.advantage * row_weight
+            -self.advantage * scratch.row_weight
         } else {
-            -row_weight
+            -scratch.row_weight
         };
-        match ratio {
+        match scratch.level {
             Ratio::Token => {
                 for ((slope, &r), &m) in
                     (scratch.slope.iter_mut().zip(&scratch.ratio)).zip(&scratch.mask)
@@ -119,11 +105,9 @@ impl RowPass<'_> {
     fn of_ratio<F: Fn(f64) -> (f64, f64)>(
         &self,
         scratch: &mut Scratch,
-        ratio: Ratio,
-        n_policy: f64,
-        row_weight: f64,
         of_advantage: impl Fn(f64) -> F,
     ) {
+        let (level, n_policy, row_weight) = (scratch.level, scratch.n_policy, scratch.row_weight);
         let Scratch {
             mask,
             advantage,
@@ -135,7 +119,7 @@ impl RowPass<'_> {
             ..
         } = scratch;
         let term = of_advantage(self.advantage);
-        match ratio {
+        match level {
             Ratio::Token if advantage.is_empty() => {
                 for (((value, slope), &r), &m) in (value.iter_mut().zip(slope.iter_mut()))
                     .zip(ratios.iter())
@@ -179,7 +163,7 @@ impl RowPass<'_> {
                 }
             }
         }
-        if matches!(ratio, Ratio::Token) {
+        if matches!(level, Ratio::Token) {
             scale_by(slope, flow);
         }
         scale_by(value, weight);

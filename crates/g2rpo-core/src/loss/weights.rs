@@ -9,7 +9,7 @@ use crate::metrics::LossMetrics;
 use crate::mismatch::{MismatchCorrection, MismatchLevel, OutOfRange};
 
 impl RowPass<'_> {
-    /// Fills [`Scratch::weight`] and returns the row's own factor.
+    /// Fills [`Scratch::weight`] and returns [`Scratch::row_weight`].
     pub(super) fn fill_weights(
         &self,
         scratch: &mut Scratch,

@@ -1,9 +1,10 @@
 //! How much of a success is owed to the hint it was given.
 
 use super::stream::known;
-use crate::error::{Error, Result, domain};
+use crate::error::{Error, Result, check_finite};
 use crate::ragged::Ragged;
 use crate::sequences::Role;
+use crate::settings::POSITIVE;
 
 /// Hint reliance (HiLL, arXiv 2604.00698): the mean over the given rows, the hinted successes, of
 /// `mean_t logp(y_t) − mean_t logp(y_t | hint)` over own tokens, in nats per token.
@@ -51,14 +52,7 @@ pub fn hint_reliance(
                 continue;
             };
             let plain = logp.row(row)[t];
-            if !plain.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "logp",
-                    row,
-                    position: t,
-                    value: plain,
-                });
-            }
+            check_finite("logp", row, t, plain)?;
             total += plain - hinted;
             n += 1.0;
         }
@@ -83,8 +77,6 @@ pub fn hint_reliance(
 /// # Ok::<(), g2rpo_core::Error>(())
 /// ```
 pub fn hint_reliance_weight(reliance: f64, temperature: f64) -> Result<f64> {
-    if !(temperature.is_finite() && temperature > 0.0) {
-        return domain("temperature", temperature, "(0, inf)");
-    }
+    POSITIVE.check("temperature", temperature)?;
     Ok((reliance.min(0.0) / temperature).exp())
 }

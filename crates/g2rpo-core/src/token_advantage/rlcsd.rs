@@ -1,52 +1,36 @@
 //! RLCSD: what a right hint makes likelier than wrong hints do moves the advantage of a token.
 
 use super::stream::{check_advantages, known};
-use crate::error::{Result, check_len, domain};
+use crate::error::{Result, check_len};
 use crate::ragged::Ragged;
 use crate::sequences::Role;
+use crate::settings::{AT_LEAST_1, Domain, NON_NEGATIVE, POSITIVE, settings};
 
-/// RLCSD (arXiv 2606.11709): per own token
-/// `e_t = logp(y_t | right hint) − ln mean_k exp logp(y_t | wrong hint k)`,
-/// `r_t = clip(beta·lambda·tanh(e_t/tau), ±residual_clip)`, and where `|r_t| > delta` the token is
-/// *selected* and has `A + r_t`, moved to 0 if its sign is no longer that of `A`. The loss is the mean
-/// over unselected tokens plus `eta` times the mean over selected ones. A row with `A = 0` stays at 0.
-///
-/// [`Default`] is the authors' setting (their configurations of November 2026); not reproduced by
-/// others. What is subtracted is the style that any hint brings with it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
-pub struct Rlcsd {
-    /// Size of the residual. Default 1.
-    pub beta: f64,
-    /// The share of it that is used. Default 0.5. Only the product with `beta` matters.
-    pub lambda: f64,
-    /// Contrast at which `tanh` saturates. Default 0.02.
-    pub tau: f64,
-    /// Largest residual. Default 2, out of reach of the other defaults.
-    pub residual_clip: f64,
-    /// Residuals up to this leave a token unselected. Default 0.02.
-    pub delta: f64,
-    /// Weight of the mean over selected tokens. Default 1.
-    pub eta: f64,
-    /// Most wrong hints that are marginalised over. Default 4.
-    pub k_max: usize,
-}
-
-impl Default for Rlcsd {
-    fn default() -> Self {
-        Self {
-            beta: 1.0,
-            lambda: 0.5,
-            tau: 0.02,
-            residual_clip: 2.0,
-            delta: 0.02,
-            eta: 1.0,
-            k_max: 4,
-        }
+settings! {
+    /// RLCSD (arXiv 2606.11709): per own token
+    /// `e_t = logp(y_t | right hint) − ln mean_k exp logp(y_t | wrong hint k)`,
+    /// `r_t = clip(beta·lambda·tanh(e_t/tau), ±residual_clip)`, and where `|r_t| > delta` the token is
+    /// *selected* and has `A + r_t`, moved to 0 if its sign is no longer that of `A`. The loss is the mean
+    /// over unselected tokens plus `eta` times the mean over selected ones. A row with `A = 0` stays at 0.
+    ///
+    /// [`Default`] is the authors' setting (their configurations of November 2026); not reproduced by
+    /// others. What is subtracted is the style that any hint brings with it.
+    #[derive(Copy)]
+    pub struct Rlcsd {
+        /// Size of the residual. Default 1.
+        pub beta: f64 = 1.0,
+        /// The share of it that is used. Default 0.5. Only the product with `beta` matters.
+        pub lambda: f64 = 0.5,
+        /// Contrast at which `tanh` saturates. Default 0.02.
+        pub tau: f64 = 0.02,
+        /// Largest residual. Default 2, out of reach of the other defaults.
+        pub residual_clip: f64 = 2.0,
+        /// Residuals up to this leave a token unselected. Default 0.02.
+        pub delta: f64 = 0.02,
+        /// Weight of the mean over selected tokens. Default 1.
+        pub eta: f64 = 1.0,
+        /// Most wrong hints that are marginalised over. Default 4.
+        pub k_max: usize = 4,
     }
 }
 
@@ -111,13 +95,8 @@ impl Rlcsd {
         if let Some(truncated) = truncated {
             check_len("truncated", truncated.len(), roles.n_rows())?;
         }
-        if logp_wrong.len() > self.k_max {
-            return domain(
-                "number of wrong hints",
-                logp_wrong.len() as f64,
-                "[0, rlcsd.k_max]",
-            );
-        }
+        let most = Domain(0.0, self.k_max as f64, "[0, rlcsd.k_max]");
+        most.check("number of wrong hints", logp_wrong.len() as f64)?;
         let is_out = |row: usize| truncated.is_some_and(|flags| flags[row]);
         let mut out = roles.zeros_like();
         let mut selected = roles.map(|_| false);
@@ -172,24 +151,13 @@ impl Rlcsd {
     /// # Errors
     /// [`crate::Error::Config`].
     pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("rlcsd.beta", self.beta),
-            ("rlcsd.lambda", self.lambda),
-            ("rlcsd.residual_clip", self.residual_clip),
-            ("rlcsd.delta", self.delta),
-            ("rlcsd.eta", self.eta),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return domain(name, value, "[0, inf)");
-            }
-        }
-        if !(self.tau.is_finite() && self.tau > 0.0) {
-            return domain("rlcsd.tau", self.tau, "(0, inf)");
-        }
-        if self.k_max == 0 {
-            return domain("rlcsd.k_max", 0.0, "[1, inf)");
-        }
-        Ok(())
+        NON_NEGATIVE.check("rlcsd.beta", self.beta)?;
+        NON_NEGATIVE.check("rlcsd.lambda", self.lambda)?;
+        NON_NEGATIVE.check("rlcsd.residual_clip", self.residual_clip)?;
+        NON_NEGATIVE.check("rlcsd.delta", self.delta)?;
+        NON_NEGATIVE.check("rlcsd.eta", self.eta)?;
+        POSITIVE.check("rlcsd.tau", self.tau)?;
+        AT_LEAST_1.check("rlcsd.k_max", self.k_max as f64)
     }
 }
 

@@ -1,35 +1,24 @@
 //! RLSD: tokens that a hint makes likelier count more where the answer was right, less where wrong.
 
 use super::stream::{check_advantages, known};
-use crate::error::{Error, Result, check_len, domain};
+use crate::error::{Result, check_finite, check_len};
 use crate::ragged::Ragged;
 use crate::sequences::Role;
+use crate::settings::{SHARE, settings};
 
-/// RLSD (arXiv 2604.03128): `Â_t = A·((1 − lambda) + lambda·w_t)` with
-/// `w_t = clip(exp(sign(A)·Δ_t), 1 − epsilon_w, 1 + epsilon_w)` and
-/// `Δ_t = logp(y_t | hint) − logp(y_t)`, no gradient through `w_t`.
-///
-/// [`Default`] is the paper's: `lambda` 0.5, weights in [0.8, 1.2]. (RLCSD's authors measured it below
-/// plain GRPO on Qwen3-1.7B, and arXiv 2603.24472 warns of self-distillation.)
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
-pub struct Rlsd {
-    /// Share of the weighted advantage, in [0, 1]; 0 is plain GRPO. Default 0.5.
-    pub lambda: f64,
-    /// How far weights may be from 1, in [0, 1]. Default 0.2.
-    pub epsilon_w: f64,
-}
-
-impl Default for Rlsd {
-    fn default() -> Self {
-        Self {
-            lambda: 0.5,
-            epsilon_w: 0.2,
-        }
+settings! {
+    /// RLSD (arXiv 2604.03128): `Â_t = A·((1 − lambda) + lambda·w_t)` with
+    /// `w_t = clip(exp(sign(A)·Δ_t), 1 − epsilon_w, 1 + epsilon_w)` and
+    /// `Δ_t = logp(y_t | hint) − logp(y_t)`, no gradient through `w_t`.
+    ///
+    /// [`Default`] is the paper's: `lambda` 0.5, weights in [0.8, 1.2]. (RLCSD's authors measured it below
+    /// plain GRPO on Qwen3-1.7B, and arXiv 2603.24472 warns of self-distillation.)
+    #[derive(Copy)]
+    pub struct Rlsd {
+        /// Share of the weighted advantage, in [0, 1]; 0 is plain GRPO. Default 0.5.
+        pub lambda: f64 = 0.5,
+        /// How far weights may be from 1, in [0, 1]. Default 0.2.
+        pub epsilon_w: f64 = 0.2,
     }
 }
 
@@ -41,8 +30,8 @@ impl Rlsd {
     /// no hint, the token keeps its row's advantage, as do guidance tokens.
     ///
     /// # Errors
-    /// Errors of [`Self::check`]; [`Error::Length`] or [`Error::Row`] if the streams do
-    /// not align; [`Error::NotFinite`] naming an infinite value, or an own token without
+    /// Errors of [`Self::check`]; [`crate::Error::Length`] or [`crate::Error::Row`] if the streams do
+    /// not align; [`crate::Error::NotFinite`] naming an infinite value, or an own token without
     /// `logp`.
     ///
     /// ```
@@ -77,14 +66,8 @@ impl Rlsd {
                     continue;
                 }
                 let Some(hinted) = hinted? else { continue };
-                let Some(plain) = known("logp", row, t, logp.row(row)[t])? else {
-                    return Err(Error::NotFinite {
-                        what: "logp",
-                        row,
-                        position: t,
-                        value: f64::NAN,
-                    });
-                };
+                let plain = logp.row(row)[t];
+                check_finite("logp", row, t, plain)?;
                 let weight = (advantage.signum() * (hinted - plain)).exp();
                 let weight = weight.clamp(1.0 - self.epsilon_w, 1.0 + self.epsilon_w);
                 out.row_mut(row)[t] = advantage * ((1.0 - self.lambda) + self.lambda * weight);
@@ -96,16 +79,9 @@ impl Rlsd {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Config`].
+    /// [`crate::Error::Config`].
     pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("rlsd.lambda", self.lambda),
-            ("rlsd.epsilon_w", self.epsilon_w),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return domain(name, value, "[0, 1]");
-            }
-        }
-        Ok(())
+        SHARE.check("rlsd.lambda", self.lambda)?;
+        SHARE.check("rlsd.epsilon_w", self.epsilon_w)
     }
 }

@@ -1,6 +1,6 @@
 //! Reading of hinted log-probabilities: NaN means that the row had no such hint.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, check_finite};
 
 /// A log-probability that may be missing. Infinite ones are refused.
 pub(super) fn known(
@@ -9,26 +9,14 @@ pub(super) fn known(
     position: usize,
     value: f64,
 ) -> Result<Option<f64>> {
-    if value.is_infinite() {
-        return Err(Error::NotFinite {
-            what,
-            row,
-            position,
-            value,
-        });
+    if value.is_nan() {
+        return Ok(None);
     }
-    Ok((!value.is_nan()).then_some(value))
+    check_finite(what, row, position, value).map(|()| Some(value))
 }
 
 /// Refuses advantages that are not finite.
 pub(super) fn check_advantages(advantages: &[f64]) -> Result<()> {
-    match advantages.iter().position(|a| !a.is_finite()) {
-        None => Ok(()),
-        Some(row) => Err(Error::NotFinite {
-            what: "advantages",
-            row,
-            position: 0,
-            value: advantages[row],
-        }),
-    }
+    let mut rows = advantages.iter().enumerate();
+    rows.try_for_each(|(row, &value)| check_finite("advantages", row, 0, value))
 }

@@ -8,38 +8,28 @@ use serde_json::Value;
 
 use crate::controller::amount::{Amount, uniform};
 use crate::controller::length::{LengthController, Query, restored, saved};
-use crate::error::{Error, Result, within};
+use crate::defaults::settings;
+use crate::error::{POSITIVE, Result, SHARE, bad_state};
 use crate::feedback::{ExampleId, StepFeedback, Which};
 use crate::signal::{Signal, Statistic};
 
-/// Numbers of `AdaBack`'s search.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BisectionConfig {
-    /// τ: a group at least this successful is asked to do with less. Default 0.5; the paper finds
-    /// .1 to .9 alike.
-    pub threshold: f64,
-    /// Probability that a group gets no guidance at all. Default 0.1.
-    pub unguided: f64,
-    /// Weight of the past in the bounds that tasks start from. Default 0.9 (not published).
-    pub decay: f64,
-    /// An interval narrower than this whose upper end fails opens up to the whole trace again, so
-    /// that one lucky success does not keep a task at a length it cannot solve. Default 0, as
-    /// published: never.
-    pub reopen_below: f64,
-    /// What is compared with the threshold.
-    pub statistic: Statistic,
-}
-
-impl Default for BisectionConfig {
-    fn default() -> Self {
-        Self {
-            threshold: 0.5,
-            unguided: 0.1,
-            decay: 0.9,
-            reopen_below: 0.0,
-            statistic: Statistic::Reward,
-        }
+settings! {
+    /// Numbers of `AdaBack`'s search.
+    #[derive(Copy)]
+    pub struct BisectionConfig {
+        /// τ: a group at least this successful is asked to do with less. Default 0.5; the paper finds
+        /// .1 to .9 alike.
+        pub threshold: f64 = 0.5,
+        /// Probability that a group gets no guidance at all. Default 0.1.
+        pub unguided: f64 = 0.1,
+        /// Weight of the past in the bounds that tasks start from. Default 0.9 (not published).
+        pub decay: f64 = 0.9,
+        /// An interval narrower than this whose upper end fails opens up to the whole trace again, so
+        /// that one lucky success does not keep a task at a length it cannot solve. Default 0, as
+        /// published: never.
+        pub reopen_below: f64 = 0.0,
+        /// What is compared with the threshold.
+        pub statistic: Statistic = Statistic::Reward,
     }
 }
 
@@ -77,16 +67,10 @@ impl Bisection {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: BisectionConfig) -> Result<Self> {
-        within(
-            "threshold",
-            config.threshold,
-            f64::MIN_POSITIVE,
-            f64::MAX,
-            "(0, ∞)",
-        )?;
-        within("unguided", config.unguided, 0.0, 1.0, "[0, 1]")?;
-        within("decay", config.decay, 0.0, 1.0, "[0, 1]")?;
-        within("reopen_below", config.reopen_below, 0.0, 1.0, "[0, 1]")?;
+        POSITIVE.check("threshold", config.threshold)?;
+        SHARE.check("unguided", config.unguided)?;
+        SHARE.check("decay", config.decay)?;
+        SHARE.check("reopen_below", config.reopen_below)?;
         Ok(Self {
             config,
             state: Intervals {
@@ -171,10 +155,8 @@ impl LengthController for Bisection {
         let state: Intervals = restored("bisection", saved)?;
         let bad = |(min, max): &&(f64, f64)| !(0.0 <= *min && min <= max && *max <= 1.0);
         if let Some((min, max)) = state.tasks.values().chain([&state.global]).find(bad) {
-            return Err(Error::State {
-                what: "bisection",
-                problem: format!("[{min}, {max}] is no interval in [0, 1]"),
-            });
+            let problem = format!("[{min}, {max}] is no interval in [0, 1]");
+            return bad_state("bisection", problem);
         }
         self.state = state;
         Ok(())
@@ -202,20 +184,6 @@ mod tests {
         assert_eq!(search.interval(TASK), (0.0, 0.2));
         search.observe(&step_of(4, 0.0, 8, 8));
         assert_eq!(search.interval(TASK), (0.0, 0.0));
-    }
-
-    #[test]
-    fn newcomers_start_from_the_running_mean() {
-        let mut search = Bisection::new(BisectionConfig {
-            decay: 0.5,
-            ..BisectionConfig::default()
-        })
-        .unwrap();
-        search.step(TASK, 0.5, 1.0);
-        assert_eq!(search.interval(ExampleId(9)), (0.0, 0.75));
-        search.step(ExampleId(9), 0.6, 0.0);
-        assert_eq!(search.interval(ExampleId(9)), (0.6, 0.75));
-        assert_eq!(search.interval(ExampleId(7)), (0.3, 0.75));
     }
 
     #[test]

@@ -100,36 +100,23 @@ impl<C: LengthController + Clone, F: Fn(ExampleId) -> u64> LengthController for 
 mod tests {
     use super::*;
     use crate::controller::target::{Target, TargetConfig};
-    use crate::feedback::Record;
-    use crate::testing::rng;
+    use crate::testing::{feedback, rng};
 
     fn controller() -> PerBucket<Target, impl Fn(ExampleId) -> u64> {
-        PerBucket::new(
-            Target::new(TargetConfig::default()).unwrap(),
-            |id: ExampleId| id.0 / 10,
-        )
+        let target = Target::new(TargetConfig::default()).unwrap();
+        PerBucket::new(target, |id: ExampleId| id.0 / 10)
     }
 
-    fn feedback(rows: &[(u64, bool)]) -> StepFeedback {
-        let mut feedback = StepFeedback::new(0);
-        for &(id, success) in rows {
-            let reward = f64::from(u8::from(success));
-            let record = Record {
-                chosen: true,
-                amount: 0.5,
-                reward,
-                success,
-            };
-            feedback.record(ExampleId(id), &record);
-        }
-        feedback
+    fn observe(c: &mut impl LengthController, rows: &[(u64, f64)]) {
+        let rollout = |&(task, reward): &(u64, f64)| (task, true, 0.5, reward);
+        c.observe(&feedback(0, rows.iter().map(rollout)));
     }
 
     #[test]
     fn buckets_go_their_own_ways() {
         let mut c = controller();
         for _ in 0..5 {
-            c.observe(&feedback(&[(1, true), (2, true), (11, false)]));
+            observe(&mut c, &[(1, 1.0), (2, 1.0), (11, 0.0)]);
         }
         let amount = |id| {
             let query = Query {
@@ -146,7 +133,7 @@ mod tests {
     #[test]
     fn state_comes_back_bucket_by_bucket() {
         let mut c = controller();
-        c.observe(&feedback(&[(1, true), (11, false)]));
+        observe(&mut c, &[(1, 1.0), (11, 0.0)]);
         let mut fresh = controller();
         fresh.restore(c.state()).unwrap();
         assert_eq!(fresh.state(), c.state());

@@ -10,7 +10,7 @@ use crate::controller::length::LengthController;
 use crate::controller::ratio::{Ratio, RatioConfig};
 use crate::controller::schedule::{BinomialCosine, Fixed, Random, Schedule, Staged};
 use crate::controller::target::{Target, TargetConfig};
-use crate::error::{Result, within};
+use crate::error::{NON_NEGATIVE, Result};
 use crate::feedback::ExampleId;
 
 /// A length controller as data.
@@ -48,27 +48,21 @@ impl ControllerConfig {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn build(&self) -> Result<Box<dyn LengthController + Send>> {
+        match self {
+            Self::Fixed { amount } => NON_NEGATIVE.check("amount", amount.value()),
+            Self::Schedule(schedule) => schedule.check(),
+            Self::Staged(staged) => staged.check(),
+            Self::BinomialCosine(schedule) => schedule.check(),
+            Self::Random(random) => random.check(),
+            // These check themselves.
+            _ => Ok(()),
+        }?;
         Ok(match self.clone() {
-            Self::Fixed { amount } => {
-                within("amount", amount.value(), 0.0, f64::MAX, "[0, ∞)")?;
-                Box::new(Fixed(amount))
-            }
-            Self::Schedule(schedule) => {
-                schedule.check()?;
-                Box::new(schedule)
-            }
-            Self::Staged(staged) => {
-                staged.check()?;
-                Box::new(staged)
-            }
-            Self::BinomialCosine(schedule) => {
-                schedule.check()?;
-                Box::new(schedule)
-            }
-            Self::Random(random) => {
-                random.check()?;
-                Box::new(random)
-            }
+            Self::Fixed { amount } => Box::new(Fixed(amount)),
+            Self::Schedule(schedule) => Box::new(schedule),
+            Self::Staged(staged) => Box::new(staged),
+            Self::BinomialCosine(schedule) => Box::new(schedule),
+            Self::Random(random) => Box::new(random),
             Self::Ratio(config) => Box::new(Ratio::new(config)?),
             Self::Target(config) => Box::new(Target::new(config)?),
             Self::TargetPerTask(config) => {
@@ -95,5 +89,48 @@ impl ControllerConfig {
             Self::Bisection(bisection) => bisection.unguided == 1.0,
             Self::Irt(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_outside_their_domain_are_named() {
+        for case in r#"
+            {"kind": "ratio", "initial": 4000} initial = 4000 is outside its domain [min, max]
+            {"kind": "ratio", "min": -1} min = -1 is outside its domain [0, max]
+            {"kind": "ratio", "window": 0} window = 0 is outside its domain [1, ∞)
+            {"kind": "ratio", "every": 0} every = 0 is outside its domain [1, ∞)
+            {"kind": "ratio", "gain": 0} gain = 0 is outside its domain (0, ∞)
+            {"kind": "target", "target": 1.5} target = 1.5 is outside its domain [0, 1]
+            {"kind": "target", "initial": 2} initial = 2 is outside its domain [min, max]
+            {"kind": "irt", "target": 1.5} target = 1.5 is outside its domain [0, 1]
+            {"kind": "irt", "decay": -0.1} decay = -0.1 is outside its domain [0, 1]
+        "#
+        .trim()
+        .lines()
+        {
+            let (config, message) = case.trim().split_once("} ").unwrap();
+            let config: ControllerConfig = serde_json::from_str(&format!("{config}}}")).unwrap();
+            assert_eq!(config.build().err().unwrap().to_string(), message);
+        }
+        let nan = f64::NAN;
+        let ratio = RatioConfig {
+            max: nan,
+            ..RatioConfig::paper()
+        };
+        let target = TargetConfig {
+            rate: nan,
+            ..TargetConfig::default()
+        };
+        let irt = IrtConfig {
+            population: nan,
+            ..IrtConfig::default()
+        };
+        assert!(
+            Ratio::new(ratio).is_err() && Target::new(target).is_err() && Irt::new(irt).is_err()
+        );
     }
 }

@@ -9,30 +9,22 @@ use serde_json::Value;
 use crate::controller::amount::Amount;
 use crate::controller::curve::ResponseCurve;
 use crate::controller::length::{LengthController, Query, restored, saved};
-use crate::error::{Error, Result, within};
+use crate::defaults::settings;
+use crate::error::{NON_NEGATIVE, Result, SHARE, bad_state};
 use crate::feedback::{ExampleId, StepFeedback};
 
-/// Numbers of the rule that follows a response curve. All are this project's.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct IrtConfig {
-    /// The share of successes to aim for, in (0, 1). Default 0.5, as in SEELE.
-    pub target: f64,
-    /// What a rollout still counts after one more step of its task, in [0, 1]. Default 0.7: the
-    /// policy that was seen is not the one that is asked.
-    pub decay: f64,
-    /// Rollouts of other tasks, at most, that speak for a task as its own do; at least 0. Default
-    /// 8. With 0 every task starts from the middle.
-    pub population: f64,
-}
-
-impl Default for IrtConfig {
-    fn default() -> Self {
-        Self {
-            target: 0.5,
-            decay: 0.7,
-            population: 8.0,
-        }
+settings! {
+    /// Numbers of the rule that follows a response curve. All are this project's.
+    #[derive(Copy)]
+    pub struct IrtConfig {
+        /// The share of successes to aim for, in (0, 1). Default 0.5, as in SEELE.
+        pub target: f64 = 0.5,
+        /// What a rollout still counts after one more step of its task, in [0, 1]. Default 0.7: the
+        /// policy that was seen is not the one that is asked.
+        pub decay: f64 = 0.7,
+        /// Rollouts of other tasks, at most, that speak for a task as its own do; at least 0. Default
+        /// 8. With 0 every task starts from the middle.
+        pub population: f64 = 8.0,
     }
 }
 
@@ -67,7 +59,7 @@ pub struct Irt {
 }
 
 /// What was seen of all tasks and of each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Counts {
     all: Seen,
@@ -78,7 +70,7 @@ struct Counts {
 const STEPS: usize = 20;
 
 /// Aged counts of rollouts and successes at 0, 1/20, …, 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seen {
     n: [f64; STEPS + 1],
@@ -86,11 +78,6 @@ struct Seen {
 }
 
 impl Seen {
-    const NOTHING: Self = Self {
-        n: [0.0; STEPS + 1],
-        successes: [0.0; STEPS + 1],
-    };
-
     fn age(&mut self, decay: f64) {
         (self.n.iter_mut().chain(&mut self.successes)).for_each(|count| *count *= decay);
     }
@@ -114,15 +101,12 @@ impl Irt {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: IrtConfig) -> Result<Self> {
-        within("target", config.target, 0.0, 1.0, "[0, 1]")?;
-        within("decay", config.decay, 0.0, 1.0, "[0, 1]")?;
-        within("population", config.population, 0.0, f64::MAX, "[0, ∞)")?;
+        SHARE.check("target", config.target)?;
+        SHARE.check("decay", config.decay)?;
+        NON_NEGATIVE.check("population", config.population)?;
         Ok(Self {
             config,
-            state: Counts {
-                all: Seen::NOTHING,
-                tasks: BTreeMap::new(),
-            },
+            state: Counts::default(),
         })
     }
 
@@ -135,8 +119,8 @@ impl Irt {
         } else {
             1.0
         };
-        let own = tasks.get(&task).unwrap_or(&Seen::NOTHING);
-        ResponseCurve::fit(all.scaled(shared).chain(own.scaled(1.0)))
+        let own = tasks.get(&task).into_iter().flat_map(|own| own.scaled(1.0));
+        ResponseCurve::fit(all.scaled(shared).chain(own))
     }
 
     /// The fraction of the trace that a task's guided members get next.
@@ -157,7 +141,7 @@ impl LengthController for Irt {
         let Counts { all, tasks } = &mut self.state;
         all.age(self.config.decay);
         for (&task, strata) in &feedback.examples {
-            let own = tasks.entry(task).or_insert(Seen::NOTHING);
+            let own = tasks.entry(task).or_default();
             own.age(self.config.decay);
             for stratum in strata {
                 let (n, successes) = (stratum.n as f64, stratum.successes as f64);
@@ -177,10 +161,7 @@ impl LengthController for Irt {
         let all = state.tasks.values().chain([&state.all]);
         let negative = all.flat_map(counts).find(|count| *count < 0.0);
         if let Some(count) = negative {
-            return Err(Error::State {
-                what: "response curve",
-                problem: format!("{count} is no count"),
-            });
+            return bad_state("response curve", format!("{count} is no count"));
         }
         self.state = state;
         Ok(())
@@ -204,11 +185,8 @@ mod tests {
             let amount = irt.amount(&query, &mut rng()).value();
             irt.observe(&step_of(step, amount, if amount < 0.6 { 0 } else { 8 }, 8));
         }
-        assert!(
-            (0.5..0.7).contains(&irt.fraction(TASK)),
-            "{}",
-            irt.fraction(TASK)
-        );
+        let fraction = irt.fraction(TASK);
+        assert!((0.5..0.7).contains(&fraction), "{fraction}");
     }
 
     #[test]
@@ -230,16 +208,12 @@ mod tests {
         let mut irt = Irt::new(IrtConfig::default()).unwrap();
         irt.observe(&step_of(0, 0.5, 3, 8));
         let before = irt.clone();
+        let seen = |n, successes| json!({"n": n, "successes": successes});
+        let (zeros, negative) = (vec![0.0; 21], vec![-1.0; 21]);
         for (name, broken) in [
-            ("all", json!({"n": [1.0], "successes": [1.0]})),
-            (
-                "all",
-                json!({"n": vec![-1.0; 21], "successes": vec![0.0; 21]}),
-            ),
-            (
-                "tasks",
-                json!({"x": {"n": vec![0.0; 21], "successes": vec![0.0; 21]}}),
-            ),
+            ("all", seen(vec![1.0], vec![1.0])),
+            ("all", seen(negative, zeros.clone())),
+            ("tasks", json!({"x": seen(zeros.clone(), zeros)})),
             ("other", json!(1)),
         ] {
             let mut saved = irt.state();
@@ -259,21 +233,5 @@ mod tests {
         let before = irt.clone();
         irt.observe(&StepFeedback::new(1));
         assert_eq!(irt, before);
-        for bad in [
-            IrtConfig {
-                target: 1.5,
-                ..IrtConfig::default()
-            },
-            IrtConfig {
-                decay: -0.1,
-                ..IrtConfig::default()
-            },
-            IrtConfig {
-                population: f64::NAN,
-                ..IrtConfig::default()
-            },
-        ] {
-            assert!(Irt::new(bad).is_err());
-        }
     }
 }

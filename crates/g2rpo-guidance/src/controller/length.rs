@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::controller::amount::Amount;
-use crate::error::{Error, Result, within};
+use crate::error::{Domain, NON_NEGATIVE, Result, bad_state};
 use crate::feedback::{ExampleId, StepFeedback};
 use crate::signal::Steering;
 
@@ -87,7 +87,7 @@ pub trait LengthController {
     /// Takes up a saved state.
     ///
     /// # Errors
-    /// [`Error::State`] if the state was saved by another controller or cannot be right; `self` is
+    /// [`Error::State`](crate::Error::State) if the state was saved by another controller or cannot be right; `self` is
     /// unchanged then.
     fn restore(&mut self, saved: Value) -> Result<()> {
         no_state("controller without state", &saved)
@@ -123,10 +123,7 @@ pub(crate) fn no_state(what: &'static str, saved: &Value) -> Result<()> {
     if saved.is_null() {
         return Ok(());
     }
-    Err(Error::State {
-        what,
-        problem: format!("{saved} was saved by something else"),
-    })
+    bad_state(what, format!("{saved} was saved by something else"))
 }
 
 /// A state as JSON. The numbers of all states here are finite, and keys are names or numbers, so
@@ -137,10 +134,7 @@ pub(crate) fn saved(state: &impl Serialize) -> Value {
 
 /// The state from JSON, or why it is not one.
 pub(crate) fn restored<S: DeserializeOwned>(what: &'static str, saved: Value) -> Result<S> {
-    serde_json::from_value(saved).map_err(|e| Error::State {
-        what,
-        problem: e.to_string(),
-    })
+    serde_json::from_value(saved).or_else(|problem| bad_state(what, problem))
 }
 
 /// Whether a saved number lies where the configuration lets it move.
@@ -148,18 +142,14 @@ pub(crate) fn length_within(what: &'static str, length: f64, min: f64, max: f64)
     if length >= min && length <= max {
         return Ok(());
     }
-    Err(Error::State {
-        what,
-        problem: format!("{length} is outside [{min}, {max}]"),
-    })
+    bad_state(what, format!("{length} is outside [{min}, {max}]"))
 }
 
 /// Whether a controller may start at `initial` and move between `min` and `max`.
 pub(crate) fn check_lengths(initial: f64, min: f64, max: f64) -> Result<()> {
-    within("max", max, 0.0, f64::MAX, "[0, ∞)")?;
-    within("min", min, 0.0, max, "[0, max]")?;
-    within("initial", initial, min, max, "[min, max]")?;
-    Ok(())
+    NON_NEGATIVE.check("max", max)?;
+    Domain(0.0, max, "[0, max]").check("min", min)?;
+    Domain(min, max, "[min, max]").check("initial", initial)
 }
 
 #[cfg(test)]

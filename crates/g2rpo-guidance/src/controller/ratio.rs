@@ -10,7 +10,7 @@ use crate::controller::amount::{Amount, AmountUnit, Rounding};
 use crate::controller::length::{
     LengthController, Query, check_lengths, length_within, restored, saved,
 };
-use crate::error::{Result, within};
+use crate::error::{AT_LEAST_1, POSITIVE, Result};
 use crate::feedback::StepFeedback;
 use crate::signal::{Signal, Smoothing, Steering};
 
@@ -153,11 +153,11 @@ impl Ratio {
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: RatioConfig) -> Result<Self> {
         check_lengths(config.initial, config.min, config.max)?;
-        within("window", config.window as f64, 1.0, f64::MAX, "[1, ∞)")?;
-        within("every", config.every as f64, 1.0, f64::MAX, "[1, ∞)")?;
-        within("gain", config.gain, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+        AT_LEAST_1.check("window", config.window as f64)?;
+        AT_LEAST_1.check("every", config.every as f64)?;
+        POSITIVE.check("gain", config.gain)?;
         if let ZeroReward::Epsilon(eps) = config.zero_reward {
-            within("epsilon", eps, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+            POSITIVE.check("epsilon", eps)?;
         }
         config.smoothing.check()?;
         Ok(Self {
@@ -244,26 +244,18 @@ impl LengthController for Ratio {
     }
 
     fn observe(&mut self, feedback: &StepFeedback) {
-        if let Some(estimate) = self.config.signal.of(feedback) {
-            let value = self.config.smoothing.apply(estimate, self.state.smoothed);
-            self.state.smoothed = Some(value);
-            self.step(value);
-        }
+        let c = &self.config;
+        let value = (c.smoothing).follow(c.signal, feedback, &mut self.state.smoothed);
+        value.into_iter().for_each(|value| self.step(value));
     }
 
     fn steering(&self) -> Option<Steering> {
-        let RatioConfig {
-            signal,
-            min,
-            max,
-            unit,
-            ..
-        } = self.config;
+        let c = &self.config;
         Some(Steering {
-            signal,
-            min,
-            max,
-            unit,
+            signal: c.signal,
+            min: c.min,
+            max: c.max,
+            unit: c.unit,
         })
     }
 
@@ -285,49 +277,23 @@ impl LengthController for Ratio {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{reward_of, rng, step_of};
+    use crate::testing::feedback;
+
+    fn from_100() -> RatioConfig {
+        RatioConfig {
+            initial: 100.0,
+            ..RatioConfig::paper()
+        }
+    }
 
     fn lengths(config: RatioConfig, rewards: &[f64]) -> Vec<f64> {
         let mut ratio = Ratio::new(config).unwrap();
-        rewards
-            .iter()
+        (rewards.iter())
             .map(|&r| {
-                ratio.observe(&reward_of(0, r));
+                ratio.observe(&feedback(0, [(0, true, 0.0, r)]));
                 ratio.length()
             })
             .collect()
-    }
-
-    #[test]
-    fn the_paper_by_hand() {
-        let config = RatioConfig {
-            initial: 100.0,
-            max: 400.0,
-            ..RatioConfig::paper()
-        };
-        // Means of what came before: –, .5, .5, .5, .75 over 0.5, 0.5, 1, .5, .25.
-        assert_eq!(
-            lengths(config, &[0.5, 0.5, 0.5, 1.0, 0.25]),
-            [100.0, 100.0, 100.0, 50.0, 150.0]
-        );
-    }
-
-    #[test]
-    fn the_released_cycle_by_hand() {
-        let config = RatioConfig {
-            initial: 100.0,
-            ..RatioConfig::released()
-        };
-        // 100·.3/.4 = 75; 75·.5/.6 = 62.5, floored.
-        let got = lengths(config, &[0.2, 0.4, 0.4, 0.5, 0.5, 0.6]);
-        assert_eq!(got, [100.0, 100.0, 75.0, 75.0, 75.0, 62.0]);
-    }
-
-    #[test]
-    fn the_released_order_of_operations_keeps_a_token() {
-        // 3072 · (0.35/0.6) is 1792 in binary; 3072 · 0.35/0.6 is a little less.
-        let got = lengths(RatioConfig::released(), &[0.1, 0.6, 0.6]);
-        assert_eq!(got[2], 1792.0);
     }
 
     #[test]
@@ -344,94 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn zero_policies_differ_as_documented() {
-        let with = |zero_reward| RatioConfig {
-            initial: 100.0,
-            max: 800.0,
-            zero_reward,
-            ..RatioConfig::paper()
-        };
-        let rewards = [0.5, 0.0, 0.5];
-        assert_eq!(
-            lengths(with(ZeroReward::Skip), &rewards),
-            [100.0, 100.0, 50.0]
-        );
-        assert_eq!(
-            lengths(with(ZeroReward::Drop), &rewards),
-            [100.0, 100.0, 100.0]
-        );
-        assert_eq!(
-            lengths(with(ZeroReward::Maximum), &rewards),
-            [100.0, 800.0, 400.0]
-        );
-        let eps = lengths(with(ZeroReward::Epsilon(1e-8)), &rewards);
-        assert_eq!(eps[1], 800.0);
-        assert!((eps[2] - 400.0).abs() < 1e-4);
-        // A history of zeros and one success: to the floor in one step.
-        let collapse = lengths(with(ZeroReward::Epsilon(1e-8)), &[0.0, 0.0, 0.5]);
-        assert_eq!(collapse, [100.0, 100.0, 1.0]);
-    }
-
-    #[test]
     fn negative_and_missing_rewards_do_no_harm() {
-        let config = RatioConfig {
-            initial: 100.0,
-            ..RatioConfig::paper()
-        };
-        assert_eq!(
-            lengths(config, &[0.5, -0.5, f64::NAN, 0.5]),
-            [100.0, 100.0, 100.0, 50.0]
-        );
-        let mut ratio = Ratio::new(config).unwrap();
+        let got = lengths(from_100(), &[0.5, -0.5, f64::NAN, 0.5]);
+        assert_eq!(got, [100.0, 100.0, 100.0, 50.0]);
+        let mut ratio = Ratio::new(from_100()).unwrap();
         ratio.observe(&StepFeedback::new(0));
         assert_eq!(ratio.length(), 100.0);
-    }
-
-    #[test]
-    fn the_signal_and_its_smoothing_are_used() {
-        let config = RatioConfig {
-            initial: 100.0,
-            signal: Signal::GUIDED_SUCCESS,
-            smoothing: Smoothing::Beta { a: 1.0, b: 1.0 },
-            ..RatioConfig::paper()
-        };
-        let mut ratio = Ratio::new(config).unwrap();
-        ratio.observe(&step_of(0, 100.0, 0, 2));
-        ratio.observe(&step_of(1, 100.0, 2, 2));
-        // (0 + 1)/4 over (2 + 1)/4.
-        assert!((ratio.length() - 100.0 / 3.0).abs() < 1e-12);
-        let amount = ratio.amount(&Query::default(), &mut rng());
-        assert_eq!(amount, Amount::Tokens(ratio.length()));
-    }
-
-    #[test]
-    fn settings_outside_their_domain_are_refused() {
-        let bad = [
-            RatioConfig {
-                initial: 4000.0,
-                ..RatioConfig::paper()
-            },
-            RatioConfig {
-                min: -1.0,
-                ..RatioConfig::paper()
-            },
-            RatioConfig {
-                window: 0,
-                ..RatioConfig::paper()
-            },
-            RatioConfig {
-                every: 0,
-                ..RatioConfig::paper()
-            },
-            RatioConfig {
-                max: f64::NAN,
-                ..RatioConfig::paper()
-            },
-            RatioConfig {
-                gain: 0.0,
-                ..RatioConfig::paper()
-            },
-        ];
-        assert!(bad.into_iter().all(|config| Ratio::new(config).is_err()));
     }
 }

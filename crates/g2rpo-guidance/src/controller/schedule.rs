@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::{Amount, AmountUnit, uniform};
 use crate::controller::length::{LengthController, Query};
-use crate::error::{Result, within};
+use crate::defaults::settings;
+use crate::error::{AT_LEAST_1, Domain, NON_NEGATIVE, POSITIVE, Result, SHARE};
 
 /// The same amount always. `Fixed(Amount::NONE)` is plain GRPO.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,45 +37,33 @@ pub enum Shape {
     },
 }
 
-/// An amount that depends on the step alone.
-///
-/// ```
-/// use g2rpo_guidance::{AmountUnit, Schedule, Shape};
-/// let linear = Schedule { start: 40.0, end: 0.0, steps: 100, ..Schedule::default() };
-/// assert_eq!(linear.value(25), 30.0);
-/// assert_eq!(linear.value(500), 0.0);
-/// // Prefix-RFT's: 95 % to 5 % of the trace.
-/// let cosine = Schedule { shape: Shape::Cosine, start: 0.95, end: 0.05, unit: AmountUnit::Fraction, ..linear };
-/// assert!((cosine.value(50) - 0.5).abs() < 1e-15);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Schedule {
-    /// The way between the ends.
-    pub shape: Shape,
-    /// Amount at step 0.
-    pub start: f64,
-    /// Amount at step `steps`.
-    pub end: f64,
-    /// Number of steps from start to end; 0 means the end from the beginning.
-    pub steps: u64,
-    /// Amount behind step `steps`; `None` stays at `end`.
-    pub after: Option<f64>,
-    /// The unit of the amounts.
-    pub unit: AmountUnit,
-}
-
-impl Default for Schedule {
-    /// Linear from the whole trace to nothing in 1000 steps.
-    fn default() -> Self {
-        Self {
-            shape: Shape::Linear,
-            start: 1.0,
-            end: 0.0,
-            steps: 1000,
-            after: None,
-            unit: AmountUnit::Fraction,
-        }
+settings! {
+    /// An amount that depends on the step alone; by default linear from the whole trace to nothing in
+    /// 1000 steps.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{AmountUnit, Schedule, Shape};
+    /// let linear = Schedule { start: 40.0, end: 0.0, steps: 100, ..Schedule::default() };
+    /// assert_eq!(linear.value(25), 30.0);
+    /// assert_eq!(linear.value(500), 0.0);
+    /// // Prefix-RFT's: 95 % to 5 % of the trace.
+    /// let cosine = Schedule { shape: Shape::Cosine, start: 0.95, end: 0.05, unit: AmountUnit::Fraction, ..linear };
+    /// assert!((cosine.value(50) - 0.5).abs() < 1e-15);
+    /// ```
+    #[derive(Copy)]
+    pub struct Schedule {
+        /// The way between the ends.
+        pub shape: Shape = Shape::Linear,
+        /// Amount at step 0.
+        pub start: f64 = 1.0,
+        /// Amount at step `steps`.
+        pub end: f64 = 0.0,
+        /// Number of steps from start to end; 0 means the end from the beginning.
+        pub steps: u64 = 1000,
+        /// Amount behind step `steps`; `None` stays at `end`.
+        pub after: Option<f64> = None,
+        /// The unit of the amounts.
+        pub unit: AmountUnit = AmountUnit::Fraction,
     }
 }
 
@@ -84,11 +73,11 @@ impl Schedule {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for amounts below 0 and exponents of 0 or less.
     pub fn check(&self) -> Result<()> {
-        within("start", self.start, 0.0, f64::MAX, "[0, ∞)")?;
-        within("end", self.end, 0.0, f64::MAX, "[0, ∞)")?;
-        within("after", self.after.unwrap_or(0.0), 0.0, f64::MAX, "[0, ∞)")?;
+        NON_NEGATIVE.check("start", self.start)?;
+        NON_NEGATIVE.check("end", self.end)?;
+        NON_NEGATIVE.check("after", self.after.unwrap_or(0.0))?;
         if let Shape::Power { exponent } = self.shape {
-            within("exponent", exponent, f64::MIN_POSITIVE, f64::MAX, "(0, ∞)")?;
+            POSITIVE.check("exponent", exponent)?;
         }
         Ok(())
     }
@@ -141,17 +130,11 @@ impl Staged {
     /// [`Error::Config`](crate::Error::Config) for amounts below 0 and steps that do not rise.
     pub fn check(&self) -> Result<()> {
         for &(_, amount) in &self.stages {
-            within("stages.amount", amount, 0.0, f64::MAX, "[0, ∞)")?;
+            NON_NEGATIVE.check("stages.amount", amount)?;
         }
         for pair in self.stages.windows(2) {
             let (before, step) = (pair[0].0 as f64, pair[1].0 as f64);
-            within(
-                "stages.step",
-                step,
-                before + 1.0,
-                f64::MAX,
-                "above the stage before",
-            )?;
+            Domain(before + 1.0, f64::MAX, "above the stage before").check("stages.step", step)?;
         }
         Ok(())
     }
@@ -169,27 +152,17 @@ impl LengthController for Staged {
     }
 }
 
-/// A uniform amount, drawn anew for every group: variety without adaptation. Over a fraction of
-/// the trace this is the mixture of R3 (arXiv 2402.05808).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Random {
-    /// Smallest amount.
-    pub low: f64,
-    /// Largest amount.
-    pub high: f64,
-    /// The unit of the amounts.
-    pub unit: AmountUnit,
-}
-
-impl Default for Random {
-    /// Any fraction of the trace.
-    fn default() -> Self {
-        Self {
-            low: 0.0,
-            high: 1.0,
-            unit: AmountUnit::Fraction,
-        }
+settings! {
+    /// A uniform amount, drawn anew for every group: variety without adaptation. Over a fraction of
+    /// the trace, any by default, this is the mixture of R3 (arXiv 2402.05808).
+    #[derive(Copy)]
+    pub struct Random {
+        /// Smallest amount.
+        pub low: f64 = 0.0,
+        /// Largest amount.
+        pub high: f64 = 1.0,
+        /// The unit of the amounts.
+        pub unit: AmountUnit = AmountUnit::Fraction,
     }
 }
 
@@ -199,9 +172,8 @@ impl Random {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) unless `0 <= low <= high`.
     pub fn check(&self) -> Result<()> {
-        within("high", self.high, 0.0, f64::MAX, "[0, ∞)")?;
-        within("low", self.low, 0.0, self.high, "[0, high]")?;
-        Ok(())
+        NON_NEGATIVE.check("high", self.high)?;
+        Domain(0.0, self.high, "[0, high]").check("low", self.low)
     }
 }
 
@@ -212,29 +184,19 @@ impl LengthController for Random {
     }
 }
 
-/// UFT's length (arXiv 2505.16984): the trace is divided into `slices` equal parts, and the number
-/// of parts given is `Binomial(slices, p_t)` with `p_t` falling as a cosine; after that nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BinomialCosine {
-    /// Most parts; a trace with fewer tokens has as many parts as tokens. UFT: 5.
-    pub slices: usize,
-    /// Probability at step 0. UFT: 0.95.
-    pub p_high: f64,
-    /// Probability at step `steps`. UFT: 0.05.
-    pub p_low: f64,
-    /// Steps with guidance; none is given from then on. UFT: 300 of 500.
-    pub steps: u64,
-}
-
-impl Default for BinomialCosine {
-    fn default() -> Self {
-        Self {
-            slices: 5,
-            p_high: 0.95,
-            p_low: 0.05,
-            steps: 300,
-        }
+settings! {
+    /// UFT's length (arXiv 2505.16984): the trace is divided into `slices` equal parts, and the number
+    /// of parts given is `Binomial(slices, p_t)` with `p_t` falling as a cosine; after that nothing.
+    #[derive(Copy)]
+    pub struct BinomialCosine {
+        /// Most parts; a trace with fewer tokens has as many parts as tokens. UFT: 5.
+        pub slices: usize = 5,
+        /// Probability at step 0. UFT: 0.95.
+        pub p_high: f64 = 0.95,
+        /// Probability at step `steps`. UFT: 0.05.
+        pub p_low: f64 = 0.05,
+        /// Steps with guidance; none is given from then on. UFT: 300 of 500.
+        pub steps: u64 = 300,
     }
 }
 
@@ -244,10 +206,9 @@ impl BinomialCosine {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for probabilities outside [0, 1].
     pub fn check(&self) -> Result<()> {
-        within("p_high", self.p_high, 0.0, 1.0, "[0, 1]")?;
-        within("p_low", self.p_low, 0.0, 1.0, "[0, 1]")?;
-        within("slices", self.slices as f64, 1.0, f64::MAX, "[1, ∞)")?;
-        Ok(())
+        SHARE.check("p_high", self.p_high)?;
+        SHARE.check("p_low", self.p_low)?;
+        AT_LEAST_1.check("slices", self.slices as f64)
     }
 
     /// The probability at a step; 0 from `steps` on.
@@ -281,34 +242,13 @@ mod tests {
     use crate::testing::rng;
 
     #[test]
-    fn shapes_meet_at_both_ends_and_order_in_between() {
-        let schedule = |shape| Schedule {
-            shape,
-            start: 8.0,
-            end: 2.0,
-            steps: 4,
+    fn a_schedule_of_no_steps_is_at_its_end() {
+        let at_once = Schedule {
+            shape: Shape::Cosine,
+            steps: 0,
             ..Schedule::default()
         };
-        let at = |shape, step| schedule(shape).value(step);
-        let convex = Shape::Power { exponent: 0.5 };
-        let concave = Shape::Power { exponent: 2.0 };
-        for shape in [Shape::Linear, Shape::Cosine, convex, concave] {
-            assert_eq!((at(shape, 0), at(shape, 4), at(shape, 9)), (8.0, 2.0, 2.0));
-        }
-        // t = 1/4: 8 - 6/4, 8 - 6/2, 8 - 6/16.
-        assert_eq!(at(Shape::Linear, 1), 6.5);
-        assert_eq!(at(convex, 1), 5.0);
-        assert_eq!(at(concave, 1), 7.625);
-        let after = Schedule {
-            after: Some(0.0),
-            ..schedule(Shape::Linear)
-        };
-        assert_eq!((after.value(4), after.value(5)), (2.0, 0.0));
-        let at_once = Schedule {
-            steps: 0,
-            ..schedule(Shape::Cosine)
-        };
-        assert_eq!(at_once.value(0), 2.0);
+        assert_eq!(at_once.value(0), 0.0);
     }
 
     #[test]

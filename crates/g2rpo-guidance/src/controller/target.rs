@@ -8,52 +8,38 @@ use crate::controller::amount::{Amount, AmountUnit};
 use crate::controller::length::{
     LengthController, Query, check_lengths, length_within, restored, saved,
 };
-use crate::error::{Result, within};
+use crate::defaults::settings;
+use crate::error::{NON_NEGATIVE, Result, SHARE};
 use crate::feedback::StepFeedback;
 use crate::signal::{Signal, Smoothing, Steering};
 
-/// Numbers of the set-point rule.
-///
-/// The form is `AdaRFT`'s (arXiv 2504.05520) applied to guidance; the defaults were chosen on the
-/// combination lock (docs/results.md).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TargetConfig {
-    /// Unit of all lengths here.
-    pub unit: AmountUnit,
-    /// ℓ₀, the first length.
-    pub initial: f64,
-    /// Smallest length. Default 0: guidance can end.
-    pub min: f64,
-    /// ℓmax, the largest length.
-    pub max: f64,
-    /// p*, the share of successes to aim for, in (0, 1). Default 0.5, where a group most often
-    /// holds both outcomes.
-    pub target: f64,
-    /// η: the largest change in one step, as a part of `max`. Default 0.1.
-    pub rate: f64,
-    /// κ: how sharply the step follows the error. Default 2.
-    pub sharpness: f64,
-    /// What is held at the target. Default the success of guided rollouts: that of unguided ones
-    /// stays 0 for as long as guidance is needed, and would only wind the length up.
-    pub signal: Signal,
-    /// Smoothing of the signal. Default Beta(1, 1).
-    pub smoothing: Smoothing,
-}
-
-impl Default for TargetConfig {
-    fn default() -> Self {
-        Self {
-            unit: AmountUnit::Fraction,
-            initial: 0.5,
-            min: 0.0,
-            max: 1.0,
-            target: 0.5,
-            rate: 0.1,
-            sharpness: 2.0,
-            signal: Signal::GUIDED_SUCCESS,
-            smoothing: Smoothing::Beta { a: 1.0, b: 1.0 },
-        }
+settings! {
+    /// Numbers of the set-point rule.
+    ///
+    /// The form is `AdaRFT`'s (arXiv 2504.05520) applied to guidance; the defaults were chosen on the
+    /// combination lock (docs/results.md).
+    #[derive(Copy)]
+    pub struct TargetConfig {
+        /// Unit of all lengths here.
+        pub unit: AmountUnit = AmountUnit::Fraction,
+        /// ℓ₀, the first length.
+        pub initial: f64 = 0.5,
+        /// Smallest length. Default 0: guidance can end.
+        pub min: f64 = 0.0,
+        /// ℓmax, the largest length.
+        pub max: f64 = 1.0,
+        /// p*, the share of successes to aim for, in (0, 1). Default 0.5, where a group most often
+        /// holds both outcomes.
+        pub target: f64 = 0.5,
+        /// η: the largest change in one step, as a part of `max`. Default 0.1.
+        pub rate: f64 = 0.1,
+        /// κ: how sharply the step follows the error. Default 2.
+        pub sharpness: f64 = 2.0,
+        /// What is held at the target. Default the success of guided rollouts: that of unguided ones
+        /// stays 0 for as long as guidance is needed, and would only wind the length up.
+        pub signal: Signal = Signal::GUIDED_SUCCESS,
+        /// Smoothing of the signal. Default Beta(1, 1).
+        pub smoothing: Smoothing = Smoothing::Beta { a: 1.0, b: 1.0 },
     }
 }
 
@@ -96,9 +82,9 @@ impl Target {
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: TargetConfig) -> Result<Self> {
         check_lengths(config.initial, config.min, config.max)?;
-        within("target", config.target, 0.0, 1.0, "[0, 1]")?;
-        within("rate", config.rate, 0.0, 1.0, "[0, 1]")?;
-        within("sharpness", config.sharpness, 0.0, f64::MAX, "[0, ∞)")?;
+        SHARE.check("target", config.target)?;
+        SHARE.check("rate", config.rate)?;
+        NON_NEGATIVE.check("sharpness", config.sharpness)?;
         config.smoothing.check()?;
         Ok(Self {
             config,
@@ -131,26 +117,18 @@ impl LengthController for Target {
     }
 
     fn observe(&mut self, feedback: &StepFeedback) {
-        if let Some(estimate) = self.config.signal.of(feedback) {
-            let value = self.config.smoothing.apply(estimate, self.state.smoothed);
-            self.state.smoothed = Some(value);
-            self.step(value);
-        }
+        let c = &self.config;
+        let value = (c.smoothing).follow(c.signal, feedback, &mut self.state.smoothed);
+        value.into_iter().for_each(|value| self.step(value));
     }
 
     fn steering(&self) -> Option<Steering> {
-        let TargetConfig {
-            signal,
-            min,
-            max,
-            unit,
-            ..
-        } = self.config;
+        let c = &self.config;
         Some(Steering {
-            signal,
-            min,
-            max,
-            unit,
+            signal: c.signal,
+            min: c.min,
+            max: c.max,
+            unit: c.unit,
         })
     }
 
@@ -169,32 +147,6 @@ impl LengthController for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::step_of;
-
-    #[test]
-    fn steps_by_hand() {
-        let config = TargetConfig {
-            unit: AmountUnit::Tokens,
-            initial: 50.0,
-            max: 100.0,
-            ..TargetConfig::default()
-        };
-        let mut target = Target::new(config).unwrap();
-        // 3 of 6 guided succeed: (3 + 1)/(6 + 2) is the set-point.
-        target.observe(&step_of(0, 50.0, 3, 6));
-        assert_eq!(target.length(), 50.0);
-        // 6 of 6: 7/8; 50 - 10·tanh(0.75).
-        target.observe(&step_of(1, 50.0, 6, 6));
-        assert!((target.length() - (50.0 - 10.0 * 0.75f64.tanh())).abs() < 1e-12);
-        for step in 2..40 {
-            target.observe(&step_of(step, 0.0, 6, 6));
-        }
-        assert_eq!(target.length(), 0.0);
-        for step in 40..100 {
-            target.observe(&step_of(step, 0.0, 0, 6));
-        }
-        assert_eq!(target.length(), 100.0);
-    }
 
     #[test]
     fn without_guided_rollouts_nothing_moves() {
@@ -203,19 +155,5 @@ mod tests {
         target.observe(&StepFeedback::new(0));
         target.step(f64::NAN);
         assert_eq!(target, before);
-    }
-
-    #[test]
-    fn settings_outside_their_domain_are_refused() {
-        let d = TargetConfig::default();
-        assert!(Target::new(TargetConfig { target: 1.5, ..d }).is_err());
-        assert!(Target::new(TargetConfig { initial: 2.0, ..d }).is_err());
-        assert!(
-            Target::new(TargetConfig {
-                rate: f64::NAN,
-                ..d
-            })
-            .is_err()
-        );
     }
 }

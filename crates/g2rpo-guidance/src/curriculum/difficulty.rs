@@ -1,42 +1,30 @@
 //! A choice of tasks whose difficulty follows the reward.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::controller::length::{length_within, restored, saved};
 use crate::curriculum::order::TaskFacts;
-use crate::error::{Error, Result, within};
+use crate::defaults::settings;
+use crate::error::{ANY, Domain, Error, NON_NEGATIVE, Result};
 use crate::feedback::{ExampleId, StepFeedback};
 use crate::signal::Signal;
 
-/// Numbers of `AdaRFT`'s rule; the defaults are the paper's (arXiv 2504.05520).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DifficultyConfig {
-    /// T₀, the first target.
-    pub initial: f64,
-    /// Smallest difficulty there is.
-    pub min: f64,
-    /// Largest difficulty there is.
-    pub max: f64,
-    /// η: the largest change in one step, in units of difficulty.
-    pub rate: f64,
-    /// α: how sharply the step follows the error.
-    pub sharpness: f64,
-    /// β: the mean reward to aim for.
-    pub target: f64,
-}
-
-impl Default for DifficultyConfig {
-    fn default() -> Self {
-        Self {
-            initial: 0.0,
-            min: 0.0,
-            max: 100.0,
-            rate: 50.0,
-            sharpness: 2.0,
-            target: 0.5,
-        }
+settings! {
+    /// Numbers of `AdaRFT`'s rule; the defaults are the paper's (arXiv 2504.05520).
+    #[derive(Copy)]
+    pub struct DifficultyConfig {
+        /// T₀, the first target.
+        pub initial: f64 = 0.0,
+        /// Smallest difficulty there is.
+        pub min: f64 = 0.0,
+        /// Largest difficulty there is.
+        pub max: f64 = 100.0,
+        /// η: the largest change in one step, in units of difficulty.
+        pub rate: f64 = 50.0,
+        /// α: how sharply the step follows the error.
+        pub sharpness: f64 = 2.0,
+        /// β: the mean reward to aim for.
+        pub target: f64 = 0.5,
     }
 }
 
@@ -68,18 +56,12 @@ impl Difficulty {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for numbers outside their domain.
     pub fn new(config: DifficultyConfig) -> Result<Self> {
-        within("max", config.max, -f64::MAX, f64::MAX, "(-∞, ∞)")?;
-        within("min", config.min, -f64::MAX, config.max, "(-∞, max]")?;
-        within(
-            "initial",
-            config.initial,
-            config.min,
-            config.max,
-            "[min, max]",
-        )?;
-        within("rate", config.rate, 0.0, f64::MAX, "[0, ∞)")?;
-        within("sharpness", config.sharpness, 0.0, f64::MAX, "[0, ∞)")?;
-        within("target", config.target, -f64::MAX, f64::MAX, "(-∞, ∞)")?;
+        ANY.check("max", config.max)?;
+        Domain(-f64::MAX, config.max, "(-∞, max]").check("min", config.min)?;
+        Domain(config.min, config.max, "[min, max]").check("initial", config.initial)?;
+        NON_NEGATIVE.check("rate", config.rate)?;
+        NON_NEGATIVE.check("sharpness", config.sharpness)?;
+        ANY.check("target", config.target)?;
         Ok(Self {
             config,
             target: config.initial,
@@ -137,12 +119,8 @@ impl Difficulty {
     /// [`Error::State`] if the state was saved by something else or lies outside the bounds.
     pub fn restore(&mut self, saved: Value) -> Result<()> {
         let target = restored("target difficulty", saved)?;
-        length_within(
-            "target difficulty",
-            target,
-            self.config.min,
-            self.config.max,
-        )?;
+        let (min, max) = (self.config.min, self.config.max);
+        length_within("target difficulty", target, min, max)?;
         self.target = target;
         Ok(())
     }
@@ -180,11 +158,11 @@ mod tests {
         let tied = [task(5, Some(1.0)), task(3, Some(1.0))];
         assert_eq!(difficulty.choose(&tied, 9).unwrap(), [3, 5].map(ExampleId));
         for missing in [None, Some(f64::NAN)] {
-            let error = difficulty.choose(&[tied[0], task(4, missing)], 1);
-            assert_eq!(
-                error.unwrap_err().to_string(),
-                "task 4 has no difficulty to be ordered by"
-            );
+            let error = difficulty
+                .choose(&[tied[0], task(4, missing)], 1)
+                .unwrap_err();
+            let expected = "task 4 has no difficulty to be ordered by";
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, within};
+use crate::error::{AT_LEAST_1, Error, Result};
 use crate::feedback::ExampleId;
 
 /// What is known about a task before training.
@@ -92,7 +92,7 @@ impl Curriculum {
             Self::Shuffled => order.shuffle(rng),
             Self::Continuous(by) => order = sorted(tasks, by)?,
             Self::Tiers { by, tiers } => {
-                within("tiers", tiers as f64, 1.0, f64::MAX, "[1, ∞)")?;
+                AT_LEAST_1.check("tiers", tiers as f64)?;
                 order = sorted(tasks, by)?;
                 let size = order.len().div_ceil(tiers).max(1);
                 order.chunks_mut(size).for_each(|tier| tier.shuffle(rng));
@@ -149,18 +149,12 @@ mod tests {
 
     #[test]
     fn each_key_orders_as_it_says() {
-        let order = |by| {
-            Curriculum::Continuous(by)
-                .order(&tasks(), &mut rng())
-                .unwrap()
-        };
-        assert_eq!(order(OrderBy::Difficulty)[..4], [0, 5, 1, 6].map(ExampleId));
-        assert_eq!(order(OrderBy::TraceLength)[0], ExampleId(9));
-        assert_eq!(order(OrderBy::PassRate)[0], ExampleId(9));
-        assert_eq!(
-            Curriculum::Given.order(&tasks(), &mut rng()).unwrap()[3],
-            ExampleId(3)
-        );
+        let order = |curriculum: Curriculum| curriculum.order(&tasks(), &mut rng()).unwrap();
+        let by = |key| order(Curriculum::Continuous(key));
+        assert_eq!(by(OrderBy::Difficulty)[..4], [0, 5, 1, 6].map(ExampleId));
+        assert_eq!(by(OrderBy::TraceLength)[0], ExampleId(9));
+        assert_eq!(by(OrderBy::PassRate)[0], ExampleId(9));
+        assert_eq!(order(Curriculum::Given)[3], ExampleId(3));
     }
 
     #[test]
@@ -187,10 +181,8 @@ mod tests {
         let mut tasks = tasks();
         tasks[3].pass_rate = None;
         let by = Curriculum::Continuous(OrderBy::PassRate);
-        assert_eq!(
-            by.order(&tasks, &mut rng()).unwrap_err().to_string(),
-            "task 3 has no pass_rate to be ordered by"
-        );
+        let error = by.order(&tasks, &mut rng()).unwrap_err().to_string();
+        assert_eq!(error, "task 3 has no pass_rate to be ordered by");
         let none = Curriculum::Tiers {
             by: OrderBy::Difficulty,
             tiers: 0,

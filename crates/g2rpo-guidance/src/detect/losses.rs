@@ -16,16 +16,6 @@ pub(super) fn unguided_pushed_down(view: &View<'_>) -> Option<Numbers> {
     })
 }
 
-pub(super) fn negative_guidance(view: &View<'_>) -> Option<Numbers> {
-    let share = view.now.guidance_negative_share?;
-    (share > view.thresholds.negative_guidance).then(|| vec![("negative_share", share)])
-}
-
-pub(super) fn guidance_dominates(view: &View<'_>) -> Option<Numbers> {
-    let ratio = view.now.guidance_weight_ratio?;
-    (ratio > view.thresholds.guidance_weight).then(|| vec![("guidance_over_own", ratio)])
-}
-
 pub(super) fn improbable_prefix(view: &View<'_>) -> Option<Numbers> {
     let (guidance, own) = (view.now.logp_guidance?, view.now.logp_own?);
     (own - guidance > view.thresholds.improbable)
@@ -41,68 +31,4 @@ pub(super) fn entropy_collapse(view: &View<'_>) -> Option<Numbers> {
         .fold(now, f64::max);
     (now < view.thresholds.entropy * height)
         .then(|| vec![("entropy_before", height), ("entropy", now)])
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::detect::stats::StepStats;
-    use crate::detect::table::Detector;
-    use crate::detect::watch::tests::goes_off;
-
-    #[test]
-    fn unguided_members_always_below_the_mean() {
-        let run = |advantage, guided| {
-            goes_off(Detector::UnguidedPushedDown, |_| StepStats {
-                advantage_unguided: Some(advantage),
-                success_guided: Some(guided),
-                ..StepStats::default()
-            })
-        };
-        // 2 of 8 guided and always right, the others wrong: advantages 1.62 and -0.54.
-        assert!(run(-0.54, 1.0));
-        assert!(!run(-0.54, 0.5));
-        assert!(!run(-0.05, 1.0));
-    }
-
-    #[test]
-    fn guidance_tokens_that_are_unlearnt_or_take_over() {
-        let negative = |share| {
-            goes_off(Detector::NegativeGuidance, |_| StepStats {
-                guidance_negative_share: Some(share),
-                ..StepStats::default()
-            })
-        };
-        assert!(negative(0.45) && !negative(0.1));
-        let dominates = |ratio| {
-            goes_off(Detector::GuidanceDominates, |_| StepStats {
-                guidance_weight_ratio: Some(ratio),
-                ..StepStats::default()
-            })
-        };
-        assert!(dominates(3.0) && !dominates(0.2));
-    }
-
-    #[test]
-    fn guidance_the_policy_would_never_say() {
-        let improbable = |guidance| {
-            goes_off(Detector::ImprobablePrefix, |_| StepStats {
-                logp_guidance: Some(guidance),
-                logp_own: Some(-0.4),
-                ..StepStats::default()
-            })
-        };
-        assert!(improbable(-3.1) && !improbable(-1.2));
-    }
-
-    #[test]
-    fn entropy_that_vanishes() {
-        let run = |last: f64| {
-            goes_off(Detector::EntropyCollapse, |i| StepStats {
-                entropy: Some(1.2 + (last - 1.2) * i.min(60) as f64 / 60.0),
-                ..StepStats::default()
-            })
-        };
-        assert!(run(0.1));
-        assert!(!run(0.7));
-    }
 }

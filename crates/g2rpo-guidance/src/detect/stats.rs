@@ -158,9 +158,7 @@ impl StepStats {
             ..Self::default()
         }
     }
-}
 
-impl StepStats {
     /// Adds what the controller steers on and its bounds.
     #[must_use]
     pub fn with_steering(self, steering: Option<Steering>, feedback: &StepFeedback) -> Self {
@@ -198,27 +196,19 @@ impl StepStats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::{ExampleId, Record};
+    use crate::testing::feedback;
 
     #[test]
     fn identity_only_groups_are_told_from_constant_and_mixed_ones() {
-        let mut feedback = StepFeedback::new(4);
         let groups: [[(bool, f64); 4]; 3] = [
             [(true, 1.0), (true, 1.0), (false, 0.0), (false, 0.0)],
             [(true, 0.0), (true, 0.0), (false, 0.0), (false, 0.0)],
             [(true, 1.0), (true, 0.0), (false, 0.0), (false, 0.0)],
         ];
-        for (id, members) in groups.into_iter().enumerate() {
-            for (chosen, reward) in members {
-                let record = Record {
-                    chosen,
-                    amount: 0.0,
-                    reward,
-                    success: reward > 0.5,
-                };
-                feedback.record(ExampleId(id as u64), &record);
-            }
-        }
+        let rollouts = (0..).zip(groups).flat_map(|(task, members)| {
+            members.map(|(chosen, reward)| (task, chosen, 0.0, reward))
+        });
+        let feedback = feedback(4, rollouts);
         let stats = StepStats::from_feedback(&feedback);
         assert_eq!(stats.frac_reward_zero_std, Some(1.0 / 3.0));
         assert_eq!(stats.frac_identity_only, Some(1.0 / 3.0));

@@ -2,103 +2,76 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
+use crate::defaults::settings;
 use crate::detect::stats::StepStats;
 
-/// When detectors go off.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Thresholds {
-    /// Steps that detectors of states look back. Default 20.
-    pub window: usize,
-    /// Steps that detectors of slow trends look back. Default 100.
-    pub trend: usize,
-    /// Share of groups with equal rewards. Default 0.8.
-    pub zero_variance: f64,
-    /// Share of groups whose rewards differ only with guidance. Default 0.5.
-    pub identity_only: f64,
-    /// Success that counts as saturated. Default 0.95.
-    pub saturated: f64,
-    /// Expected successes in a step below which its reward says little. Default 5.
-    pub min_successes: f64,
-    /// Share of the window's steps at a bound. Default 0.8.
-    pub pinned: f64,
-    /// Share of the window's changes that turn round. Default 0.6.
-    pub turning: f64,
-    /// Mean |Δ log ℓ| of changes that counts as a jump. Default 0.5.
-    pub jump: f64,
-    /// Guided success above which, and unguided success below one minus which, a constant length
-    /// is stalled. Default 0.9.
-    pub stalled: f64,
-    /// Smallest difference between guided and unguided success that counts as reliance.
-    /// Default 0.3.
-    pub reliance: f64,
-    /// Mean advantage of unguided members, negated, that counts as pushed down. Default 0.2.
-    pub pushed_down: f64,
-    /// Relative change of the length at a change of tier. Default 0.2.
-    pub tier_change: f64,
-    /// Share of guided members that may be stopped by the trace's end. Default 0.5.
-    pub at_trace_end: f64,
-    /// Share of guided members that may lack a trace or hint. Default 0.05.
-    pub missing: f64,
-    /// Mean difference of log-probability per token between a hinted success without and with its
-    /// hint, negated, in nats. Default 0.3, HiLL's temperature.
-    pub hint_reliance: f64,
-    /// Share of guided members that may run into the budget. Default 0.1.
-    pub over_budget: f64,
-    /// Share of the guidance tokens' weight that may be negative. Default 0.3.
-    pub negative_guidance: f64,
-    /// Weight of guidance tokens over that of own tokens. Default 1.
-    pub guidance_weight: f64,
-    /// Difference of mean log-probabilities between own and guidance tokens, in nats. Default 2.
-    pub improbable: f64,
-    /// Relative difference of sampled tokens between guided and unguided rollouts. Default 0.25.
-    pub unequal_budget: f64,
-    /// Part of its highest entropy that the policy may fall to. Default 0.3.
-    pub entropy: f64,
-    /// Fall of the mean format reward from its height. Default 0.2.
-    pub format_fall: f64,
-    /// Steps that a condition must be gone before it warns again as new. Default 10.
-    pub quiet: u64,
-    /// Steps after which a condition that lasts warns again; 0 for never. Default 200.
-    pub remind: u64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            window: 20,
-            trend: 100,
-            zero_variance: 0.8,
-            identity_only: 0.5,
-            saturated: 0.95,
-            min_successes: 5.0,
-            pinned: 0.8,
-            turning: 0.6,
-            jump: 0.5,
-            stalled: 0.9,
-            reliance: 0.3,
-            pushed_down: 0.2,
-            tier_change: 0.2,
-            at_trace_end: 0.5,
-            missing: 0.05,
-            hint_reliance: 0.3,
-            over_budget: 0.1,
-            negative_guidance: 0.3,
-            guidance_weight: 1.0,
-            improbable: 2.0,
-            unequal_budget: 0.25,
-            entropy: 0.3,
-            format_fall: 0.2,
-            quiet: 10,
-            remind: 200,
-        }
+settings! {
+    /// When detectors go off.
+    pub struct Thresholds {
+        /// Steps that detectors of states look back. Default 20.
+        pub window: usize = 20,
+        /// Steps that detectors of slow trends look back. Default 100.
+        pub trend: usize = 100,
+        /// Share of groups with equal rewards. Default 0.8.
+        pub zero_variance: f64 = 0.8,
+        /// Share of groups whose rewards differ only with guidance. Default 0.5.
+        pub identity_only: f64 = 0.5,
+        /// Success that counts as saturated. Default 0.95.
+        pub saturated: f64 = 0.95,
+        /// Expected successes in a step below which its reward says little. Default 5.
+        pub min_successes: f64 = 5.0,
+        /// Share of the window's steps at a bound. Default 0.8.
+        pub pinned: f64 = 0.8,
+        /// Share of the window's changes that turn round. Default 0.6.
+        pub turning: f64 = 0.6,
+        /// Mean |Δ log ℓ| of changes that counts as a jump. Default 0.5.
+        pub jump: f64 = 0.5,
+        /// Guided success above which, and unguided success below one minus which, a constant length
+        /// is stalled. Default 0.9.
+        pub stalled: f64 = 0.9,
+        /// Smallest difference between guided and unguided success that counts as reliance.
+        /// Default 0.3.
+        pub reliance: f64 = 0.3,
+        /// Mean advantage of unguided members, negated, that counts as pushed down. Default 0.2.
+        pub pushed_down: f64 = 0.2,
+        /// Relative change of the length at a change of tier. Default 0.2.
+        pub tier_change: f64 = 0.2,
+        /// Share of guided members that may be stopped by the trace's end. Default 0.5.
+        pub at_trace_end: f64 = 0.5,
+        /// Share of guided members that may lack a trace or hint. Default 0.05.
+        pub missing: f64 = 0.05,
+        /// Mean difference of log-probability per token between a hinted success without and with its
+        /// hint, negated, in nats. Default 0.3, HiLL's temperature.
+        pub hint_reliance: f64 = 0.3,
+        /// Share of guided members that may run into the budget. Default 0.1.
+        pub over_budget: f64 = 0.1,
+        /// Share of the guidance tokens' weight that may be negative. Default 0.3.
+        pub negative_guidance: f64 = 0.3,
+        /// Weight of guidance tokens over that of own tokens. Default 1.
+        pub guidance_weight: f64 = 1.0,
+        /// Difference of mean log-probabilities between own and guidance tokens, in nats. Default 2.
+        pub improbable: f64 = 2.0,
+        /// Relative difference of sampled tokens between guided and unguided rollouts. Default 0.25.
+        pub unequal_budget: f64 = 0.25,
+        /// Part of its highest entropy that the policy may fall to. Default 0.3.
+        pub entropy: f64 = 0.3,
+        /// Fall of the mean format reward from its height. Default 0.2.
+        pub format_fall: f64 = 0.2,
+        /// Steps that a condition must be gone before it warns again as new. Default 10.
+        pub quiet: u64 = 10,
+        /// Steps after which a condition that lasts warns again; 0 for never. Default 200.
+        pub remind: u64 = 200,
     }
 }
 
 /// The numbers that set a detector off.
 pub(super) type Numbers = Vec<(&'static str, f64)>;
+
+/// A number that is known and above its threshold, by name.
+pub(super) fn above(name: &'static str, value: Option<f64>, threshold: f64) -> Option<Numbers> {
+    let value = value.filter(|value| *value > threshold)?;
+    Some(vec![(name, value)])
+}
 
 /// What a check may look at: the thresholds and the last steps, the present one last.
 pub(super) struct View<'a> {

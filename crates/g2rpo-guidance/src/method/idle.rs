@@ -19,127 +19,87 @@ use crate::trace::cutter::UnitCutter;
 /// Settings, whether a method reads them, and what they need.
 type Rule = (&'static [&'static str], fn(&Method) -> bool, &'static str);
 
-const RULES: [Rule; 18] = [
-    (
-        &["loss.delta"],
-        |m| clips(m) || m.loss.loss_type == LossType::Dppo,
-        "a loss type that clips (grpo, bnpo, dr_grpo, dapo, luspo) or dppo",
-    ),
-    (
-        &["loss.epsilon"],
-        |m| !is_one_of(m, &UNCLIPPED) && !caps_only(m),
-        "a loss type with a trust region on both sides",
-    ),
-    (
-        &["loss.epsilon_high"],
-        |m| !is_one_of(m, &UNCLIPPED),
-        "a loss type with a trust region",
-    ),
-    (
-        &["loss.importance_sampling_level"],
-        |m| !is_one_of(m, &[LossType::Reinforce, LossType::Vespo, LossType::Gmpo]),
-        "a loss type of ratios that are not those of sequences already",
-    ),
-    (
-        &["loss.sapo_temperature_pos", "loss.sapo_temperature_neg"],
-        |m| m.loss.loss_type == LossType::Sapo,
-        "loss_type = sapo",
-    ),
-    (
-        &[
-            "loss.vespo_k_pos",
-            "loss.vespo_k_neg",
-            "loss.vespo_lambda_pos",
-            "loss.vespo_lambda_neg",
-        ],
-        |m| m.loss.loss_type == LossType::Vespo,
-        "loss_type = vespo",
-    ),
-    (
-        &["loss.cispo_clip"],
-        |m| m.loss.loss_type == LossType::Cispo,
-        "loss_type = cispo",
-    ),
-    (
-        &["loss.dppo_divergence"],
-        |m| m.loss.loss_type == LossType::Dppo,
-        "loss_type = dppo",
-    ),
-    (
-        &[
-            "loss.kl_estimator",
-            "loss.kl_gradient",
-            "loss.kl_placement",
-            "loss.kl_clamp",
-            "loss.kl_log_ratio_clamp",
-        ],
-        |m| m.loss.beta != 0.0,
-        "beta above 0",
-    ),
-    (
-        &["loss.length_normalizer"],
-        |m| {
-            use Aggregation::{SequenceMean, TokenMean};
-            let is_mean = matches!(m.loss.aggregation(), SequenceMean | TokenMean);
-            is_mean && m.placement == Placement::AssistantPrefix
-        },
-        "a mean over tokens (aggregation) and guidance among them (placement = assistant_prefix)",
-    ),
-    (
-        &["advantages.eps"],
-        |m| {
-            let own_scale = matches!(m.advantages.baseline, Baseline::PassAtK { .. });
-            m.advantages.scale != Scale::None || own_scale
-        },
-        "a scale",
-    ),
-    (
-        &["advantages.strata"],
-        |m| {
-            let all = m.selector.chosen_of(m.num_generations) == Some(m.num_generations);
-            !all && !matches!(m.selector, SelectorConfig::Mixed(_))
-        },
-        "guided and unguided members behind one baseline",
-    ),
-    (
-        &["controller"],
-        |m| gives(m, |level| *level == Level::Controlled),
-        "a selector with the level controlled",
-    ),
-    (
-        &["cutter", "limits"],
-        |m| gives(m, is_cut),
-        "a selector with levels that are cut from traces",
-    ),
-    (
-        &[
-            "limits.budget.min_own_tokens",
-            "limits.budget.counts_guidance",
-        ],
-        |m| m.placement == Placement::AssistantPrefix,
-        "placement = assistant_prefix, as what stands in the prompt takes no room of own tokens",
-    ),
-    (
-        &["limits.budget.min_own_tokens"],
-        |m| m.limits.budget.counts_guidance,
-        "counts_guidance, without which guidance takes no room of own tokens",
-    ),
-    (
-        &["source.capacity"],
-        |m| m.source.learns(),
-        "own in source.order",
-    ),
-    (
-        &["hint_template"],
-        |m| {
-            let hints = |level: &Level| matches!(level, Level::Hint(_));
-            m.placement == Placement::PromptHint
-                || m.token_advantages.is_some()
-                || m.selector.levels().iter().any(hints)
-        },
-        "hints in prompts",
-    ),
-];
+/// A rule a row: its settings are read if the method is as it says.
+macro_rules! rules {
+    ($([$($key:literal),+] if $is_read:expr, $needs:literal;)+) => {
+        &[$((&[$($key),+], $is_read, $needs)),+]
+    };
+}
+
+const RULES: &[Rule] = rules! {
+    ["loss.delta"]
+        if |m| clips(m) || is_one_of(m, &[LossType::Dppo]),
+        "a loss type that clips (grpo, bnpo, dr_grpo, dapo, luspo) or dppo";
+    ["loss.epsilon"]
+        if |m| !is_one_of(m, &UNCLIPPED) && !caps_only(m),
+        "a loss type with a trust region on both sides";
+    ["loss.epsilon_high"]
+        if |m| !is_one_of(m, &UNCLIPPED),
+        "a loss type with a trust region";
+    ["loss.importance_sampling_level"]
+        if |m| !is_one_of(m, &[LossType::Reinforce, LossType::Vespo, LossType::Gmpo]),
+        "a loss type of ratios that are not those of sequences already";
+    ["loss.sapo_temperature_pos", "loss.sapo_temperature_neg"]
+        if |m| is_one_of(m, &[LossType::Sapo]),
+        "loss_type = sapo";
+    ["loss.vespo_k_pos", "loss.vespo_k_neg", "loss.vespo_lambda_pos", "loss.vespo_lambda_neg"]
+        if |m| is_one_of(m, &[LossType::Vespo]),
+        "loss_type = vespo";
+    ["loss.cispo_clip"]
+        if |m| is_one_of(m, &[LossType::Cispo]),
+        "loss_type = cispo";
+    ["loss.dppo_divergence"]
+        if |m| is_one_of(m, &[LossType::Dppo]),
+        "loss_type = dppo";
+    ["loss.kl_estimator", "loss.kl_gradient", "loss.kl_placement", "loss.kl_clamp", "loss.kl_log_ratio_clamp"]
+        if |m| m.loss.beta != 0.0,
+        "beta above 0";
+    ["loss.length_normalizer"]
+        if |m| is_mean(m) && m.placement == Placement::AssistantPrefix,
+        "a mean over tokens (aggregation) and guidance among them (placement = assistant_prefix)";
+    ["advantages.eps"]
+        if |m| m.advantages.scale != Scale::None || matches!(m.advantages.baseline, Baseline::PassAtK { .. }),
+        "a scale";
+    ["advantages.strata"]
+        if has_both_behind_one_baseline,
+        "guided and unguided members behind one baseline";
+    ["controller"]
+        if |m| gives(m, |level| *level == Level::Controlled),
+        "a selector with the level controlled";
+    ["cutter", "limits"]
+        if |m| gives(m, is_cut),
+        "a selector with levels that are cut from traces";
+    ["limits.budget.min_own_tokens", "limits.budget.counts_guidance"]
+        if |m| m.placement == Placement::AssistantPrefix,
+        "placement = assistant_prefix, as what stands in the prompt takes no room of own tokens";
+    ["limits.budget.min_own_tokens"]
+        if |m| m.limits.budget.counts_guidance,
+        "counts_guidance, without which guidance takes no room of own tokens";
+    ["source.capacity"]
+        if |m| m.source.learns(),
+        "own in source.order";
+    ["hint_template"]
+        if gives_hints,
+        "hints in prompts";
+};
+
+fn is_mean(method: &Method) -> bool {
+    use Aggregation::{SequenceMean, TokenMean};
+    matches!(method.loss.aggregation(), SequenceMean | TokenMean)
+}
+
+fn has_both_behind_one_baseline(method: &Method) -> bool {
+    let n = method.num_generations;
+    let all = method.selector.chosen_of(n) == Some(n);
+    !all && !matches!(method.selector, SelectorConfig::Mixed(_))
+}
+
+fn gives_hints(method: &Method) -> bool {
+    let hints = |level: &Level| matches!(level, Level::Hint(_));
+    method.placement == Placement::PromptHint
+        || method.token_advantages.is_some()
+        || method.selector.levels().iter().any(hints)
+}
 
 /// Whether some level is such. Where nobody is guided, which is the limit of every method, the others
 /// may stand as they are.
@@ -197,7 +157,7 @@ impl Method {
             "hint_template": HintTemplate::default(),
         });
         let mut idle = Vec::new();
-        for (keys, is_read, needs) in RULES {
+        for &(keys, is_read, needs) in RULES {
             let changed = keys.iter().filter(|key| at(&set, key) != at(&default, key));
             if !is_read(self) {
                 idle.extend(changed.map(|key| (*key, needs)));

@@ -135,11 +135,8 @@ fn paths(tree: &Value) -> Vec<String> {
             all.push(path.clone());
         }
         if let Value::Object(map) = node {
-            open.extend(
-                map.iter()
-                    .rev()
-                    .map(|(name, node)| (joined(&path, name), node)),
-            );
+            let inner = map.iter().rev();
+            open.extend(inner.map(|(name, node)| (joined(&path, name), node)));
         }
     }
     all
@@ -253,22 +250,14 @@ mod tests {
     fn kinds_that_differ_are_compared_whole() {
         let differences = of("target").diff(&of("grpo"));
         let controller = differences.iter().find(|d| d.0 == "controller").unwrap();
-        assert_eq!(
-            controller.2,
-            json!({"kind": "fixed", "amount": {"tokens": 0.0}})
-        );
+        let fixed = json!({"kind": "fixed", "amount": {"tokens": 0.0}});
+        assert_eq!(controller.2, fixed);
         assert!(of("uft").diff(&of("uft")).is_empty());
     }
 
     #[test]
     fn distances_by_hand() {
-        assert_eq!(
-            (
-                edits("kitten", "sitting"),
-                edits("", "ab"),
-                edits("ab", "ab")
-            ),
-            (3, 2, 0)
-        );
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!((edits("", "ab"), edits("ab", "ab")), (2, 0));
     }
 }

@@ -6,7 +6,7 @@ use crate::controller::amount::Amount;
 use crate::controller::controllers::ControllerConfig;
 use crate::curriculum::difficulty::Difficulty;
 use crate::curriculum::order::Curriculum;
-use crate::error::{Error, Result, within};
+use crate::error::{AT_LEAST_1, Domain, Error, NON_NEGATIVE, Result, SHARE};
 use crate::method::settings::{Method, ScoreContext};
 use crate::selector::member::{Level, Selector};
 use crate::source::placement::Placement;
@@ -35,7 +35,7 @@ impl Method {
         self.selector.check(self.num_generations)?;
         self.controller.build()?;
         if let Snap::Forward { max_overrun } = self.cutter.snap {
-            within("max_overrun", max_overrun, 0.0, 1.0, "[0, 1]")?;
+            SHARE.check("max_overrun", max_overrun)?;
         }
         self.loss.check()?;
         self.advantages.check()?;
@@ -57,24 +57,24 @@ impl Method {
         }
         if let Some(dynamic) = self.dynamic_sampling {
             let batches = dynamic.max_num_gen_batches as f64;
-            within("max_num_gen_batches", batches, 1.0, f64::MAX, "[1, ∞)")?;
+            AT_LEAST_1.check("max_num_gen_batches", batches)?;
         }
         if let Some(overlong) = self.overlong {
             let (cache, max) = (overlong.cache as f64, max as f64);
-            within("cache", cache, 1.0, max, "[1, max_completion_length]")?;
+            Domain(1.0, max, "[1, max_completion_length]").check("cache", cache)?;
             let penalty = overlong.penalty_factor;
-            within("penalty_factor", penalty, 0.0, f64::MAX, "[0, ∞)")?;
+            NON_NEGATIVE.check("penalty_factor", penalty)?;
         }
         Ok(())
     }
 
     fn check_tasks(&self) -> Result<()> {
         let capacity = self.source.capacity as f64;
-        within("capacity", capacity, 1.0, f64::MAX, "[1, ∞)")?;
+        AT_LEAST_1.check("capacity", capacity)?;
         let authors = self.source.order.len() as f64;
-        within("length of source.order", authors, 1.0, f64::MAX, "[1, ∞)")?;
+        AT_LEAST_1.check("length of source.order", authors)?;
         if let Curriculum::Tiers { tiers, .. } = self.curriculum {
-            within("tiers", tiers as f64, 1.0, f64::MAX, "[1, ∞)")?;
+            AT_LEAST_1.check("tiers", tiers as f64)?;
         }
         let Some(difficulty) = self.difficulty else {
             return Ok(());
@@ -188,7 +188,7 @@ fn conflict(first: &str, second: impl Into<String>, why: &'static str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::Value;
 
     #[test]
     fn every_preset_can_be_executed() {
@@ -200,151 +200,58 @@ mod tests {
         }
     }
 
+    /// Preset, key, value as JSON, and what the error says.
+    const REFUSED: &str = r#"
+        grpo | num_generations | 1 | group size 1
+        grpo | alpha | 1.5 | alpha = 1.5
+        trapo | num_generations | 6 | the rungs of the ladder have 8
+        pope | num_generations | 3 | a group of 3: 2 guided and 1 unguided members
+        pope | alpha | 1.0 | 8 guided and 0 unguided
+        ghpo | threshold | 0.0 | threshold = 0
+        luffy | length_normalizer | "own" | loss.length_normalizer would be read by nothing
+        ghpo | controller | {"kind": "irt"} | controller would be read by nothing
+        scaf | cutter.unit | "line" | cutter would be read by nothing
+        scaf | max_guidance | 9 | limits would be read by nothing
+        ghpo | min_own_tokens | 9 | min_own_tokens would be read by nothing
+        adaback | min_own_tokens | 0 | min_own_tokens = 0
+        adaback | strata | "unguided_mean" | advantages.strata would be read by nothing
+        pope | strata | "split" | advantages.strata would be read by nothing
+        scaf | loss.importance_sampling_correction | {} | score_context does not go with importance_sampling_correction
+        guide | loss | {"beta": 0.1, "kl_placement": "reward"} | score_context = off_policy does not go with loss.kl_placement = reward
+        sage | placement | "assistant_prefix" | levels that are hints
+        adaback | selector | {"kind": "zero_reward_retry", "levels": ["controlled", {"exactly": {"tokens": 9.0}}]} | controller = bisection does not go with
+        adaback | selector | {"kind": "zero_reward_retry", "levels": ["controlled", {"hint": 0}]} | controller = bisection does not go with
+        nurl | probes | 8 | probes = 8
+        seele | rounds | 0 | rounds = 0
+        ghpo | levels | [{"exactly": {"fraction": -0.5}}] | level = -0.5
+        target | rate | 2.0 | rate = 2
+        trapo | max_overrun | 1.5 | max_overrun = 1.5
+        grpo | epsilon | -0.1 | epsilon = -0.1
+        grpo | eps | -1.0 | eps = -1
+        g2rpo-a | min_own_tokens | 999 | min_own_tokens = 999
+        dapo | max_num_gen_batches | 0 | max_num_gen_batches = 0
+        dapo | cache | 0 | cache = 0
+        dapo | max_completion_length | 20 | cache = 51
+        dapo | penalty_factor | -1.0 | penalty_factor = -1
+        rlcsd | aggregation | "sequence_mean" | rlcsd
+        rlsd | lambda | 1.5 | lambda = 1.5
+        grpo | capacity | 0 | capacity = 0
+        grpo | order | [] | length of source.order = 0
+        grpo | curriculum | {"tiers": {"by": "difficulty", "tiers": 0}} | tiers = 0
+        uft | placement | "prompt_hint" | guidance_token_loss = supervised
+        guide | placement | "assistant_prefix" | levels that are hints
+    "#;
+
     #[test]
     fn what_cannot_be_executed_is_refused_in_one_sentence() {
-        for (name, key, value, problem) in [
-            ("grpo", "num_generations", json!(1), "group size 1"),
-            ("grpo", "alpha", json!(1.5), "alpha = 1.5"),
-            (
-                "trapo",
-                "num_generations",
-                json!(6),
-                "the rungs of the ladder have 8",
-            ),
-            (
-                "pope",
-                "num_generations",
-                json!(3),
-                "a group of 3: 2 guided and 1 unguided members",
-            ),
-            ("pope", "alpha", json!(1.0), "8 guided and 0 unguided"),
-            ("ghpo", "threshold", json!(0.0), "threshold = 0"),
-            (
-                "luffy",
-                "length_normalizer",
-                json!("own"),
-                "loss.length_normalizer would be read by nothing",
-            ),
-            (
-                "ghpo",
-                "controller",
-                json!({"kind": "irt"}),
-                "controller would be read by nothing",
-            ),
-            (
-                "scaf",
-                "cutter.unit",
-                json!("line"),
-                "cutter would be read by nothing",
-            ),
-            (
-                "scaf",
-                "max_guidance",
-                json!(9),
-                "limits would be read by nothing",
-            ),
-            (
-                "ghpo",
-                "min_own_tokens",
-                json!(9),
-                "min_own_tokens would be read by nothing",
-            ),
-            ("adaback", "min_own_tokens", json!(0), "min_own_tokens = 0"),
-            (
-                "adaback",
-                "strata",
-                json!("unguided_mean"),
-                "advantages.strata would be read by nothing",
-            ),
-            (
-                "pope",
-                "strata",
-                json!("split"),
-                "advantages.strata would be read by nothing",
-            ),
-            (
-                "scaf",
-                "loss.importance_sampling_correction",
-                json!({}),
-                "score_context does not go with importance_sampling_correction",
-            ),
-            (
-                "guide",
-                "loss",
-                json!({"beta": 0.1, "kl_placement": "reward"}),
-                "score_context = off_policy does not go with loss.kl_placement = reward",
-            ),
-            (
-                "sage",
-                "placement",
-                json!("assistant_prefix"),
-                "levels that are hints",
-            ),
-            (
-                "adaback",
-                "selector",
-                json!({"kind": "zero_reward_retry", "levels": ["controlled", {"exactly": {"tokens": 9.0}}]}),
-                "controller = bisection does not go with",
-            ),
-            (
-                "adaback",
-                "selector",
-                json!({"kind": "zero_reward_retry", "levels": ["controlled", {"hint": 0}]}),
-                "controller = bisection does not go with",
-            ),
-            ("nurl", "probes", json!(8), "probes = 8"),
-            ("seele", "rounds", json!(0), "rounds = 0"),
-            (
-                "ghpo",
-                "levels",
-                json!([{"exactly": {"fraction": -0.5}}]),
-                "level = -0.5",
-            ),
-            ("target", "rate", json!(2.0), "rate = 2"),
-            ("trapo", "max_overrun", json!(1.5), "max_overrun = 1.5"),
-            ("grpo", "epsilon", json!(-0.1), "epsilon = -0.1"),
-            ("grpo", "eps", json!(-1.0), "eps = -1"),
-            (
-                "g2rpo-a",
-                "min_own_tokens",
-                json!(999),
-                "min_own_tokens = 999",
-            ),
-            (
-                "dapo",
-                "max_num_gen_batches",
-                json!(0),
-                "max_num_gen_batches = 0",
-            ),
-            ("dapo", "cache", json!(0), "cache = 0"),
-            ("dapo", "max_completion_length", json!(20), "cache = 51"),
-            ("dapo", "penalty_factor", json!(-1.0), "penalty_factor = -1"),
-            ("rlcsd", "aggregation", json!("sequence_mean"), "rlcsd"),
-            ("rlsd", "lambda", json!(1.5), "lambda = 1.5"),
-            ("grpo", "capacity", json!(0), "capacity = 0"),
-            ("grpo", "order", json!([]), "length of source.order = 0"),
-            (
-                "grpo",
-                "curriculum",
-                json!({"tiers": {"by": "difficulty", "tiers": 0}}),
-                "tiers = 0",
-            ),
-            (
-                "uft",
-                "placement",
-                json!("prompt_hint"),
-                "guidance_token_loss = supervised",
-            ),
-            (
-                "guide",
-                "placement",
-                json!("assistant_prefix"),
-                "levels that are hints",
-            ),
-        ] {
-            let method = Method::preset(name, 500).unwrap().set(key, value);
+        for line in REFUSED.trim().lines() {
+            let [name, key, value, problem] = Vec::from_iter(line.split(" | "))[..] else {
+                panic!("{line}");
+            };
+            let value: Value = serde_json::from_str(value).unwrap();
+            let method = Method::preset(name.trim(), 500).unwrap().set(key, value);
             let error = method.and_then(|m| m.check()).unwrap_err().to_string();
-            assert!(error.contains(problem), "{name}, {key}: {error}");
+            assert!(error.contains(problem), "{line}: {error}");
         }
         let both = Method::preset("grpo", 500)
             .unwrap()

@@ -7,6 +7,7 @@ use crate::controller::controllers::ControllerConfig;
 use crate::controller::length::LengthController;
 use crate::curriculum::difficulty::DifficultyConfig;
 use crate::curriculum::order::Curriculum;
+use crate::defaults::settings;
 use crate::error::Result;
 use crate::plan::Parts;
 use crate::selector::selectors::SelectorConfig;
@@ -86,50 +87,35 @@ pub enum ScoreContext {
     OffPolicy,
 }
 
-/// Groups that the method's estimator gives no advantage, by what was paid, are replaced by groups of
-/// other tasks (DAPO, arXiv 2503.14476; verl's `filter_groups`). A KL term in the reward comes after.
-///
-/// ```
-/// use g2rpo_guidance::{DynamicSampling, Method};
-///
-/// let mut method = Method::preset("g2rpo-a", 100).unwrap();
-/// method.dynamic_sampling = Some(DynamicSampling { max_num_gen_batches: 3 });
-/// // Two batches of new groups at most, after the first.
-/// assert!(serde_json::to_string(&method).unwrap().contains("\"max_num_gen_batches\":3"));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DynamicSampling {
-    /// Batches that are generated for one step at most, the first included. Default 10, as in
-    /// verl's recipe.
-    pub max_num_gen_batches: usize,
-}
-
-impl Default for DynamicSampling {
-    fn default() -> Self {
-        Self {
-            max_num_gen_batches: 10,
-        }
+settings! {
+    /// Groups that the method's estimator gives no advantage, by what was paid, are replaced by groups of
+    /// other tasks (DAPO, arXiv 2503.14476; verl's `filter_groups`). A KL term in the reward comes after.
+    ///
+    /// ```
+    /// use g2rpo_guidance::{DynamicSampling, Method};
+    ///
+    /// let mut method = Method::preset("g2rpo-a", 100).unwrap();
+    /// method.dynamic_sampling = Some(DynamicSampling { max_num_gen_batches: 3 });
+    /// // Two batches of new groups at most, after the first.
+    /// assert!(serde_json::to_string(&method).unwrap().contains("\"max_num_gen_batches\":3"));
+    /// ```
+    #[derive(Copy, Eq)]
+    pub struct DynamicSampling {
+        /// Batches that are generated for one step at most, the first included. Default 10, as in
+        /// verl's recipe.
+        pub max_num_gen_batches: usize = 10,
     }
 }
 
-/// DAPO's soft punishment of overlong completions (arXiv 2503.14476).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Overlong {
-    /// Tokens before `max_completion_length` over which the punishment grows. Default 51, a fifth
-    /// of the default length, as DAPO's 4096 of 20 480.
-    pub cache: usize,
-    /// The punishment at `max_completion_length`. Default 1, as in DAPO.
-    pub penalty_factor: f64,
-}
-
-impl Default for Overlong {
-    fn default() -> Self {
-        Self {
-            cache: 51,
-            penalty_factor: 1.0,
-        }
+settings! {
+    /// DAPO's soft punishment of overlong completions (arXiv 2503.14476).
+    #[derive(Copy)]
+    pub struct Overlong {
+        /// Tokens before `max_completion_length` over which the punishment grows. Default 51, a fifth
+        /// of the default length, as DAPO's 4096 of 20 480.
+        pub cache: usize = 51,
+        /// The punishment at `max_completion_length`. Default 1, as in DAPO.
+        pub penalty_factor: f64 = 1.0,
     }
 }
 

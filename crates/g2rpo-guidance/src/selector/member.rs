@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::Amount;
 use crate::controller::length::Query;
-use crate::error::{Error, Result, within};
+use crate::error::{Error, NON_NEGATIVE, Result};
 
 /// How one member is to be guided.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ impl Level {
     /// Checks the amount of [`Level::Exactly`].
     pub(crate) fn check(self) -> Result<()> {
         if let Self::Exactly(amount) = self {
-            within("level", amount.value(), 0.0, f64::MAX, "[0, ∞)")?;
+            NON_NEGATIVE.check("level", amount.value())?;
         }
         Ok(())
     }
@@ -185,14 +185,9 @@ pub(crate) fn check_group(group_size: usize) -> Result<()> {
 }
 
 pub(crate) fn first_guided(group_size: usize, guided: usize) -> Vec<Member> {
-    let level = |i| {
-        if i < guided {
-            Level::Controlled
-        } else {
-            Level::Unguided
-        }
-    };
-    (0..group_size).map(|i| Member::new(level(i))).collect()
+    let mut members = vec![Member::default(); group_size];
+    members[..guided].fill(Member::new(Level::Controlled));
+    members
 }
 
 #[cfg(test)]
@@ -205,6 +200,11 @@ pub(crate) mod tests {
             group_size,
             round: 0,
         }
+    }
+
+    /// So many more members.
+    pub(crate) fn more(n: usize, level: Level) -> Revision {
+        Revision::Append(vec![Member::new(level); n])
     }
 
     /// Members with the given rewards, a success above 0.5.

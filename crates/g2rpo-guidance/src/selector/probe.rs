@@ -4,30 +4,22 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::Amount;
-use crate::error::{Error, Result, within};
+use crate::defaults::settings;
+use crate::error::{Domain, Error, Result, SHARE};
 use crate::selector::member::{
     GroupContext, Level, Member, Played, Revision, Selector, check_group,
 };
 
-/// Tries some members unguided, then guides the others if the task turned out to be hard.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProbeThenDecide {
-    /// Members of the first round, at least 1 and fewer than the group.
-    pub probes: usize,
-    /// The others are guided if at most this share of the probes succeeded. Default 0.
-    pub at_most: f64,
-    /// How they are guided.
-    pub level: Level,
-}
-
-impl Default for ProbeThenDecide {
-    fn default() -> Self {
-        Self {
-            probes: 2,
-            at_most: 0.0,
-            level: Level::Controlled,
-        }
+settings! {
+    /// Tries some members unguided, then guides the others if the task turned out to be hard.
+    #[derive(Copy)]
+    pub struct ProbeThenDecide {
+        /// Members of the first round, at least 1 and fewer than the group.
+        pub probes: usize = 2,
+        /// The others are guided if at most this share of the probes succeeded. Default 0.
+        pub at_most: f64 = 0.0,
+        /// How they are guided.
+        pub level: Level = Level::Controlled,
     }
 }
 
@@ -55,8 +47,8 @@ impl Selector for ProbeThenDecide {
     fn check(&self, group_size: usize) -> Result<()> {
         check_group(group_size)?;
         let (probes, most) = (self.probes as f64, (group_size - 1) as f64);
-        within("probes", probes, 1.0, most, "[1, group size - 1]")?;
-        within("at_most", self.at_most, 0.0, 1.0, "[0, 1]")?;
+        Domain(1.0, most, "[1, group size - 1]").check("probes", probes)?;
+        SHARE.check("at_most", self.at_most)?;
         self.level.check()
     }
 }
@@ -151,7 +143,7 @@ impl Selector for Ladder {
             } else {
                 (0.0, "[0, ∞)")
             };
-            within("below", rung.below, least, f64::MAX, domain)?;
+            Domain(least, f64::MAX, domain).check("below", rung.below)?;
         }
         let total: usize = self.rungs.iter().map(|r| r.members).sum();
         let begins = self.rungs.first().is_some_and(|first| first.members > 0);
@@ -168,34 +160,24 @@ impl Selector for Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selector::member::tests::{group_of, played};
+    use crate::selector::member::tests::{group_of, more, played};
     use crate::testing::rng;
 
-    fn unguided(n: usize, rewards: &[f64]) -> Vec<Played> {
-        played(&vec![Member::default(); n], rewards)
+    /// What comes after so many unguided members with these rewards.
+    fn asked(selector: &dyn Selector, group: &GroupContext, rewards: &[f64]) -> Revision {
+        let played = played(&vec![Member::default(); rewards.len()], rewards);
+        selector.revise(group, &played, &mut rng()).unwrap()
     }
 
     #[test]
     fn probes_decide_about_the_rest() {
         let selector = ProbeThenDecide::default();
         let group = group_of(6);
-        let ask = |rewards: &[f64]| {
-            selector
-                .revise(&group, &unguided(rewards.len(), rewards), &mut rng())
-                .unwrap()
-        };
-        assert_eq!(
-            selector.plan(&group, &mut rng()).unwrap(),
-            [Member::default(); 2]
-        );
-        assert_eq!(
-            ask(&[0.0, 0.0]),
-            Revision::Append(vec![Member::new(Level::Controlled); 4])
-        );
-        assert_eq!(
-            ask(&[0.0, 1.0]),
-            Revision::Append(vec![Member::default(); 4])
-        );
+        let ask = |rewards: &[f64]| asked(&selector, &group, rewards);
+        let probes = selector.plan(&group, &mut rng()).unwrap();
+        assert_eq!(probes, [Member::default(); 2]);
+        assert_eq!(ask(&[0.0, 0.0]), more(4, Level::Controlled));
+        assert_eq!(ask(&[0.0, 1.0]), more(4, Level::Unguided));
         assert_eq!(ask(&[0.0; 6]), Revision::Keep);
         let all = ProbeThenDecide {
             probes: 6,
@@ -208,32 +190,16 @@ mod tests {
     fn trapo_climbs_while_successes_are_few() {
         let ladder = Ladder::default();
         let group = group_of(8);
-        let ask = |rewards: &[f64]| {
-            ladder
-                .revise(&group, &unguided(rewards.len(), rewards), &mut rng())
-                .unwrap()
-        };
-        let at = |fraction, n| {
-            Revision::Append(vec![
-                Member::new(Level::Exactly(Amount::Fraction(fraction)));
-                n
-            ])
-        };
+        let ask = |rewards: &[f64]| asked(&ladder, &group, rewards);
+        let at = |fraction, n| more(n, Level::Exactly(Amount::Fraction(fraction)));
         assert_eq!(ladder.plan(&group, &mut rng()).unwrap().len(), 4);
         assert_eq!(ask(&[0.0; 4]), at(0.25, 2));
-        assert_eq!(
-            ask(&[1.0, 1.0, 0.0, 0.0]),
-            Revision::Append(vec![Member::default(); 2])
-        );
+        assert_eq!(ask(&[1.0, 1.0, 0.0, 0.0]), more(2, Level::Unguided));
         assert_eq!(ask(&[1.0, 1.0, 0.0, 0.0, 1.0, 0.0]), at(0.5, 1));
-        assert_eq!(ask(&[1.0; 7]), Revision::Append(vec![Member::default()]));
+        assert_eq!(ask(&[1.0; 7]), more(1, Level::Unguided));
         assert_eq!(ask(&[0.0; 8]), Revision::Keep);
-        assert_eq!(
-            ladder
-                .plan(&group_of(10), &mut rng())
-                .unwrap_err()
-                .to_string(),
-            "the rungs of the ladder have 8 members, the group 10"
-        );
+        let error = ladder.plan(&group_of(10), &mut rng()).unwrap_err();
+        let expected = "the rungs of the ladder have 8 members, the group 10";
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -3,7 +3,8 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, within};
+use crate::defaults::settings;
+use crate::error::{Domain, Result};
 use crate::selector::member::{
     GroupContext, Level, Member, Played, Revision, Selector, check_group,
 };
@@ -19,37 +20,25 @@ pub enum Retry {
     One,
 }
 
-/// Unguided first; guided at rising levels only if nothing succeeded.
-///
-/// The first level at which something succeeds is trained on. If none does, the unguided group is
-/// kept as it was (it has no gradient if its rewards are all equal).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ZeroRewardRetry {
-    /// What is generated again.
-    pub retry: Retry,
-    /// The levels to try, in this order.
-    pub levels: Vec<Level>,
-    /// The share of a round's members that must have succeeded, in (0, 1]; a round with fewer has
-    /// failed, whatever else was paid. Default 0.001, as in Guide-GRPO: one success is enough.
-    pub threshold: f64,
-    /// Steps without any retry at the start of training (Scaf-GRPO: 50). Default 0.
-    pub warmup_steps: u64,
-    /// Whether a group whose rewards are all equal in the end is left out (Guide-GRPO). Default
-    /// false.
-    pub discard_constant: bool,
-}
-
-impl Default for ZeroRewardRetry {
-    /// The group once more, by the controller's amount.
-    fn default() -> Self {
-        Self {
-            retry: Retry::Group,
-            levels: vec![Level::Controlled],
-            threshold: 1e-3,
-            warmup_steps: 0,
-            discard_constant: false,
-        }
+settings! {
+    /// Unguided first; guided at rising levels only if nothing succeeded.
+    ///
+    /// The first level at which something succeeds is trained on. If none does, the unguided group is
+    /// kept as it was (it has no gradient if its rewards are all equal). The default tries the group once
+    /// more, by the controller's amount.
+    pub struct ZeroRewardRetry {
+        /// What is generated again.
+        pub retry: Retry = Retry::Group,
+        /// The levels to try, in this order.
+        pub levels: Vec<Level> = vec![Level::Controlled],
+        /// The share of a round's members that must have succeeded, in (0, 1]; a round with fewer has
+        /// failed, whatever else was paid. Default 0.001, as in Guide-GRPO: one success is enough.
+        pub threshold: f64 = 1e-3,
+        /// Steps without any retry at the start of training (Scaf-GRPO: 50). Default 0.
+        pub warmup_steps: u64 = 0,
+        /// Whether a group whose rewards are all equal in the end is left out (Guide-GRPO). Default
+        /// false.
+        pub discard_constant: bool = false,
     }
 }
 
@@ -103,13 +92,7 @@ impl Selector for ZeroRewardRetry {
 
     fn check(&self, group_size: usize) -> Result<()> {
         check_group(group_size)?;
-        within(
-            "threshold",
-            self.threshold,
-            f64::MIN_POSITIVE,
-            1.0,
-            "(0, 1]",
-        )?;
+        Domain(f64::MIN_POSITIVE, 1.0, "(0, 1]").check("threshold", self.threshold)?;
         self.levels.iter().try_for_each(|level| level.check())
     }
 }
@@ -118,8 +101,7 @@ impl Selector for ZeroRewardRetry {
 mod tests {
     use super::*;
     use crate::controller::amount::Amount;
-    use crate::controller::length::Query;
-    use crate::selector::member::tests::{group_of, played};
+    use crate::selector::member::tests::{group_of, more, played};
     use crate::testing::rng;
 
     fn ask(selector: &ZeroRewardRetry, rewards: &[f64]) -> Revision {
@@ -129,12 +111,10 @@ mod tests {
     }
 
     fn fractions(retry: Retry) -> ZeroRewardRetry {
-        let levels = [0.25, 0.5]
-            .map(|f| Level::Exactly(Amount::Fraction(f)))
-            .to_vec();
+        let levels = [0.25, 0.5].map(|f| Level::Exactly(Amount::Fraction(f)));
         ZeroRewardRetry {
             retry,
-            levels,
+            levels: levels.to_vec(),
             ..ZeroRewardRetry::default()
         }
     }
@@ -143,14 +123,8 @@ mod tests {
     fn a_group_climbs_the_levels_until_something_succeeds() {
         let ghpo = fractions(Retry::Group);
         assert_eq!(ask(&ghpo, &[0.0, 1.0, 0.0]), Revision::Only(vec![0, 1, 2]));
-        assert_eq!(
-            ask(&ghpo, &[0.0; 3]),
-            Revision::Append(vec![Member::new(ghpo.levels[0]); 3])
-        );
-        assert_eq!(
-            ask(&ghpo, &[0.0; 6]),
-            Revision::Append(vec![Member::new(ghpo.levels[1]); 3])
-        );
+        assert_eq!(ask(&ghpo, &[0.0; 3]), more(3, ghpo.levels[0]));
+        assert_eq!(ask(&ghpo, &[0.0; 6]), more(3, ghpo.levels[1]));
         let late = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0];
         assert_eq!(ask(&ghpo, &late), Revision::Only(vec![3, 4, 5]));
         assert_eq!(ask(&ghpo, &[0.0; 9]), Revision::Only(vec![0, 1, 2]));
@@ -159,18 +133,10 @@ mod tests {
     #[test]
     fn one_success_replaces_one_failure() {
         let scaf = fractions(Retry::One);
-        assert_eq!(
-            ask(&scaf, &[0.0; 3]),
-            Revision::Append(vec![Member::new(scaf.levels[0])])
-        );
-        assert_eq!(
-            ask(&scaf, &[0.0, 0.0, 0.0, 1.0]),
-            Revision::Only(vec![0, 1, 3])
-        );
-        assert_eq!(
-            ask(&scaf, &[0.0, 0.0, 0.0, 0.0, 1.0]),
-            Revision::Only(vec![0, 1, 4])
-        );
+        assert_eq!(ask(&scaf, &[0.0; 3]), more(1, scaf.levels[0]));
+        let (first, second) = ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(ask(&scaf, &first), Revision::Only(vec![0, 1, 3]));
+        assert_eq!(ask(&scaf, &second), Revision::Only(vec![0, 1, 4]));
         assert_eq!(ask(&scaf, &[0.0; 5]), Revision::Only(vec![0, 1, 2]));
     }
 
@@ -200,10 +166,7 @@ mod tests {
         assert_eq!(ask(&guide, &[0.0; 3]), Revision::Discard);
         assert_eq!(ask(&guide, &[0.0, 1.0, 1.0]), Revision::Only(vec![0, 1, 2]));
         let mut later = group_of(3);
-        later.query = Query {
-            step: 5,
-            ..Query::default()
-        };
+        later.query.step = 5;
         let zeros = played(&[Member::default(); 3], &[0.0; 3]);
         let revision = guide.revise(&later, &zeros, &mut rng()).unwrap();
         assert!(matches!(revision, Revision::Append(_)));

@@ -1,36 +1,28 @@
 //! SEELE's rounds: each part of a group is guided by the curve that the parts before it drew.
 
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::Amount;
 use crate::controller::curve::ResponseCurve;
-use crate::error::{Result, within};
+use crate::defaults::settings;
+use crate::error::{Domain, Result, SHARE};
 use crate::selector::member::{
     GroupContext, Level, Member, Played, Revision, Selector, check_group,
 };
 
-/// SEELE's rounds (arXiv 2509.06923): a group is generated in parts, and each part is given the
-/// fraction of the trace at which, by what the parts before it earned, half should succeed.
-///
-/// The curve between fraction and success is that of [`Irt`](crate::Irt). What other steps and tasks have
-/// shown is not used; that controller does.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CurveRounds {
-    /// Number of parts, at least 1 and at most the group's size; the first ones are the larger
-    /// ones. Default 4 (not published in what we could read).
-    pub rounds: usize,
-    /// The share of successes to aim for, in [0, 1]. Default 0.5, as in SEELE.
-    pub target: f64,
-}
-
-impl Default for CurveRounds {
-    fn default() -> Self {
-        Self {
-            rounds: 4,
-            target: 0.5,
-        }
+settings! {
+    /// SEELE's rounds (arXiv 2509.06923): a group is generated in parts, and each part is given the
+    /// fraction of the trace at which, by what the parts before it earned, half should succeed.
+    ///
+    /// The curve between fraction and success is that of [`Irt`](crate::Irt). What other steps and tasks have
+    /// shown is not used; that controller does.
+    #[derive(Copy)]
+    pub struct CurveRounds {
+        /// Number of parts, at least 1 and at most the group's size; the first ones are the larger
+        /// ones. Default 4 (not published in what we could read).
+        pub rounds: usize = 4,
+        /// The share of successes to aim for, in [0, 1]. Default 0.5, as in SEELE.
+        pub target: f64 = 0.5,
     }
 }
 
@@ -58,19 +50,15 @@ impl Selector for CurveRounds {
         if played.len() >= group.group_size || self.rounds == 0 {
             return Ok(Revision::Keep);
         }
-        Ok(Revision::Append(self.part(
-            group.round,
-            group.group_size,
-            played,
-        )))
+        let part = self.part(group.round, group.group_size, played);
+        Ok(Revision::Append(part))
     }
 
     fn check(&self, group_size: usize) -> Result<()> {
         check_group(group_size)?;
         let (rounds, most) = (self.rounds as f64, group_size as f64);
-        within("rounds", rounds, 1.0, most, "[1, group size]")?;
-        within("target", self.target, 0.0, 1.0, "[0, 1]")?;
-        Ok(())
+        Domain(1.0, most, "[1, group size]").check("rounds", rounds)?;
+        SHARE.check("target", self.target)
     }
 }
 
@@ -79,6 +67,13 @@ mod tests {
     use super::*;
     use crate::selector::member::tests::{group_of, played};
     use crate::testing::rng;
+
+    fn of(rounds: usize) -> CurveRounds {
+        CurveRounds {
+            rounds,
+            ..CurveRounds::default()
+        }
+    }
 
     fn fraction(member: &Member) -> f64 {
         match member.level {
@@ -89,10 +84,7 @@ mod tests {
 
     #[test]
     fn parts_make_up_the_group_and_follow_what_was_earned() {
-        let selector = CurveRounds {
-            rounds: 3,
-            ..CurveRounds::default()
-        };
+        let selector = of(3);
         let mut group = group_of(8);
         let mut members = selector.plan(&group, &mut rng()).unwrap();
         let (mut sizes, mut given) = (vec![members.len()], vec![fraction(&members[0])]);
@@ -124,17 +116,8 @@ mod tests {
 
     #[test]
     fn rounds_must_fit_the_group() {
-        for rounds in [0, 5] {
-            let selector = CurveRounds {
-                rounds,
-                ..CurveRounds::default()
-            };
-            assert!(selector.plan(&group_of(4), &mut rng()).is_err());
-        }
-        let whole = CurveRounds {
-            rounds: 1,
-            ..CurveRounds::default()
-        };
-        assert_eq!(whole.plan(&group_of(4), &mut rng()).unwrap().len(), 4);
+        let plan = |rounds| of(rounds).plan(&group_of(4), &mut rng());
+        assert!(plan(0).is_err() && plan(5).is_err());
+        assert_eq!(plan(1).unwrap().len(), 4);
     }
 }

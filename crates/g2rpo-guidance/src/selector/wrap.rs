@@ -4,7 +4,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::controller::amount::uniform;
-use crate::error::{Error, Result, within};
+use crate::error::{Error, Result, SHARE};
 use crate::selector::fraction::FixedFraction;
 use crate::selector::member::{
     GroupContext, Level, Member, Played, Revision, Selector, first_guided,
@@ -62,7 +62,7 @@ impl<S: Selector> Selector for Dropout<S> {
     }
 
     fn check(&self, group_size: usize) -> Result<()> {
-        within("p", self.p, 0.0, 1.0, "[0, 1]")?;
+        SHARE.check("p", self.p)?;
         self.inner.check(group_size)
     }
 }
@@ -115,52 +115,38 @@ mod tests {
         rounding: crate::controller::amount::Rounding::Ceil,
     };
 
+    fn dropout<S>(p: f64, whole_group: bool, inner: S) -> Dropout<S> {
+        Dropout {
+            p,
+            whole_group,
+            inner,
+        }
+    }
+
     #[test]
     fn dropout_drops_its_share() {
         let mut rng = rng();
+        let mut n_dropped = |p, whole_group| -> Result<usize> {
+            let members = dropout(p, whole_group, ALL).plan(&group_of(4), &mut rng)?;
+            Ok(members.iter().filter(|m| !m.level.is_chosen()).count())
+        };
         for whole_group in [false, true] {
-            let selector = Dropout {
-                p: 0.25,
-                whole_group,
-                inner: ALL,
-            };
             let mut dropped = 0;
             for _ in 0..1000 {
-                let members = selector.plan(&group_of(4), &mut rng).unwrap();
-                let n = members.iter().filter(|m| !m.level.is_chosen()).count();
+                let n = n_dropped(0.25, whole_group).unwrap();
                 assert!(!whole_group || n == 0 || n == 4);
                 dropped += n;
             }
             // 1000 ± 4·(55 per group of four at most).
             assert!((800..1200).contains(&dropped), "{dropped}");
         }
-        let never = Dropout {
-            p: 0.0,
-            whole_group: false,
-            inner: ALL,
-        };
-        assert!(
-            never
-                .plan(&group_of(4), &mut rng)
-                .unwrap()
-                .iter()
-                .all(|m| m.level.is_chosen())
-        );
-        let mad = Dropout {
-            p: 1.5,
-            whole_group: false,
-            inner: ALL,
-        };
-        assert!(mad.plan(&group_of(4), &mut rng).is_err());
+        assert_eq!(n_dropped(0.0, false), Ok(0));
+        assert!(n_dropped(1.5, false).is_err());
     }
 
     #[test]
     fn dropout_reaches_later_rounds() {
-        let selector = Dropout {
-            p: 1.0,
-            whole_group: false,
-            inner: ZeroRewardRetry::default(),
-        };
+        let selector = dropout(1.0, false, ZeroRewardRetry::default());
         let members = selector.plan(&group_of(2), &mut rng()).unwrap();
         let zeros = played(&members, &[0.0, 0.0]);
         let revision = selector.revise(&group_of(2), &zeros, &mut rng()).unwrap();
@@ -169,25 +155,11 @@ mod tests {
 
     #[test]
     fn copies_have_baselines_of_their_own() {
-        let members = Mixed(FixedFraction {
-            alpha: 0.5,
-            ..FixedFraction::default()
-        })
-        .plan(&group_of(6), &mut rng())
-        .unwrap();
-        assert!(
-            members
-                .iter()
-                .all(|m| m.level.is_chosen() == (m.subgroup == 1))
-        );
+        let half = Mixed(FixedFraction { alpha: 0.5, ..ALL });
+        let members = half.plan(&group_of(6), &mut rng()).unwrap();
+        let mut all = members.iter();
+        assert!(all.all(|m| m.level.is_chosen() == (m.subgroup == 1)));
         assert_eq!(members.iter().filter(|m| m.subgroup == 1).count(), 3);
-        assert!(
-            Mixed(FixedFraction {
-                alpha: 0.5,
-                ..FixedFraction::default()
-            })
-            .plan(&group_of(3), &mut rng())
-            .is_err()
-        );
+        assert!(half.plan(&group_of(3), &mut rng()).is_err());
     }
 }

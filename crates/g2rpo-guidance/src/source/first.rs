@@ -4,7 +4,7 @@ use rand::Rng;
 use serde_json::Value;
 
 use crate::controller::length::{Query, restored};
-use crate::error::{Error, Result};
+use crate::error::{Result, bad_state};
 use crate::feedback::ExampleId;
 use crate::source::guidance::{Guidance, GuidanceSource};
 use crate::trace::solution::Trace;
@@ -57,10 +57,8 @@ impl GuidanceSource for FirstOf<'_> {
         let states: Vec<Value> = restored(what, saved)?;
         if states.len() != self.0.len() {
             let (got, expected) = (states.len(), self.0.len());
-            return Err(Error::State {
-                what,
-                problem: format!("it holds {got} states for {expected} sources"),
-            });
+            let problem = format!("it holds {got} states for {expected} sources");
+            return bad_state(what, problem);
         }
         let before: Vec<Value> = self.0.iter().map(|source| source.state()).collect();
         for (i, state) in states.into_iter().enumerate() {

@@ -1,32 +1,22 @@
 //! The sources of a method as data.
 
-use serde::{Deserialize, Serialize};
-
+use crate::defaults::settings;
 use crate::source::first::FirstOf;
 use crate::source::guidance::{GuidanceSource, Provenance};
 use crate::source::own::OwnSuccesses;
 use crate::source::written::{Pick, Traces};
 
-/// Whose traces and hints a method uses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SourceConfig {
-    /// Authors in order of preference: the first who has written a trace (or hints) for a task is
-    /// used. [`Provenance::Own`] also keeps the policy's successes. Default the data set.
-    pub order: Vec<Provenance>,
-    /// Which of several traces of a task is used, and which of the policy's own are kept.
-    pub pick: Pick,
-    /// Own successes kept per task, at least 1. Default 4.
-    pub capacity: usize,
-}
-
-impl Default for SourceConfig {
-    fn default() -> Self {
-        Self {
-            order: vec![Provenance::Gold],
-            pick: Pick::First,
-            capacity: 4,
-        }
+settings! {
+    /// Whose traces and hints a method uses.
+    #[derive(Eq)]
+    pub struct SourceConfig {
+        /// Authors in order of preference: the first who has written a trace (or hints) for a task is
+        /// used. [`Provenance::Own`] also keeps the policy's successes. Default the data set.
+        pub order: Vec<Provenance> = vec![Provenance::Gold],
+        /// Which of several traces of a task is used, and which of the policy's own are kept.
+        pub pick: Pick = Pick::First,
+        /// Own successes kept per task, at least 1. Default 4.
+        pub capacity: usize = 4,
     }
 }
 

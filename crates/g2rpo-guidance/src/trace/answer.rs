@@ -1,53 +1,41 @@
 //! How the final answer of a solution is announced: the one list of announcements in this workspace.
 
-use serde::{Deserialize, Serialize};
+use crate::defaults::settings;
 
-/// How the final answer is announced in the text of a trace.
-///
-/// Everything from the first announcement on is kept back, with the emphasis, quotes and
-/// indentation before it. A trace that announces an answer twice (and doubts it in between) is cut
-/// before the first: too little guidance is a slower lesson, too much is no lesson. So a mark is
-/// taken for an announcement wherever a verifier might: `tests/leaks.rs` holds this list against
-/// those of g2rpo-verify.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AnswerMarkers {
-    /// `####` anywhere, as in GSM8K. Switch it off for traces with headings of four signs.
-    pub hashes: bool,
-    /// `\boxed` or `\fbox`, as in MATH.
-    pub boxed: bool,
-    /// The end of the thinking (`</think>`) or the start of an `<answer>`.
-    pub tags: bool,
-    /// The word "answer" where its line presents it or ends: `answer is`, `answers (in cm) are`,
-    /// `**Answer:**`, `answer =`, a heading `Final answer` and the like, in any case; `Option C is`. What stands in
-    /// brackets is no distance.
-    pub sentence: bool,
-    /// Phrases, compared without regard to ASCII case.
-    pub phrases: Vec<String>,
-}
-
-impl Default for AnswerMarkers {
-    fn default() -> Self {
-        Self {
-            hashes: true,
-            boxed: true,
-            tags: true,
-            sentence: true,
-            phrases: [
-                "final answer",
-                "correct option",
-                "correct choice",
-                "right option",
-                "right choice",
-                "best option",
-                "best choice",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
-        }
+settings! {
+    /// How the final answer is announced in the text of a trace.
+    ///
+    /// Everything from the first announcement on is kept back, with the emphasis, quotes and
+    /// indentation before it. A trace that announces an answer twice (and doubts it in between) is cut
+    /// before the first: too little guidance is a slower lesson, too much is no lesson. So a mark is
+    /// taken for an announcement wherever a verifier might: `tests/leaks.rs` holds this list against
+    /// those of g2rpo-verify.
+    #[derive(Eq)]
+    pub struct AnswerMarkers {
+        /// `####` anywhere, as in GSM8K. Switch it off for traces with headings of four signs.
+        pub hashes: bool = true,
+        /// `\boxed` or `\fbox`, as in MATH.
+        pub boxed: bool = true,
+        /// The end of the thinking (`</think>`) or the start of an `<answer>`.
+        pub tags: bool = true,
+        /// The word "answer" where its line presents it or ends: `answer is`, `answers (in cm) are`,
+        /// `**Answer:**`, `answer =`, a heading `Final answer` and the like, in any case; `Option C is`. What stands in
+        /// brackets is no distance.
+        pub sentence: bool = true,
+        /// Phrases, compared without regard to ASCII case.
+        pub phrases: Vec<String> = PHRASES.map(str::to_owned).to_vec(),
     }
 }
 
+const PHRASES: [&str; 7] = [
+    "final answer",
+    "correct option",
+    "correct choice",
+    "right option",
+    "right choice",
+    "best option",
+    "best choice",
+];
 /// What presents an answer if it stands on the same line, not far behind the word.
 const SIGNS: [&str; 6] = [":", "：", "=", "→", "->", "⇒"];
 const VERBS: [&str; 14] = [
@@ -90,19 +78,14 @@ impl AnswerMarkers {
             (self.tags, "<answer>"),
         ];
         let marks = marks.into_iter().filter(|(is_on, _)| *is_on);
-        let mark = marks.filter_map(|(_, mark)| text.find(mark)).min();
+        let mark = marks.filter_map(|(_, mark)| text.find(mark));
         // The folding of ASCII letters keeps every byte offset.
         let folded = text.to_ascii_lowercase();
         let phrases = self.phrases.iter().filter(|p| !p.is_empty());
-        let phrase = phrases
-            .filter_map(|p| folded.find(&p.to_ascii_lowercase()))
-            .min();
+        let phrase = phrases.filter_map(|p| folded.find(&p.to_ascii_lowercase()));
         let sentence = self.sentence.then(|| sentence(&folded)).flatten();
         let option = self.sentence.then(|| named_option(&folded)).flatten();
-        let start = [mark, phrase, sentence, option]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let start = mark.chain(phrase).chain(sentence).chain(option).min()?;
         Some(lead_in(&folded, start))
     }
 }

@@ -1,30 +1,20 @@
 //! How many tokens guidance and own tokens may take.
 
-use serde::{Deserialize, Serialize};
+use crate::defaults::settings;
+use crate::error::{Domain, Result};
 
-use crate::error::{Result, within};
-
-/// How guidance and own tokens share the length of a completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Budget {
-    /// Whether a guided prefix counts as part of the completion. If so, a guided member samples
-    /// less; if not, every member may sample `max_completion_length` tokens behind its prefix.
-    /// Default true: all sequences then fit the same memory.
-    pub counts_guidance: bool,
-    /// Own tokens that must remain possible when guidance counts, at least 1. Default 1.
-    pub min_own_tokens: usize,
-    /// A limit of its own for guidance, in tokens. Default none.
-    pub max_guidance: Option<usize>,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self {
-            counts_guidance: true,
-            min_own_tokens: 1,
-            max_guidance: None,
-        }
+settings! {
+    /// How guidance and own tokens share the length of a completion.
+    #[derive(Copy, Eq)]
+    pub struct Budget {
+        /// Whether a guided prefix counts as part of the completion. If so, a guided member samples
+        /// less; if not, every member may sample `max_completion_length` tokens behind its prefix.
+        /// Default true: all sequences then fit the same memory.
+        pub counts_guidance: bool = true,
+        /// Own tokens that must remain possible when guidance counts, at least 1. Default 1.
+        pub min_own_tokens: usize = 1,
+        /// A limit of its own for guidance, in tokens. Default none.
+        pub max_guidance: Option<usize> = None,
     }
 }
 
@@ -36,14 +26,7 @@ impl Budget {
     pub fn check(&self, max_completion_length: usize) -> Result<()> {
         let max = max_completion_length as f64;
         let own = self.min_own_tokens as f64;
-        within(
-            "min_own_tokens",
-            own,
-            1.0,
-            max,
-            "[1, max_completion_length]",
-        )?;
-        Ok(())
+        Domain(1.0, max, "[1, max_completion_length]").check("min_own_tokens", own)
     }
 
     /// Most guidance tokens that may be given.
@@ -91,19 +74,15 @@ mod tests {
 
     #[test]
     fn nothing_to_sample_is_an_error() {
-        let own = Budget {
-            min_own_tokens: 300,
-            ..Budget::default()
+        let check = |min_own_tokens, max| {
+            let budget = Budget {
+                min_own_tokens,
+                ..Budget::default()
+            };
+            budget.check(max)
         };
-        assert!(own.check(300).is_ok());
-        let none = Budget {
-            min_own_tokens: 0,
-            ..own
-        };
-        assert!(none.check(300).is_err());
-        assert_eq!(
-            own.check(256).unwrap_err().to_string(),
-            "min_own_tokens = 300 is outside its domain [1, max_completion_length]"
-        );
+        assert!(check(300, 300).is_ok() && check(0, 300).is_err());
+        let expected = "min_own_tokens = 300 is outside its domain [1, max_completion_length]";
+        assert_eq!(check(300, 256).unwrap_err().to_string(), expected);
     }
 }

@@ -149,20 +149,14 @@ pub fn cut(
     let protected = protected.unwrap_or_default();
     loop {
         let before = len;
-        cap(
-            &mut len,
-            outside(trace, &protected, before),
-            CutReason::CappedByMark,
-        );
+        let clean = outside(trace, &protected, before);
+        cap(&mut len, clean, CutReason::CappedByMark);
         if before != proposal.len || len != before {
-            let settled = cutter.settle(trace, len).min(len);
             // Going back to a border of the cutter's own does not change why it had to go back.
-            len = settled;
+            len = cutter.settle(trace, len).min(len);
         }
         if len <= trace.lead() {
             len = 0;
-        }
-        if len == 0 {
             break;
         }
         if caps.passes.is_some_and(|passes| passes(trace, len)) {
@@ -220,46 +214,32 @@ mod tests {
         (c.len, c.reason)
     }
 
-    fn tokens(trace: &Trace, n: f64, limits: &CutLimits) -> (usize, CutReason) {
-        capped(trace, n, &Caps::new(limits))
+    fn tokens(trace: &Trace, n: f64) -> (usize, CutReason) {
+        capped(trace, n, &Caps::new(&CutLimits::default()))
     }
 
     #[test]
     fn never_the_whole_trace() {
-        let limits = CutLimits::default();
-        let ids = Trace::from_tokens(vec![1, 2, 3]);
-        assert_eq!(tokens(&ids, 3.0, &limits), (2, CutReason::CappedByTrace));
-        assert_eq!(tokens(&ids, 1e300, &limits), (2, CutReason::CappedByTrace));
-        assert_eq!(
-            tokens(&Trace::from_tokens(vec![1]), 1.0, &limits),
-            (0, CutReason::CappedByTrace)
-        );
-        assert_eq!(
-            tokens(&Trace::default(), 1.0, &limits),
-            (0, CutReason::NoTrace)
-        );
+        let ids = |n| Trace::from_tokens((1..=n).collect());
+        assert_eq!(tokens(&ids(3), 3.0), (2, CutReason::CappedByTrace));
+        assert_eq!(tokens(&ids(3), 1e300), (2, CutReason::CappedByTrace));
+        assert_eq!(tokens(&ids(1), 1.0), (0, CutReason::CappedByTrace));
+        assert_eq!(tokens(&ids(0), 1.0), (0, CutReason::NoTrace));
     }
 
     #[test]
     fn a_stated_answer_start_holds_without_text() {
         let ids = Trace::from_tokens(vec![1, 2, 3, 4]).with_answer_start(2);
-        assert_eq!(
-            tokens(&ids, 3.0, &CutLimits::default()),
-            (2, CutReason::CappedByAnswer)
-        );
-        assert_eq!(
-            tokens(&ids, 2.0, &CutLimits::default()),
-            (2, CutReason::Exact)
-        );
+        assert_eq!(tokens(&ids, 3.0), (2, CutReason::CappedByAnswer));
+        assert_eq!(tokens(&ids, 2.0), (2, CutReason::Exact));
     }
 
     #[test]
     fn a_cut_leaves_marks_whole() {
         let trace = words("so 2 + 3 = <<2 + 3 = 5>> 5 apples\nmore");
-        let limits = CutLimits::default();
-        assert_eq!(tokens(&trace, 5.0, &limits), (5, CutReason::Exact));
-        assert_eq!(tokens(&trace, 7.0, &limits), (5, CutReason::CappedByMark));
-        assert_eq!(tokens(&trace, 10.0, &limits), (10, CutReason::Exact));
+        assert_eq!(tokens(&trace, 5.0), (5, CutReason::Exact));
+        assert_eq!(tokens(&trace, 7.0), (5, CutReason::CappedByMark));
+        assert_eq!(tokens(&trace, 10.0), (10, CutReason::Exact));
     }
 
     #[test]
@@ -299,18 +279,10 @@ mod tests {
     #[test]
     fn a_think_tag_of_our_own_is_no_answer_and_goes_with_something_only() {
         let trace = words("a b c d").wrapped(&[90], "<think>\n");
-        assert_eq!(
-            tokens(&trace, 2.0, &CutLimits::default()),
-            (3, CutReason::Exact)
-        );
-        let budget = Budget {
-            max_guidance: Some(1),
-            ..Budget::default()
-        };
-        let limits = CutLimits {
-            budget,
-            ..CutLimits::default()
-        };
-        assert_eq!(tokens(&trace, 2.0, &limits), (0, CutReason::CappedByBudget));
+        assert_eq!(tokens(&trace, 2.0), (3, CutReason::Exact));
+        let mut limits = CutLimits::default();
+        limits.budget.max_guidance = Some(1);
+        let capped = capped(&trace, 2.0, &Caps::new(&limits));
+        assert_eq!(capped, (0, CutReason::CappedByBudget));
     }
 }

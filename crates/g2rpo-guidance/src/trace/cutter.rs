@@ -224,11 +224,8 @@ fn with_lead(trace: &Trace, tokens: usize) -> usize {
 }
 
 fn last_end(ends: &[usize], at_most: usize) -> usize {
-    ends.iter()
-        .copied()
-        .rev()
-        .find(|&e| e <= at_most)
-        .unwrap_or(0)
+    let mut before = ends.iter().copied().rev();
+    before.find(|&e| e <= at_most).unwrap_or(0)
 }
 
 /// The places, in tokens, where a unit ends and the trace may be cut, without the trace's end.
@@ -286,11 +283,7 @@ mod tests {
     use super::*;
 
     fn letters(text: &str) -> Trace {
-        let pieces: Vec<String> = text.chars().map(String::from).collect();
-        let pieces: Vec<(u32, &str)> = (0u32..)
-            .zip(&pieces)
-            .map(|(i, s)| (i, s.as_str()))
-            .collect();
+        let pieces: Vec<(u32, &str)> = (0u32..).zip(text.split_inclusive(|_| true)).collect();
         Trace::from_pieces(&pieces)
     }
 
@@ -302,10 +295,8 @@ mod tests {
         assert_eq!(ends("ab\n \n  c", Unit::Step), [7]);
         assert_eq!(ends("0.5 is. Yes! x", Unit::Sentence), [7, 12]);
         assert_eq!(letters("abcd").with_marks(vec![3, 1, 3]).marks(), [1, 3]);
-        assert_eq!(
-            unit_ends(&letters("abcd").with_marks(vec![3, 1, 9, 0]), Unit::Marks),
-            [1, 3]
-        );
+        let marked = letters("abcd").with_marks(vec![3, 1, 9, 0]);
+        assert_eq!(unit_ends(&marked, Unit::Marks), [1, 3]);
     }
 
     #[test]
@@ -335,14 +326,10 @@ mod tests {
     #[test]
     fn the_lead_is_not_counted_and_not_given_alone() {
         let trace = letters("abcd").wrapped(&[90], "<think>");
-        let len = |x| {
-            UnitCutter::default()
-                .propose(&trace, Amount::Tokens(x), 0.0)
-                .len
-        };
-        assert_eq!(len(2.0), 3);
-        assert_eq!(len(0.0), 0);
-        let half = UnitCutter::default().propose(&trace, Amount::Fraction(0.5), 0.0);
+        let proposed = |amount| UnitCutter::default().propose(&trace, amount, 0.0);
+        assert_eq!(proposed(Amount::Tokens(2.0)).len, 3);
+        assert_eq!(proposed(Amount::Tokens(0.0)).len, 0);
+        let half = proposed(Amount::Fraction(0.5));
         assert_eq!((half.len, half.requested), (3, 2.0));
     }
 }

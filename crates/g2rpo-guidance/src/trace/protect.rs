@@ -2,28 +2,19 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
+use crate::defaults::settings;
 
-/// Parts of a text within which it must not be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Protected {
-    /// Calculator marks `<<48/2=24>>`, as in GSM8K.
-    pub calculator_marks: bool,
-    /// Tags such as `<think>` or `<|im_end|>`: the tag itself, not what it encloses.
-    pub tags: bool,
-    /// Code fences from one line of three or more back-ticks or tildes to the next. A fence that
-    /// is never closed reaches to the end.
-    pub code_fences: bool,
-}
-
-impl Default for Protected {
-    fn default() -> Self {
-        Self {
-            calculator_marks: true,
-            tags: true,
-            code_fences: true,
-        }
+settings! {
+    /// Parts of a text within which it must not be cut.
+    #[derive(Copy, Eq)]
+    pub struct Protected {
+        /// Calculator marks `<<48/2=24>>`, as in GSM8K.
+        pub calculator_marks: bool = true,
+        /// Tags such as `<think>` or `<|im_end|>`: the tag itself, not what it encloses.
+        pub tags: bool = true,
+        /// Code fences from one line of three or more back-ticks or tildes to the next. A fence that
+        /// is never closed reaches to the end.
+        pub code_fences: bool = true,
     }
 }
 

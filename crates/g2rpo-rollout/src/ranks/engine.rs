@@ -64,16 +64,11 @@ impl<E: RolloutEngine> RolloutEngine for RankedEngine<E> {
     ) -> Result<Vec<Completion>, Self::Error> {
         const WHAT: &str = "sampling of rollouts";
         let fields = |r: &Request| {
-            (
-                fingerprint((&r.prompt, &r.guidance)),
-                r.key,
-                r.max_new_tokens,
-            )
+            let ids = fingerprint((&r.prompt, &r.guidance));
+            (ids, r.key, r.max_new_tokens)
         };
-        let same = fingerprint((
-            requests.iter().map(fields).collect::<Vec<_>>(),
-            format!("{params:?}"),
-        ));
+        let all: Vec<_> = requests.iter().map(fields).collect();
+        let same = fingerprint((all, format!("{params:?}")));
         let owners = if self.by_first {
             vec![0; requests.len()]
         } else {
@@ -145,10 +140,7 @@ fn encode(completion: &Completion) -> Vec<f64> {
     numbers.extend(completion.logps.iter().map(|v| f64::from(*v)));
     numbers.extend(completion.log_kept.iter().map(|v| f64::from(*v)));
     for version in versions.unwrap_or_default() {
-        numbers.extend([
-            f64::from((version >> 32) as u32),
-            f64::from(*version as u32),
-        ]);
+        numbers.extend([(version >> 32) as u32, *version as u32].map(f64::from));
     }
     numbers
 }
@@ -164,12 +156,8 @@ fn decode(numbers: &mut Reader<'_>) -> Result<Completion, RankError> {
         weight_versions: match versions.checked_sub(1) {
             None => None,
             Some(n) => {
-                let halves = numbers.take(2 * n)?.chunks(2);
-                Some(
-                    halves
-                        .map(|h| ((h[0] as u64) << 32) | h[1] as u64)
-                        .collect(),
-                )
+                let joined = |h: &[f64]| ((h[0] as u64) << 32) | h[1] as u64;
+                Some(numbers.take(2 * n)?.chunks(2).map(joined).collect())
             }
         },
         stop: if stop == 1 { Stop::Eos } else { Stop::Length },

@@ -148,10 +148,9 @@ impl<L: DataParallel> RankedLearner<L> {
         Ok(TokenOutputs {
             rows: (0..sequences.n_rows()).collect(),
             logp: Ragged::from_parts(logp, &lengths)?,
-            entropy: match scoring.entropy {
-                true => Some(Ragged::from_parts(entropy, &lengths)?),
-                false => None,
-            },
+            entropy: (scoring.entropy)
+                .then(|| Ragged::from_parts(entropy, &lengths))
+                .transpose()?,
         })
     }
 }

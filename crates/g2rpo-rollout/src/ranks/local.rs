@@ -151,10 +151,8 @@ impl Collective for Local {
             }
             Values::F32(values) => {
                 let sum = self.meet(what, values.iter().map(|v| f64::from(*v)).collect())?;
-                values
-                    .iter_mut()
-                    .zip(&*sum)
-                    .for_each(|(v, s)| *v = *s as f32);
+                let places = values.iter_mut().zip(&*sum);
+                places.for_each(|(v, s)| *v = *s as f32);
             }
         }
         Ok(())
