@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::torch_learner::TorchLearner;
 use crate::error::{Doing, Error, Result, ensure};
 use crate::hf::safetensors::{TensorFiles, write_tensors};
-use crate::model::params::{Layout, Parameters};
+use crate::model::params::Layout;
 
 /// Version of the layout of the file.
 const FORMAT: &str = "g2rpo-learner-1";
@@ -31,7 +31,7 @@ impl TorchLearner {
         extra: &HashMap<String, String>,
     ) -> Result<()> {
         let why = "there is a gradient that was not applied; save behind `apply`";
-        ensure(!self.has_gradient(), "learner", || why)?;
+        ensure(!self.has_gradient, "learner", || why)?;
         let path = path.as_ref();
         let mut metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
@@ -92,11 +92,12 @@ impl TorchLearner {
 
     /// Flat buffers to be saved, with the prefix of their tensors' names.
     fn saved(&self) -> Vec<(&'static str, &Tensor, &Layout)> {
-        let (updated, optimizer, reference) = self.state_parts();
-        let mut saved: Vec<_> = (optimizer.buffers(updated).into_iter())
+        let updated = self.updated();
+        let mut saved: Vec<_> = (self.optimizer.buffers(updated).into_iter())
             .map(|(prefix, flat)| (prefix, flat, updated.layout()))
             .collect();
-        saved.extend(reference.map(|copy: &Parameters| ("reference", copy.flat(), copy.layout())));
+        let copy = self.reference_copy();
+        saved.extend(copy.map(|copy| ("reference", copy.flat(), copy.layout())));
         saved
     }
 

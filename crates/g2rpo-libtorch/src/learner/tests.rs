@@ -142,6 +142,11 @@ fn try_accumulate(learner: &mut TorchLearner, scoring: &Scoring) -> Result<()> {
     })
 }
 
+fn step(learner: &mut TorchLearner, lr: f64) {
+    accumulate(learner, &Scoring::default());
+    learner.apply(lr).unwrap();
+}
+
 fn of_logps(logp: Ragged<f64>) -> TokenGrads {
     let entropy = None;
     TokenGrads { logp, entropy }
@@ -275,7 +280,7 @@ fn a_weight_that_is_not_finite_is_named_and_stops_the_step() {
     let scored = learner.token_logps(&sequences(), WhichPolicy::Current, &Scoring::default());
     says(scored, &expected);
     says(try_accumulate(&mut learner, &Scoring::default()), &expected);
-    assert!(!learner.has_gradient());
+    assert!(!learner.has_gradient);
 }
 
 #[test]
@@ -293,7 +298,7 @@ fn log_probs_that_overflow_stop_the_step() {
     let failed = try_accumulate(&mut learner, &Scoring::default());
     assert!(matches!(failed, Err(Error::NotFinite { .. })), "{failed:?}");
     says(failed, "the log-probability of row …");
-    assert!(!learner.has_gradient());
+    assert!(!learner.has_gradient);
     assert_eq!(learner.base().flat(), &before);
     assert_eq!(learner.steps(), 0);
 }
@@ -321,7 +326,7 @@ fn mistakes_of_the_loss_clear_the_gradient() {
         let mut loss = |o: &TokenOutputs| Ok(grads(o));
         let failed = learner.accumulate(&sequences(), &Scoring::default(), &mut loss);
         says(failed, message);
-        assert!(!learner.has_gradient());
+        assert!(!learner.has_gradient);
         assert_eq!(grad_norm(learner.gradient()).unwrap(), 0.0);
     }
 }
@@ -337,21 +342,17 @@ fn the_reference_stays_until_it_is_synced() {
     let mut learner = learner(true, Kind::Float, config);
     let start = learner.base().flat().copy();
     let before = logps(&mut learner, WhichPolicy::Reference);
-    accumulate(&mut learner, &Scoring::default());
-    learner.apply(1e-2).unwrap();
+    step(&mut learner, 1e-2);
     assert_eq!(logps(&mut learner, WhichPolicy::Reference), before);
     assert_ne!(logps(&mut learner, WhichPolicy::Current), before);
-    accumulate(&mut learner, &Scoring::default());
-    learner.apply(1e-2).unwrap();
+    step(&mut learner, 1e-2);
     // TRL's rule: 0.4 of the old reference and 0.6 of the policy.
     let mixed = &start * 0.4 + learner.base().flat() * 0.6;
-    let copy = learner.state_parts().2.unwrap().flat();
+    let copy = learner.reference_copy().unwrap().flat();
     assert_close(&flat_values(copy), &flat_values(&mixed), 1e-6, "mixture");
     learner.sync_reference(1.0).unwrap();
-    assert_eq!(
-        learner.state_parts().2.unwrap().flat(),
-        learner.base().flat()
-    );
+    let copy = learner.reference_copy().unwrap();
+    assert_eq!(copy.flat(), learner.base().flat());
 }
 
 #[test]
@@ -454,8 +455,7 @@ fn lora_trains_the_adapter_and_nothing_else() {
     let reference = logps(&mut learner, WhichPolicy::Reference);
     assert_eq!(before, reference);
     for _ in 0..5 {
-        accumulate(&mut learner, &Scoring::default());
-        learner.apply(1e-2).unwrap();
+        step(&mut learner, 1e-2);
     }
     assert_eq!(learner.base().flat(), &base);
     assert_eq!(logps(&mut learner, WhichPolicy::Reference), reference);
@@ -475,8 +475,7 @@ fn lora_trains_the_adapter_and_nothing_else() {
 #[test]
 fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
     let mut first = learner(true, Kind::Float, lora_config(Reference::None));
-    accumulate(&mut first, &Scoring::default());
-    first.apply(1e-1).unwrap();
+    step(&mut first, 1e-1);
     let trained = logps(&mut first, WhichPolicy::Current);
     let dir = tempfile::tempdir().unwrap();
     first.adapter().unwrap().save(dir.path(), None).unwrap();
@@ -489,8 +488,7 @@ fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
     let base = first.base().to(Kind::Float, Device::Cpu).unwrap();
     let mut second = TorchLearner::with_adapter(&model(true), base, Some(adapter), config).unwrap();
     assert_eq!(second.config().lora, first.config().lora);
-    accumulate(&mut second, &Scoring::default());
-    second.apply(1e-1).unwrap();
+    step(&mut second, 1e-1);
     assert_eq!(logps(&mut second, WhichPolicy::Reference), trained);
     assert_ne!(logps(&mut second, WhichPolicy::Current), trained);
 }

@@ -30,9 +30,9 @@ pub struct TorchLearner {
     trained: Trained,
     reference: Option<ReferencePolicy>,
     pub(super) gradients: Gradients,
-    /// Whether the gradient holds anything yet.
-    accumulated: bool,
-    optimizer: AdamW,
+    /// Whether the gradient holds anything yet, which waits for [`apply`](Learner::apply).
+    pub(super) has_gradient: bool,
+    pub(super) optimizer: AdamW,
     expert_loads: Vec<Vec<u64>>,
 }
 
@@ -106,7 +106,7 @@ impl TorchLearner {
         Ok(Self {
             gradients: Gradients::zeros(updated)?,
             optimizer: AdamW::new(updated)?,
-            accumulated: false,
+            has_gradient: false,
             expert_loads: Vec::new(),
             config,
             base,
@@ -179,7 +179,7 @@ impl TorchLearner {
     /// # Errors
     /// libtorch's.
     pub fn clear_gradient(&mut self) -> Result<()> {
-        self.accumulated = false;
+        self.has_gradient = false;
         self.gradients.clear()
     }
 
@@ -190,7 +190,7 @@ impl TorchLearner {
     /// # Errors
     /// [`Error::Invalid`] if there is no frozen copy.
     pub fn sync_reference(&mut self, alpha: f64) -> Result<()> {
-        let Some(copy) = self.reference.as_ref().and_then(|r| r.copy.as_ref()) else {
+        let Some(copy) = self.reference_copy() else {
             let why = "there is no frozen copy that could follow the policy";
             return Err(Error::invalid("reference", why));
         };
@@ -200,15 +200,9 @@ impl TorchLearner {
             .doing(|| "syncing the reference with the policy".into())
     }
 
-    /// The parts that a saved state consists of.
-    pub(crate) fn state_parts(&self) -> (&Parameters, &AdamW, Option<&Parameters>) {
-        let copy = self.reference.as_ref().and_then(|r| r.copy.as_ref());
-        (self.updated(), &self.optimizer, copy)
-    }
-
-    /// Whether a gradient waits for [`apply`](Learner::apply).
-    pub(crate) fn has_gradient(&self) -> bool {
-        self.accumulated
+    /// The reference's own parameters, if it has any.
+    pub(super) fn reference_copy(&self) -> Option<&Parameters> {
+        self.reference.as_ref()?.copy.as_ref()
     }
 
     /// Takes over buffers that were overwritten with saved ones.
@@ -268,7 +262,7 @@ impl Learner for TorchLearner {
         scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
     ) -> Result<()> {
-        if !std::mem::replace(&mut self.accumulated, true) {
+        if !std::mem::replace(&mut self.has_gradient, true) {
             self.expert_loads.clear();
         }
         let scorer = Scorer {

@@ -288,12 +288,9 @@ mod tests {
 
     #[test]
     fn with_experts_adapters_stand_beside_attention_alone() {
-        let models = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../testdata/libtorch/models"
-        );
         for name in ["qwen3_moe_tied", "qwen3_moe_sparse"] {
-            let path = format!("{models}/{name}/config.json");
+            let crates = env!("CARGO_MANIFEST_DIR");
+            let path = format!("{crates}/../../testdata/libtorch/models/{name}/config.json");
             let model = DecoderConfig::from_file(path).unwrap();
             let config = LoraConfig {
                 target_modules: vec!["q_proj".into(), "gate_proj".into()],

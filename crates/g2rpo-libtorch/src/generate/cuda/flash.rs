@@ -42,9 +42,6 @@ pub(crate) struct Varlen<'a> {
 pub(crate) type VarlenKernel = fn(&Varlen<'_>) -> Result<(Tensor, Tensor)>;
 
 /// libtorch's flash attention, for bf16 and f16 on a GPU of compute capability 8.0 or newer.
-///
-/// # Errors
-/// libtorch's, and the shim's where it cannot be had.
 pub(crate) fn on_cuda(a: &Varlen<'_>) -> Result<(Tensor, Tensor)> {
     let scale = 1.0 / (*a.q.size().last().unwrap_or(&1) as f64).sqrt();
     let (mut out, mut log_sum) = (null_mut(), null_mut());

@@ -64,9 +64,7 @@ impl AdamW {
 
     /// One update by the numbers of `config`. `gradient` is a flat buffer laid out as the parameters are; it is multiplied by
     /// `scale` first, and serves as scratch space: its contents are lost.
-    ///
-    /// # Errors
-    /// [`Error::Torch`]; the parameters may then be updated in part.
+    /// After an error the parameters may be updated in part.
     pub(crate) fn step(
         &mut self,
         config: &LearnerConfig,
