@@ -155,7 +155,7 @@ fn floor(decoder: &Decoder, case: Case) -> f64 {
     let weights: Vec<Tensor> = (decoder.layers().iter())
         .flat_map(|layer| {
             let one = |parts: &Parallel| {
-                let weights: Vec<&Tensor> = parts.parts.iter().map(|l| &l.weight).collect();
+                let weights: Vec<&Tensor> = parts.parts.iter().map(|l| &*l.weight).collect();
                 Tensor::cat(&weights, 0)
             };
             let (inputs, output) = match &layer.mixer {
@@ -233,7 +233,7 @@ fn bandwidth(decoder: &Decoder, case: Case) -> f64 {
     // A copy reads and writes.
     let bytes_per_second = 2.0 * bytes as f64 / copies[2];
     let width = decoder.kind().elt_size_in_bytes();
-    let of_layers: usize = (decoder.shallow_clone().linears_mut().iter())
+    let of_layers: usize = (decoder.clone().linears_mut().iter())
         .map(|linear| linear.weight.numel())
         .sum();
     let weights = of_layers + decoder.lm_head().numel();

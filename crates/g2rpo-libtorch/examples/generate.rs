@@ -7,14 +7,11 @@
 //! without a network and with nothing in the cache, an id of the hub is refused with what to do.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Instant;
 
-use g2rpo_libtorch::{
-    ChatOptions, Decoder, HfTokenizer, Message, TorchEngine, device, load_checkpoint, model_folder,
-};
+use g2rpo_libtorch::{DType, Model, TorchEngine, device, model_folder};
 use g2rpo_rollout::{Request, RolloutEngine, RolloutKey, SamplingParams};
-use tch::{Device, Kind};
+use tch::Device;
 
 fn main() {
     let stdout = &mut std::io::stdout();
@@ -33,21 +30,13 @@ fn run(arguments: Vec<String>, out: &mut impl Write) -> Result<(), Box<dyn std::
     let folder = model_folder(name)?;
     let device = device("auto")?;
     // On a CPU f32 is the fast format; on a GPU it is the checkpoint's, mostly bf16.
-    let kind = (device == Device::Cpu).then_some(Kind::Float);
-    let checkpoint = load_checkpoint(&folder, kind, device)?;
-    let decoder = Decoder::new(&checkpoint.config, &checkpoint.parameters)?;
-    let tokenizer = Arc::new(HfTokenizer::from_dir(&folder)?);
-    let text = match tokenizer.chat_template() {
-        Some(template) => {
-            let options = ChatOptions {
-                add_generation_prompt: true,
-                ..ChatOptions::default()
-            };
-            template.render(&[Message::new("user", question)], &options)?
-        }
+    let dtype = (device == Device::Cpu).then_some(DType::F32);
+    let model = Model::load(&folder, device, dtype)?;
+    let text = match model.tokenizer.chat_template() {
+        Some(_) => model.chat(None)?(question)?,
         None => question.clone(),
     };
-    let prompt = tokenizer.encode(&text)?;
+    let prompt = model.tokenizer.encode(&text)?;
     let requests: Vec<Request> = (0..answers)
         .map(|member| Request {
             prompt: prompt.clone(),
@@ -64,22 +53,21 @@ fn run(arguments: Vec<String>, out: &mut impl Write) -> Result<(), Box<dyn std::
         temperature: 0.6,
         top_k: 20,
         top_p: 0.95,
-        stop_token_ids: checkpoint.config.eos_token_id.clone(),
-        ..SamplingParams::default()
+        ..model.sampling()
     };
-    let mut engine = TorchEngine::new(&decoder).with_tokenizer(Arc::clone(&tokenizer));
+    let mut engine = TorchEngine::of(&model)?;
     let start = Instant::now();
     let completions = engine.generate(&requests, &params)?;
     let seconds = start.elapsed().as_secs_f64();
     for completion in &completions {
-        let answer = tokenizer.decode_without_special(&completion.tokens)?;
+        let answer = (model.tokenizer).decode_without_special(&completion.tokens)?;
         writeln!(out, "{answer}\n---")?;
     }
     let tokens: usize = completions.iter().map(|c| c.tokens.len()).sum();
     writeln!(
         out,
         "{tokens} tokens in {seconds:.2} s on {device:?}, {:?}",
-        decoder.kind()
+        model.parameters.kind()
     )?;
     for fallback in engine.fallbacks() {
         writeln!(out, "{fallback}")?;
@@ -90,7 +78,10 @@ fn run(arguments: Vec<String>, out: &mut impl Write) -> Result<(), Box<dyn std::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use g2rpo_libtorch::{DType, DecoderConfig, TokenizerConfig, init_parameters, save_checkpoint};
+    use g2rpo_libtorch::{
+        DecoderConfig, HfTokenizer, TokenizerConfig, init_parameters, save_checkpoint,
+    };
+    use tch::Kind;
 
     fn words(arguments: &[&str]) -> Vec<String> {
         arguments.iter().map(|&a| a.to_owned()).collect()

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tch::Device;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// Makes CUDA usable if it can be: loads libtorch's CUDA half, which the linker leaves out because
 /// no symbol of it is named. Returns whether a CUDA device is there. Cheap after the first call.
@@ -41,17 +41,13 @@ pub fn device(name: &str) -> Result<Device> {
             format!("expected cpu, cuda, cuda:N or auto, got `{name}`"),
         ));
     };
-    let count = if cuda_is_available() {
-        tch::Cuda::device_count()
-    } else {
-        0
+    let count = match cuda_is_available() {
+        true => tch::Cuda::device_count(),
+        false => 0,
     };
-    if index as i64 >= count {
-        return Err(Error::invalid(
-            "device",
-            format!("`{name}` asked for, but {count} CUDA devices are usable here"),
-        ));
-    }
+    ensure((index as i64) < count, "device", || {
+        format!("`{name}` asked for, but {count} CUDA devices are usable here")
+    })?;
     Ok(Device::Cuda(index))
 }
 
@@ -74,25 +70,19 @@ fn load_cuda_libraries() {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     #[test]
     fn names_are_those_of_pytorch() {
         assert_eq!(device("cpu").unwrap(), Device::Cpu);
         for wrong in ["gpu", "cuda0", "cuda:", "cuda:-1", ""] {
-            let err = device(wrong).unwrap_err().to_string();
-            assert_eq!(
-                err,
-                format!("device: expected cpu, cuda, cuda:N or auto, got `{wrong}`")
-            );
+            let expected = format!("device: expected cpu, cuda, cuda:N or auto, got `{wrong}`");
+            says(device(wrong), &expected);
         }
     }
 
     #[test]
     fn a_device_that_is_not_there_is_refused() {
-        let err = device("cuda:99").unwrap_err().to_string();
-        assert!(
-            err.starts_with("device: `cuda:99` asked for, but "),
-            "{err}"
-        );
+        says(device("cuda:99"), "device: `cuda:99` asked for, but …");
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong.
 
+use std::ops::RangeBounds;
 use std::path::PathBuf;
 
 /// Result of this crate.
@@ -141,6 +142,35 @@ impl Error {
     }
 }
 
+/// Refuses an argument that does not fit.
+pub(crate) fn ensure<S: Into<String>>(
+    fits: bool,
+    what: &'static str,
+    why: impl FnOnce() -> S,
+) -> Result<()> {
+    match fits {
+        true => Ok(()),
+        false => Err(Error::invalid(what, why())),
+    }
+}
+
+/// Refuses a setting outside its domain, which is the range and how it is written.
+pub(crate) fn within(
+    name: &'static str,
+    value: f64,
+    range: &impl RangeBounds<f64>,
+    domain: &'static str,
+) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Core(g2rpo_core::Error::Config {
+        name,
+        value,
+        domain,
+    }))
+}
+
 /// Names what was being done when libtorch ran out of memory.
 pub(crate) trait Doing<T> {
     /// Turns libtorch's out-of-memory and CUDA errors into [`Error::OutOfMemory`] and
@@ -172,6 +202,24 @@ impl<T, E: Into<Error>> Doing<T> for std::result::Result<T, E> {
     }
 }
 
+/// Checks what an error says: `…` stands for anything.
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn says<T, E: std::fmt::Display>(result: std::result::Result<T, E>, expected: &str) {
+    let said = result
+        .err()
+        .map_or("nothing".into(), |error| error.to_string());
+    let fits = match expected.split('…').collect::<Vec<_>>()[..] {
+        [whole] => said == whole,
+        [start, end] => said.starts_with(start) && said.ends_with(end),
+        [start, middle, end] => {
+            said.starts_with(start) && said.contains(middle) && said.ends_with(end)
+        }
+        _ => false,
+    };
+    assert!(fits, "said: {said}\nexpected: {expected}");
+}
+
 /// CUDA's own errors and those of its matrix products, as libtorch words them.
 fn is_cuda(message: &str) -> bool {
     ["CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS"]
@@ -197,26 +245,18 @@ mod tests {
     #[test]
     fn out_of_memory_says_what_was_allocated() {
         let huge = tch::Tensor::f_zeros([1 << 50], (tch::Kind::Float, tch::Device::Cpu))
-            .doing(|| "allocating a KV cache of 4096 TiB".into())
-            .unwrap_err();
-        assert!(matches!(huge, Error::OutOfMemory { .. }), "{huge}");
-        assert!(
-            huge.to_string()
-                .starts_with("out of memory while allocating a KV cache of 4096 TiB: ")
-        );
+            .doing(|| "allocating a KV cache of 4096 TiB".into());
+        assert!(matches!(huge, Err(Error::OutOfMemory { .. })), "{huge:?}");
+        let expected = "out of memory while allocating a KV cache of 4096 TiB: …";
+        says(huge, expected);
     }
 
     #[test]
     fn cuda_errors_say_what_was_computed() {
         let said = "CUDA error: device-side assert triggered\nCUDA kernel errors might be ...";
         let failed: Result<(), _> = Err(tch::TchError::Torch(said.into()));
-        assert_eq!(
-            failed
-                .doing(|| "scoring 4 rows".into())
-                .unwrap_err()
-                .to_string(),
-            "CUDA failed while scoring 4 rows: CUDA error: device-side assert triggered"
-        );
+        let expected = "CUDA failed while scoring 4 rows: CUDA error: device-side assert triggered";
+        says(failed.doing(|| "scoring 4 rows".into()), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use g2rpo_rollout::{SamplingParams, TokenId};
 use serde_json::{Map, Value};
 use tch::Device;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::generate::engine::TorchEngine;
 use crate::hf::chat::{ChatOptions, Message};
 use crate::hf::checkpoint::{generation_settings, load_checkpoint, save_with_settings};
@@ -117,12 +117,9 @@ impl Model {
         &self,
         system: Option<&str>,
     ) -> Result<impl Fn(&str) -> Result<String> + Send + Sync + use<>> {
-        if self.tokenizer.chat_template().is_none() {
-            return Err(Error::invalid(
-                "chat_template",
-                "the tokenizer has none; give the data set a template of text",
-            ));
-        }
+        let has_template = self.tokenizer.chat_template().is_some();
+        let why = "the tokenizer has none; give the data set a template of text";
+        ensure(has_template, "chat_template", || why)?;
         let tokenizer = Arc::clone(&self.tokenizer);
         let system = system.map(|text| Message::new("system", text));
         Ok(move |question: &str| {
@@ -161,15 +158,11 @@ impl Model {
         let (kind, device) = (self.parameters.kind(), self.parameters.device());
         let mut parameters = self.parameters.to(kind, device)?;
         parameters.set_trainable(false)?;
-        let adapter = match &self.adapter {
-            Some(adapter) => {
-                let mut copy = Adapter::zeros(&self.config, adapter.config(), kind, device)?;
-                copy.parameters_mut().copy_all(adapter.parameters())?;
-                copy.parameters_mut().set_trainable(false)?;
-                Some(copy)
-            }
-            None => None,
-        };
+        let adapter = self
+            .adapter
+            .as_ref()
+            .map(Adapter::frozen_copy)
+            .transpose()?;
         Ok(Self {
             config: self.config.clone(),
             parameters,
@@ -199,11 +192,7 @@ impl Model {
     /// # Errors
     /// As [`Decoder::new`].
     pub fn decoder(&self) -> Result<Decoder> {
-        let decoder = Decoder::new(&self.config, &self.parameters)?;
-        match &self.adapter {
-            Some(adapter) => adapter.attach(decoder, adapter.parameters()),
-            None => Ok(decoder),
-        }
+        Adapter::decoder(&self.config, &self.parameters, self.adapter.as_ref())
     }
 
     /// Writes the model as `learner` left it into a folder that transformers opens, in the number
@@ -214,10 +203,7 @@ impl Model {
     /// # Errors
     /// As [`save_checkpoint`](crate::save_checkpoint).
     pub fn save(&self, dir: impl AsRef<Path>, learner: &TorchLearner) -> Result<()> {
-        let merged = match learner.adapter() {
-            Some(_) => Some(learner.merged()?),
-            None => None,
-        };
+        let merged = learner.adapter().map(|_| learner.merged()).transpose()?;
         let parameters = merged.as_ref().unwrap_or(learner.base());
         let dtype = DType::from_kind(parameters.kind())?;
         let (tokenizer, settings) = (Some(&*self.tokenizer), self.generation.as_ref());
@@ -251,13 +237,11 @@ impl TorchLearner {
     /// [`with_adapter`](Self::with_adapter).
     pub fn of(model: &Model, config: LearnerConfig) -> Result<Self> {
         let had = model.adapter.as_ref().map(Adapter::config);
-        if config.lora.as_ref().is_some_and(|lora| Some(lora) != had) {
-            return Err(Error::invalid(
-                "lora",
-                "the model has no such adapters; give it them with `Model::with_lora`, so that \
-                 the engine samples from what is trained",
-            ));
-        }
+        let fits = config.lora.is_none() || config.lora.as_ref() == had;
+        ensure(fits, "lora", || {
+            "the model has no such adapters; give it them with `Model::with_lora`, so that the \
+             engine samples from what is trained"
+        })?;
         let adapter = model.adapter.as_ref().map(Adapter::shallow_clone);
         Self::with_adapter(
             &model.config,

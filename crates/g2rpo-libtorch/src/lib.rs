@@ -23,12 +23,11 @@ pub use folder::Model;
 pub use generate::config::EngineConfig;
 pub use generate::engine::TorchEngine;
 pub use hf::chat::{ChatOptions, ChatTemplate, Message, OrderedJson};
-pub use hf::checkpoint::{Checkpoint, load_checkpoint, load_parameters, save_checkpoint};
+pub use hf::checkpoint::{Checkpoint, load_checkpoint, save_checkpoint};
 pub use hf::hub::model_folder;
 pub use hf::safetensors::save_safetensors;
 pub use hf::tokenizer::{HfTokenizer, TokenizerConfig};
 pub use learner::config::{LearnerConfig, Reference};
-pub use learner::optim;
 pub use learner::torch_learner::TorchLearner;
 pub use model::config::{
     Activation, Architecture, BlockSpec, DecoderConfig, DeltaNetConfig, ExpertsConfig, LayerRope,

@@ -4,7 +4,7 @@
     reason = "shared objects are loaded and the texts that they write are read; this file checks what that needs"
 )]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::TchError;
 
@@ -26,11 +26,69 @@ pub(crate) fn call(f: impl FnOnce(Text) -> c_int) -> Result<()> {
     Err(Error::Torch(TchError::Torch(text)))
 }
 
+/// Declares the functions of a shim, whose `shim.cpp` says what they do, in a struct `Shim`, and how they are found:
+/// the build script's flag for the shim, its variable with the object's path, what names begin with there, and what is
+/// said where the shim was not built. To the arguments of those that are called come [`Text`]'s two; those that free
+/// take what they free.
+macro_rules! shim {
+    (
+        $built:ident, $object:literal, $prefix:literal, $missing:literal,
+        call { $($call:ident($($argument:ty),*);)* }
+        free { $($free:ident;)* }
+    ) => {
+        /// The functions of the shim.
+        #[derive(Debug, Clone, Copy)]
+        #[cfg_attr(
+            not(all($built, target_os = "linux")),
+            allow(dead_code, reason = "nothing makes one where the shim was not built")
+        )]
+        pub(super) struct Shim {
+            $(pub(super) $call: unsafe extern "C" fn($($argument,)* *mut c_char, usize) -> c_int,)*
+            $(pub(super) $free: unsafe extern "C" fn(Raw),)*
+        }
+
+        impl Shim {
+            /// The shim, loaded at the first call, or why there is none.
+            pub(super) fn get() -> std::result::Result<&'static Self, String> {
+                static SHIM: OnceLock<std::result::Result<Shim, String>> = OnceLock::new();
+                SHIM.get_or_init(Self::load).as_ref().map_err(String::clone)
+            }
+
+            #[cfg(not(all($built, target_os = "linux")))]
+            fn load() -> std::result::Result<Self, String> {
+                Err($missing.into())
+            }
+
+            #[cfg(all($built, target_os = "linux"))]
+            fn load() -> std::result::Result<Self, String> {
+                let library = crate::shim::open(stringify!($built), include_bytes!(env!($object)))?;
+                let lacks = |error| format!("the shim lacks a function: {error}");
+                // SAFETY: each symbol is the function of this name in `shim.cpp`, whose declaration the type of the
+                // field repeats.
+                let shim = unsafe {
+                    Self {
+                        $($call: *(library.get(concat!($prefix, stringify!($call)).as_bytes())).map_err(lacks)?,)*
+                        $($free: *(library.get(concat!($prefix, stringify!($free)).as_bytes())).map_err(lacks)?,)*
+                    }
+                };
+                // The functions must stay where they are.
+                std::mem::forget(library);
+                Ok(shim)
+            }
+        }
+    };
+}
+
+pub(crate) use shim;
+
+/// A pointer to something that a shim made, or to an `at::Tensor`.
+pub(crate) type Raw = *mut c_void;
+
 /// Loads a shim from its bytes.
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "nothing is loaded where no shim was built")]
 pub(crate) fn open(
-    name: &CStr,
+    name: &str,
     bytes: &[u8],
 ) -> std::result::Result<libloading::os::unix::Library, String> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};

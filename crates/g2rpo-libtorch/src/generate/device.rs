@@ -7,11 +7,11 @@ use tch::{Kind, Tensor};
 use super::cache::{KvCache, bytes_of, state_bytes};
 use super::decoding::Decoding;
 use super::forward::Runner;
+use super::partial::Partial;
 use super::prefill::Prefilled;
 use super::readers::{Reader, Readers, upload};
-use super::shared::{Block, BlockReaders, Partial, Place};
-use crate::error::Doing;
-use crate::error::Result;
+use super::shared::{Block, BlockReaders, Place};
+use crate::error::{Doing, Result};
 use crate::model::DeltaState;
 use crate::model::context::Rotations;
 use crate::model::decoder::{Decoder, Mixer};
@@ -39,7 +39,7 @@ impl<'a> DeviceRows<'a> {
         capacity: usize,
         positions: usize,
     ) -> Result<Self> {
-        let decoder = runner.decoder();
+        let decoder = &runner.decoder;
         let (kind, device) = (decoder.kind(), decoder.device());
         Ok(Self {
             runner,
@@ -83,7 +83,7 @@ pub(super) fn rotations(decoder: &Decoder, positions: usize) -> Result<Rotations
 
 impl Decoding for DeviceRows<'_> {
     fn bytes(&self) -> usize {
-        let decoder = self.runner.decoder();
+        let decoder = &self.runner.decoder;
         let states = self.readers.rows.len() * state_bytes(decoder.config(), decoder.kind());
         let blocks: usize = self.blocks.iter().map(|r| r.block.bytes()).sum();
         self.cache_bytes + states + blocks
@@ -119,7 +119,7 @@ impl Decoding for DeviceRows<'_> {
     fn remove_rows(&mut self, gone: &[usize]) -> Result<()> {
         let left = self.readers.remove(gone);
         self.cache.keep_rows(&left)?;
-        let order = upload(&left.order, self.runner.decoder().device())?;
+        let order = upload(&left.order, self.runner.decoder.device())?;
         for state in self.states.iter_mut().flatten() {
             *state = state.select(&order)?;
         }
@@ -127,7 +127,7 @@ impl Decoding for DeviceRows<'_> {
     }
 
     fn step(&mut self, ids: &[i64]) -> Result<Tensor> {
-        let decoder = self.runner.decoder();
+        let decoder = &self.runner.decoder;
         let config = decoder.config();
         let positions: Vec<usize> = self.readers.rows.iter().map(Reader::position).collect();
         let furthest = positions.iter().max().copied().unwrap_or(0);

@@ -4,11 +4,10 @@ use g2rpo_rollout::{SamplingParams, TokenId};
 use tch::{Device, Kind, Tensor};
 
 use super::filter::keeps_all;
-use super::sampler::{Draw, Row};
-use crate::error::Doing;
-use crate::error::Result;
+use super::sampler::{BatchSampler, Draw, Row};
+use crate::error::{Doing, Result};
 
-/// [`BatchSampler`](super::batch_sampler::BatchSampler) by libtorch's operations.
+/// [`BatchSampler`] by libtorch's operations.
 #[derive(Debug)]
 pub(super) struct DeviceSampler<'a> {
     params: &'a SamplingParams,
@@ -39,14 +38,10 @@ impl<'a> DeviceSampler<'a> {
                 .transpose()?,
         })
     }
+}
 
-    /// One draw per row of `hidden_bh`; rows that are `None` draw nothing. A row's draw is `None`
-    /// as well if its logits are not finite.
-    pub(super) fn draw(
-        &mut self,
-        hidden_bh: &Tensor,
-        rows: &[Option<Row<'_>>],
-    ) -> Result<Vec<Option<Draw>>> {
+impl BatchSampler for DeviceSampler<'_> {
+    fn draw(&mut self, hidden_bh: &Tensor, rows: &[Option<Row<'_>>]) -> Result<Vec<Option<Draw>>> {
         let b = rows.len() as i64;
         let mut logits_bv = self.logits_bv.f_narrow(0, 0, b)?;
         logits_bv.f_copy_(&hidden_bh.f_linear(self.lm_head_vh, None::<&Tensor>)?)?;
@@ -64,9 +59,7 @@ impl<'a> DeviceSampler<'a> {
         };
         if !greedy && penalised_bv.is_none() {
             let drawn = drawn(&soften(&logits_bv, temperature)?, rows, params)?;
-            return drawn.collect(rows, |row| {
-                Draw::of(row[0] as TokenId, row[1], row[2], row[3])
-            });
+            return drawn.collect(rows, Columns::draw);
         }
         // The plain log-probability of what is chosen by other numbers.
         let _ = logits_bv.f_div_scalar_(temperature)?;
@@ -82,7 +75,7 @@ impl<'a> DeviceSampler<'a> {
         let mut drawn = drawn(&weights_bv, rows, params)?;
         drawn.0.push(plainly(&drawn.0[0])?);
         drawn.collect(rows, |row| {
-            let draw = Draw::of(row[0] as TokenId, row[1], row[2], row[3])?;
+            let draw = Columns::draw(row)?;
             row[4].is_finite().then(|| draw.seen_plainly(row[4] as f32))
         })
     }
@@ -203,6 +196,11 @@ fn filter(weights_bv: &Tensor, params: &SamplingParams, all_b1: &Tensor) -> Resu
 struct Columns(Vec<Tensor>);
 
 impl Columns {
+    /// The draw that the numbers of a row of [`drawn`] say.
+    fn draw(row: &[f64]) -> Option<Draw> {
+        Draw::of(row[0] as TokenId, row[1], row[2], row[3])
+    }
+
     /// The one transfer to the host; the draw that `of` makes of the numbers of each row that draws.
     fn collect(
         &self,
@@ -251,19 +249,16 @@ mod tests {
             .map(|&u| Some(Row { u, seen: &seen }))
             .collect();
         for case in 0..72 {
-            let params = SamplingParams {
-                top_k: [0, 1, 20, 299][case % 4],
-                top_p: [1.0, 0.9, 0.3][case / 4 % 3],
-                min_p: [0.0, 0.25, 1.0][case / 12 % 3],
-                ..SamplingParams::default()
-            };
+            let params = sampler::with(|p| {
+                p.top_k = [0, 1, 20, 299][case % 4];
+                p.top_p = [1.0, 0.9, 0.3][case / 4 % 3];
+                p.min_p = [0.0, 0.25, 1.0][case / 12 % 3];
+            });
             let weights = if case < 36 { &smooth } else { &ties };
             let before = f32_slice(weights).unwrap();
             let device_bv = weights.copy();
             let ours = drawn(&device_bv, &rows, &params).unwrap();
-            let ours = ours.collect(&rows, |row| {
-                Draw::of(row[0] as TokenId, row[1], row[2], row[3])
-            });
+            let ours = ours.collect(&rows, Columns::draw);
             let kept = f32_slice(&device_bv).unwrap();
             for (i, ours) in ours.unwrap().into_iter().enumerate() {
                 let row = i * v as usize..(i + 1) * v as usize;
@@ -286,15 +281,9 @@ mod tests {
             seen: &seen,
         });
         for top_p in [1.0, 0.9] {
-            let params = SamplingParams {
-                top_p,
-                ..SamplingParams::default()
-            };
+            let params = sampler::with(|p| p.top_p = top_p);
             let columns = drawn(&bad.copy(), &[row, row], &params).unwrap();
-            let draws = columns.collect(&[row, row], |row| {
-                Draw::of(row[0] as TokenId, row[1], row[2], row[3])
-            });
-            let draws = draws.unwrap();
+            let draws = columns.collect(&[row, row], Columns::draw).unwrap();
             assert!(draws[0].is_none() && draws[1].is_some());
         }
     }

@@ -4,23 +4,23 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use g2rpo_rollout::{Completion, Finished, Request, RolloutEngine, SamplingParams, Stop, TokenId};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::batch_sampler::BatchSampler;
 use super::cache::{bytes_of, state_bytes};
 use super::config::EngineConfig;
 use super::decoding::Decoding;
 use super::device::DeviceRows;
+use super::device_sampler::DeviceSampler;
 use super::flash::gpu::Gpu;
 use super::flash::rows::FlashRows;
 use super::forward::Runner;
 use super::host::rows::HostRows;
+use super::host_sampler::HostSampler;
 use super::prefill::prefill;
 use super::readers::Sharing;
-use super::sampler::{self, Row};
+use super::sampler::{self, BatchSampler, Row};
 use super::stop::StopRules;
-use crate::error::Doing;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result, ensure};
 use crate::hf::tokenizer::HfTokenizer;
 use crate::model::decoder::Decoder;
 
@@ -87,24 +87,19 @@ impl TorchEngine {
 
     /// The model.
     pub fn decoder(&self) -> &Decoder {
-        self.runner.decoder()
+        &self.runner.decoder
     }
 
     fn check(&self, requests: &[Request]) -> Result<()> {
         let vocab = self.decoder().config().vocab_size;
         for (i, request) in requests.iter().enumerate() {
-            if request.prompt.is_empty() {
-                return Err(Error::invalid(
-                    "requests",
-                    format!("request {i} has an empty prompt"),
-                ));
-            }
+            ensure(!request.prompt.is_empty(), "requests", || {
+                format!("request {i} has an empty prompt")
+            })?;
             let mut ids = request.prompt.iter().chain(&request.guidance);
             if let Some(id) = ids.find(|&&id| id as usize >= vocab) {
-                return Err(Error::invalid(
-                    "requests",
-                    format!("request {i} holds id {id}, the model has {vocab}"),
-                ));
+                let why = format!("request {i} holds id {id}, the model has {vocab}");
+                return Err(Error::invalid("requests", why));
             }
         }
         Ok(())
@@ -139,50 +134,9 @@ impl RolloutEngine for TorchEngine {
         if waiting.is_empty() {
             return Ok(nothing_yet(requests));
         }
-        self.gpu.find_out(self.runner.decoder(), &self.config);
-        let mut run = Run::new(
-            &self.runner,
-            &mut self.gpu,
-            &self.config,
-            requests,
-            params,
-            &stop,
-            waiting,
-        )?;
-        run.run(finished)?;
-        Ok(run.completions)
-    }
-}
-
-/// One call of `generate`.
-struct Run<'a> {
-    runner: &'a Runner,
-    config: &'a EngineConfig,
-    requests: &'a [Request],
-    params: &'a SamplingParams,
-    stop: &'a StopRules<'a>,
-    waiting: VecDeque<usize>,
-    completions: Vec<Completion>,
-    /// Per row the request it works on; `None` once that is finished.
-    rows: Vec<Option<usize>>,
-    max_rows: usize,
-    decoding: Box<dyn Decoding + 'a>,
-    /// Distinct ids of every request's sequence so far; empty unless there is a penalty.
-    seen: Vec<BTreeSet<TokenId>>,
-    sampler: BatchSampler<'a>,
-}
-
-impl<'a> Run<'a> {
-    fn new(
-        runner: &'a Runner,
-        gpu: &'a mut Gpu,
-        config: &'a EngineConfig,
-        requests: &'a [Request],
-        params: &'a SamplingParams,
-        stop: &'a StopRules<'a>,
-        waiting: VecDeque<usize>,
-    ) -> Result<Self> {
-        let decoder = runner.decoder();
+        self.gpu.find_out(&self.runner.decoder, &self.config);
+        let (runner, config) = (&self.runner, &self.config);
+        let decoder = &runner.decoder;
         let model = decoder.config();
         let kind = decoder.kind();
         let context = |i: usize| requests[i].prompt.len() + requests[i].guidance.len();
@@ -207,30 +161,57 @@ impl<'a> Run<'a> {
             .min(config.max_cache_bytes / row_bytes.max(1))
             .max(1);
         let limits = (max_rows, capacity, longest);
-        let flash = FlashRows::new(runner, gpu, limits, config.max_cache_bytes)?;
-        let decoding: Box<dyn Decoding + 'a> = if let Some(flash) = flash {
+        let flash = FlashRows::new(runner, &mut self.gpu, limits, config.max_cache_bytes)?;
+        let decoding: Box<dyn Decoding> = if let Some(flash) = flash {
             Box::new(flash)
         } else if let Some(host) = HostRows::new(runner, max_rows, capacity, longest)? {
             Box::new(host)
         } else {
             Box::new(DeviceRows::new(runner, max_rows, capacity, longest)?)
         };
-        Ok(Self {
+        let lm_head = decoder.lm_head();
+        let sampler: Box<dyn BatchSampler> = match (lm_head.device(), lm_head.kind()) {
+            (Device::Cpu, Kind::Float) => Box::new(HostSampler::new(params, max_rows, lm_head)?),
+            _ => Box::new(DeviceSampler::new(params, max_rows, lm_head)?),
+        };
+        let mut run = Run {
             runner,
             config,
             requests,
             params,
-            stop,
+            stop: &stop,
             waiting,
             seen: vec![BTreeSet::new(); requests.len()],
             completions: nothing_yet(requests),
             rows: Vec::with_capacity(max_rows),
             max_rows,
             decoding,
-            sampler: BatchSampler::new(params, max_rows, decoder.lm_head())?,
-        })
+            sampler,
+        };
+        run.run(finished)?;
+        Ok(run.completions)
     }
+}
 
+/// One call of `generate`.
+struct Run<'a> {
+    runner: &'a Runner,
+    config: &'a EngineConfig,
+    requests: &'a [Request],
+    params: &'a SamplingParams,
+    stop: &'a StopRules<'a>,
+    waiting: VecDeque<usize>,
+    completions: Vec<Completion>,
+    /// Per row the request it works on; `None` once that is finished.
+    rows: Vec<Option<usize>>,
+    max_rows: usize,
+    decoding: Box<dyn Decoding + 'a>,
+    /// Distinct ids of every request's sequence so far; empty unless there is a penalty.
+    seen: Vec<BTreeSet<TokenId>>,
+    sampler: Box<dyn BatchSampler + 'a>,
+}
+
+impl Run<'_> {
     fn run(&mut self, finished: &mut Finished<'_>) -> Result<()> {
         let mut hidden_bh = self.admit()?;
         while let Some(hidden) = hidden_bh {
@@ -283,7 +264,7 @@ impl<'a> Run<'a> {
     fn next_batch(&mut self) -> Vec<usize> {
         let mut batch = Vec::new();
         let (mut distinct, mut widest) = (0, 0);
-        let decoder = self.runner.decoder();
+        let decoder = &self.runner.decoder;
         let (model, kind) = (decoder.config(), decoder.kind());
         let mut bytes = self.decoding.bytes();
         while let Some(&first) = self.waiting.front() {

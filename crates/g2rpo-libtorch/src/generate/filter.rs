@@ -105,11 +105,15 @@ fn bucket(weight: f32) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sampler::{self, Draw};
+    use super::super::sampler::{self, Draw, with};
     use super::*;
     use g2rpo_rollout::TokenId;
 
     const P: [f32; 5] = [0.1, 0.4, 0.05, 0.25, 0.2];
+
+    fn filters(top_k: usize, top_p: f64, min_p: f64) -> SamplingParams {
+        with(|p| (p.top_k, p.top_p, p.min_p) = (top_k, top_p, min_p))
+    }
 
     fn draw(weights: &[f32], params: &SamplingParams, u: f64) -> (Vec<TokenId>, Draw) {
         let all = sampler::total(weights);
@@ -124,70 +128,18 @@ mod tests {
 
     #[test]
     fn filters_keep_what_they_say() {
-        let p = SamplingParams::default();
         let ln = |x: f64| x.ln() as f32;
         let cases = [
-            (
-                SamplingParams {
-                    top_k: 2,
-                    ..p.clone()
-                },
-                vec![1, 3],
-                0.65,
-            ),
+            (with(|p| p.top_k = 2), vec![1, 3], 0.65),
             // .4 + .25 = .65 < .7, so one more.
-            (
-                SamplingParams {
-                    top_p: 0.7,
-                    ..p.clone()
-                },
-                vec![1, 3, 4],
-                0.85,
-            ),
-            (
-                SamplingParams {
-                    top_p: 1e-9,
-                    ..p.clone()
-                },
-                vec![1],
-                0.4,
-            ),
+            (with(|p| p.top_p = 0.7), vec![1, 3, 4], 0.85),
+            (with(|p| p.top_p = 1e-9), vec![1], 0.4),
             // At least half of .4.
-            (
-                SamplingParams {
-                    min_p: 0.5,
-                    ..p.clone()
-                },
-                vec![1, 3, 4],
-                0.85,
-            ),
+            (with(|p| p.min_p = 0.5), vec![1, 3, 4], 0.85),
             // Of the three kept by top-k, .4/.85 = .47 < .5, so two.
-            (
-                SamplingParams {
-                    top_k: 3,
-                    top_p: 0.5,
-                    ..p.clone()
-                },
-                vec![1, 3],
-                0.65,
-            ),
-            (
-                SamplingParams {
-                    top_k: 3,
-                    min_p: 0.6,
-                    ..p.clone()
-                },
-                vec![1, 3],
-                0.65,
-            ),
-            (
-                SamplingParams {
-                    top_k: 99,
-                    ..p.clone()
-                },
-                vec![0, 1, 2, 3, 4],
-                1.0,
-            ),
+            (filters(3, 0.5, 0.0), vec![1, 3], 0.65),
+            (filters(3, 1.0, 0.6), vec![1, 3], 0.65),
+            (with(|p| p.top_k = 99), vec![0, 1, 2, 3, 4], 1.0),
         ];
         for (params, ids, mass) in cases {
             for u in [0.0, 0.3, 0.999] {
@@ -216,16 +168,9 @@ mod tests {
                 keep
             });
             let mass: f64 = n.map(|&w| f64::from(w)).sum();
-            let params = SamplingParams {
-                top_p,
-                ..SamplingParams::default()
-            };
-            let (_, draw) = draw(&weights, &params, 0.5);
-            approx::assert_relative_eq!(
-                f64::from(draw.log_kept),
-                (mass / total).ln(),
-                epsilon = 1e-5
-            );
+            let (_, draw) = draw(&weights, &with(|p| p.top_p = top_p), 0.5);
+            let log_kept = f64::from(draw.log_kept);
+            approx::assert_relative_eq!(log_kept, (mass / total).ln(), epsilon = 1e-5);
         }
     }
 
@@ -237,27 +182,24 @@ mod tests {
         let logits: Vec<f32> = serde_json::from_value(file["logits"].clone()).unwrap();
         let seen: Vec<TokenId> = serde_json::from_value(file["seen"].clone()).unwrap();
         for case in file["cases"].as_array().unwrap() {
-            let setting =
-                |name: &str, default: f64| case["setting"][name].as_f64().unwrap_or(default);
+            let setting = |name: &str, or: f64| case["setting"][name].as_f64().unwrap_or(or);
             let params = SamplingParams {
                 temperature: setting("temperature", 1.0),
-                top_k: setting("top_k", 0.0) as usize,
-                top_p: setting("top_p", 1.0),
-                min_p: setting("min_p", 0.0),
                 repetition_penalty: setting("repetition_penalty", 1.0),
-                ..SamplingParams::default()
+                ..filters(
+                    setting("top_k", 0.0) as usize,
+                    setting("top_p", 1.0),
+                    setting("min_p", 0.0),
+                )
             };
             let mut scores = logits.clone();
             sampler::penalise(&mut scores, seen.iter().copied(), params.repetition_penalty);
-            let weights: Vec<f32> = scores
-                .iter()
-                .map(|x| (f64::from(*x) / params.temperature).exp() as f32)
-                .collect();
+            let weight = |x: f32| (f64::from(x) / params.temperature).exp() as f32;
+            let mut weights: Vec<f32> = scores.into_iter().map(weight).collect();
             let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-            let weights: Vec<f32> = weights
-                .iter()
-                .map(|&w| (f64::from(w) / total) as f32)
-                .collect();
+            weights
+                .iter_mut()
+                .for_each(|w| *w = (f64::from(*w) / total) as f32);
             let ids: Vec<TokenId> = serde_json::from_value(case["ids"].clone()).unwrap();
             let expected: Vec<f64> = serde_json::from_value(case["probabilities"].clone()).unwrap();
             // A draw in the middle of every id's share of the distribution that f32 can tell from
@@ -286,12 +228,8 @@ mod tests {
             let weights: Vec<f32> = (0..n)
                 .map(|i| ((i * 31 + case * 17) % 5) as f32 / 8.0)
                 .collect();
-            let params = SamplingParams {
-                top_k: [0, 3, 17][case % 3],
-                top_p: [1.0, 0.4, 0.75, 0.05][case % 4],
-                min_p: [0.0, 0.3][case % 2],
-                ..SamplingParams::default()
-            };
+            let top_p = [1.0, 0.4, 0.75, 0.05][case % 4];
+            let params = filters([0, 3, 17][case % 3], top_p, [0.0, 0.3][case % 2]);
             let mut order: Vec<usize> = (0..n).collect();
             order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]).then(a.cmp(&b)));
             if params.top_k > 0 {
@@ -307,12 +245,8 @@ mod tests {
             });
             order.retain(|&i| weights[i] > 0.0 && f64::from(weights[i]) >= params.min_p * 0.5);
             order.sort_unstable();
-            let ids: Vec<usize> = draw(&weights, &params, 0.5)
-                .0
-                .iter()
-                .map(|&i| i as usize)
-                .collect();
-            assert_eq!(ids, order, "{params:?}");
+            let (ids, _) = draw(&weights, &params, 0.5);
+            assert!(order.iter().map(|&i| i as TokenId).eq(ids), "{params:?}");
         }
     }
 }

@@ -16,22 +16,18 @@ use crate::model::{Attention, Heads};
 /// views, never copies: an update of the parameters needs no word to the engine.
 #[derive(Debug)]
 pub(super) struct Runner {
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
 }
 
 impl Runner {
     pub(super) fn new(decoder: &Decoder) -> Self {
-        let mut decoder = decoder.shallow_clone();
+        let mut decoder = decoder.clone();
         for parallel in decoder.parallels_mut() {
             if let Some(joined) = fuse(&parallel.parts) {
                 parallel.parts = vec![joined];
             }
         }
         Self { decoder }
-    }
-
-    pub(super) fn decoder(&self) -> &Decoder {
-        &self.decoder
     }
 
     /// What mixes positions in layer `i`, and its input for the residual stream `[.., hidden]`.
@@ -95,8 +91,8 @@ fn fuse(parts: &[Linear]) -> Option<Linear> {
     if parts.len() < 2 || parts.iter().any(|p| p.lora.is_some()) {
         return None;
     }
-    let weights: Vec<&Tensor> = parts.iter().map(|p| &p.weight).collect();
-    let biases: Vec<&Tensor> = parts.iter().filter_map(|p| p.bias.as_ref()).collect();
+    let weights: Vec<&Tensor> = parts.iter().map(|p| &*p.weight).collect();
+    let biases: Vec<&Tensor> = parts.iter().filter_map(|p| p.bias.as_deref()).collect();
     let weight = join(&weights)?;
     let bias = match biases.len() {
         0 => None,

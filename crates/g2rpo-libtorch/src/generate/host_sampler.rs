@@ -6,12 +6,13 @@ use tch::Tensor;
 use super::filter::{filter, keeps_all};
 use super::host::gemm::{Rows, columns, multiply_into_columns};
 use super::host::math::{normaliser, soften};
+use super::host::own::reserve;
 use super::host::threads::Threads;
-use super::sampler::{self, Draw, Row};
-use crate::error::{Error, Result};
+use super::sampler::{self, BatchSampler, Draw, Row};
+use crate::error::Result;
 use crate::generate::slice::f32_slice;
 
-/// [`BatchSampler`](super::batch_sampler::BatchSampler) for f32 in host memory.
+/// [`BatchSampler`] for f32 in host memory.
 #[derive(Debug)]
 pub(super) struct HostSampler<'a> {
     params: &'a SamplingParams,
@@ -31,12 +32,8 @@ impl<'a> HostSampler<'a> {
         lm_head_vh: &'a Tensor,
     ) -> Result<Self> {
         let vocab = lm_head_vh.size2()?.0 as usize;
-        let mut logits = Vec::new();
-        (logits.try_reserve_exact(max_rows.saturating_mul(vocab))).map_err(|error| {
-            Error::OutOfMemory {
-                doing: format!("allocating the logits of {max_rows} rows of {vocab} ids"),
-                message: error.to_string(),
-            }
+        let logits = reserve(max_rows.saturating_mul(vocab), || {
+            format!("allocating the logits of {max_rows} rows of {vocab} ids")
         })?;
         Ok(Self {
             params,
@@ -46,12 +43,10 @@ impl<'a> HostSampler<'a> {
             logits,
         })
     }
+}
 
-    pub(super) fn draw(
-        &mut self,
-        hidden_bh: &Tensor,
-        rows: &[Option<Row<'_>>],
-    ) -> Result<Vec<Option<Draw>>> {
+impl BatchSampler for HostSampler<'_> {
+    fn draw(&mut self, hidden_bh: &Tensor, rows: &[Option<Row<'_>>]) -> Result<Vec<Option<Draw>>> {
         let (b, h) = hidden_bh.size2()?;
         let (b, h, vocab) = (b as usize, h as usize, self.vocab);
         let hidden_hb = hidden_bh.f_transpose(0, 1)?.f_contiguous()?;
@@ -141,48 +136,26 @@ mod tests {
                 })
             })
             .collect();
-        let base = SamplingParams::default();
-        for params in [
-            base.clone(),
-            SamplingParams::greedy(),
-            SamplingParams {
-                temperature: 0.6,
-                ..base.clone()
-            },
-            SamplingParams {
-                temperature: 1.3,
-                top_k: 20,
-                top_p: 0.9,
-                ..base.clone()
-            },
-            SamplingParams {
-                top_k: 5,
-                ..base.clone()
-            },
-            SamplingParams {
-                top_p: 0.5,
-                ..base.clone()
-            },
-            SamplingParams {
-                temperature: 2.0,
-                top_k: 31,
-                top_p: 0.9,
-                min_p: 0.02,
-                repetition_penalty: 1.2,
-                ..base.clone()
-            },
-            SamplingParams {
-                temperature: 0.8,
-                repetition_penalty: 1.4,
-                min_p: 0.05,
-                ..base.clone()
-            },
-            SamplingParams {
-                temperature: 0.0,
-                repetition_penalty: 1.4,
-                ..base
-            },
+        // Temperature, top-k, top-p, min-p, penalty.
+        for (temperature, top_k, top_p, min_p, repetition_penalty) in [
+            (1.0, 0, 1.0, 0.0, 1.0),
+            (0.0, 0, 1.0, 0.0, 1.0),
+            (0.6, 0, 1.0, 0.0, 1.0),
+            (1.3, 20, 0.9, 0.0, 1.0),
+            (1.0, 5, 1.0, 0.0, 1.0),
+            (1.0, 0, 0.5, 0.0, 1.0),
+            (2.0, 31, 0.9, 0.02, 1.2),
+            (0.8, 0, 1.0, 0.05, 1.4),
+            (0.0, 0, 1.0, 0.0, 1.4),
         ] {
+            let params = SamplingParams {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repetition_penalty,
+                ..SamplingParams::default()
+            };
             let mut host = HostSampler::new(&params, 40, &lm_head).unwrap();
             let mut device = DeviceSampler::new(&params, 40, &lm_head).unwrap();
             let ours = host.draw(&hidden, &rows).unwrap();

@@ -2,7 +2,6 @@
 //!
 //! Legend of shapes: `b` rows in the batch, `t` positions, `h` hidden, `v` vocabulary.
 
-mod batch_sampler;
 mod cache;
 pub(crate) mod config;
 mod cuda;
@@ -15,6 +14,7 @@ mod flash;
 mod forward;
 mod host;
 mod host_sampler;
+mod partial;
 mod prefill;
 mod readers;
 mod sampler;

@@ -75,7 +75,7 @@ impl Kept {
 /// Computes the contexts of the requests (prompt, then guidance): each distinct prompt once, and
 /// each distinct guidance behind a prompt once.
 pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefilled> {
-    let device = runner.decoder().device();
+    let device = runner.decoder.device();
     let Sharing {
         prompts,
         guidance,
@@ -101,7 +101,9 @@ pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefille
     Ok(Prefilled {
         store,
         joining: Joining { contexts, reads },
-        hidden_bh: (runner.decoder()).final_norm(&hidden.f_index_select(0, &ends)?)?,
+        hidden_bh: runner
+            .decoder
+            .final_norm(&hidden.f_index_select(0, &ends)?)?,
         ends,
     })
 }
@@ -111,7 +113,7 @@ pub(super) fn prefill(runner: &Runner, requests: &[&Request]) -> Result<Prefille
 ///
 /// The last layer feeds nobody but these positions, so the others end at its keys and values.
 fn forward_prompts(runner: &Runner, prompts: &Padded) -> Result<(Tensor, Store)> {
-    let decoder = runner.decoder();
+    let decoder = &runner.decoder;
     let context = decoder.causal_context(prompts.width)?;
     let mut x_bth = decoder.embed(&prompts.ids_bt)?;
     let (b, _, h) = x_bth.size3()?;
@@ -177,7 +179,7 @@ fn forward_guidance(
     guidance: &Padded,
     store: &mut Store,
 ) -> Result<Tensor> {
-    let decoder = runner.decoder();
+    let decoder = &runner.decoder;
     let (device, kind) = (decoder.device(), decoder.kind());
     let (b, t) = (parents.len(), guidance.width);
     let s = prompts.width + t;

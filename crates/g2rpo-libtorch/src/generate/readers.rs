@@ -229,18 +229,10 @@ pub(super) fn upload(places: &[usize], device: Device) -> Result<Tensor> {
 }
 
 /// Items in the order in which they first came.
+#[derive(Default)]
 struct Distinct<T> {
     items: Vec<T>,
     index: HashMap<T, usize>,
-}
-
-impl<T> Default for Distinct<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            index: HashMap::new(),
-        }
-    }
 }
 
 impl<T: Copy + Eq + Hash> Distinct<T> {

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 
 use g2rpo_rollout::{SamplingParams, TokenId};
+use tch::Tensor;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// One sampled id.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,12 +31,15 @@ pub(super) struct Row<'a> {
     pub(super) seen: &'a BTreeSet<TokenId>,
 }
 
+/// From hidden states to drawn ids, for all rows at once.
+pub(super) trait BatchSampler {
+    /// One draw per row of `hidden_bh`; rows that are `None` draw nothing. A row's draw is `None`
+    /// as well if its logits are not finite.
+    fn draw(&mut self, hidden_bh: &Tensor, rows: &[Option<Row<'_>>]) -> Result<Vec<Option<Draw>>>;
+}
+
 /// Checks the ranges that [`SamplingParams`] documents.
 pub(super) fn validate(params: &SamplingParams) -> Result<()> {
-    let check = |what, ok: bool, range: &str, got: f64| match ok {
-        true => Ok(()),
-        false => Err(Error::invalid(what, format!("expected {range}, got {got}"))),
-    };
     let SamplingParams {
         temperature: t,
         top_p,
@@ -43,37 +47,25 @@ pub(super) fn validate(params: &SamplingParams) -> Result<()> {
         repetition_penalty: penalty,
         ..
     } = *params;
-    check(
-        "temperature",
-        t.is_finite() && t >= 0.0,
-        "a number of at least 0",
-        t,
-    )?;
-    check(
-        "top_p",
-        top_p > 0.0 && top_p <= 1.0,
-        "a number in (0, 1]",
-        top_p,
-    )?;
-    check(
-        "min_p",
-        (0.0..=1.0).contains(&min_p),
-        "a number in [0, 1]",
-        min_p,
-    )?;
-    check(
-        "repetition_penalty",
-        penalty.is_finite() && penalty > 0.0,
-        "a number above 0",
-        penalty,
-    )?;
-    match params.stop.iter().any(String::is_empty) {
-        true => Err(Error::invalid(
-            "stop",
-            "an empty text would stop everything",
-        )),
-        false => Ok(()),
+    let (t_fits, penalty_fits) = (
+        t >= 0.0 && t.is_finite(),
+        penalty > 0.0 && penalty.is_finite(),
+    );
+    for (what, got, fits, range) in [
+        ("temperature", t, t_fits, "of at least 0"),
+        ("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "in (0, 1]"),
+        ("min_p", min_p, (0.0..=1.0).contains(&min_p), "in [0, 1]"),
+        ("repetition_penalty", penalty, penalty_fits, "above 0"),
+    ] {
+        ensure(fits, what, || {
+            format!("expected a number {range}, got {got}")
+        })?;
     }
+    if params.stop.iter().any(String::is_empty) {
+        let why = "an empty text would stop everything";
+        return Err(Error::invalid("stop", why));
+    }
+    Ok(())
 }
 
 /// Divides positive and multiplies negative logits of ids that occurred (CTRL).
@@ -188,9 +180,18 @@ fn sum(chunk: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
+/// Plain sampling with some settings changed.
+#[cfg(test)]
+pub(super) fn with(change: impl FnOnce(&mut SamplingParams)) -> SamplingParams {
+    let mut params = SamplingParams::default();
+    change(&mut params);
+    params
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     const P: [f32; 5] = [0.1, 0.4, 0.05, 0.25, 0.2];
 
@@ -235,53 +236,34 @@ mod tests {
 
     #[test]
     fn ranges_are_checked() {
-        let p = SamplingParams::default();
         for (params, message) in [
             (
-                SamplingParams {
-                    temperature: -1.0,
-                    ..p.clone()
-                },
+                with(|p| p.temperature = -1.0),
                 "temperature: expected a number of at least 0, got -1",
             ),
             (
-                SamplingParams {
-                    temperature: f64::NAN,
-                    ..p.clone()
-                },
+                with(|p| p.temperature = f64::NAN),
                 "temperature: expected a number of at least 0, got NaN",
             ),
             (
-                SamplingParams {
-                    top_p: 0.0,
-                    ..p.clone()
-                },
+                with(|p| p.top_p = 0.0),
                 "top_p: expected a number in (0, 1], got 0",
             ),
             (
-                SamplingParams {
-                    min_p: 1.5,
-                    ..p.clone()
-                },
+                with(|p| p.min_p = 1.5),
                 "min_p: expected a number in [0, 1], got 1.5",
             ),
             (
-                SamplingParams {
-                    repetition_penalty: 0.0,
-                    ..p.clone()
-                },
+                with(|p| p.repetition_penalty = 0.0),
                 "repetition_penalty: expected a number above 0, got 0",
             ),
             (
-                SamplingParams {
-                    stop: vec![String::new()],
-                    ..p.clone()
-                },
+                with(|p| p.stop = vec![String::new()]),
                 "stop: an empty text would stop everything",
             ),
         ] {
-            assert_eq!(validate(&params).unwrap_err().to_string(), message);
+            says(validate(&params), message);
         }
-        validate(&p).unwrap();
+        validate(&SamplingParams::default()).unwrap();
     }
 }

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::partial::Partial;
 use super::prefill::{Keys, Store, mask_of};
 use super::readers::{Shared, upload};
 use crate::error::Result;
-use crate::model::params::float_kind;
 
 /// Keys and values of contexts that were computed together, each of which several rows may read.
 #[derive(Debug)]
@@ -49,14 +49,6 @@ pub(super) struct BlockReaders {
     /// The rows that read, and the place of each.
     rows: Tensor,
     scatter: Tensor,
-}
-
-/// Attention output over a part of what a row attends to, and the logarithm of the sum of the
-/// exponents of its scores: `[b, kv_heads, queries, head_dim]` and `[b, kv_heads, queries, 1]`.
-#[derive(Debug)]
-pub(super) struct Partial {
-    pub(super) out: Tensor,
-    log_sum: Tensor,
 }
 
 impl Block {
@@ -242,112 +234,5 @@ impl BlockReaders {
             Some(block) => mask.f_add(block)?,
             None => mask,
         })
-    }
-}
-
-impl Partial {
-    /// Queries `[b, kv_heads, queries, head_dim]` over keys and values
-    /// `[b, kv_heads, len, head_dim]`; the mask is added to the scores.
-    ///
-    /// Written out, because libtorch's fused kernels for the GPU give the logarithm of the sum
-    /// only through internal functions; scores of one position per row are few.
-    pub(super) fn new(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Self> {
-        let kind = float_kind(q.kind());
-        let d = *q.size().last().unwrap_or(&1) as f64;
-        let mut scores =
-            (q.f_matmul(&k.f_transpose(2, 3)?)?.f_to_kind(kind)?).f_mul_scalar(1.0 / d.sqrt())?;
-        if let Some(mask) = mask {
-            scores = scores.f_add(mask)?;
-        }
-        let log_sum = scores.f_logsumexp(&[-1i64][..], true)?;
-        let weights = scores.f_sub(&log_sum)?.f_exp()?.f_to_kind(q.kind())?;
-        Ok(Self {
-            out: weights.f_matmul(v)?.f_to_kind(kind)?,
-            log_sum,
-        })
-    }
-
-    /// Attention over both parts together.
-    pub(super) fn merge(&self, other: &Self) -> Result<Self> {
-        // eᵇ / (eᵃ + eᵇ) is the sigmoid of b - a.
-        let share = other.log_sum.f_sub(&self.log_sum)?.f_sigmoid()?;
-        Ok(Self {
-            out: self.out.f_lerp_tensor(&other.out, &share)?,
-            log_sum: self.log_sum.f_logaddexp(&other.log_sum)?,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::generate::prefill::Kept;
-
-    const CPU: (Kind, Device) = (Kind::Double, Device::Cpu);
-
-    #[test]
-    fn rows_attend_to_their_context_and_their_own() {
-        tch::manual_seed(1);
-        let (kv_heads, t, d) = (2i64, 3i64, 4i64);
-        // Store positions 0..5 and 7..10 are two contexts; four rows, three read, out of order.
-        let store = Store {
-            layers: vec![Kept::Keys(Keys {
-                k: Tensor::randn([12, kv_heads, d], CPU),
-                v: Tensor::randn([12, kv_heads, d], CPU),
-                window: None,
-            })],
-        };
-        let contexts = [(0..5, 0), (7..10, 0)];
-        let rows = [(1, 0), (0, 3), (1, 2)];
-        let own = Tensor::randn([2, 4, kv_heads, 6, d], CPU);
-        let q = Tensor::randn([4, kv_heads, t, d], CPU);
-        let block = Rc::new(Block::new(&store, &contexts).unwrap());
-        assert_eq!(block.bytes(), 2 * 2 * 2 * 5 * 4 * 8);
-        let read = |block: &Rc<Block>, at: usize, rows: &[usize]| Shared {
-            kept: Place {
-                block: Rc::clone(block),
-                at,
-            },
-            start: 0,
-            len: [5, 3][at],
-            rows: rows.to_vec(),
-        };
-        let contexts_read = [read(&block, 0, &[3]), read(&block, 1, &[0, 2])];
-        let both = BlockReaders::new(Rc::clone(&block), &contexts_read).unwrap();
-        // A block of the second context alone serves its two rows as well.
-        let second = Rc::new(block.select(&[1]).unwrap());
-        let some = BlockReaders::new(Rc::clone(&second), &[read(&second, 0, &[0, 2])]).unwrap();
-        for (readers, rows) in [(&both, &rows[..]), (&some, &[(1, 0), (1, 2)][..])] {
-            let mut partial = Partial::new(&q, &own.get(0), &own.get(1), None).unwrap();
-            readers.attend(0, &q, None, &mut partial).unwrap();
-            for row in 0..4 {
-                let context = rows.iter().find(|r| r.1 == row as usize);
-                let all = |which: i64| {
-                    let mine = own.get(which).get(row);
-                    let keys = store.layers[0].keys().unwrap();
-                    let shared = if which == 0 { &keys.k } else { &keys.v };
-                    match context {
-                        None => mine,
-                        Some(&(c, _)) => {
-                            let (start, len) = (contexts[c].0.start, contexts[c].0.len());
-                            let part = shared.narrow(0, start as i64, len as i64);
-                            Tensor::cat(&[part.transpose(0, 1), mine], 1)
-                        }
-                    }
-                };
-                let expected = Tensor::scaled_dot_product_attention(
-                    &q.get(row).unsqueeze(0),
-                    &all(0).unsqueeze(0),
-                    &all(1).unsqueeze(0),
-                    None::<&Tensor>,
-                    0.0,
-                    false,
-                    None,
-                    false,
-                );
-                let error = (partial.out.get(row) - expected.get(0)).abs().max();
-                assert!(f64::try_from(error).unwrap() < 1e-12, "row {row}");
-            }
-        }
     }
 }

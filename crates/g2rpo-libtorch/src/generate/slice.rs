@@ -6,26 +6,18 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Result, ensure};
 
 /// The numbers of a contiguous f32 tensor on the CPU, in row-major order.
 ///
 /// The caller must not write to the tensor's storage while the slice lives; this crate calls it
 /// only on buffers that it has just filled and that no other thread holds.
-///
-/// # Errors
-/// [`Error::Invalid`] for a tensor of another kind, on another device, or not contiguous.
 pub(crate) fn f32_slice(tensor: &Tensor) -> Result<&[f32]> {
-    if tensor.kind() != Kind::Float || tensor.device() != Device::Cpu || !tensor.is_contiguous() {
-        return Err(Error::invalid(
-            "tensor",
-            format!(
-                "expected contiguous f32 on the CPU, got {:?} on {:?}",
-                tensor.kind(),
-                tensor.device()
-            ),
-        ));
-    }
+    let (kind, device) = (tensor.kind(), tensor.device());
+    let fits = kind == Kind::Float && device == Device::Cpu && tensor.is_contiguous();
+    ensure(fits, "tensor", || {
+        format!("expected contiguous f32 on the CPU, got {kind:?} on {device:?}")
+    })?;
     let n = tensor.numel();
     if n == 0 {
         return Ok(&[]);

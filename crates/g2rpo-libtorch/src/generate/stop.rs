@@ -2,7 +2,7 @@
 
 use g2rpo_rollout::{SamplingParams, TokenId};
 
-use crate::error::{Error, Result};
+use crate::error::{Result, ensure};
 use crate::hf::tokenizer::HfTokenizer;
 
 /// When a completion is over.
@@ -16,18 +16,17 @@ pub(super) struct StopRules<'a> {
 }
 
 impl<'a> StopRules<'a> {
-    /// # Errors
-    /// [`Error::Invalid`] if there are stop texts but no tokenizer to decode with.
+    /// Fails if there are stop texts but no tokenizer to decode with.
     pub(super) fn new(
         params: &'a SamplingParams,
         tokenizer: Option<&'a HfTokenizer>,
     ) -> Result<Self> {
-        if !params.stop.is_empty() && tokenizer.is_none() {
-            return Err(Error::invalid(
-                "stop",
-                "stop texts need a tokenizer: build the engine with `with_tokenizer`",
-            ));
-        }
+        let why = "stop texts need a tokenizer: build the engine with `with_tokenizer`";
+        ensure(
+            params.stop.is_empty() || tokenizer.is_some(),
+            "stop",
+            || why,
+        )?;
         // An id may stand for part of a byte sequence, but hardly for less than a byte; a few more
         // cover the characters that are cut at the window's start.
         let window = params.stop.iter().map(|s| s.len() + 4).max().unwrap_or(0);

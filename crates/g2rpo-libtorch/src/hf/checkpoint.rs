@@ -1,18 +1,17 @@
 //! Checkpoints: `config.json` and safetensors files in Hugging Face layout.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hf::files::{read_json, write_json};
 use crate::hf::safetensors::{TensorFiles, save_safetensors};
 use crate::hf::tokenizer::HfTokenizer;
 use crate::model::config::{Architecture, DecoderConfig};
 use crate::model::dtype::DType;
-use crate::model::params::{ParamSpec, Parameters};
+use crate::model::params::Parameters;
 
 /// A model folder in Hugging Face layout.
 #[derive(Debug)]
@@ -23,7 +22,8 @@ pub struct Checkpoint {
     pub parameters: Parameters,
 }
 
-/// Reads `config.json` and the safetensors files of a folder.
+/// Reads `config.json` and the safetensors files of a folder: `model.safetensors`, or those that
+/// `model.safetensors.index.json` lists.
 ///
 /// Of a model that also sees images (Qwen3.5, Gemma 3, Mistral 3) the half that reads and writes text is read;
 /// [`save_checkpoint`] writes that alone.
@@ -35,7 +35,9 @@ pub struct Checkpoint {
 /// the number format wanted, that of the checkpoint if `None`.
 ///
 /// # Errors
-/// As [`DecoderConfig::from_file`] and [`load_parameters`].
+/// As [`DecoderConfig::from_file`]; [`Error::Io`] if the files are not there, [`Error::File`] for a file that is truncated or
+/// malformed, [`Error::MissingTensor`], [`Error::ExtraTensor`] and [`Error::TensorShape`] with the tensor's name,
+/// [`Error::File`] for a tensor that holds NaN or infinity.
 pub fn load_checkpoint(
     dir: impl AsRef<Path>,
     kind: Option<Kind>,
@@ -58,33 +60,8 @@ pub fn load_checkpoint(
     }
     let specs = config.param_specs();
     let mut parameters = Parameters::zeros(&specs, kind.unwrap_or(stored), device)?;
-    read_into(&files, &mut parameters, |name| may_be_extra(name, &config))?;
+    files.read_into(&mut parameters, "", |name| may_be_extra(name, &config))?;
     Ok(Checkpoint { config, parameters })
-}
-
-/// Reads tensors of the given parameters from the safetensors files of a folder:
-/// `model.safetensors`, or those that `model.safetensors.index.json` lists.
-///
-/// # Errors
-/// [`Error::Io`] if the files are not there, [`Error::File`] for a file that is truncated or
-/// malformed, [`Error::MissingTensor`], [`Error::ExtraTensor`] and [`Error::TensorShape`] with the
-/// tensor's name, [`Error::File`] for a tensor that holds NaN or infinity.
-pub fn load_parameters(
-    dir: impl AsRef<Path>,
-    config: &DecoderConfig,
-    kind: Kind,
-    device: Device,
-) -> Result<Parameters> {
-    let mut parameters = Parameters::zeros(&config.param_specs(), kind, device)?;
-    let files = TensorFiles::open(dir.as_ref())?.text_half();
-    if has_own_head(&files, config)? {
-        return Err(Error::ExtraTensor {
-            path: dir.as_ref().into(),
-            name: HEAD.into(),
-        });
-    }
-    read_into(&files, &mut parameters, |name| may_be_extra(name, config))?;
-    Ok(parameters)
 }
 
 /// What `generation_config.json` of a folder holds, if there is one.
@@ -175,66 +152,30 @@ fn may_be_extra(name: &str, config: &DecoderConfig) -> bool {
     unused || name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD)
 }
 
-/// Fills all parameters; `ignored` says which other tensors may be in the files.
-fn read_into(
-    files: &TensorFiles,
-    parameters: &mut Parameters,
-    ignored: impl Fn(&str) -> bool,
-) -> Result<()> {
-    let specs: Vec<ParamSpec> = parameters.specs().to_vec();
-    let known: HashSet<&str> = specs.iter().map(|s| s.name.as_str()).collect();
-    if let Some(name) = files.names().find(|n| !known.contains(n) && !ignored(n)) {
-        return Err(Error::ExtraTensor {
-            path: files.dir.clone(),
-            name: name.to_owned(),
-        });
-    }
-    for ParamSpec { name, shape } in &specs {
-        let tensor = files.read(name)?;
-        if tensor.size() != *shape {
-            return Err(Error::TensorShape {
-                path: files.dir.clone(),
-                name: name.clone(),
-                expected: shape.clone(),
-                got: tensor.size(),
-            });
-        }
-        parameters.copy_from(name, &tensor)?;
-    }
-    match parameters.first_not_finite()? {
-        None => Ok(()),
-        Some(name) => Err(Error::File {
-            path: files.dir.clone(),
-            what: format!("tensor `{name}` holds a value that is not finite"),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
     use crate::model::init::init_parameters;
     use tch::Tensor;
 
-    fn tiny() -> DecoderConfig {
-        DecoderConfig {
+    fn saved(dir: &Path) -> (DecoderConfig, Parameters) {
+        let config = DecoderConfig {
             eos_token_id: vec![1, 2],
             ..DecoderConfig::tiny_qwen3(32, 16, 2, 2, 1)
-        }
-    }
-
-    fn saved(dir: &Path) -> (DecoderConfig, Parameters) {
-        let config = tiny();
+        };
         let parameters = init_parameters(&config, 3, Kind::Float, Device::Cpu).unwrap();
         save_checkpoint(dir, &config, &parameters, DType::F32, None).unwrap();
         (config, parameters)
     }
 
-    fn error(dir: &Path) -> String {
-        let message = load_checkpoint(dir, None, Device::Cpu)
-            .unwrap_err()
-            .to_string();
-        message.replace(&dir.display().to_string(), "DIR")
+    fn refused(dir: &Path, expected: &str) {
+        let read = load_checkpoint(dir, None, Device::Cpu);
+        let name = dir.display().to_string();
+        says(
+            read.map_err(|error| error.to_string().replace(&name, "DIR")),
+            expected,
+        );
     }
 
     /// Rewrites the tensors of a checkpoint.
@@ -256,11 +197,17 @@ mod tests {
         let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
         assert_eq!(back.config, config);
         assert_eq!(back.parameters.flat(), parameters.flat());
-        let half = load_checkpoint(dir.path(), Some(Kind::BFloat16), Device::Cpu).unwrap();
-        assert_eq!(
-            *half.parameters.flat(),
-            parameters.flat().to_kind(Kind::BFloat16)
-        );
+        for dtype in [DType::Bf16, DType::F16] {
+            let expected = parameters.flat().to_kind(dtype.kind());
+            let read = |kind| load_checkpoint(dir.path(), kind, Device::Cpu).unwrap();
+            save_checkpoint(dir.path(), &config, &parameters, DType::F32, None).unwrap();
+            assert_eq!(*read(Some(dtype.kind())).parameters.flat(), expected);
+            // Files in half precision keep their format.
+            save_checkpoint(dir.path(), &config, &parameters, dtype, None).unwrap();
+            let back = read(None);
+            assert_eq!(back.config.dtype, Some(dtype));
+            assert_eq!(*back.parameters.flat(), expected);
+        }
     }
 
     #[test]
@@ -292,28 +239,11 @@ mod tests {
         assert!(load_checkpoint(dir.path(), None, Device::Cpu).is_ok());
         std::fs::remove_file(dir.path().join(GENERATION)).unwrap();
         let message = "DIR/config.json: field `forced_eos_token_id`: 3 is not supported; take it out of the file to sample without it";
-        assert_eq!(error(dir.path()), message);
+        refused(dir.path(), message);
         json["forced_eos_token_id"] = Value::Null;
         write_json(&path, &json).unwrap();
-        let config = load_checkpoint(dir.path(), None, Device::Cpu)
-            .unwrap()
-            .config;
-        assert_eq!(config.eos_token_id, [1, 2]);
-    }
-
-    #[test]
-    fn half_precision_files_keep_their_format() {
-        let dir = tempfile::tempdir().unwrap();
-        let (config, parameters) = saved(dir.path());
-        for dtype in [DType::Bf16, DType::F16] {
-            save_checkpoint(dir.path(), &config, &parameters, dtype, None).unwrap();
-            let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
-            assert_eq!(back.config.dtype, Some(dtype));
-            assert_eq!(
-                *back.parameters.flat(),
-                parameters.flat().to_kind(dtype.kind())
-            );
-        }
+        let read = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
+        assert_eq!(read.config.eos_token_id, [1, 2]);
     }
 
     #[test]
@@ -338,65 +268,39 @@ mod tests {
         assert_eq!(back.parameters.flat(), parameters.flat());
 
         std::fs::write(&path, r#"{"weight_map": {"x": "a.safetensors"}}"#).unwrap();
-        assert_eq!(
-            error(dir.path()),
-            "DIR/a.safetensors: tensor `x` is missing"
-        );
+        refused(dir.path(), "DIR/a.safetensors: tensor `x` is missing");
         std::fs::write(&path, "{}").unwrap();
         let message = "DIR/model.safetensors.index.json: no `weight_map` from tensors to files";
-        assert_eq!(error(dir.path()), message);
+        refused(dir.path(), message);
     }
 
     #[test]
     fn tensors_that_do_not_fit_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let (_, _) = saved(dir.path());
-        rewrite(dir.path(), |t| t.retain(|(n, _)| n != "model.norm.weight"));
-        assert_eq!(
-            error(dir.path()),
-            "DIR: tensor `model.norm.weight` is missing"
-        );
-
-        saved(dir.path());
-        rewrite(dir.path(), |t| t.push(("extra".into(), Tensor::from(1f32))));
-        let message = "DIR: tensor `extra` does not belong to a model with this config.json";
-        assert_eq!(error(dir.path()), message);
-
-        saved(dir.path());
-        rewrite(dir.path(), |t| t[0].1 = t[0].1.narrow(0, 0, 31));
-        let message = "DIR: tensor `model.embed_tokens.weight` has shape [31, 16], config.json asks for [32, 16]";
-        assert_eq!(error(dir.path()), message);
-
-        saved(dir.path());
-        rewrite(dir.path(), |t| t[0].1 = &t[0].1 / 0.0);
-        let message = "DIR: tensor `model.embed_tokens.weight` holds a value that is not finite";
-        assert_eq!(error(dir.path()), message);
-    }
-
-    #[test]
-    fn the_head_of_a_tied_model_may_be_there() {
-        let dir = tempfile::tempdir().unwrap();
-        saved(dir.path());
-        rewrite(dir.path(), |t| {
-            let head = t[0].1.shallow_clone();
-            t.push(("lm_head.weight".into(), head));
-        });
-        let tied = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
-        assert!(tied.config.tie_word_embeddings);
-        // Another head is a head of its own.
-        rewrite(dir.path(), |t| {
-            let head = t.iter_mut().find(|(name, _)| name == HEAD).unwrap();
-            head.1 = &head.1 * 2.0;
-        });
-        let untied = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
-        assert!(!untied.config.tie_word_embeddings);
-        let get = |name: &str| untied.parameters.get(name).unwrap().detach();
-        assert_eq!(get(HEAD), get("model.embed_tokens.weight") * 2.0);
-        let err = load_parameters(dir.path(), &tied.config, Kind::Float, Device::Cpu).unwrap_err();
-        assert!(
-            err.to_string().contains("`lm_head.weight` does not belong"),
-            "{err}"
-        );
+        type Change = fn(&mut Vec<(String, Tensor)>);
+        let changes: [(Change, &str); 4] = [
+            (
+                |t| t.retain(|(name, _)| name != "model.norm.weight"),
+                "DIR: tensor `model.norm.weight` is missing",
+            ),
+            (
+                |t| t.push(("extra".into(), Tensor::from(1f32))),
+                "DIR: tensor `extra` does not belong to a model with this config.json",
+            ),
+            (
+                |t| t[0].1 = t[0].1.narrow(0, 0, 31),
+                "DIR: tensor `model.embed_tokens.weight` has shape [31, 16], config.json asks for [32, 16]",
+            ),
+            (
+                |t| t[0].1 = &t[0].1 / 0.0,
+                "DIR: tensor `model.embed_tokens.weight` holds a value that is not finite",
+            ),
+        ];
+        for (change, message) in changes {
+            saved(dir.path());
+            rewrite(dir.path(), change);
+            refused(dir.path(), message);
+        }
     }
 
     #[test]
@@ -411,7 +315,7 @@ mod tests {
              not fetched to the end",
             bytes.len() - 10
         );
-        assert_eq!(error(dir.path()), message);
+        refused(dir.path(), &message);
         for junk in [
             &b""[..],
             b"1234567",
@@ -419,14 +323,11 @@ mod tests {
             b"\x02\0\0\0\0\0\0\0no",
         ] {
             std::fs::write(&path, junk).unwrap();
-            let message = error(dir.path());
-            assert!(
-                message.starts_with("DIR/model.safetensors: not a safetensors file: "),
-                "{message}"
-            );
+            let message = "DIR/model.safetensors: not a safetensors file: …";
+            refused(dir.path(), message);
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(error(dir.path()).starts_with("DIR/model.safetensors: "));
+        refused(dir.path(), "DIR/model.safetensors: …");
     }
 
     #[test]
@@ -434,11 +335,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut config, parameters) = saved(dir.path());
         config.num_hidden_layers = 3;
-        let err = save_checkpoint(dir.path(), &config, &parameters, DType::F32, None).unwrap_err();
-        assert_eq!(
-            err.to_string(),
-            "no parameter is named `model.layers.2.input_layernorm.weight`"
-        );
+        let expected = "no parameter is named `model.layers.2.input_layernorm.weight`";
+        let saved = save_checkpoint(dir.path(), &config, &parameters, DType::F32, None);
+        says(saved, expected);
         let back = load_checkpoint(dir.path(), None, Device::Cpu).unwrap();
         assert_eq!(back.parameters.flat(), parameters.flat());
     }

@@ -33,10 +33,6 @@ impl DecoderConfig {
         if self.rope.scaling != RopeScaling::None {
             config["rope_scaling"] = rope.clone();
         }
-        let activation = match self.architecture.block().activation {
-            Activation::Silu => "silu",
-            Activation::GeluTanh => "gelu_pytorch_tanh",
-        };
         let windows = self.layers.iter().find_map(|layer| layer.window);
         let types: Vec<&str> = (0..self.num_hidden_layers)
             .map(|i| match self.layer(i) {
@@ -46,9 +42,8 @@ impl DecoderConfig {
             })
             .collect();
         let mut set = |field: &str, value: Value| config[field] = value;
-        if self.architecture != Architecture::Gemma3 {
-            set("hidden_act", json!(activation));
-        }
+        let (field, activation) = self.architecture.block().activation.setting();
+        set(field, json!(activation));
         if !matches!(
             self.architecture,
             Architecture::Qwen2
@@ -129,7 +124,6 @@ impl DecoderConfig {
                 }
             }
             Architecture::Gemma3 => {
-                set("hidden_activation", json!(activation));
                 // transformers asks for a width even where no layer has a window.
                 set("sliding_window", json!(windows.unwrap_or(4096)));
                 set("layer_types", json!(types));
@@ -156,66 +150,27 @@ impl DecoderConfig {
     }
 }
 
+impl Activation {
+    /// The field in config.json that says it, and how.
+    pub(super) fn setting(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Silu => ("hidden_act", "silu"),
+            Self::GeluTanh => ("hidden_activation", "gelu_pytorch_tanh"),
+        }
+    }
+}
+
 impl RopeConfig {
     /// An entry of `rope_parameters`.
     fn to_json(&self) -> Value {
-        let mut rope = json!({ "rope_theta": self.theta, "rope_type": "default" });
+        let mut rope = json!(self.scaling);
+        rope["rope_theta"] = json!(self.theta);
         if self.partial_rotary_factor != 1.0 {
             rope["partial_rotary_factor"] = json!(self.partial_rotary_factor);
         }
         if let Some(growth) = &self.query_growth {
             rope["llama_4_scaling_beta"] = json!(growth.beta);
             rope["original_max_position_embeddings"] = json!(growth.original as u64);
-        }
-        match &self.scaling {
-            RopeScaling::None => {}
-            RopeScaling::Yarn {
-                factor,
-                beta_fast,
-                beta_slow,
-                original_max_position_embeddings,
-                attention_factor,
-                truncate,
-            } => {
-                rope["rope_type"] = json!("yarn");
-                rope["factor"] = json!(factor);
-                rope["beta_fast"] = json!(beta_fast);
-                rope["beta_slow"] = json!(beta_slow);
-                rope["attention_factor"] = json!(attention_factor);
-                rope["truncate"] = json!(truncate);
-                rope["original_max_position_embeddings"] =
-                    json!(*original_max_position_embeddings as u64);
-            }
-            RopeScaling::LongRope {
-                short_factor,
-                long_factor,
-                original_max_position_embeddings,
-                attention_factor,
-            } => {
-                rope["rope_type"] = json!("longrope");
-                rope["short_factor"] = json!(short_factor);
-                rope["long_factor"] = json!(long_factor);
-                rope["attention_factor"] = json!(attention_factor);
-                rope["original_max_position_embeddings"] =
-                    json!(*original_max_position_embeddings as u64);
-            }
-            RopeScaling::Linear { factor } => {
-                rope["rope_type"] = json!("linear");
-                rope["factor"] = json!(factor);
-            }
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings,
-            } => {
-                rope["rope_type"] = json!("llama3");
-                rope["factor"] = json!(factor);
-                rope["low_freq_factor"] = json!(low_freq_factor);
-                rope["high_freq_factor"] = json!(high_freq_factor);
-                rope["original_max_position_embeddings"] =
-                    json!(*original_max_position_embeddings as u64);
-            }
         }
         rope
     }

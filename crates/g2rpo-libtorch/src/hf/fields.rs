@@ -37,6 +37,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    pub(super) fn ensure(&self, fits: bool, field: &str, what: impl Into<String>) -> Result<()> {
+        match fits {
+            true => Ok(()),
+            false => Err(self.error(field, what)),
+        }
+    }
+
     /// `None` for a field that is absent or null.
     fn get<T>(
         &self,
@@ -60,6 +67,15 @@ impl<'a> Fields<'a> {
         (self.usize(field)?).ok_or_else(|| self.error(field, "missing"))
     }
 
+    /// A number above 0, which may be left out if there is a default.
+    pub(super) fn size(&self, field: &str, default: Option<usize>) -> Result<usize> {
+        match self.usize(field)?.or(default) {
+            Some(0) => Err(self.error(field, "0 is not a size")),
+            Some(size) => Ok(size),
+            None => Err(self.error(field, "missing")),
+        }
+    }
+
     pub(super) fn f64(&self, field: &str) -> Result<Option<f64>> {
         self.get(field, "a number", Value::as_f64)
     }
@@ -75,9 +91,7 @@ impl<'a> Fields<'a> {
     pub(super) fn object(&self, field: &str) -> Result<Option<Self>> {
         match self.map.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                Self::new(value, self.path, &format!("{}{field}.", self.prefix)).map(Some)
-            }
+            Some(value) => self.in_place_of(field, value).map(Some),
         }
     }
 
@@ -113,6 +127,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// The first, if there are several.
+    pub(super) fn id(&self, field: &str) -> Result<Option<u32>> {
+        Ok(self.ids(field)?.first().copied())
+    }
+
     pub(super) fn ids(&self, field: &str) -> Result<Vec<u32>> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         Ok(self
@@ -122,4 +141,19 @@ impl<'a> Fields<'a> {
             })?
             .unwrap_or_default())
     }
+}
+
+/// Whether a field says that what it names is not used.
+pub(super) fn is_unused(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// The text of a special token, which is either a string or an object with the string as `content`.
+pub(super) fn text_of(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
 }

@@ -117,16 +117,14 @@ mod cached {
 
     pub(super) fn resolve(id: &HubId<'_>, cache: &Cache, reach: &Reach) -> Result<PathBuf> {
         let folder = snapshot(id, cache);
-        let missing = match &folder {
-            Some(folder) => missing(folder)?,
-            None => Some(CONFIG.into()),
-        };
-        let (folder, missing) = match (folder, missing, reach) {
-            (Some(folder), None, _) => return Ok(folder),
-            (_, _, Reach::Hub(endpoint)) => return download(id, cache, endpoint.as_deref()),
-            (folder, missing, Reach::Cache) => (folder, missing.unwrap_or_default()),
-        };
+        let missing = folder.as_deref().map_or(Ok(Some(CONFIG.into())), missing)?;
         let place = folder.unwrap_or_else(|| cache.path().clone());
+        let Some(missing) = missing else {
+            return Ok(place);
+        };
+        if let Reach::Hub(endpoint) = reach {
+            return download(id, cache, endpoint.as_deref());
+        }
         Err(refused(
             id.name,
             &format!(
@@ -229,6 +227,7 @@ mod cached {
     #[cfg(test)]
     mod tests {
         use super::*;
+        use crate::error::says;
 
         const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -280,27 +279,19 @@ mod cached {
                 (INDEX, SHARDED),
                 ("model-1.safetensors", ""),
             ]);
-            assert_eq!(
-                offline("some-org/tiny", &partial).unwrap_err().to_string(),
-                format!(
-                    "model: `some-org/tiny`: there is no such folder, {} does not hold `model-2.safetensors` of it, and \
-                     HF_HUB_OFFLINE forbids to fetch it: unset HF_HUB_OFFLINE, or run `hf download some-org/tiny` where \
-                     there is a network, or name a folder",
-                    folder.display()
-                )
+            let expected = format!(
+                "model: `some-org/tiny`: there is no such folder, {} does not hold `model-2.safetensors` of it, and \
+                 HF_HUB_OFFLINE forbids to fetch it: unset HF_HUB_OFFLINE, or run `hf download some-org/tiny` where \
+                 there is a network, or name a folder",
+                folder.display()
             );
-            for (name, lacks) in [
-                ("some-org/tiny@v2", "config.json"),
-                ("other/tiny", "config.json"),
-            ] {
-                let err = offline(name, &partial).unwrap_err().to_string();
-                assert!(err.contains(&format!("does not hold `{lacks}`")), "{err}");
+            says(offline("some-org/tiny", &partial), &expected);
+            for name in ["some-org/tiny@v2", "other/tiny"] {
+                says(offline(name, &partial), "…does not hold `config.json`…");
             }
             let (_dir, weightless, _) = cache(&[(CONFIG, "{}")]);
-            let err = offline("some-org/tiny", &weightless)
-                .unwrap_err()
-                .to_string();
-            assert!(err.contains("does not hold `model.safetensors`"), "{err}");
+            let expected = "…does not hold `model.safetensors`…";
+            says(offline("some-org/tiny", &weightless), expected);
         }
 
         #[test]
@@ -309,10 +300,8 @@ mod cached {
             // Nothing listens on port 1 of this machine, and nothing leaves it.
             let reach = Reach::Hub(Some("http://127.0.0.1:1".into()));
             let id = HubId::parse("some-org/tiny").unwrap();
-            let err = resolve(&id, &empty, &reach).unwrap_err().to_string();
-            let start = "model: `some-org/tiny`: there is no such folder, and the hub gave: request error: ";
-            assert!(err.starts_with(start), "{err}");
-            assert!(err.contains("`hf download some-org/tiny`"), "{err}");
+            let expected = "model: `some-org/tiny`: there is no such folder, and the hub gave: request error: …`hf download some-org/tiny`…";
+            says(resolve(&id, &empty, &reach), expected);
         }
     }
 }
@@ -320,6 +309,7 @@ mod cached {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     #[test]
     fn ids_are_organisation_name_and_revision() {
@@ -338,21 +328,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
         assert_eq!(model_folder(path).unwrap(), dir.path());
-        let err = model_folder("no such model").unwrap_err().to_string();
-        assert_eq!(
-            err,
-            "model: `no such model`: there is no such folder, and it is not an id of the hub either (organisation/name)"
-        );
+        let expected = "model: `no such model`: there is no such folder, and it is not an id of the hub either (organisation/name)";
+        says(model_folder("no such model"), expected);
     }
 
     #[cfg(not(feature = "hf-hub"))]
     #[test]
     fn without_the_feature_ids_are_refused_with_what_to_do() {
-        let err = model_folder("some-org/tiny").unwrap_err().to_string();
-        assert_eq!(
-            err,
-            "model: `some-org/tiny`: there is no such folder. To fetch a model from the hub by its id, build with the feature \
-             `hf-hub`, or download it with `hf download` and name its folder"
-        );
+        let expected = "model: `some-org/tiny`: there is no such folder. To fetch a model from the hub by its id, build with \
+                        the feature `hf-hub`, or download it with `hf download` and name its folder";
+        says(model_folder("some-org/tiny"), expected);
     }
 }

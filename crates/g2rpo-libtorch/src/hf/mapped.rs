@@ -15,8 +15,6 @@ use crate::error::{Error, Result};
 pub(crate) struct MappedFile(Mmap);
 
 impl MappedFile {
-    /// # Errors
-    /// [`Error::Io`] with the path.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         // SAFETY: nothing in this crate writes to a checkpoint's files in place; they are replaced

@@ -10,5 +10,4 @@ pub(crate) mod hub;
 mod mapped;
 mod peft;
 pub(crate) mod safetensors;
-mod text;
 pub(crate) mod tokenizer;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use g2rpo_rollout::replace_atomically;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::hf::files::read_json;
 use crate::hf::mapped::MappedFile;
 use crate::model::dtype::DType;
+use crate::model::params::Parameters;
 
 /// Number formats by their names in the two libraries.
 const KINDS: [(Kind, Dtype); 4] = [
@@ -126,7 +127,7 @@ impl View for TensorView<'_> {
 
 /// The safetensors files of a folder, mapped into memory.
 pub(crate) struct TensorFiles {
-    pub(crate) dir: PathBuf,
+    dir: PathBuf,
     files: Vec<TensorFile>,
     /// Which file each tensor is in.
     index: BTreeMap<String, usize>,
@@ -255,13 +256,57 @@ impl TensorFiles {
         first.unwrap_or_default()
     }
 
-    /// Shape and number format of a tensor.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub(crate) fn shape_and_kind(&self, name: &str) -> Result<(Vec<i64>, Kind)> {
+    /// Refuses a tensor that is missing or of another shape; its number format.
+    pub(crate) fn check(&self, name: &str, shape: &[i64]) -> Result<Kind> {
         let (_, info, kind) = self.find(name)?;
-        Ok((info.shape.iter().map(|&n| n as i64).collect(), kind))
+        let got: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
+        if got == shape {
+            return Ok(kind);
+        }
+        Err(Error::TensorShape {
+            path: self.dir.clone(),
+            name: name.to_owned(),
+            expected: shape.to_vec(),
+            got,
+        })
+    }
+
+    /// Refuses tensors of other names than `known` ones.
+    pub(crate) fn refuse_others(&self, known: impl Fn(&str) -> bool) -> Result<()> {
+        match self.names().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::ExtraTensor {
+                path: self.dir.clone(),
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Fills all parameters from the tensors of their names behind `prefix`; `ignored` says which others may be in the
+    /// files.
+    pub(crate) fn read_into(
+        &self,
+        parameters: &mut Parameters,
+        prefix: &str,
+        ignored: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let specs = parameters.specs().to_vec();
+        let names: HashSet<String> = (specs.iter())
+            .map(|spec| format!("{prefix}{}", spec.name))
+            .collect();
+        self.refuse_others(|name| names.contains(name) || ignored(name))?;
+        for spec in &specs {
+            let name = format!("{prefix}{}", spec.name);
+            self.check(&name, &spec.shape)?;
+            parameters.copy_from(&spec.name, &self.read(&name)?)?;
+        }
+        match parameters.first_not_finite()? {
+            None => Ok(()),
+            Some(name) => Err(Error::File {
+                path: self.dir.clone(),
+                what: format!("tensor `{name}` holds a value that is not finite"),
+            }),
+        }
     }
 
     fn entry(&self, name: &str) -> Option<(&TensorFile, &TensorInfo)> {
@@ -302,9 +347,6 @@ impl TensorFiles {
     }
 
     /// One tensor, copied out of its file.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::File`] for a number format that is no float of 16, 32 or 64 bits.
     pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
         let (file, info, kind) = self.find(name)?;
         let shape: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use g2rpo_rollout::{Encoding, TokenId, write_atomically};
+use g2rpo_rollout::{self as rollout, Encoding, TokenId, write_atomically};
 use serde_json::{Value, json};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
@@ -11,8 +11,9 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::hf::chat::ChatTemplate;
+use crate::hf::fields::text_of;
 use crate::hf::files::{read_json, write_json};
 
 /// Text to ids and back, as `tokenizer.json` says, with the special tokens and the chat template of
@@ -99,20 +100,15 @@ impl HfTokenizer {
         texts: impl IntoIterator<Item = &'t str>,
         config: &TokenizerConfig,
     ) -> Result<Self> {
-        let special: Vec<&String> = std::iter::once(&config.eos_token)
+        let special: Vec<AddedToken> = std::iter::once(&config.eos_token)
             .chain(&config.special_tokens)
+            .map(|token| AddedToken::from(token.as_str(), true))
             .collect();
         let least = 256 + special.len();
-        if config.vocab_size < least {
-            return Err(Error::invalid(
-                "vocab_size",
-                format!(
-                    "256 bytes and {} special tokens need {least} ids, got {}",
-                    special.len(),
-                    config.vocab_size
-                ),
-            ));
-        }
+        ensure(config.vocab_size >= least, "vocab_size", || {
+            let (special, got) = (special.len(), config.vocab_size);
+            format!("256 bytes and {special} special tokens need {least} ids, got {got}")
+        })?;
         let failed = |e: tokenizers::Error| Error::Tokenizer(format!("training failed: {e}"));
         let split = Split::new(
             SplitPattern::Regex(PIECES.into()),
@@ -131,12 +127,7 @@ impl HfTokenizer {
                 .vocab_size(config.vocab_size)
                 .min_frequency(config.min_frequency)
                 .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-                .special_tokens(
-                    special
-                        .iter()
-                        .map(|t| AddedToken::from(t.as_str(), true))
-                        .collect(),
-                )
+                .special_tokens(special)
                 .show_progress(false)
                 .build(),
         );
@@ -172,8 +163,7 @@ impl HfTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode_with_special(&self, text: &str) -> Result<Vec<TokenId>> {
-        let encoding =
-            (self.inner.encode(text, true)).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let encoding = self.inner.encode(text, true).map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -183,8 +173,7 @@ impl HfTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn opening(&self) -> Result<String> {
-        let encoding =
-            (self.inner.encode("0", true)).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let encoding = self.inner.encode("0", true).map_err(failed)?;
         let before =
             (encoding.get_special_tokens_mask().iter()).take_while(|special| **special == 1);
         Ok(encoding.get_tokens()[..before.count()].concat())
@@ -196,8 +185,7 @@ impl HfTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode_with_offsets(&self, text: &str) -> Result<Encoding> {
-        let encoding =
-            (self.inner.encode(text, false)).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let encoding = self.inner.encode(text, false).map_err(failed)?;
         Ok(Encoding {
             ids: encoding.get_ids().to_vec(),
             offsets: (encoding.get_offsets().iter())
@@ -211,7 +199,7 @@ impl HfTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn decode(&self, ids: &[TokenId]) -> Result<String> {
-        (self.inner.decode(ids, false)).map_err(|e| Error::Tokenizer(e.to_string()))
+        self.inner.decode(ids, false).map_err(failed)
     }
 
     /// Text of ids without special tokens.
@@ -219,7 +207,7 @@ impl HfTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn decode_without_special(&self, ids: &[TokenId]) -> Result<String> {
-        (self.inner.decode(ids, true)).map_err(|e| Error::Tokenizer(e.to_string()))
+        self.inner.decode(ids, true).map_err(failed)
     }
 
     /// The id of a token, in the vocabulary's spelling.
@@ -234,18 +222,18 @@ impl HfTokenizer {
 
     /// Id of the token that begins a text, if `tokenizer_config.json` names one.
     pub fn bos_token_id(&self) -> Option<TokenId> {
-        self.special("bos_token").and_then(|t| self.token_to_id(t))
+        self.special("bos_token")
     }
 
     /// Id of the token that ends a text, if `tokenizer_config.json` names one.
     pub fn eos_token_id(&self) -> Option<TokenId> {
-        self.special("eos_token").and_then(|t| self.token_to_id(t))
+        self.special("eos_token")
     }
 
     /// Id of the token used for padding, if `tokenizer_config.json` names one; it may well be the
     /// one that ends a text.
     pub fn pad_token_id(&self) -> Option<TokenId> {
-        self.special("pad_token").and_then(|t| self.token_to_id(t))
+        self.special("pad_token")
     }
 
     /// The chat template, if the checkpoint has one.
@@ -253,11 +241,9 @@ impl HfTokenizer {
         self.chat_template.as_ref()
     }
 
-    /// The text of a special token such as `eos_token` in `tokenizer_config.json`, where it is
-    /// either a string or an object with the string as `content`.
-    fn special(&self, name: &str) -> Option<&str> {
-        let value = self.config.get(name)?;
-        value.as_str().or_else(|| value.get("content")?.as_str())
+    /// The id of a special token such as `eos_token` in `tokenizer_config.json`.
+    fn special(&self, name: &str) -> Option<TokenId> {
+        self.token_to_id(text_of(self.config.get(name)?)?)
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json` and, if there is a template,
@@ -267,7 +253,7 @@ impl HfTokenizer {
     /// [`Error::Io`]; the files that were there before are then still there, whole.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
-        let text = (self.inner.to_string(true)).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let text = self.inner.to_string(true).map_err(failed)?;
         let write = |file: &str, text: &str| {
             let path = dir.join(file);
             write_atomically(&path, text.as_bytes()).map_err(Error::io(path))
@@ -284,9 +270,28 @@ impl HfTokenizer {
     }
 }
 
+/// Offsets of a character that several ids share are the whole character for each of them, as the
+/// tokenizer reports them.
+impl rollout::Tokenizer for HfTokenizer {
+    fn encode(&self, text: &str) -> rollout::Result<Encoding> {
+        self.encode_with_offsets(text)
+            .map_err(rollout::Error::tokenizer)
+    }
+
+    fn decode(&self, ids: &[TokenId]) -> rollout::Result<String> {
+        self.decode_without_special(ids)
+            .map_err(rollout::Error::tokenizer)
+    }
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::Tokenizer(error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     const TEXTS: [&str; 3] = [
         "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 = <<48+24=72>>72 clips.\n#### 72",
@@ -380,35 +385,12 @@ mod tests {
             vocab_size: 100,
             ..TokenizerConfig::default()
         };
-        assert_eq!(
-            HfTokenizer::train(TEXTS, &small).unwrap_err().to_string(),
-            "vocab_size: 256 bytes and 1 special tokens need 257 ids, got 100"
-        );
+        let expected = "vocab_size: 256 bytes and 1 special tokens need 257 ids, got 100";
+        says(HfTokenizer::train(TEXTS, &small), expected);
         let dir = tempfile::tempdir().unwrap();
-        let err = HfTokenizer::from_dir(dir.path()).unwrap_err().to_string();
-        assert!(err.contains("tokenizer.json"), "{err}");
+        says(HfTokenizer::from_dir(dir.path()), "…tokenizer.json…");
         std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
-        let err = HfTokenizer::from_dir(dir.path()).unwrap_err().to_string();
-        assert!(err.contains("tokenizer.json: not a tokenizer: "), "{err}");
-    }
-
-    #[test]
-    fn stored_truncation_and_padding_are_not_applied() {
-        let dir = tempfile::tempdir().unwrap();
-        let plain = trained();
-        plain.save(dir.path()).unwrap();
-        let path = dir.path().join("tokenizer.json");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut json: Value = serde_json::from_str(&text).unwrap();
-        json["truncation"] =
-            json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
-        json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
-            "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"});
-        std::fs::write(&path, json.to_string()).unwrap();
-        let stored = HfTokenizer::from_dir(dir.path()).unwrap();
-        assert_eq!(
-            stored.encode(TEXTS[0]).unwrap(),
-            plain.encode(TEXTS[0]).unwrap()
-        );
+        let expected = "…tokenizer.json: not a tokenizer: …";
+        says(HfTokenizer::from_dir(dir.path()), expected);
     }
 }

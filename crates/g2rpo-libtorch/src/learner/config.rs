@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::learner::optim::AdamWConfig;
+use crate::error::{Result, ensure, within};
 use crate::model::lora::LoraConfig;
 
 /// Settings of a [`TorchLearner`](crate::TorchLearner), by the names of TRL and transformers where
@@ -14,9 +13,9 @@ pub struct LearnerConfig {
     /// Fraction of a weight, times the learning rate, by which it shrinks every step; biases and
     /// norms are exempt. Transformers' default is 0.
     pub weight_decay: f64,
-    /// Decay of AdamW's mean of gradients.
+    /// Decay of AdamW's mean of gradients, in `[0, 1)`.
     pub adam_beta1: f64,
-    /// Decay of AdamW's mean of squared gradients.
+    /// Decay of AdamW's mean of squared gradients, in `[0, 1)`.
     pub adam_beta2: f64,
     /// Added to the root of AdamW's mean square.
     pub adam_epsilon: f64,
@@ -52,17 +51,11 @@ pub struct LearnerConfig {
 
 impl Default for LearnerConfig {
     fn default() -> Self {
-        let AdamWConfig {
-            adam_beta1,
-            adam_beta2,
-            adam_epsilon,
-            weight_decay,
-        } = AdamWConfig::default();
         Self {
-            weight_decay,
-            adam_beta1,
-            adam_beta2,
-            adam_epsilon,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             max_tokens_per_micro_batch: 4096,
             gradient_checkpointing: true,
@@ -90,69 +83,29 @@ pub enum Reference {
 }
 
 impl LearnerConfig {
-    /// The part that concerns the optimiser.
-    pub(crate) fn adamw(&self) -> AdamWConfig {
-        AdamWConfig {
-            adam_beta1: self.adam_beta1,
-            adam_beta2: self.adam_beta2,
-            adam_epsilon: self.adam_epsilon,
-            weight_decay: self.weight_decay,
-        }
-    }
-
     /// Checks the numbers, and that the choices fit together.
     ///
     /// # Errors
-    /// [`Error::Core`] naming a number out of range, [`Error::Invalid`] naming a choice that does
-    /// not fit the others.
+    /// [`Error::Core`](crate::Error::Core) naming a number out of range,
+    /// [`Error::Invalid`](crate::Error::Invalid) naming a choice that does not fit the others.
     pub fn validate(&self) -> Result<()> {
-        let alpha = self.ref_model_mixup_alpha;
-        for (name, value, ok, domain) in [
-            (
-                "max_grad_norm",
-                self.max_grad_norm,
-                self.max_grad_norm >= 0.0,
-                "[0, ∞]",
-            ),
-            (
-                "max_tokens_per_micro_batch",
-                self.max_tokens_per_micro_batch as f64,
-                self.max_tokens_per_micro_batch > 0,
-                "[1, ∞)",
-            ),
-            (
-                "ref_model_mixup_alpha",
-                alpha,
-                (0.0..=1.0).contains(&alpha),
-                "[0, 1]",
-            ),
-            (
-                "ref_model_sync_steps",
-                self.ref_model_sync_steps as f64,
-                self.ref_model_sync_steps > 0,
-                "[1, ∞)",
-            ),
-        ] {
-            if !ok {
-                return Err(Error::Core(g2rpo_core::Error::Config {
-                    name,
-                    value,
-                    domain,
-                }));
-            }
-        }
-        if self.reference == Reference::AdapterDisabled && self.lora.is_none() {
-            return Err(Error::invalid(
-                "reference",
-                "adapter_disabled needs lora; use frozen_copy or none",
-            ));
-        }
-        if self.sync_ref_model && self.reference != Reference::FrozenCopy {
-            return Err(Error::invalid(
-                "sync_ref_model",
-                "only a reference of kind frozen_copy can follow the policy",
-            ));
-        }
+        let (share, amount) = (0.0..1.0, 0.0..f64::INFINITY);
+        within("adam_beta1", self.adam_beta1, &share, "[0, 1)")?;
+        within("adam_beta2", self.adam_beta2, &share, "[0, 1)")?;
+        within("adam_epsilon", self.adam_epsilon, &amount, "[0, ∞)")?;
+        within("weight_decay", self.weight_decay, &amount, "[0, ∞)")?;
+        let positions = self.max_tokens_per_micro_batch as f64;
+        let (alpha, steps) = (self.ref_model_mixup_alpha, self.ref_model_sync_steps as f64);
+        within("max_grad_norm", self.max_grad_norm, &(0.0..), "[0, ∞]")?;
+        within("max_tokens_per_micro_batch", positions, &(1.0..), "[1, ∞)")?;
+        within("ref_model_mixup_alpha", alpha, &(0.0..=1.0), "[0, 1]")?;
+        within("ref_model_sync_steps", steps, &(1.0..), "[1, ∞)")?;
+        let is_there = self.reference != Reference::AdapterDisabled || self.lora.is_some();
+        let why = "adapter_disabled needs lora; use frozen_copy or none";
+        ensure(is_there, "reference", || why)?;
+        let follows = !self.sync_ref_model || self.reference == Reference::FrozenCopy;
+        let why = "only a reference of kind frozen_copy can follow the policy";
+        ensure(follows, "sync_ref_model", || why)?;
         self.lora.as_ref().map_or(Ok(()), LoraConfig::validate)
     }
 }
@@ -160,19 +113,22 @@ impl LearnerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     #[test]
     fn choices_that_do_not_fit_are_refused() {
-        let message = |change: &dyn Fn(&mut LearnerConfig)| {
+        assert!(LearnerConfig::default().validate().is_ok());
+        let check = |expected, change: fn(&mut LearnerConfig)| {
             let mut config = LearnerConfig::default();
             change(&mut config);
-            config.validate().unwrap_err().to_string()
+            says(config.validate(), expected);
         };
-        assert!(LearnerConfig::default().validate().is_ok());
-        assert!(message(&|c| c.max_grad_norm = f64::NAN).starts_with("max_grad_norm"));
-        assert!(message(&|c| c.ref_model_sync_steps = 0).starts_with("ref_model_sync_steps"));
-        assert!(message(&|c| c.reference = Reference::AdapterDisabled).starts_with("reference"));
-        assert!(message(&|c| c.sync_ref_model = true).starts_with("sync_ref_model"));
+        let domain = "adam_beta2 = 1 is outside its domain [0, 1)";
+        check(domain, |c| c.adam_beta2 = 1.0);
+        check("max_grad_norm…", |c| c.max_grad_norm = f64::NAN);
+        check("ref_model_sync_steps…", |c| c.ref_model_sync_steps = 0);
+        check("reference…", |c| c.reference = Reference::AdapterDisabled);
+        check("sync_ref_model…", |c| c.sync_ref_model = true);
     }
 
     #[test]

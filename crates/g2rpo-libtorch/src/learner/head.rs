@@ -2,8 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::error::Doing;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::model::params::float_kind;
 
 /// The vocabulary projection, token log-probabilities and entropies, by chunks of tokens.
@@ -84,15 +83,9 @@ impl TokenHead<'_> {
             };
             Ok::<_, TchError>(HeadOutput {
                 logp_n: cat(&logps)?,
-                entropy_n: match self.entropy {
-                    true => Some(cat(&entropies)?),
-                    false => None,
-                },
+                entropy_n: self.entropy.then(|| cat(&entropies)).transpose()?,
                 all_nv,
-                slope_nh: match slopes.is_empty() {
-                    true => None,
-                    false => Some(cat(&slopes)?),
-                },
+                slope_nh: (!slopes.is_empty()).then(|| cat(&slopes)).transpose()?,
             })
         })
         .doing(|| self.describe("log-probabilities"))
@@ -128,13 +121,9 @@ impl TokenHead<'_> {
                     None => self.log_softmax(&hidden)?,
                 };
                 let entropy_grad = entropy_grad_n.map(part).transpose()?;
-                let logits_grad = self
-                    .logits_grad(
-                        all,
-                        &part(target_n)?,
-                        &part(logp_grad_n)?,
-                        entropy_grad.as_ref(),
-                    )?
+                let (target, logp_grad) = (part(target_n)?, part(logp_grad_n)?);
+                let logits_grad = (self)
+                    .logits_grad(all, &target, &logp_grad, entropy_grad.as_ref())?
                     .f_to_kind(hidden.kind())?;
                 part(&hidden_grad_nh)?.f_copy_(&logits_grad.f_matmul(self.weight_vh)?)?;
                 if let Some(total) = &mut weight_grad_vh {
@@ -223,6 +212,16 @@ mod tests {
         ]
     }
 
+    fn head(weight_vh: &Tensor) -> TokenHead<'_> {
+        TokenHead {
+            weight_vh,
+            temperature: 1.0,
+            entropy: true,
+            frozen: false,
+            chunk: 8,
+        }
+    }
+
     fn distance(a: &Tensor, b: &Tensor) -> f64 {
         f64::try_from((a - b).abs().max()).unwrap()
     }
@@ -237,10 +236,7 @@ mod tests {
             (5, 1.3, true),
             (99, 0.7, false),
         ] {
-            let (hg, wg) = (
-                h.copy().set_requires_grad(true),
-                w.copy().set_requires_grad(true),
-            );
+            let [hg, wg] = [&h, &w].map(|x| x.copy().set_requires_grad(true));
             let all = (hg.linear(&wg, None::<&Tensor>) / temperature).log_softmax(-1, None);
             let logp = all.gather(1, &y.unsqueeze(1), false).squeeze_dim(1);
             let s = -(all.exp() * &all).sum_dim_intlist(&[-1i64][..], false, None);
@@ -251,11 +247,10 @@ mod tests {
             loss.backward();
 
             let head = TokenHead {
-                weight_vh: &w,
                 temperature,
                 entropy: with_entropy,
-                frozen: false,
                 chunk,
+                ..head(&w)
             };
             let out = head.forward(&h, &y, true).unwrap();
             assert_eq!(out.all_nv.is_some(), chunk >= 5);
@@ -290,13 +285,7 @@ mod tests {
         let h = Tensor::from_slice(&[2000f32]).view([1, 1]);
         let w = Tensor::from_slice(&[1f32, -1.]).view([2, 1]);
         let y = Tensor::from_slice(&[1i64]);
-        let head = TokenHead {
-            weight_vh: &w,
-            temperature: 1.0,
-            entropy: true,
-            frozen: false,
-            chunk: 8,
-        };
+        let head = head(&w);
         let out = head.forward(&h, &y, true).unwrap();
         assert_eq!(out.logp_n.double_value(&[0]), -4000.0);
         assert_eq!(out.entropy_n.as_ref().unwrap().double_value(&[0]), 0.0);
@@ -309,15 +298,8 @@ mod tests {
     #[test]
     fn no_tokens_are_no_numbers() {
         let [h, w, y, ..] = inputs();
-        let head = TokenHead {
-            weight_vh: &w,
-            temperature: 1.0,
-            entropy: true,
-            frozen: false,
-            chunk: 8,
-        };
         let (h, y) = (h.narrow(0, 0, 0), y.narrow(0, 0, 0));
-        let out = head.forward(&h, &y, true).unwrap();
+        let out = head(&w).forward(&h, &y, true).unwrap();
         assert_eq!(out.logp_n.size(), [0]);
         assert_eq!(out.entropy_n.unwrap().size(), [0]);
     }

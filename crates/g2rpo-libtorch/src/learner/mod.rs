@@ -3,7 +3,7 @@
 mod batch;
 pub(crate) mod config;
 mod head;
-pub mod optim;
+mod optim;
 mod pass;
 mod state;
 #[cfg(test)]

@@ -7,8 +7,7 @@ use super::batch::{Inputs, MicroBatch, plan};
 use super::config::LearnerConfig;
 use super::head::TokenHead;
 use super::trunk::{Trained, Trunk};
-use crate::error::Doing;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::params::{Gradients, float_kind};
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use tch::Tensor;
 
 use super::torch_learner::TorchLearner;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, ensure};
 use crate::hf::safetensors::{TensorFiles, write_tensors};
-use crate::model::params::{Layout, Parameters};
+use crate::model::params::Layout;
 
 /// Version of the layout of the file.
 const FORMAT: &str = "g2rpo-learner-1";
@@ -30,12 +30,8 @@ impl TorchLearner {
         path: impl AsRef<Path>,
         extra: &HashMap<String, String>,
     ) -> Result<()> {
-        if self.has_gradient() {
-            return Err(Error::invalid(
-                "learner",
-                "there is a gradient that was not applied; save behind `apply`",
-            ));
-        }
+        let why = "there is a gradient that was not applied; save behind `apply`";
+        ensure(!self.has_gradient, "learner", || why)?;
         let path = path.as_ref();
         let mut metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
@@ -96,11 +92,12 @@ impl TorchLearner {
 
     /// Flat buffers to be saved, with the prefix of their tensors' names.
     fn saved(&self) -> Vec<(&'static str, &Tensor, &Layout)> {
-        let (updated, optimizer, reference) = self.state_parts();
-        let mut saved: Vec<_> = (optimizer.buffers(updated).into_iter())
+        let updated = self.updated();
+        let mut saved: Vec<_> = (self.optimizer.buffers(updated).into_iter())
             .map(|(prefix, flat)| (prefix, flat, updated.layout()))
             .collect();
-        saved.extend(reference.map(|copy: &Parameters| ("reference", copy.flat(), copy.layout())));
+        let copy = self.reference_copy();
+        saved.extend(copy.map(|copy| ("reference", copy.flat(), copy.layout())));
         saved
     }
 
@@ -111,15 +108,7 @@ impl TorchLearner {
             let mut names = Vec::new();
             for spec in &layout.specs {
                 let name = format!("{prefix}.{}", spec.name);
-                let (got, kind) = file.shape_and_kind(&name)?;
-                if got != spec.shape {
-                    return Err(Error::TensorShape {
-                        path: path.into(),
-                        name,
-                        expected: spec.shape.clone(),
-                        got,
-                    });
-                }
+                let kind = file.check(&name, &spec.shape)?;
                 if kind != flat.kind() {
                     return Err(Error::File {
                         path: path.into(),
@@ -134,19 +123,15 @@ impl TorchLearner {
             all.push(names);
         }
         let known: HashSet<&str> = all.iter().flatten().map(String::as_str).collect();
-        match file.names().find(|name| !known.contains(name)) {
-            Some(name) => Err(Error::ExtraTensor {
-                path: path.into(),
-                name: name.to_owned(),
-            }),
-            None => Ok(all),
-        }
+        file.refuse_others(|name| known.contains(name))?;
+        Ok(all)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
     use crate::learner::config::{LearnerConfig, Reference};
     use crate::model::config::DecoderConfig;
     use crate::model::init::init_parameters;
@@ -216,40 +201,35 @@ mod tests {
 
         let mut other = learner(Kind::Float, 2);
         let before = other.base().flat().copy();
-        let mut check = |bytes: &[u8], message: &str| {
+        for (bytes, expected) in [
+            (&whole[..whole.len() - 1], "…truncated, or not fetched…"),
+            (&whole[..5], "…not a safetensors file…"),
+            (&[255; 64], "…not a safetensors file…"),
+            (
+                &[&whole[..], b"x"].concat(),
+                "…are not what its header promises…",
+            ),
+        ] {
             std::fs::write(&path, bytes).unwrap();
-            let err = other.load_state(&path).unwrap_err().to_string();
-            assert!(err.contains(message), "{err}");
+            says(other.load_state(&path), expected);
             assert!(other.base().flat().equal(&before));
-        };
-        check(&whole[..whole.len() - 1], "truncated, or not fetched");
-        check(&whole[..5], "not a safetensors file");
-        check(&[255; 64], "not a safetensors file");
-        check(
-            &[&whole[..], b"x"].concat(),
-            "are not what its header promises",
-        );
+        }
         std::fs::write(&path, &whole).unwrap();
 
-        let mut bf16 = learner(Kind::BFloat16, 1);
-        let err = bf16.load_state(&path).unwrap_err().to_string();
-        assert!(
-            err.contains("tensor `reference.model.embed_tokens.weight` is Float"),
-            "{err}"
-        );
-        let model = DecoderConfig::tiny_qwen3(13, 16, 3, 2, 1);
-        let parameters = init_parameters(&model, 1, Kind::Float, Device::Cpu).unwrap();
-        let mut deeper = TorchLearner::new(&model, parameters, LearnerConfig::default()).unwrap();
-        let err = deeper.load_state(&path).unwrap_err().to_string();
-        assert!(
-            err.contains("`param.model.layers.2.input_layernorm.weight` is missing"),
-            "{err}"
-        );
-        let model = DecoderConfig::tiny_qwen3(13, 16, 2, 2, 1);
-        let parameters = init_parameters(&model, 1, Kind::Float, Device::Cpu).unwrap();
-        let mut plain = TorchLearner::new(&model, parameters, LearnerConfig::default()).unwrap();
-        let err = plain.load_state(&path).unwrap_err().to_string();
-        assert!(err.contains("`reference."), "{err}");
+        let expected = "…tensor `reference.model.embed_tokens.weight` is Float…";
+        says(learner(Kind::BFloat16, 1).load_state(&path), expected);
+        for (layers, expected) in [
+            (
+                3,
+                "…`param.model.layers.2.input_layernorm.weight` is missing",
+            ),
+            (2, "…`reference.…"),
+        ] {
+            let model = DecoderConfig::tiny_qwen3(13, 16, layers, 2, 1);
+            let parameters = init_parameters(&model, 1, Kind::Float, Device::Cpu).unwrap();
+            let learner = TorchLearner::new(&model, parameters, LearnerConfig::default());
+            says(learner.unwrap().load_state(&path), expected);
+        }
     }
 
     #[test]

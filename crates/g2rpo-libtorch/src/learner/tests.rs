@@ -5,7 +5,7 @@ use g2rpo_core::{Learner, Ragged, Scoring, Sequences, TokenGrads, TokenOutputs, 
 use super::config::{LearnerConfig, Reference};
 use super::optim::grad_norm;
 use super::torch_learner::TorchLearner;
-use crate::error::Error;
+use crate::error::{Error, Result, says};
 use crate::model::config::DecoderConfig;
 use crate::model::init::init_parameters;
 use crate::model::lora::Adapter;
@@ -47,13 +47,11 @@ fn coefficients(row: usize, t: usize) -> (f64, f64) {
 
 fn linear_loss(outputs: &TokenOutputs, with_entropy: bool) -> TokenGrads {
     let grad = |pick: fn((f64, f64)) -> f64| {
-        Ragged::from_rows(
-            (outputs.rows.iter().zip(outputs.logp.lengths())).map(|(&row, len)| {
-                (0..len)
-                    .map(|t| pick(coefficients(row, t)))
-                    .collect::<Vec<_>>()
-            }),
-        )
+        let rows = outputs.rows.iter().zip(outputs.logp.lengths());
+        Ragged::from_rows(rows.map(|(&row, len)| {
+            let token = |t| pick(coefficients(row, t));
+            (0..len).map(token).collect::<Vec<_>>()
+        }))
     };
     TokenGrads {
         logp: grad(|c| c.0),
@@ -72,16 +70,11 @@ fn plain_gradient(learner: &TorchLearner, scoring: &Scoring) -> (Vec<f64>, Token
     let mut total = Tensor::zeros([], (kind, Device::Cpu));
     let (mut logps, mut entropies) = (Vec::new(), Vec::new());
     for row in 0..sequences.n_rows() {
-        let ids: Vec<i64> = sequences
-            .tokens()
-            .row(row)
-            .iter()
+        let ids: Vec<i64> = (sequences.tokens().row(row).iter())
             .map(|&i| i.into())
             .collect();
-        let logits = decoder
-            .logits_btv(&Tensor::from_slice(&ids).unsqueeze(0))
-            .unwrap()
-            .squeeze_dim(0);
+        let logits = decoder.logits_btv(&Tensor::from_slice(&ids).unsqueeze(0));
+        let logits = logits.unwrap().squeeze_dim(0);
         let all = (logits / temperature).log_softmax(-1, None);
         let entropy = -(all.exp() * &all).sum_dim_intlist(&[-1i64][..], false, None);
         let prompt = sequences.prompt_lens()[row];
@@ -103,14 +96,8 @@ fn plain_gradient(learner: &TorchLearner, scoring: &Scoring) -> (Vec<f64>, Token
     let tensors = learner.updated().tensors();
     let grads = Tensor::run_backward(&[total], tensors, false, false);
     let flat = learner.gradient().zeros_like();
-    for (view, grad) in learner
-        .updated()
-        .layout()
-        .views(&flat)
-        .unwrap()
-        .iter_mut()
-        .zip(grads)
-    {
+    let views = learner.updated().layout().views(&flat).unwrap();
+    for (mut view, grad) in views.into_iter().zip(grads) {
         view.copy_(&grad);
     }
     let outputs = TokenOutputs {
@@ -146,11 +133,40 @@ fn logps(learner: &mut TorchLearner, policy: WhichPolicy) -> Ragged<f64> {
 }
 
 fn accumulate(learner: &mut TorchLearner, scoring: &Scoring) {
-    learner
-        .accumulate(&sequences(), scoring, &mut |outputs| {
-            Ok(linear_loss(outputs, scoring.entropy))
-        })
+    try_accumulate(learner, scoring).unwrap();
+}
+
+fn try_accumulate(learner: &mut TorchLearner, scoring: &Scoring) -> Result<()> {
+    learner.accumulate(&sequences(), scoring, &mut |outputs| {
+        Ok(linear_loss(outputs, scoring.entropy))
+    })
+}
+
+fn step(learner: &mut TorchLearner, lr: f64) {
+    accumulate(learner, &Scoring::default());
+    learner.apply(lr).unwrap();
+}
+
+fn of_logps(logp: Ragged<f64>) -> TokenGrads {
+    let entropy = None;
+    TokenGrads { logp, entropy }
+}
+
+/// The log-probability of everything before and after so many steps of maximum likelihood.
+fn trained(learner: &mut TorchLearner, steps: u64, lr: f64) -> (f64, f64) {
+    let sum =
+        |l: &mut TorchLearner| -> f64 { logps(l, WhichPolicy::Current).values().iter().sum() };
+    let before = sum(learner);
+    for step in 1..=steps {
+        (learner.accumulate(&sequences(), &Scoring::default(), &mut |outputs| {
+            Ok(of_logps(outputs.logp.map(|_| -1.0 / 16.0)))
+        }))
         .unwrap();
+        let stats = learner.apply(lr).unwrap();
+        assert!(stats.grad_norm > 0.0 && stats.lr == lr);
+        assert_eq!(learner.steps(), step);
+    }
+    (before, sum(learner))
 }
 
 #[test]
@@ -177,12 +193,8 @@ fn chunked_and_checkpointed_gradients_equal_plain_ones() {
             let (expected, outputs) = plain_gradient(&learner, &scoring);
             accumulate(&mut learner, &scoring);
             let what = format!("{kind:?}, budget {budget}");
-            assert_close(
-                &flat_values(learner.gradient()),
-                &expected,
-                tolerance,
-                &what,
-            );
+            let gradient = flat_values(learner.gradient());
+            assert_close(&gradient, &expected, tolerance, &what);
             let got = (learner.token_logps(&sequences(), WhichPolicy::Current, &scoring)).unwrap();
             assert_eq!(got.rows, outputs.rows);
             assert_eq!(got.entropy.is_some(), with_entropy);
@@ -234,23 +246,7 @@ fn every_row_is_shown_once_with_its_own_numbers() {
 #[test]
 fn training_raises_the_likelihood() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
-    let sum =
-        |l: &mut TorchLearner| -> f64 { logps(l, WhichPolicy::Current).values().iter().sum() };
-    let before = sum(&mut learner);
-    for step in 0..30 {
-        learner
-            .accumulate(&sequences(), &Scoring::default(), &mut |outputs| {
-                Ok(TokenGrads {
-                    logp: outputs.logp.map(|_| -1.0 / 16.0),
-                    entropy: None,
-                })
-            })
-            .unwrap();
-        let stats = learner.apply(1e-2).unwrap();
-        assert!(stats.grad_norm > 0.0 && stats.lr == 1e-2);
-        assert_eq!(learner.steps(), step + 1);
-    }
-    let after = sum(&mut learner);
+    let (before, after) = trained(&mut learner, 30, 1e-2);
     assert!(before < -35.0 && after > -2.0, "{before} → {after}");
 }
 
@@ -264,11 +260,8 @@ fn a_gradient_that_is_not_finite_touches_nothing() {
         .position(|s| s.name == name)
         .unwrap();
     let _ = learner.gradients.view(i).get(3).fill_(f64::NAN);
-    let err = learner.apply(1e-3).unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        format!("the gradient of `{name}` holds a value that is not finite")
-    );
+    let expected = format!("the gradient of `{name}` holds a value that is not finite");
+    says(learner.apply(1e-3), &expected);
     assert_eq!(learner.base().flat(), &before);
     assert_eq!(learner.steps(), 0);
     // The bad gradient is gone; the next step is an ordinary one.
@@ -284,17 +277,10 @@ fn a_weight_that_is_not_finite_is_named_and_stops_the_step() {
     let bad = learner.base().get(name).unwrap().full_like(f64::INFINITY);
     learner.base.copy_from(name, &bad).unwrap();
     let expected = format!("parameter `{name}` holds a value that is not finite");
-    let err = learner
-        .token_logps(&sequences(), WhichPolicy::Current, &Scoring::default())
-        .unwrap_err();
-    assert_eq!(err.to_string(), expected);
-    let err = learner
-        .accumulate(&sequences(), &Scoring::default(), &mut |o| {
-            Ok(linear_loss(o, false))
-        })
-        .unwrap_err();
-    assert_eq!(err.to_string(), expected);
-    assert!(!learner.has_gradient());
+    let scored = learner.token_logps(&sequences(), WhichPolicy::Current, &Scoring::default());
+    says(scored, &expected);
+    says(try_accumulate(&mut learner, &Scoring::default()), &expected);
+    assert!(!learner.has_gradient);
 }
 
 #[test]
@@ -309,17 +295,10 @@ fn log_probs_that_overflow_stop_the_step() {
     let huge = learner.base().get(embedding).unwrap() * 1e6;
     learner.base.copy_from(embedding, &huge).unwrap();
     let before = learner.base().flat().copy();
-    let err = learner
-        .accumulate(&sequences(), &Scoring::default(), &mut |o| {
-            Ok(linear_loss(o, false))
-        })
-        .unwrap_err();
-    assert!(matches!(err, Error::NotFinite { .. }), "{err}");
-    assert!(
-        err.to_string().starts_with("the log-probability of row "),
-        "{err}"
-    );
-    assert!(!learner.has_gradient());
+    let failed = try_accumulate(&mut learner, &Scoring::default());
+    assert!(matches!(failed, Err(Error::NotFinite { .. })), "{failed:?}");
+    says(failed, "the log-probability of row …");
+    assert!(!learner.has_gradient);
     assert_eq!(learner.base().flat(), &before);
     assert_eq!(learner.steps(), 0);
 }
@@ -328,31 +307,26 @@ fn log_probs_that_overflow_stop_the_step() {
 fn mistakes_of_the_loss_clear_the_gradient() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
     accumulate(&mut learner, &Scoring::default());
-    for (grads, message) in [
+    type Loss = fn(&TokenOutputs) -> TokenGrads;
+    let mistakes: [(Loss, &str); 3] = [
         (
-            Box::new(|_: &TokenOutputs| TokenGrads {
-                logp: Ragged::default(),
-                entropy: None,
-            }) as Box<dyn Fn(&TokenOutputs) -> TokenGrads>,
-            "gradient of log-probabilities: expected length",
+            |_| of_logps(Ragged::default()),
+            "gradient of log-probabilities: expected length…",
         ),
         (
-            Box::new(|o| linear_loss(o, true)),
-            "Scoring::entropy: the loss has an entropy term",
+            |o| linear_loss(o, true),
+            "Scoring::entropy: the loss has an entropy term…",
         ),
         (
-            Box::new(|o| TokenGrads {
-                logp: o.logp.map(|_| f64::NAN),
-                entropy: None,
-            }),
-            "the gradient of the log-probability of row 2, completion token 0 holds",
+            |o| of_logps(o.logp.map(|_| f64::NAN)),
+            "the gradient of the log-probability of row 2, completion token 0 holds…",
         ),
-    ] {
-        let err = learner
-            .accumulate(&sequences(), &Scoring::default(), &mut |o| Ok(grads(o)))
-            .unwrap_err();
-        assert!(err.to_string().starts_with(message), "{err}");
-        assert!(!learner.has_gradient());
+    ];
+    for (grads, message) in mistakes {
+        let mut loss = |o: &TokenOutputs| Ok(grads(o));
+        let failed = learner.accumulate(&sequences(), &Scoring::default(), &mut loss);
+        says(failed, message);
+        assert!(!learner.has_gradient);
         assert_eq!(grad_norm(learner.gradient()).unwrap(), 0.0);
     }
 }
@@ -368,32 +342,26 @@ fn the_reference_stays_until_it_is_synced() {
     let mut learner = learner(true, Kind::Float, config);
     let start = learner.base().flat().copy();
     let before = logps(&mut learner, WhichPolicy::Reference);
-    accumulate(&mut learner, &Scoring::default());
-    learner.apply(1e-2).unwrap();
+    step(&mut learner, 1e-2);
     assert_eq!(logps(&mut learner, WhichPolicy::Reference), before);
     assert_ne!(logps(&mut learner, WhichPolicy::Current), before);
-    accumulate(&mut learner, &Scoring::default());
-    learner.apply(1e-2).unwrap();
+    step(&mut learner, 1e-2);
     // TRL's rule: 0.4 of the old reference and 0.6 of the policy.
     let mixed = &start * 0.4 + learner.base().flat() * 0.6;
-    let copy = learner.state_parts().2.unwrap().flat();
+    let copy = learner.reference_copy().unwrap().flat();
     assert_close(&flat_values(copy), &flat_values(&mixed), 1e-6, "mixture");
     learner.sync_reference(1.0).unwrap();
-    assert_eq!(
-        learner.state_parts().2.unwrap().flat(),
-        learner.base().flat()
-    );
+    let copy = learner.reference_copy().unwrap();
+    assert_eq!(copy.flat(), learner.base().flat());
 }
 
 #[test]
 fn without_a_reference_asking_for_one_is_an_error() {
     let mut learner = learner(true, Kind::Float, LearnerConfig::default());
-    let err = learner
-        .token_logps(&sequences(), WhichPolicy::Reference, &Scoring::default())
-        .unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        "reference: the learner was made without a reference policy"
+    let scored = learner.token_logps(&sequences(), WhichPolicy::Reference, &Scoring::default());
+    says(
+        scored,
+        "reference: the learner was made without a reference policy",
     );
     assert!(learner.sync_reference(1.0).is_err());
 }
@@ -402,22 +370,8 @@ fn without_a_reference_asking_for_one_is_an_error() {
 fn bf16_models_learn_through_their_master_weights() {
     let mut learner = learner(true, Kind::BFloat16, LearnerConfig::default());
     assert_eq!(learner.gradient().kind(), Kind::Float);
-    let sum =
-        |l: &mut TorchLearner| -> f64 { logps(l, WhichPolicy::Current).values().iter().sum() };
-    let before = sum(&mut learner);
-    for _ in 0..100 {
-        learner
-            .accumulate(&sequences(), &Scoring::default(), &mut |outputs| {
-                Ok(TokenGrads {
-                    logp: outputs.logp.map(|_| -1.0 / 16.0),
-                    entropy: None,
-                })
-            })
-            .unwrap();
-        // Less than half the spacing of bf16 at the size of most weights.
-        learner.apply(3e-4).unwrap();
-    }
-    let after = sum(&mut learner);
+    // Less than half the spacing of bf16 at the size of most weights.
+    let (before, after) = trained(&mut learner, 100, 3e-4);
     assert!(after > before + 5.0, "{before} → {after}");
 }
 
@@ -460,26 +414,18 @@ fn lora_gradients_equal_finite_differences() {
         accumulate(&mut learner, &scoring);
         let gradient = learner.gradient().copy();
         learner.clear_gradient().unwrap();
-        let mut objective = || {
-            let mut total = 0.0;
-            learner
-                .accumulate(&sequences(), &scoring, &mut |o| {
-                    let entropies = o.entropy.clone().unwrap_or_else(|| o.logp.map(|_| 0.0));
-                    for ((&row, logp), entropy) in
-                        o.rows.iter().zip(o.logp.rows()).zip(entropies.rows())
-                    {
-                        for (t, (l, s)) in logp.iter().zip(entropy).enumerate() {
-                            let (a, b) = coefficients(row, t);
-                            total += a * l + b * s;
-                        }
-                    }
-                    Ok(TokenGrads {
-                        logp: o.logp.map(|_| 0.0),
-                        entropy: None,
-                    })
+        let mut objective = || -> f64 {
+            let scored = learner.token_logps(&sequences(), WhichPolicy::Current, &scoring);
+            let TokenOutputs { logp, entropy, .. } = scored.unwrap();
+            let entropy = entropy.unwrap_or_else(|| logp.map(|_| 0.0));
+            let rows = logp.rows().zip(entropy.rows()).enumerate();
+            rows.flat_map(|(row, (logps, entropies))| {
+                (logps.iter().zip(entropies).enumerate()).map(move |(t, (l, s))| {
+                    let (a, b) = coefficients(row, t);
+                    a * l + b * s
                 })
-                .unwrap();
-            total
+            })
+            .sum()
         };
         let h = 1e-5;
         for i in (0..flat.size()[0]).step_by(7) {
@@ -509,8 +455,7 @@ fn lora_trains_the_adapter_and_nothing_else() {
     let reference = logps(&mut learner, WhichPolicy::Reference);
     assert_eq!(before, reference);
     for _ in 0..5 {
-        accumulate(&mut learner, &Scoring::default());
-        learner.apply(1e-2).unwrap();
+        step(&mut learner, 1e-2);
     }
     assert_eq!(learner.base().flat(), &base);
     assert_eq!(logps(&mut learner, WhichPolicy::Reference), reference);
@@ -530,8 +475,7 @@ fn lora_trains_the_adapter_and_nothing_else() {
 #[test]
 fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
     let mut first = learner(true, Kind::Float, lora_config(Reference::None));
-    accumulate(&mut first, &Scoring::default());
-    first.apply(1e-1).unwrap();
+    step(&mut first, 1e-1);
     let trained = logps(&mut first, WhichPolicy::Current);
     let dir = tempfile::tempdir().unwrap();
     first.adapter().unwrap().save(dir.path(), None).unwrap();
@@ -544,8 +488,7 @@ fn a_copy_of_the_adapter_is_the_reference_of_a_resumed_one() {
     let base = first.base().to(Kind::Float, Device::Cpu).unwrap();
     let mut second = TorchLearner::with_adapter(&model(true), base, Some(adapter), config).unwrap();
     assert_eq!(second.config().lora, first.config().lora);
-    accumulate(&mut second, &Scoring::default());
-    second.apply(1e-1).unwrap();
+    step(&mut second, 1e-1);
     assert_eq!(logps(&mut second, WhichPolicy::Reference), trained);
     assert_ne!(logps(&mut second, WhichPolicy::Current), trained);
 }

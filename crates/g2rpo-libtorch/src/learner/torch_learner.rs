@@ -8,14 +8,12 @@ use tch::Tensor;
 use super::config::{LearnerConfig, Reference};
 use super::pass::Scorer;
 use super::trunk::Trained;
-use crate::error::Doing;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result, within};
 use crate::learner::optim::{AdamW, clip_factor, grad_norm};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::model::params::Parameters;
-use crate::model::params::{Gradients, first_not_finite};
+use crate::model::params::{Gradients, Parameters, first_not_finite};
 
 /// Trains a [`Decoder`], all of it or low-rank adapters beside it.
 ///
@@ -32,9 +30,9 @@ pub struct TorchLearner {
     trained: Trained,
     reference: Option<ReferencePolicy>,
     pub(super) gradients: Gradients,
-    /// Whether the gradient holds anything yet.
-    accumulated: bool,
-    optimizer: AdamW,
+    /// Whether the gradient holds anything yet, which waits for [`apply`](Learner::apply).
+    pub(super) has_gradient: bool,
+    pub(super) optimizer: AdamW,
     expert_loads: Vec<Vec<u64>>,
 }
 
@@ -59,16 +57,10 @@ impl TorchLearner {
         parameters: Parameters,
         config: LearnerConfig,
     ) -> Result<Self> {
-        let adapter = match &config.lora {
-            Some(lora) => Some(Adapter::new(
-                model,
-                lora,
-                parameters.kind(),
-                parameters.device(),
-            )?),
-            None => None,
-        };
-        Self::with_adapter(model, parameters, adapter, config)
+        let (kind, device) = (parameters.kind(), parameters.device());
+        let adapter = config.lora.as_ref();
+        let adapter = adapter.map(|lora| Adapter::new(model, lora, kind, device));
+        Self::with_adapter(model, parameters, adapter.transpose()?, config)
     }
 
     /// A learner that goes on training an adapter, for example one read by [`Adapter::load`]. Its
@@ -85,7 +77,7 @@ impl TorchLearner {
         config.lora = adapter.as_ref().map(|adapter| adapter.config().clone());
         config.validate()?;
         base.set_trainable(adapter.is_none())?;
-        let policy = decoder(model, &base, adapter.as_ref())?;
+        let policy = Adapter::decoder(model, &base, adapter.as_ref())?;
         let updated = adapter.as_ref().map_or(&base, Adapter::parameters);
         let trained = Trained::new(
             updated.specs(),
@@ -96,26 +88,25 @@ impl TorchLearner {
         let reference = match config.reference {
             Reference::None => None,
             Reference::AdapterDisabled => Some(ReferencePolicy {
-                decoder: decoder(model, &base, None)?,
+                decoder: Decoder::new(model, &base)?,
                 copy: None,
             }),
             Reference::FrozenCopy => {
                 let mut copy = updated.to(updated.kind(), updated.device())?;
                 copy.set_trainable(false)?;
-                let decoder = match &adapter {
-                    None => Decoder::new(model, &copy)?,
-                    Some(adapter) => adapter.attach(Decoder::new(model, &base)?, &copy)?,
-                };
                 Some(ReferencePolicy {
-                    decoder,
+                    decoder: match &adapter {
+                        None => Decoder::new(model, &copy)?,
+                        Some(adapter) => adapter.attach(Decoder::new(model, &base)?, &copy)?,
+                    },
                     copy: Some(copy),
                 })
             }
         };
         Ok(Self {
             gradients: Gradients::zeros(updated)?,
-            optimizer: AdamW::new(updated, config.adamw())?,
-            accumulated: false,
+            optimizer: AdamW::new(updated)?,
+            has_gradient: false,
             expert_loads: Vec::new(),
             config,
             base,
@@ -131,8 +122,8 @@ impl TorchLearner {
         &self.config
     }
 
-    /// The policy being trained. [`Decoder::shallow_clone`] gives a generation engine a handle to
-    /// the same tensors, which sees every update.
+    /// The policy being trained. A clone is a handle to the same tensors for a generation
+    /// engine, which sees every update.
     pub fn policy(&self) -> &Decoder {
         &self.policy
     }
@@ -149,9 +140,8 @@ impl TorchLearner {
 
     /// What is trained: the adapters' parameters or the model's.
     pub fn updated(&self) -> &Parameters {
-        self.adapter
-            .as_ref()
-            .map_or(&self.base, Adapter::parameters)
+        let adapter = self.adapter.as_ref();
+        adapter.map_or(&self.base, Adapter::parameters)
     }
 
     /// A copy of the model with the adapters merged into its weights; without adapters, a plain
@@ -189,7 +179,7 @@ impl TorchLearner {
     /// # Errors
     /// libtorch's.
     pub fn clear_gradient(&mut self) -> Result<()> {
-        self.accumulated = false;
+        self.has_gradient = false;
         self.gradients.clear()
     }
 
@@ -200,39 +190,26 @@ impl TorchLearner {
     /// # Errors
     /// [`Error::Invalid`] if there is no frozen copy.
     pub fn sync_reference(&mut self, alpha: f64) -> Result<()> {
-        let Some(copy) = self.reference.as_ref().and_then(|r| r.copy.as_ref()) else {
-            return Err(Error::invalid(
-                "reference",
-                "there is no frozen copy that could follow the policy",
-            ));
+        let Some(copy) = self.reference_copy() else {
+            let why = "there is no frozen copy that could follow the policy";
+            return Err(Error::invalid("reference", why));
         };
-        tch::no_grad(|| {
-            copy.flat()
-                .shallow_clone()
-                .f_lerp_(self.updated().flat(), alpha)
-        })
-        .map(drop)
-        .doing(|| "syncing the reference with the policy".into())
+        let mut flat = copy.flat().shallow_clone();
+        tch::no_grad(|| flat.f_lerp_(self.updated().flat(), alpha))
+            .map(drop)
+            .doing(|| "syncing the reference with the policy".into())
     }
 
-    /// The parts that a saved state consists of.
-    pub(crate) fn state_parts(&self) -> (&Parameters, &AdamW, Option<&Parameters>) {
-        let copy = self.reference.as_ref().and_then(|r| r.copy.as_ref());
-        (self.updated(), &self.optimizer, copy)
-    }
-
-    /// Whether a gradient waits for [`apply`](Learner::apply).
-    pub(crate) fn has_gradient(&self) -> bool {
-        self.accumulated
+    /// The reference's own parameters, if it has any.
+    pub(super) fn reference_copy(&self) -> Option<&Parameters> {
+        self.reference.as_ref()?.copy.as_ref()
     }
 
     /// Takes over buffers that were overwritten with saved ones.
     pub(crate) fn restored(&mut self, steps: u64) -> Result<()> {
         self.clear_gradient()?;
-        let updated = match &mut self.adapter {
-            Some(adapter) => adapter.parameters_mut(),
-            None => &mut self.base,
-        };
+        let adapter = self.adapter.as_ref();
+        let updated = adapter.map_or(&self.base, Adapter::parameters);
         self.optimizer.restored(updated, steps)
     }
 
@@ -265,20 +242,18 @@ impl Learner for TorchLearner {
             (WhichPolicy::Current, _) => &self.policy,
             (WhichPolicy::Reference, Some(reference)) => &reference.decoder,
             (WhichPolicy::Reference, None) => {
-                return Err(Error::invalid(
-                    "reference",
-                    "the learner was made without a reference policy",
-                ));
+                let why = "the learner was made without a reference policy";
+                return Err(Error::invalid("reference", why));
             }
         };
         self.check_parameters()?;
-        let scorer = Scorer {
+        Scorer {
             decoder,
             trained: &self.trained,
             config: &self.config,
             scoring: *scoring,
-        };
-        scorer.token_logps(sequences)
+        }
+        .token_logps(sequences)
     }
 
     fn accumulate(
@@ -287,7 +262,7 @@ impl Learner for TorchLearner {
         scoring: &Scoring,
         loss: &mut dyn FnMut(&TokenOutputs) -> g2rpo_core::Result<TokenGrads>,
     ) -> Result<()> {
-        if !std::mem::replace(&mut self.accumulated, true) {
+        if !std::mem::replace(&mut self.has_gradient, true) {
             self.expert_loads.clear();
         }
         let scorer = Scorer {
@@ -308,13 +283,7 @@ impl Learner for TorchLearner {
     }
 
     fn apply(&mut self, lr: f64) -> Result<UpdateStats> {
-        if !(lr >= 0.0 && lr.is_finite()) {
-            return Err(Error::Core(g2rpo_core::Error::Config {
-                name: "lr",
-                value: lr,
-                domain: "[0, ∞)",
-            }));
-        }
+        within("lr", lr, &(0.0..f64::INFINITY), "[0, ∞)")?;
         let norm = grad_norm(self.gradients.flat())?;
         if !norm.is_finite() {
             let name = first_not_finite(self.gradients.flat(), self.updated().layout())?
@@ -327,18 +296,13 @@ impl Learner for TorchLearner {
         }
         let scale = clip_factor(norm, self.config.max_grad_norm);
         let experts = ExpertLoad::of(&self.expert_loads);
-        let updated = match &mut self.adapter {
-            Some(adapter) => adapter.parameters_mut(),
-            None => &mut self.base,
-        };
-        self.optimizer
-            .step(updated, self.gradients.flat(), scale, lr)?;
+        let adapter = self.adapter.as_ref();
+        let updated = adapter.map_or(&self.base, Adapter::parameters);
+        let gradient = self.gradients.flat();
+        (self.optimizer).step(&self.config, updated, gradient, scale, lr)?;
         self.clear_gradient()?;
-        if self.config.sync_ref_model
-            && self
-                .steps()
-                .is_multiple_of(self.config.ref_model_sync_steps)
-        {
+        let every = self.config.ref_model_sync_steps;
+        if self.config.sync_ref_model && self.steps().is_multiple_of(every) {
             self.sync_reference(self.config.ref_model_mixup_alpha)?;
         }
         Ok(UpdateStats {
@@ -346,14 +310,5 @@ impl Learner for TorchLearner {
             lr,
             experts,
         })
-    }
-}
-
-/// A decoder on the base parameters, with the adapter beside them.
-fn decoder(model: &DecoderConfig, base: &Parameters, adapter: Option<&Adapter>) -> Result<Decoder> {
-    let decoder = Decoder::new(model, base)?;
-    match adapter {
-        Some(adapter) => adapter.attach(decoder, adapter.parameters()),
-        None => Ok(decoder),
     }
 }

@@ -4,13 +4,11 @@ use std::cell::RefCell;
 
 use tch::{TchError, Tensor};
 
-use crate::error::Doing;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::model::context::Context;
 use crate::model::decoder::Decoder;
 use crate::model::experts::load;
-use crate::model::params::Gradients;
-use crate::model::params::ParamSpec;
+use crate::model::params::{Gradients, ParamSpec};
 
 /// The layers of a decoder, forwards and backwards, one layer at a time.
 ///
@@ -172,41 +170,24 @@ impl Trunk<'_> {
     fn try_backward(
         &self,
         ids_bt: &Tensor,
-        activations: Activations,
+        mut a: Activations,
         hidden_grad_nh: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let Activations {
-            expert_loads: _,
-            context,
-            mut inputs,
-            mut outputs,
-            position_n,
-            selected_nh,
-            normed_nh,
-            shape_bth,
-        } = activations;
+        let (output, input) = (&a.normed_nh, Some(&a.selected_nh));
         let norm = &self.trained.norm;
-        let grad_nh = self.piece(
-            &normed_nh,
-            hidden_grad_nh,
-            Some(&selected_nh),
-            norm,
-            gradients,
-        )?;
-        let width = shape_bth[2];
-        let mut grad_bth = Tensor::f_zeros(
-            [shape_bth[0] * shape_bth[1], width],
-            (grad_nh.kind(), grad_nh.device()),
-        )?;
+        let grad_nh = self.piece(output, hidden_grad_nh, input, norm, gradients)?;
+        let [rows, positions, width] = a.shape_bth;
+        let on = (grad_nh.kind(), grad_nh.device());
+        let mut grad_bth = Tensor::f_zeros([rows * positions, width], on)?;
         // Positions are distinct, so a copy is a sum.
-        grad_bth = (grad_bth.f_index_copy_(0, &position_n, &grad_nh)?).f_view(shape_bth)?;
-        drop((selected_nh, normed_nh));
+        grad_bth = (grad_bth.f_index_copy_(0, &a.position_n, &grad_nh)?).f_view(a.shape_bth)?;
+        drop((a.selected_nh, a.normed_nh));
         for i in (0..self.decoder.n_layers()).rev() {
-            let Some(input) = inputs.pop() else { break };
-            let output = match outputs.pop() {
+            let Some(input) = a.inputs.pop() else { break };
+            let output = match a.outputs.pop() {
                 Some(output) => output,
-                None => tch::with_grad(|| self.decoder.layer(i, &input, &context))?,
+                None => tch::with_grad(|| self.decoder.layer(i, &input, &a.context))?,
             };
             let wanted = input.requires_grad().then_some(&input);
             let layer = &self.trained.layers[i];
@@ -215,7 +196,7 @@ impl Trunk<'_> {
         if let Some(embedding) = self.trained.embedding {
             let mut grad = gradients.view(embedding);
             let rows = grad_bth.f_view([-1, width])?.f_to_kind(grad.kind())?;
-            let factor = self.decoder.embedding_multiplier();
+            let factor = self.decoder.embedding_multiplier;
             let rows = match factor == 1.0 {
                 true => rows,
                 false => rows.f_mul_scalar(factor)?,

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::model::config::LayerSpec;
 
 /// Causal self-attention with grouped key and value heads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     /// Queries, keys and values: `[heads · head_dim, hidden]`, and twice `[kv_heads · head_dim, hidden]`. With
     /// a gate, twice as many rows for queries: each head's query, then its gate.
@@ -49,9 +49,6 @@ pub struct Heads {
 impl Attention {
     /// `x` of shape `[B, T, hidden]` to the same shape, every position seeing those that
     /// `context` allows.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
         let (b, t, _) = x.size3()?;
         let Heads { q, k, v, gate } = self.heads(x, &context.rotations)?;
@@ -81,9 +78,6 @@ impl Attention {
     }
 
     /// Queries, keys and values of `x` of shape `[.., hidden]`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn heads(&self, x: &Tensor, rotations: &Rotations) -> Result<Heads> {
         let d = self.head_dim;
         let q_width = if self.output_gate { 2 * d } else { d };
@@ -111,17 +105,6 @@ impl Attention {
             q = q.f_mul(factor)?;
         }
         Ok(Heads { q, k, v, gate })
-    }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            qkv: self.qkv.shallow_clone(),
-            o_proj: self.o_proj.shallow_clone(),
-            qk_norm: (self.qk_norm.as_ref()).map(|(q, k)| (q.shallow_clone(), k.shallow_clone())),
-            ..*self
-        }
     }
 
     /// q `[B, heads, T, head_dim]`, k and v `[B, kv_heads, T, head_dim]`.

@@ -1,5 +1,7 @@
 //! What a model is: shape and constants of a decoder.
 
+use serde::{Serialize, Serializer};
+
 use crate::model::dtype::DType;
 use crate::model::params::ParamSpec;
 
@@ -125,33 +127,17 @@ pub struct DeltaNetConfig {
     pub conv_kernel: usize,
 }
 
-/// The same as libtorch counts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeltaNetSizes {
-    pub(crate) key_heads: i64,
-    pub(crate) value_heads: i64,
-    pub(crate) key_width: i64,
-    pub(crate) value_width: i64,
-    /// Channels of the convolution: queries, keys and values.
-    pub(crate) channels: i64,
-}
-
 impl DeltaNetConfig {
-    pub(crate) fn sizes(&self) -> DeltaNetSizes {
-        let [key_heads, value_heads, key_width, value_width] = [
-            self.key_heads,
-            self.value_heads,
-            self.key_width,
-            self.value_width,
-        ]
-        .map(|n| n as i64);
-        DeltaNetSizes {
-            key_heads,
-            value_heads,
-            key_width,
-            value_width,
-            channels: 2 * key_heads * key_width + value_heads * value_width,
-        }
+    /// Heads of keys and values and their widths, as libtorch counts.
+    pub(crate) fn sizes(&self) -> [i64; 4] {
+        let heads = [self.key_heads, self.value_heads];
+        let [keys, values] = heads.map(|n| n as i64);
+        [keys, values, self.key_width as i64, self.value_width as i64]
+    }
+
+    /// Channels of the convolution: queries, keys and values.
+    pub(crate) fn channels(&self) -> usize {
+        2 * self.key_heads * self.key_width + self.value_heads * self.value_width
     }
 }
 
@@ -249,10 +235,18 @@ impl RopeConfig {
     }
 }
 
-/// How rotary wavelengths are stretched for contexts longer than those first trained on.
-#[derive(Debug, Clone, PartialEq)]
+/// A length, of which transformers expects that it is written as a whole number.
+fn whole<S: Serializer>(length: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(*length as u64)
+}
+
+/// How rotary wavelengths are stretched for contexts longer than those first trained on, as an entry of
+/// `rope_parameters` in config.json says it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
     /// Not at all (`rope_type` "default").
+    #[serde(rename = "default")]
     None,
     /// All by one factor (`rope_type` "linear").
     Linear {
@@ -268,6 +262,7 @@ pub enum RopeScaling {
         /// Wavelengths below `original / high_freq_factor` are left alone.
         high_freq_factor: f64,
         /// Context length before stretching.
+        #[serde(serialize_with = "whole")]
         original_max_position_embeddings: f64,
     },
     /// Long ones by a factor, short ones not, with a ramp over the coordinates between (`rope_type`
@@ -280,6 +275,7 @@ pub enum RopeScaling {
         /// Wavelengths that turn less often than this are stretched in full.
         beta_slow: f64,
         /// Context length before stretching.
+        #[serde(serialize_with = "whole")]
         original_max_position_embeddings: f64,
         /// Cosines and sines are multiplied by it.
         attention_factor: f64,
@@ -295,6 +291,7 @@ pub enum RopeScaling {
         /// Of longer ones.
         long_factor: Vec<f64>,
         /// Longest context for the short factors.
+        #[serde(serialize_with = "whole")]
         original_max_position_embeddings: f64,
         /// Cosines and sines are multiplied by it.
         attention_factor: f64,
@@ -370,13 +367,12 @@ impl Architecture {
 
     /// The family of a `model_type`, if it is supported.
     pub(crate) fn of_model_type(name: &str) -> Option<Self> {
-        let row = Self::TABLE.iter().find(|row| row.1 == name)?;
-        Some(row.0)
+        (Self::TABLE.iter().find(|row| row.1 == name)).map(|row| row.0)
     }
 
     /// Every `model_type` that is supported.
-    pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
-        Self::TABLE.iter().map(|row| row.1)
+    pub(crate) fn model_types() -> [&'static str; 12] {
+        Self::TABLE.map(|row| row.1)
     }
 
     fn row(self) -> &'static (Self, &'static str, &'static str, BlockSpec) {
@@ -470,29 +466,24 @@ impl DecoderConfig {
         let block = self.architecture.block();
         let q_gate = if block.output_gate { 2 * q } else { q };
         let mut specs = Vec::new();
-        let mut add = |name: String, shape: &[i64]| {
-            specs.push(ParamSpec {
-                name,
-                shape: shape.to_vec(),
-            });
-        };
+        let mut add = |name: String, shape: &[i64]| specs.push(ParamSpec::new(name, shape));
         add("model.embed_tokens.weight".into(), &[v, h]);
         for i in 0..self.num_hidden_layers {
             let p = |name: &str| format!("model.layers.{i}.{name}");
             add(p("input_layernorm.weight"), &[h]);
             if let (true, Some(net)) = (self.layer(i).delta_net, &self.delta_net) {
-                let s = net.sizes();
-                let values = s.value_heads * s.value_width;
+                let [_, heads, _, width] = net.sizes();
+                let channels = net.channels() as i64;
                 let p = |name: &str| p(&format!("linear_attn.{name}"));
-                add(p("in_proj_qkv.weight"), &[s.channels, h]);
-                add(p("in_proj_z.weight"), &[values, h]);
-                add(p("in_proj_b.weight"), &[s.value_heads, h]);
-                add(p("in_proj_a.weight"), &[s.value_heads, h]);
-                add(p("conv1d.weight"), &[s.channels, 1, net.conv_kernel as i64]);
-                add(p("dt_bias"), &[s.value_heads]);
-                add(p("A_log"), &[s.value_heads]);
-                add(p("norm.weight"), &[s.value_width]);
-                add(p("out_proj.weight"), &[h, values]);
+                add(p("in_proj_qkv.weight"), &[channels, h]);
+                add(p("in_proj_z.weight"), &[heads * width, h]);
+                add(p("in_proj_b.weight"), &[heads, h]);
+                add(p("in_proj_a.weight"), &[heads, h]);
+                add(p("conv1d.weight"), &[channels, 1, net.conv_kernel as i64]);
+                add(p("dt_bias"), &[heads]);
+                add(p("A_log"), &[heads]);
+                add(p("norm.weight"), &[width]);
+                add(p("out_proj.weight"), &[h, heads * width]);
             } else {
                 let attn = |part: &str| p(&format!("self_attn.{part}"));
                 for (name, width) in side_by_side(block.qkv, &[q_gate, kv, kv]) {

@@ -25,13 +25,13 @@ pub struct Context {
 
 /// What positions do to queries and keys: cosines and sines for the layers' kinds of rotary embedding.
 #[derive(Debug)]
-pub struct Rotations {
+pub struct Rotations<T = Tensor> {
     /// Of the main one.
-    pub main: (Tensor, Tensor),
+    pub main: (T, T),
     /// Of the local one, if the model has it.
-    pub local: Option<(Tensor, Tensor)>,
+    pub local: Option<(T, T)>,
     /// What queries are multiplied by, `[.., 1, 1]`, if that depends on the position.
-    pub query_factor: Option<Tensor>,
+    pub query_factor: Option<T>,
 }
 
 /// Who may attend to whom.
@@ -45,9 +45,9 @@ pub enum Pattern {
     Packed(Vec<i64>),
 }
 
-impl Rotations {
+impl<T> Rotations<T> {
     /// Those of a layer; `None` if it does not turn anything.
-    pub fn of(&self, rope: LayerRope) -> Option<&(Tensor, Tensor)> {
+    pub fn of(&self, rope: LayerRope) -> Option<&(T, T)> {
         match rope {
             LayerRope::Main => Some(&self.main),
             LayerRope::Local => self.local.as_ref(),
@@ -56,14 +56,10 @@ impl Rotations {
     }
 
     /// The same for other positions, or in another shape.
-    ///
-    /// # Errors
-    /// Those of `change`.
-    pub(crate) fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+    pub(crate) fn map<U>(&self, change: impl Fn(&T) -> Result<U>) -> Result<Rotations<U>> {
         let change = &change;
-        let both =
-            |(cos, sin): &(Tensor, Tensor)| -> Result<_> { Ok((change(cos)?, change(sin)?)) };
-        Ok(Self {
+        let both = |(cos, sin): &(T, T)| -> Result<_> { Ok((change(cos)?, change(sin)?)) };
+        Ok(Rotations {
             main: both(&self.main)?,
             local: self.local.as_ref().map(both).transpose()?,
             query_factor: self.query_factor.as_ref().map(change).transpose()?,

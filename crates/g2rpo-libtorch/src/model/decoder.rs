@@ -8,37 +8,42 @@ use super::attention::Attention;
 use super::context::{Context, Pattern, Rotations, window_mask};
 use super::delta_net::DeltaNet;
 use super::experts::Experts;
+use super::handle::Handle;
 use super::linear::{Linear, Parallel};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rope;
 use crate::error::{Error, Result};
-use crate::model::config::{Architecture, DecoderConfig, DeltaNetConfig, RopeScaling};
+use crate::model::config::{Architecture, DecoderConfig, DeltaNetConfig, RopeConfig, RopeScaling};
 use crate::model::params::Parameters;
 
 /// A decoder-only transformer of one of the families of [`Architecture`](crate::Architecture).
 ///
 /// It holds handles to tensors, not numbers: the tensors are those of the [`Parameters`] it was
-/// built from, so an update of the parameters is an update of every decoder built from them.
+/// built from, so an update of the parameters is an update of every decoder built from them, and of
+/// its clones.
 ///
 /// The pieces are public because a learner wants to walk the layers itself (activation
 /// checkpointing, the LM head by chunks): [`embed`](Self::embed), [`layer`](Self::layer) for
 /// every layer, [`final_norm`](Self::final_norm), [`lm_head`](Self::lm_head).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder {
     config: DecoderConfig,
-    embed_tokens: Tensor,
+    /// `[vocab, hidden]`.
+    pub(crate) embed_tokens: Handle,
     layers: Vec<DecoderLayer>,
-    norm: RmsNorm,
-    lm_head: Tensor,
+    /// Before the LM head.
+    pub(crate) norm: RmsNorm,
+    lm_head: Handle,
     rope: Rope,
     local_rope: Option<Rope>,
-    embedding_multiplier: f64,
+    /// Embeddings are multiplied by it.
+    pub(crate) embedding_multiplier: f64,
 }
 
 /// One layer: attention and feed-forward, each behind a norm, some before another, and added to the
 /// residual stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DecoderLayer {
     /// Before what mixes positions.
     pub input_layernorm: RmsNorm,
@@ -57,7 +62,7 @@ pub struct DecoderLayer {
 }
 
 /// What mixes positions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Mixer {
     /// Every position looks at those before it.
     Attention(Attention),
@@ -67,9 +72,6 @@ pub enum Mixer {
 
 impl Mixer {
     /// `x` of shape `[B, T, hidden]` to the same shape.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
         match self {
             Self::Attention(attention) => attention.forward(x, context),
@@ -100,19 +102,10 @@ impl Mixer {
             Self::DeltaNet(_) => None,
         }
     }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        match self {
-            Self::Attention(attention) => Self::Attention(attention.shallow_clone()),
-            Self::DeltaNet(net) => Self::DeltaNet(net.shallow_clone()),
-        }
-    }
 }
 
 /// What mixes channels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum FeedForward {
     /// One gated layer.
     Mlp(Mlp),
@@ -123,22 +116,10 @@ pub enum FeedForward {
 impl FeedForward {
     /// `x` of shape `[.., hidden]` to the same shape; where there are experts, who was read is appended to
     /// `routes`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn forward(&self, x: &Tensor, routes: Option<&RefCell<Vec<Tensor>>>) -> Result<Tensor> {
         match self {
             Self::Mlp(mlp) => mlp.forward(x),
             Self::Experts(experts) => experts.forward(x, routes),
-        }
-    }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        match self {
-            Self::Mlp(mlp) => Self::Mlp(mlp.shallow_clone()),
-            Self::Experts(experts) => Self::Experts(experts.shallow_clone()),
         }
     }
 }
@@ -151,7 +132,7 @@ impl Decoder {
     /// [`Error::UnknownParameter`] for a parameter that is not there.
     pub fn new(config: &DecoderConfig, parameters: &Parameters) -> Result<Self> {
         let block = config.architecture.block();
-        let get = |name: &str| parameters.get(name).map(Tensor::shallow_clone);
+        let get = |name: &str| parameters.handle(name);
         let norm = |name: &str| -> Result<RmsNorm> {
             Ok(RmsNorm {
                 weight: get(&format!("{name}.weight"))?,
@@ -161,11 +142,13 @@ impl Decoder {
         };
         let output_norm = |name: &str| block.output_norms.then(|| norm(name)).transpose();
         let linear = |name: &str, bias: bool| -> Result<Linear> {
-            let bias = match bias {
-                true => Some(get(&format!("{name}.bias"))?),
-                false => None,
-            };
-            Ok(Linear::new(name, get(&format!("{name}.weight"))?, bias))
+            let bias = bias.then(|| get(&format!("{name}.bias")));
+            Ok(Linear {
+                name: name.to_owned(),
+                weight: get(&format!("{name}.weight"))?,
+                bias: bias.transpose()?,
+                lora: None,
+            })
         };
         let parallel = |prefix: &str, names: &[&str], bias: bool| -> Result<Parallel> {
             let parts = names
@@ -182,6 +165,8 @@ impl Decoder {
                 activation: block.activation,
             })
         };
+        let dense = |prefix: &str| mlp(prefix, block.gate_up, block.down, config.mlp_bias);
+        let expert = |prefix: &str| mlp(prefix, &["gate_proj", "up_proj"], "down_proj", false);
         let attention = |i: usize| -> Result<Attention> {
             let p = |name: &str| format!("model.layers.{i}.{name}");
             Ok(Attention {
@@ -230,19 +215,11 @@ impl Decoder {
                         false => "post_attention_layernorm",
                     }))?,
                     mlp: match config.experts.filter(|_| config.layer(i).experts) {
-                        None => FeedForward::Mlp(mlp(
-                            &p(""),
-                            block.gate_up,
-                            block.down,
-                            config.mlp_bias,
-                        )?),
+                        None => FeedForward::Mlp(dense(&p(""))?),
                         Some(experts) => FeedForward::Experts(Experts {
                             router: linear(&p("mlp.gate"), false)?,
                             experts: (0..experts.num_experts)
-                                .map(|j| {
-                                    let prefix = p(&format!("mlp.experts.{j}."));
-                                    mlp(&prefix, &["gate_proj", "up_proj"], "down_proj", false)
-                                })
+                                .map(|j| expert(&p(&format!("mlp.experts.{j}."))))
                                 .collect::<Result<_>>()?,
                             per_position: experts.num_experts_per_tok as i64,
                             normalised: experts.norm_topk_prob,
@@ -255,14 +232,14 @@ impl Decoder {
             .collect::<Result<Vec<_>>>()?;
         let embed_tokens = get("model.embed_tokens.weight")?;
         let lm_head = match config.tie_word_embeddings {
-            true => embed_tokens.shallow_clone(),
+            true => embed_tokens.clone(),
             false => get("lm_head.weight")?,
         };
+        let device = embed_tokens.device();
+        let rope = |rope: &RopeConfig| Rope::new(rope, config.head_dim, device);
         Ok(Self {
-            rope: Rope::new(&config.rope, config.head_dim, embed_tokens.device())?,
-            local_rope: (config.local_rope.as_ref())
-                .map(|rope| Rope::new(rope, config.head_dim, embed_tokens.device()))
-                .transpose()?,
+            rope: rope(&config.rope)?,
+            local_rope: config.local_rope.as_ref().map(rope).transpose()?,
             embedding_multiplier: match config.architecture {
                 // Gemma's is rounded to the number format before it multiplies.
                 Architecture::Gemma3 => Tensor::f_from_slice(&[config.embedding_multiplier])?
@@ -305,9 +282,6 @@ impl Decoder {
 
     /// What positions do to queries and keys, in the parameters' number format, for integer positions
     /// of any shape: `[.., 1, rotated]` each.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn rotations(&self, positions: &Tensor) -> Result<Rotations> {
         let of = |rope: &Rope| -> Result<(Tensor, Tensor)> {
             let (cos, sin) = rope.cos_sin(positions, self.kind())?;
@@ -322,26 +296,11 @@ impl Decoder {
         })
     }
 
-    /// What embeddings are multiplied by.
-    pub(crate) fn embedding_multiplier(&self) -> f64 {
-        self.embedding_multiplier
-    }
-
     /// The shortest window of a layer, if there is one.
     pub(crate) fn window(&self) -> Option<usize> {
         (self.layers.iter())
             .filter_map(|layer| layer.mixer.window())
             .min()
-    }
-
-    /// Embedding matrix, `[vocab, hidden]`.
-    pub(crate) fn embed_tokens(&self) -> &Tensor {
-        &self.embed_tokens
-    }
-
-    /// The norm before the LM head.
-    pub(crate) fn norm(&self) -> &RmsNorm {
-        &self.norm
     }
 
     /// Every matrix inside the blocks that may have an adapter: all but experts and their routers.
@@ -392,18 +351,12 @@ impl Decoder {
     }
 
     /// Context of rows that all start at position 0 and are padded on the right to `len`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn causal_context(&self, len: usize) -> Result<Context> {
         let positions = Tensor::f_arange(len as i64, (Kind::Int64, self.device()))?;
         self.context(&positions, len, Pattern::Causal)
     }
 
     /// Context of sequences of the given lengths, one behind the other without padding.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn packed_context(&self, lengths: &[usize]) -> Result<Context> {
         let positions: Vec<i64> = (lengths.iter()).flat_map(|&n| 0..n as i64).collect();
         let positions = Tensor::f_from_slice(&positions)?.f_to_device(self.device())?;
@@ -449,9 +402,6 @@ impl Decoder {
     }
 
     /// The norm before the LM head, and what logits are divided by, which is divided by here.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn final_norm(&self, x_bth: &Tensor) -> Result<Tensor> {
         scaled(self.norm.forward(x_bth)?, 1.0 / self.config.logits_scaling)
     }
@@ -463,9 +413,6 @@ impl Decoder {
 
     /// All layers and the final norm: ids to the hidden states that the LM head reads,
     /// `[B, T, hidden]`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn hidden(&self, ids_bt: &Tensor, context: &Context) -> Result<Tensor> {
         let mut x_bth = self.embed(ids_bt)?;
         for layer in &self.layers {
@@ -474,44 +421,13 @@ impl Decoder {
         self.final_norm(&x_bth)
     }
 
-    /// [`hidden`](Self::hidden) of rows padded on the right, without a cache. Padding may hold any
-    /// id of the vocabulary; what comes out at padded positions means nothing.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn hidden_bth(&self, ids_bt: &Tensor) -> Result<Tensor> {
-        let (_, t) = ids_bt.size2()?;
-        self.hidden(ids_bt, &self.causal_context(t as usize)?)
-    }
-
-    /// Logits of every position, `[B, T, vocab]` in the parameters' number format. For tests and
-    /// small models: nothing that trains or samples should hold so large a tensor.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Logits of every position of rows padded on the right, `[B, T, vocab]` in the parameters' number format. Padding
+    /// may hold any id of the vocabulary; what comes out there means nothing. For tests and small models: nothing that
+    /// trains or samples should hold so large a tensor.
     pub fn logits_btv(&self, ids_bt: &Tensor) -> Result<Tensor> {
-        Ok(self
-            .hidden_bth(ids_bt)?
-            .f_linear(&self.lm_head, None::<&Tensor>)?)
-    }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            config: self.config.clone(),
-            embed_tokens: self.embed_tokens.shallow_clone(),
-            layers: self
-                .layers
-                .iter()
-                .map(DecoderLayer::shallow_clone)
-                .collect(),
-            norm: self.norm.shallow_clone(),
-            lm_head: self.lm_head.shallow_clone(),
-            rope: self.rope.shallow_clone(),
-            local_rope: self.local_rope.as_ref().map(Rope::shallow_clone),
-            embedding_multiplier: self.embedding_multiplier,
-        }
+        let context = self.causal_context(ids_bt.size2()?.1 as usize)?;
+        let hidden_bth = self.hidden(ids_bt, &context)?;
+        Ok(hidden_bth.f_linear(&self.lm_head, None::<&Tensor>)?)
     }
 }
 
@@ -534,19 +450,6 @@ impl DecoderLayer {
     pub(crate) fn mixed(&self, mixed: Tensor) -> Result<Tensor> {
         let mixed = normed(self.mlp_output_norm.as_ref(), mixed)?;
         scaled(mixed, self.residual_multiplier)
-    }
-
-    fn shallow_clone(&self) -> Self {
-        Self {
-            input_layernorm: self.input_layernorm.shallow_clone(),
-            mixer: self.mixer.shallow_clone(),
-            attention_output_norm: (self.attention_output_norm.as_ref())
-                .map(RmsNorm::shallow_clone),
-            mlp_norm: self.mlp_norm.shallow_clone(),
-            mlp: self.mlp.shallow_clone(),
-            mlp_output_norm: self.mlp_output_norm.as_ref().map(RmsNorm::shallow_clone),
-            residual_multiplier: self.residual_multiplier,
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::context::{Context, Pattern};
+use super::handle::Handle;
 use super::linear::{Linear, Parallel};
 use super::norm::RmsNorm;
 use crate::error::Result;
@@ -20,16 +21,16 @@ const L2_EPS: f64 = 1e-6;
 /// Every value head keeps a matrix `S` of `[key width, value width]`. A position lets it fade, corrects what it
 /// holds under the position's key towards the position's value, and reads it with the query:
 /// `S ← e^g·S`, `S ← S + k ⊗ β·(v − Sᵀk)`, `o = Sᵀq`, where `g ≤ 0` and `β` in (0, 1) are the position's own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeltaNet {
     /// Queries, keys and values; the output's gate; what `β` and `g` are made of: `[.., hidden]`.
     pub inputs: Parallel,
     /// `[channels, 1, kernel]`, a filter for each channel of queries, keys and values.
-    pub convolution: Tensor,
+    pub convolution: Handle,
     /// Added to what `g` is made of, `[value heads]`.
-    pub dt_bias: Tensor,
+    pub dt_bias: Handle,
     /// Logarithm of how fast each head forgets, `[value heads]`.
-    pub a_log: Tensor,
+    pub a_log: Handle,
     /// Of what a head reads, `[value width]`.
     pub norm: RmsNorm,
     /// `[hidden, value heads · value width]`.
@@ -67,9 +68,6 @@ impl DeltaState {
 
 impl DeltaNet {
     /// `x` of shape `[B, T, hidden]` to the same shape; packed sequences know nothing of one another.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn forward(&self, x: &Tensor, context: &Context) -> Result<Tensor> {
         let mixed = match &context.pattern {
             Pattern::Causal => self.mix(x, None, None)?.0,
@@ -89,9 +87,6 @@ impl DeltaNet {
     /// What the output projection reads, `[B, T, value heads · value width]`, for rows that go on from `before`
     /// (from nothing if `None`) and are `lens` long, padded on the right (T if `None`); and the states at
     /// their ends.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub(crate) fn mix(
         &self,
         x: &Tensor,
@@ -99,19 +94,12 @@ impl DeltaNet {
         lens: Option<&Tensor>,
     ) -> Result<(Tensor, DeltaState)> {
         let (b, t, _) = x.size3()?;
-        let s = self.shape.sizes();
-        let heads = s.value_heads;
-        let parts = (self.inputs).forward(x, &[s.channels, heads * s.value_width, heads, heads])?;
+        let [key_heads, heads, key_width, value_width] = self.shape.sizes();
+        let (keys, values) = (key_heads * key_width, heads * value_width);
+        let parts = (self.inputs).forward(x, &[2 * keys + values, values, heads, heads])?;
         let (mixed, recent) = self.convolve(&parts[0], before, lens)?;
         let wide = float_kind(x.kind());
-        let split = mixed.f_split_with_sizes(
-            &[
-                s.key_heads * s.key_width,
-                s.key_heads * s.key_width,
-                heads * s.value_width,
-            ][..],
-            -1,
-        )?;
+        let split = mixed.f_split_with_sizes(&[keys, keys, values][..], -1)?;
         // [B, value heads, T, width]; a key head serves the value heads of its group.
         let of_heads = |y: &Tensor, n: i64| -> Result<Tensor> {
             let y = y.f_reshape([b, t, n, -1])?.f_to_kind(wide)?;
@@ -125,9 +113,9 @@ impl DeltaNet {
             let squares = y.f_square()?.f_sum_dim_intlist(&[-1i64][..], true, wide)?;
             Ok(y.f_mul(&squares.f_add_scalar(L2_EPS)?.f_rsqrt()?)?)
         };
-        let scale = 1.0 / (s.key_width as f64).sqrt();
-        let q = unit(of_heads(&split[0], s.key_heads)?)?.f_mul_scalar(scale)?;
-        let k = unit(of_heads(&split[1], s.key_heads)?)?;
+        let scale = 1.0 / (key_width as f64).sqrt();
+        let q = unit(of_heads(&split[0], key_heads)?)?.f_mul_scalar(scale)?;
+        let k = unit(of_heads(&split[1], key_heads)?)?;
         let v = of_heads(&split[2], heads)?;
         let mut beta = parts[2].f_sigmoid()?.f_to_kind(wide)?;
         let rate = self.a_log.f_to_kind(wide)?.f_exp()?.f_neg()?;
@@ -178,20 +166,6 @@ impl DeltaNet {
             }
         };
         Ok((y.f_silu()?.f_transpose(1, 2)?, recent))
-    }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            inputs: self.inputs.shallow_clone(),
-            convolution: self.convolution.shallow_clone(),
-            dt_bias: self.dt_bias.shallow_clone(),
-            a_log: self.a_log.shallow_clone(),
-            norm: self.norm.shallow_clone(),
-            out_proj: self.out_proj.shallow_clone(),
-            shape: self.shape,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::linear::Linear;
 use super::mlp::Mlp;
@@ -11,7 +11,7 @@ use crate::model::params::float_kind;
 
 /// Experts behind a router: the softmax over the router's logits weighs the experts, and a position's output
 /// is the weighted sum over the best of them. (Shazeer et al., arXiv 1701.06538; weights as in Qwen3-MoE.)
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Experts {
     /// `[experts, hidden]`.
     pub router: Linear,
@@ -25,9 +25,6 @@ pub struct Experts {
 
 impl Experts {
     /// `x` of shape `[.., hidden]` to the same shape; who was read is appended to `routes`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn forward(&self, x: &Tensor, routes: Option<&RefCell<Vec<Tensor>>>) -> Result<Tensor> {
         let h = x.size().last().copied().unwrap_or(0);
         let x_nh = x.f_reshape([-1, h])?;
@@ -39,8 +36,7 @@ impl Experts {
         let expert = expert_nk.f_flatten(0, 1)?;
         let order = expert.f_argsort(-1, false)?;
         let position = order.f_floor_divide_scalar(self.per_position)?;
-        let counts = expert.f_bincount(None::<&Tensor>, self.experts.len() as i64)?;
-        let counts: Vec<i64> = Vec::try_from(&counts.f_to_device(tch::Device::Cpu)?)?;
+        let counts = count(&expert, self.experts.len())?;
         let mut outputs = Vec::new();
         let mut start = 0;
         for (expert, &count) in self.experts.iter().zip(&counts) {
@@ -51,16 +47,10 @@ impl Experts {
             }
         }
         let back = order.f_argsort(-1, false)?;
-        let y_nkh = (Tensor::f_cat(&outputs, 0)?.f_index_select(0, &back)?).f_view([
-            -1,
-            self.per_position,
-            h,
-        ])?;
-        let y_nh = (y_nkh.f_mul(&weight_nk.f_unsqueeze(-1)?)?).f_sum_dim_intlist(
-            &[1i64][..],
-            false,
-            x.kind(),
-        )?;
+        let y = Tensor::f_cat(&outputs, 0)?.f_index_select(0, &back)?;
+        let y_nkh = y.f_view([-1, self.per_position, h])?;
+        let weighted = y_nkh.f_mul(&weight_nk.f_unsqueeze(-1)?)?;
+        let y_nh = weighted.f_sum_dim_intlist(&[1i64][..], false, x.kind())?;
         Ok(y_nh.f_view(&x.size()[..])?)
     }
 
@@ -68,44 +58,25 @@ impl Experts {
     /// which: `[N, per_position]` each.
     fn route(&self, x_nh: &Tensor) -> Result<(Tensor, Tensor)> {
         let logits = self.router.forward(x_nh)?;
-        let (weight, expert) = (logits.f_softmax(-1, float_kind(x_nh.kind()))?).f_topk(
-            self.per_position,
-            -1,
-            true,
-            true,
-        )?;
-        let weight = match self.normalised {
-            true => {
-                weight.f_div(&weight.f_sum_dim_intlist(&[-1i64][..], true, weight.kind())?)?
-            }
-            false => weight,
-        };
-        Ok((weight.f_to_kind(x_nh.kind())?, expert))
-    }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            router: self.router.shallow_clone(),
-            experts: self.experts.iter().map(Mlp::shallow_clone).collect(),
-            ..*self
+        let shares = logits.f_softmax(-1, float_kind(x_nh.kind()))?;
+        let (mut weight, expert) = shares.f_topk(self.per_position, -1, true, true)?;
+        if self.normalised {
+            let sum = weight.f_sum_dim_intlist(&[-1i64][..], true, weight.kind())?;
+            weight = weight.f_div(&sum)?;
         }
+        Ok((weight.f_to_kind(x_nh.kind())?, expert))
     }
 }
 
 /// How often each of `n` experts was read at some positions (of those that `expert_nk` has), a number per
 /// expert.
-///
-/// # Errors
-/// libtorch's.
 pub(crate) fn load(expert_nk: &Tensor, position_n: &Tensor, n: usize) -> Result<Vec<u64>> {
     let read = expert_nk.f_index_select(0, position_n)?.f_flatten(0, -1)?;
-    let counts = read.f_bincount(None::<&Tensor>, n as i64)?;
-    let counts: Vec<i64> = Vec::try_from(
-        &counts
-            .f_to_device(tch::Device::Cpu)?
-            .f_to_kind(Kind::Int64)?,
-    )?;
-    Ok(counts.into_iter().map(|count| count as u64).collect())
+    Ok(count(&read, n)?.into_iter().map(|n| n as u64).collect())
+}
+
+/// How often each of the first `n` numbers occurs.
+fn count(numbers: &Tensor, n: usize) -> Result<Vec<i64>> {
+    let counts = numbers.f_bincount(None::<&Tensor>, n as i64)?;
+    Ok(Vec::try_from(&counts.f_to_device(tch::Device::Cpu)?)?)
 }

@@ -26,21 +26,18 @@ pub fn init_parameters(
         .ok()
         .filter(|_| config.initializer_range > 0.0)
         .ok_or_else(|| {
-            Error::invalid(
-                "initializer_range",
-                format!(
-                    "expected a positive number, got {}",
-                    config.initializer_range
-                ),
-            )
+            let got = config.initializer_range;
+            let why = format!("expected a positive number, got {got}");
+            Error::invalid("initializer_range", why)
         })?;
     let specs = config.param_specs();
     let mut parameters = Parameters::zeros(&specs, kind, device)?;
     for (i, spec) in specs.iter().enumerate() {
+        // One stream per tensor, so that a tensor does not depend on the ones before it.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(i as u64);
         let value = if spec.name.ends_with("A_log") {
             // Uniform rates of forgetting.
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(i as u64);
             let rates: Vec<f32> = (0..spec.numel())
                 .map(|_| rng.random_range(0.01f32..16.0))
                 .collect();
@@ -53,11 +50,8 @@ pub fn init_parameters(
         } else if spec.name.ends_with(".bias") {
             Tensor::f_zeros(&spec.shape, (Kind::Float, Device::Cpu))?
         } else {
-            // One stream per tensor, so that a tensor does not depend on the ones before it.
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(i as u64);
-            let n = spec.shape.iter().product::<i64>() as usize;
-            let values: Vec<f32> = normal.sample_iter(&mut rng).take(n).collect();
+            let draws = normal.sample_iter(&mut rng);
+            let values: Vec<f32> = draws.take(spec.numel() as usize).collect();
             Tensor::f_from_slice(&values)?.f_view(&spec.shape[..])?
         };
         parameters.copy_from(&spec.name, &value)?;
@@ -68,6 +62,7 @@ pub fn init_parameters(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     #[test]
     fn matrices_are_normal_norms_one_and_the_seed_decides() {
@@ -92,10 +87,10 @@ mod tests {
         let mut config = DecoderConfig::tiny_qwen3(64, 32, 2, 4, 2);
         for wrong in [0.0, -1.0, f64::NAN] {
             config.initializer_range = wrong;
-            let err = init_parameters(&config, 1, Kind::Float, Device::Cpu).unwrap_err();
-            assert_eq!(
-                err.to_string(),
-                format!("initializer_range: expected a positive number, got {wrong}")
+            let expected = format!("initializer_range: expected a positive number, got {wrong}");
+            says(
+                init_parameters(&config, 1, Kind::Float, Device::Cpu),
+                &expected,
             );
         }
     }

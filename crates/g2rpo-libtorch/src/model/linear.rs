@@ -2,32 +2,31 @@
 
 use tch::Tensor;
 
+use super::handle::Handle;
 use crate::error::Result;
 
 /// `x · Wᵀ + b`, with an optional low-rank adapter beside it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     /// The weight's name in a checkpoint without `.weight`, such as `model.layers.0.mlp.up_proj`.
     pub name: String,
     /// Shape `[out, in]`.
-    pub weight: Tensor,
+    pub weight: Handle,
     /// Shape `[out]`.
-    pub bias: Option<Tensor>,
-    /// Added to the output when present and enabled.
+    pub bias: Option<Handle>,
+    /// Added to the output when present.
     pub lora: Option<Lora>,
 }
 
 /// A low-rank adapter: `scaling · (x · Aᵀ) · Bᵀ`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lora {
     /// Shape `[rank, in]`.
-    pub a: Tensor,
+    pub a: Handle,
     /// Shape `[out, rank]`.
-    pub b: Tensor,
+    pub b: Handle,
     /// `alpha / rank`.
     pub scaling: f64,
-    /// An adapter that is not enabled adds nothing, which turns a policy into its reference.
-    pub enabled: bool,
 }
 
 impl Linear {
@@ -35,20 +34,17 @@ impl Linear {
     pub fn new(name: impl Into<String>, weight: Tensor, bias: Option<Tensor>) -> Self {
         Self {
             name: name.into(),
-            weight,
-            bias,
+            weight: weight.into(),
+            bias: bias.map(Handle::from),
             lora: None,
         }
     }
 
     /// `x` of shape `[.., in]` to `[.., out]`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let linear = |x: &Tensor| x.f_linear(&self.weight, self.bias.as_ref());
+        let linear = |x: &Tensor| x.f_linear(&self.weight, self.bias.as_deref());
         match &self.lora {
-            Some(lora) if lora.enabled => {
+            Some(lora) => {
                 // As rows of one matrix, so that the adapter can be added in place.
                 let mut size = x.size();
                 let width = size.pop().unwrap_or(0);
@@ -57,29 +53,14 @@ impl Linear {
                 size.push(y.size2()?.1);
                 Ok(y.f_view(&size[..])?)
             }
-            _ => Ok(linear(x)?),
-        }
-    }
-
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            weight: self.weight.shallow_clone(),
-            bias: self.bias.as_ref().map(Tensor::shallow_clone),
-            lora: self.lora.as_ref().map(|lora| Lora {
-                a: lora.a.shallow_clone(),
-                b: lora.b.shallow_clone(),
-                ..*lora
-            }),
+            None => Ok(linear(x)?),
         }
     }
 }
 
 /// Linear layers that read the same input. Families differ in which of them are one matrix in a
 /// checkpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parallel {
     /// The layers, in the order of their outputs.
     pub parts: Vec<Linear>,
@@ -108,14 +89,6 @@ impl Parallel {
         Ok(all.f_split_with_sizes(widths, -1)?)
     }
 
-    /// Another handle to the same tensors.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            parts: self.parts.iter().map(Linear::shallow_clone).collect(),
-        }
-    }
-
     fn width_of(output: &Tensor) -> i64 {
         output.size().last().copied().unwrap_or(0)
     }
@@ -130,45 +103,5 @@ impl Lora {
         // With a copy of `Bᵀ`, autograd multiplies `lowᵀ` by the gradient for its own. With a view it would multiply the
         // transposed gradient by `low`, which takes MKL six times as long.
         Ok(y.f_addmm_(&low, &self.b.f_tr()?.f_contiguous()?)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adapter_adds_its_product_when_enabled() {
-        // W = [1 2], x = [3 4] → 11; A = [1 0], B = [5], scaling 2 → + 2·5·3 = 30; bias 0.5.
-        let t = |v: &[f32], shape: &[i64]| Tensor::from_slice(v).view(shape);
-        let mut linear = Linear::new("up", t(&[1., 2.], &[1, 2]), Some(t(&[0.5], &[1])));
-        let x = t(&[3., 4.], &[1, 2]);
-        assert_eq!(f64::try_from(linear.forward(&x).unwrap()).unwrap(), 11.5);
-        linear.lora = Some(Lora {
-            a: t(&[1., 0.], &[1, 2]),
-            b: t(&[5.], &[1, 1]),
-            scaling: 2.0,
-            enabled: true,
-        });
-        assert_eq!(f64::try_from(linear.forward(&x).unwrap()).unwrap(), 41.5);
-        linear.lora.as_mut().unwrap().enabled = false;
-        assert_eq!(f64::try_from(linear.forward(&x).unwrap()).unwrap(), 11.5);
-    }
-
-    #[test]
-    fn outputs_do_not_depend_on_which_layers_are_one() {
-        let weight = Tensor::arange(10, (tch::Kind::Float, tch::Device::Cpu)).view([5, 2]);
-        let x = Tensor::from_slice(&[1f32, -2.]).view([1, 2]);
-        let of = |cuts: &[i64]| Parallel {
-            parts: (weight.split_with_sizes(cuts, 0).into_iter())
-                .map(|part| Linear::new("", part, None))
-                .collect(),
-        };
-        for cuts in [&[5i64][..], &[2, 3], &[1, 1, 3]] {
-            let outputs = of(cuts).forward(&x, &[2, 3]).unwrap();
-            // Row i of the weight is [2i, 2i + 1]: 2i − 2·(2i + 1).
-            assert_eq!(outputs[0], Tensor::from_slice(&[-2f32, -4.]).view([1, 2]));
-            assert_eq!(outputs[1].size(), [1, 3]);
-        }
     }
 }

@@ -3,12 +3,11 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Doing;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result, ensure};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::linear::Lora;
-use crate::model::params::{ParamSpec, Parameters};
+use crate::model::params::{ParamSpec, Parameters, float_kind};
 
 /// Settings of low-rank adapters (Hu et al., arXiv 2106.09685), by PEFT's names and defaults.
 /// There is no dropout: it would make the policy that is trained differ from the one that samples.
@@ -101,10 +100,7 @@ impl Adapter {
                 ("lora_A", [r, spec.shape[1]]),
                 ("lora_B", [spec.shape[0], r]),
             ] {
-                specs.push(ParamSpec {
-                    name: format!("{module}.{part}.weight"),
-                    shape: shape.to_vec(),
-                });
+                specs.push(ParamSpec::new(format!("{module}.{part}.weight"), &shape));
             }
             modules.push(module.to_owned());
         }
@@ -165,20 +161,40 @@ impl Adapter {
         }
     }
 
+    /// The same numbers in memory of their own, which require no gradients.
+    pub(crate) fn frozen_copy(&self) -> Result<Self> {
+        let (kind, device) = (self.parameters.kind(), self.parameters.device());
+        let mut parameters = self.parameters.to(kind, device)?;
+        parameters.set_trainable(false)?;
+        Ok(Self {
+            parameters,
+            ..self.shallow_clone()
+        })
+    }
+
+    /// The decoder on a model's parameters, with adapters beside its layers if there are some.
+    pub(crate) fn decoder(
+        model: &DecoderConfig,
+        base: &Parameters,
+        adapter: Option<&Self>,
+    ) -> Result<Decoder> {
+        let decoder = Decoder::new(model, base)?;
+        match adapter {
+            Some(adapter) => adapter.attach(decoder, &adapter.parameters),
+            None => Ok(decoder),
+        }
+    }
+
     /// Puts handles to `matrices` (these or a copy of these) beside the decoder's layers.
     pub(crate) fn attach(&self, mut decoder: Decoder, matrices: &Parameters) -> Result<Decoder> {
         for linear in decoder.linears_mut() {
             let name = &linear.name;
+            let get = |part: &str| matrices.handle(&format!("{name}.{part}.weight"));
             if self.modules.contains(name) {
                 linear.lora = Some(Lora {
-                    a: matrices
-                        .get(&format!("{name}.lora_A.weight"))?
-                        .shallow_clone(),
-                    b: matrices
-                        .get(&format!("{name}.lora_B.weight"))?
-                        .shallow_clone(),
+                    a: get("lora_A")?,
+                    b: get("lora_B")?,
                     scaling: self.config.scaling(),
-                    enabled: true,
                 });
             }
         }
@@ -190,10 +206,7 @@ impl Adapter {
     pub(crate) fn merge_into(&self, base: &mut Parameters) -> Result<()> {
         for module in &self.modules {
             let name = format!("{module}.weight");
-            let kind = match base.kind() {
-                Kind::Double => Kind::Double,
-                _ => Kind::Float,
-            };
+            let kind = float_kind(base.kind());
             let merged = tch::no_grad(|| {
                 let get = |part: &str| {
                     self.parameters
@@ -220,19 +233,13 @@ impl LoraConfig {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        if self.r == 0 {
-            return Err(Error::invalid("r", "the rank of an adapter is at least 1"));
-        }
-        if !(self.lora_alpha > 0.0 && self.lora_alpha.is_finite()) {
-            return Err(Error::invalid(
-                "lora_alpha",
-                format!("expected a positive number, got {}", self.lora_alpha),
-            ));
-        }
-        if self.target_modules.is_empty() {
-            return Err(Error::invalid("target_modules", "no layer is named"));
-        }
-        Ok(())
+        ensure(self.r > 0, "r", || "the rank of an adapter is at least 1")?;
+        let alpha = self.lora_alpha;
+        ensure(alpha > 0.0 && alpha.is_finite(), "lora_alpha", || {
+            format!("expected a positive number, got {alpha}")
+        })?;
+        let named = !self.target_modules.is_empty();
+        ensure(named, "target_modules", || "no layer is named")
     }
 
     fn targets(&self, module: &str) -> bool {
@@ -248,6 +255,7 @@ impl LoraConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     #[test]
     fn targets_are_names_or_ends_of_names() {
@@ -272,45 +280,26 @@ mod tests {
             modules(&["model.layers.1.mlp.up_proj"]).unwrap(),
             ["model.layers.1.mlp.up_proj"]
         );
-        let err = modules(&["q_proj", "proj"]).unwrap_err().to_string();
-        assert_eq!(
-            err,
-            "target_modules: the model has no linear layer named `proj`"
-        );
+        let expected = "target_modules: the model has no linear layer named `proj`";
+        says(modules(&["q_proj", "proj"]), expected);
         assert!(modules(&[]).is_err());
         assert!(modules(&["lm_head"]).is_err());
     }
 
     #[test]
     fn with_experts_adapters_stand_beside_attention_alone() {
-        let models = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../testdata/libtorch/models"
-        );
         for name in ["qwen3_moe_tied", "qwen3_moe_sparse"] {
-            let path = format!("{models}/{name}/config.json");
+            let crates = env!("CARGO_MANIFEST_DIR");
+            let path = format!("{crates}/../../testdata/libtorch/models/{name}/config.json");
             let model = DecoderConfig::from_file(path).unwrap();
             let config = LoraConfig {
                 target_modules: vec!["q_proj".into(), "gate_proj".into()],
                 ..LoraConfig::default()
             };
-            let err = Adapter::new(&model, &config, Kind::Float, Device::Cpu).unwrap_err();
-            assert_eq!(
-                err.to_string(),
-                "target_modules: `gate_proj` names feed-forward layers; in a model with experts adapters stand beside attention alone"
+            says(
+                Adapter::new(&model, &config, Kind::Float, Device::Cpu),
+                "target_modules: `gate_proj` names feed-forward layers; in a model with experts adapters stand beside attention alone",
             );
         }
-    }
-
-    #[test]
-    fn scaling_is_alpha_over_rank_or_its_root() {
-        let mut config = LoraConfig {
-            r: 4,
-            lora_alpha: 6.0,
-            ..LoraConfig::default()
-        };
-        assert_eq!(config.scaling(), 1.5);
-        config.use_rslora = true;
-        assert_eq!(config.scaling(), 3.0);
     }
 }

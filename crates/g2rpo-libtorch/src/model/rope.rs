@@ -2,25 +2,23 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::handle::Handle;
 use crate::error::Result;
 use crate::model::config::{QueryGrowth, RopeConfig, RopeScaling};
 
 /// Rotary position embedding: turns pairs of coordinates of queries and keys by angles
 /// proportional to the position. The pairs are `(i, i + n / 2)` of the n coordinates that are turned, as in
 /// transformers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rope {
     /// Angle per position of every pair, f32, shape `[n / 2]`.
-    inv_freq: Tensor,
+    inv_freq: Handle,
     /// Cosines and sines are multiplied by it.
     factor: f64,
 }
 
 impl Rope {
     /// Frequencies of the configuration.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn new(config: &RopeConfig, head_dim: usize, device: Device) -> Result<Self> {
         // Computed by libtorch in f32, as transformers does: the last bit of a frequency is a
         // thousandth of a radian at position 10 000.
@@ -35,7 +33,7 @@ impl Rope {
             *f = frequency(*f, (i, n), config);
         }
         Ok(Self {
-            inv_freq: Tensor::f_from_slice(&frequencies)?.f_to_device(device)?,
+            inv_freq: (Tensor::f_from_slice(&frequencies)?.f_to_device(device)?).into(),
             factor: match config.scaling {
                 RopeScaling::Yarn {
                     attention_factor, ..
@@ -49,9 +47,6 @@ impl Rope {
     }
 
     /// Cosines and sines, in `kind`, for integer positions of any shape: `[.., n]` each.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn cos_sin(&self, positions: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
         let angles = positions
             .f_to_kind(Kind::Float)?
@@ -60,15 +55,6 @@ impl Rope {
         let angles = Tensor::f_cat(&[&angles, &angles], -1)?;
         let scaled = |x: Tensor| x.f_mul_scalar(self.factor)?.f_to_kind(kind);
         Ok((scaled(angles.f_cos()?)?, scaled(angles.f_sin()?)?))
-    }
-
-    /// Another handle to the same tensor.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            inv_freq: self.inv_freq.shallow_clone(),
-            ..*self
-        }
     }
 }
 
@@ -86,9 +72,6 @@ impl QueryGrowth {
 
 /// Turns the first coordinates of `x` of shape `[.., head_dim]`, as many as there are cosines, by angles
 /// whose cosines and sines broadcast against it.
-///
-/// # Errors
-/// libtorch's.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let width = |t: &Tensor| t.size().last().copied().unwrap_or(0);
     let (d, n) = (width(x), width(cos));
@@ -188,20 +171,5 @@ mod tests {
         approx::assert_relative_eq!(stretched(10_000.0), 0.125, max_relative = 1e-6);
         // 8192 / 4096 = 2, a third of the way from 1 to 4: (2/3)/8 + 1/3 = 5/12.
         approx::assert_relative_eq!(stretched(4096.0), 5.0 / 12.0, max_relative = 1e-5);
-    }
-
-    #[test]
-    fn position_one_turns_the_first_pair_by_one_radian() {
-        let rope = Rope::new(&RopeConfig::new(100.0), 4, Device::Cpu).unwrap();
-        let (cos, sin) = rope
-            .cos_sin(&Tensor::from_slice(&[1i64]), Kind::Float)
-            .unwrap();
-        let x = Tensor::from_slice(&[1f32, 0., 0., 1.]);
-        let y = Vec::<f32>::try_from(rotate(&x, &cos, &sin).unwrap().view(-1)).unwrap();
-        // Pairs (0, 2) by 1 rad and (1, 3) by 100^(-1/2) = 0.1 rad.
-        let expected = [1f32.cos(), -(0.1f32.sin()), 1f32.sin(), 0.1f32.cos()];
-        for (y, e) in y.iter().zip(expected) {
-            approx::assert_relative_eq!(*y, e, epsilon = 1e-6);
-        }
     }
 }

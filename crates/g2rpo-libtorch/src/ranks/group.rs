@@ -15,9 +15,9 @@ use tch::{Device, Tensor};
 
 use super::launch::Launch;
 use super::nccl::Nccl;
-use super::shim::{Raw, Shim, shim};
+use super::shim::Shim;
 use crate::error::Result;
-use crate::shim::call;
+use crate::shim::{Raw, call};
 
 /// This process in a group of processes that [`Launch`] describes: c10d's `TCPStore`, `ProcessGroupGloo` for numbers in
 /// host memory and, for a learner on a GPU, `ProcessGroupNCCL` for its gradients.
@@ -59,7 +59,7 @@ impl ProcessGroup {
         device: Device,
         limit: Duration,
     ) -> std::result::Result<Self, RankError> {
-        let shim = shim().map_err(RankError::Transport)?;
+        let shim = Shim::get().map_err(RankError::Transport)?;
         let gpu = match device {
             Device::Cuda(index) => Some((index, Nccl::shim().map_err(RankError::Transport)?)),
             _ => None,

@@ -12,32 +12,27 @@ use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
 use super::launch::Launch;
-use super::shim::Raw;
 use crate::error::{Error, Result};
-use crate::shim::call;
+use crate::shim::{Raw, call};
 
 /// How long a look at a sum that is under way waits for the next, at most.
 const LOOK: Duration = Duration::from_micros(500);
 /// Time between looks at the other ranks while a sum is under way.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// The functions of `nccl/shim.cpp`, which says what they do.
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(
-    not(all(g2rpo_nccl_shim, target_os = "linux")),
-    allow(dead_code, reason = "nothing makes one where the shim was not built")
-)]
-pub(super) struct Shim {
-    join: JoinFn,
-    start: unsafe extern "C" fn(Raw, *const c_void, *mut c_char, usize) -> c_int,
-    done: unsafe extern "C" fn(Raw, *mut c_int, *mut c_char, usize) -> c_int,
-    abort: unsafe extern "C" fn(Raw, *mut c_char, usize) -> c_int,
-    leave: unsafe extern "C" fn(Raw),
+crate::shim::shim! {
+    g2rpo_nccl_shim, "G2RPO_NCCL_SHIM", "g2rpo_nccl_",
+    "this program was built without NCCL's header, which `cargo xtask setup --cuda` brings; \
+     ddp_backend = \"gloo\" sums gradients through host memory",
+    call {
+        // Store, rank, size, index of the GPU, limit in milliseconds, result.
+        join(Raw, c_int, c_int, c_int, i64, *mut Raw);
+        start(Raw, *const c_void);
+        done(Raw, *mut c_int);
+        abort(Raw);
+    }
+    free { leave; }
 }
-
-/// Store, rank, size, index of the GPU, limit in milliseconds, result.
-type JoinFn =
-    unsafe extern "C" fn(Raw, c_int, c_int, c_int, i64, *mut Raw, *mut c_char, usize) -> c_int;
 
 /// The GPU of this process in a group.
 #[derive(Debug)]
@@ -50,10 +45,9 @@ pub(super) struct Nccl {
 impl Nccl {
     /// The shim, loaded at the first call, or why there is none.
     pub(super) fn shim() -> std::result::Result<&'static Shim, String> {
-        static SHIM: OnceLock<std::result::Result<Shim, String>> = OnceLock::new();
         // Its symbols are those of libtorch's CUDA library, which must be there before.
         crate::cuda_is_available();
-        SHIM.get_or_init(load).as_ref().map_err(String::clone)
+        Shim::get()
     }
 
     /// Connects the GPUs of all ranks, with a store of the other shim, which is taken over.
@@ -95,7 +89,11 @@ impl Nccl {
     ) -> Result<()> {
         watch(true)?;
         let until = Instant::now() + limit;
-        let summed = self.start(tensor).and_then(|()| {
+        // SAFETY: a tensor of tch is a pointer to an `at::Tensor`, which the shim copies.
+        let started = call(|(text, room)| unsafe {
+            (self.shim.start)(self.raw, tensor.as_ptr().cast(), text, room)
+        });
+        let summed = started.and_then(|()| {
             let (mut next_watch, mut pause) = (Instant::now() + WATCH, Duration::from_micros(5));
             while !self.done()? {
                 let now = Instant::now();
@@ -119,13 +117,6 @@ impl Nccl {
         summed
     }
 
-    fn start(&self, tensor: &Tensor) -> Result<()> {
-        // SAFETY: a tensor of tch is a pointer to an `at::Tensor`, which the shim copies.
-        call(|(text, room)| unsafe {
-            (self.shim.start)(self.raw, tensor.as_ptr().cast(), text, room)
-        })
-    }
-
     fn done(&self) -> Result<bool> {
         let mut done = 0;
         // SAFETY: the group lives, and the place of the result outlives the call.
@@ -139,37 +130,4 @@ impl Drop for Nccl {
         // SAFETY: nothing uses the group after this.
         unsafe { (self.shim.leave)(self.raw) }
     }
-}
-
-#[cfg(not(all(g2rpo_nccl_shim, target_os = "linux")))]
-fn load() -> std::result::Result<Shim, String> {
-    Err(
-        "this program was built without NCCL's header, which `cargo xtask setup --cuda` brings; \
-         ddp_backend = \"gloo\" sums gradients through host memory"
-            .into(),
-    )
-}
-
-#[cfg(all(g2rpo_nccl_shim, target_os = "linux"))]
-fn load() -> std::result::Result<Shim, String> {
-    let bytes = include_bytes!(env!("G2RPO_NCCL_SHIM"));
-    let library = crate::shim::open(c"g2rpo-nccl-shim", bytes)?;
-    macro_rules! function {
-        ($name:literal) => {{
-            // SAFETY: the symbol is the function of this name in `nccl/shim.cpp`, whose declaration
-            // the type of the field repeats.
-            let symbol = unsafe { library.get($name) };
-            *symbol.map_err(|error| format!("the shim lacks a function: {error}"))?
-        }};
-    }
-    let shim = Shim {
-        join: function!(b"g2rpo_nccl_join"),
-        start: function!(b"g2rpo_nccl_start"),
-        done: function!(b"g2rpo_nccl_done"),
-        abort: function!(b"g2rpo_nccl_abort"),
-        leave: function!(b"g2rpo_nccl_leave"),
-    };
-    // The functions must stay where they are.
-    std::mem::forget(library);
-    Ok(shim)
 }

@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 use tch::{Device, Kind, Tensor};
 
 use super::shim::shim;
-use crate::error::{Error, Result};
+use crate::error::{Result, ensure};
 use crate::shim::call;
 
 /// Attention of sequences of unequal length, each to its own stretch of keys and values.
@@ -42,9 +42,6 @@ pub(crate) struct Varlen<'a> {
 pub(crate) type VarlenKernel = fn(&Varlen<'_>) -> Result<(Tensor, Tensor)>;
 
 /// libtorch's flash attention, for bf16 and f16 on a GPU of compute capability 8.0 or newer.
-///
-/// # Errors
-/// libtorch's, and the shim's where it cannot be had.
 pub(crate) fn on_cuda(a: &Varlen<'_>) -> Result<(Tensor, Tensor)> {
     let scale = 1.0 / (*a.q.size().last().unwrap_or(&1) as f64).sqrt();
     let (mut out, mut log_sum) = (null_mut(), null_mut());
@@ -84,7 +81,7 @@ pub(crate) fn on_cuda(a: &Varlen<'_>) -> Result<(Tensor, Tensor)> {
 /// for, must not change what is sampled.
 ///
 /// # Errors
-/// The kernel's, and [`Error::Invalid`] if it gives something else than plain products do.
+/// The kernel's, and one of its own if it gives something else than plain products do.
 pub(crate) fn check(
     kernel: VarlenKernel,
     (kind, device): (Kind, Device),
@@ -145,14 +142,11 @@ pub(crate) fn check(
             let out = off(&out.f_narrow(0, at, count)?, &expected)?;
             let log_sum = off(&log_sum.f_narrow(1, at, count)?, &sums)?;
             // Outputs are below 1 and rounded to 8 bits; NaN fails the comparison.
-            if !(out < 0.02 && log_sum < 0.01) {
-                return Err(Error::invalid(
-                    "flash attention",
-                    format!(
-                        "differs from plain products by {out} in outputs and {log_sum} in logarithms of sums"
-                    ),
-                ));
-            }
+            ensure(out < 0.02 && log_sum < 0.01, "flash attention", || {
+                format!(
+                    "differs from plain products by {out} in outputs and {log_sum} in logarithms of sums"
+                )
+            })?;
         }
     }
     Ok(())
@@ -226,6 +220,7 @@ pub(crate) fn on_the_cpu(a: &Varlen<'_>) -> Result<(Tensor, Tensor)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
 
     const SHAPES: [(i64, i64, i64); 3] = [(4, 2, 16), (3, 3, 8), (8, 1, 64)];
 
@@ -252,9 +247,8 @@ mod tests {
     #[test]
     fn results_that_are_laid_out_otherwise_fail_the_check() {
         let refused = |kernel: VarlenKernel| {
-            let error = check(kernel, (Kind::Float, Device::Cpu), SHAPES[0]).unwrap_err();
-            let text = error.to_string();
-            assert!(text.starts_with("flash attention: differs"), "{text}");
+            let checked = check(kernel, (Kind::Float, Device::Cpu), SHAPES[0]);
+            says(checked, "flash attention: differs…");
         };
         refused(|a| {
             let (out, log_sum) = on_the_cpu(a)?;

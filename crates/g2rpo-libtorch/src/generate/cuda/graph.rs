@@ -7,9 +7,9 @@
 use std::ffi::c_int;
 use std::ptr::{NonNull, null_mut};
 
-use super::shim::{Raw, Shim, shim};
+use super::shim::{Shim, shim};
 use crate::error::{Error, Result};
-use crate::shim::call;
+use crate::shim::{Raw, call};
 
 /// Work on a GPU that was recorded once and is launched as a whole, without the time that a processor
 /// takes to launch each of its operations.
@@ -40,7 +40,12 @@ impl CudaGraph {
         mut work: impl FnMut() -> Result<()>,
     ) -> Result<Self> {
         let shim = shim()?;
-        let capture = Capture::enter(shim, device)?;
+        let mut raw = null_mut();
+        // SAFETY: the pointer goes to a place of our own.
+        call(|(text, room)| unsafe {
+            (shim.capture_enter)(device as c_int, &raw mut raw, text, room)
+        })?;
+        let capture = Capture { raw, shim };
         work()?;
         let pool = with.map_or(null_mut(), |graph| graph.raw.as_ptr());
         // SAFETY: the capture lives until the end of this function, and `pool` is null or a graph
@@ -55,9 +60,6 @@ impl CudaGraph {
     }
 
     /// Launches the work on the stream that is current.
-    ///
-    /// # Errors
-    /// CUDA's.
     pub(crate) fn replay(&self) -> Result<()> {
         // SAFETY: the graph lives as long as `self`.
         call(|(text, room)| unsafe { (self.shim.graph_replay)(self.raw.as_ptr(), text, room) })
@@ -76,17 +78,6 @@ impl Drop for CudaGraph {
 struct Capture {
     raw: Raw,
     shim: &'static Shim,
-}
-
-impl Capture {
-    fn enter(shim: &'static Shim, device: usize) -> Result<Self> {
-        let mut raw = null_mut();
-        // SAFETY: the pointer goes to a place of our own.
-        call(|(text, room)| unsafe {
-            (shim.capture_enter)(device as c_int, &raw mut raw, text, room)
-        })?;
-        Ok(Self { raw, shim })
-    }
 }
 
 impl Drop for Capture {

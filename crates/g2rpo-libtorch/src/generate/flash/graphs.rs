@@ -11,14 +11,8 @@ use crate::generate::cuda::graph::CudaGraph;
 /// Recorded steps by shape.
 #[derive(Debug, Default)]
 pub(super) struct Graphs {
-    table: HashMap<Shape, Entry>,
-}
-
-#[derive(Debug)]
-enum Entry {
-    /// So many steps had this shape.
-    Seen(u32),
-    Recorded(CudaGraph),
+    /// How many steps had a shape, and the record.
+    table: HashMap<Shape, (u32, Option<CudaGraph>)>,
 }
 
 /// Steps of a shape before it is recorded. To record takes about as long as two steps, and the shapes
@@ -46,25 +40,16 @@ impl Graphs {
         result: &Tensor,
         mut work: impl FnMut() -> Result<()>,
     ) -> std::result::Result<(), Unusable> {
-        let seen = match self.table.get_mut(&shape) {
-            Some(Entry::Recorded(graph)) => return graph.replay().map_err(Unusable::Step),
-            Some(Entry::Seen(n)) => {
-                *n += 1;
-                *n
-            }
-            None => {
-                self.table.insert(shape, Entry::Seen(1));
-                1
-            }
-        };
-        let Device::Cuda(device) = result.device() else {
-            return work().map_err(Unusable::Step);
-        };
-        if seen <= STEPS_BEFORE_RECORD {
-            return work().map_err(Unusable::Step);
+        let (seen, graph) = self.table.entry(shape).or_default();
+        if let Some(graph) = graph {
+            return graph.replay().map_err(Unusable::Step);
         }
+        *seen += 1;
+        let (Device::Cuda(device), true) = (result.device(), *seen > STEPS_BEFORE_RECORD) else {
+            return work().map_err(Unusable::Step);
+        };
         let graph = self.record(device, result, work).map_err(Unusable::Graph)?;
-        self.table.insert(shape, Entry::Recorded(graph));
+        self.table.entry(shape).or_default().1 = Some(graph);
         Ok(())
     }
 
@@ -75,10 +60,7 @@ impl Graphs {
         result: &Tensor,
         mut work: impl FnMut() -> Result<()>,
     ) -> Result<CudaGraph> {
-        let with = self.table.values().find_map(|entry| match entry {
-            Entry::Recorded(graph) => Some(graph),
-            Entry::Seen(_) => None,
-        });
+        let with = self.table.values().find_map(|(_, graph)| graph.as_ref());
         let graph = CudaGraph::capture(device, with, &mut work)?;
         let mut itself = result.f_empty_like()?;
         itself.f_copy_(result)?;

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::shape::{PartShape, width_bucket};
 use crate::error::Result;
 use crate::generate::cuda::flash::{Varlen, VarlenKernel};
+use crate::generate::partial::Partial;
 use crate::generate::readers::Shared;
 
 /// Who reads which contexts of the pool: prompts are one such part of what rows read, guidance is
@@ -24,14 +25,6 @@ pub(super) struct Part {
     /// Whether a row reads nothing, `[rows]`.
     absent: Tensor,
     shape: Option<PartShape>,
-}
-
-/// Attention output over a part of what rows attend to, and the logarithm of the sum of the exponents
-/// of its scores: `[b, heads, head_dim]` and `[b, heads, 1]`, in f32.
-#[derive(Debug)]
-pub(super) struct Partial {
-    pub(super) out: Tensor,
-    log_sum: Tensor,
 }
 
 /// What the tensors of a part hold.
@@ -162,7 +155,7 @@ impl Part {
         let kv_heads = k.size()[1];
         let groups = heads / kv_heads;
         let partial = match shape.together {
-            None => Partial::apart(
+            None => apart(
                 kernel,
                 q,
                 (k, v),
@@ -207,49 +200,35 @@ impl Part {
     }
 }
 
-impl Partial {
-    /// Attention in which every row is a sequence of one query: `q` is `[b, heads, head_dim]`, the
-    /// sequences are those of [`Varlen`], of which the first `b` count.
-    pub(super) fn apart(
-        kernel: VarlenKernel,
-        q: &Tensor,
-        (k, v): (&Tensor, &Tensor),
-        (cu_q, cu_k, used_k): (&Tensor, &Tensor, &Tensor),
-        max_k: i64,
-    ) -> Result<Self> {
-        let b = q.size()[0];
-        let (out, log_sum) = kernel(&Varlen {
-            q,
-            k,
-            v,
-            cu_q: &cu_q.f_narrow(0, 0, b + 1)?,
-            cu_k: &cu_k.f_narrow(0, 0, b + 1)?,
-            used_k: &used_k.f_narrow(0, 0, b)?,
-            max_q: 1,
-            max_k,
-        })?;
-        Ok(Self {
-            out: out.f_to_kind(Kind::Float)?,
-            log_sum: log_sum.f_transpose(0, 1)?.f_unsqueeze(2)?,
-        })
-    }
-
-    /// Attention over both parts together. The outputs of both must be finite, also where a part
-    /// counts for nothing.
-    pub(super) fn merge(&self, other: &Self) -> Result<Self> {
-        // eᵇ / (eᵃ + eᵇ) is the sigmoid of b - a.
-        let share = other.log_sum.f_sub(&self.log_sum)?.f_sigmoid()?;
-        Ok(Self {
-            out: self.out.f_lerp_tensor(&other.out, &share)?,
-            log_sum: self.log_sum.f_logaddexp(&other.log_sum)?,
-        })
-    }
+/// Attention in which every row is a sequence of one query: `q` is `[b, heads, head_dim]`, the
+/// sequences are those of [`Varlen`], of which the first `b` count.
+pub(super) fn apart(
+    kernel: VarlenKernel,
+    q: &Tensor,
+    (k, v): (&Tensor, &Tensor),
+    (cu_q, cu_k, used_k): (&Tensor, &Tensor, &Tensor),
+    max_k: i64,
+) -> Result<Partial> {
+    let b = q.size()[0];
+    let (out, log_sum) = kernel(&Varlen {
+        q,
+        k,
+        v,
+        cu_q: &cu_q.f_narrow(0, 0, b + 1)?,
+        cu_k: &cu_k.f_narrow(0, 0, b + 1)?,
+        used_k: &used_k.f_narrow(0, 0, b)?,
+        max_q: 1,
+        max_k,
+    })?;
+    Ok(Partial {
+        out: out.f_to_kind(Kind::Float)?,
+        log_sum: log_sum.f_transpose(0, 1)?.f_unsqueeze(2)?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::cuda::flash::on_the_cpu;
 
     fn read(at: Range<usize>, rows: &[usize]) -> Shared<Range<usize>> {
         Shared {
@@ -295,57 +274,5 @@ mod tests {
         };
         assert_eq!(arrange(&[&a, &b], 6), expected);
         assert_eq!(arrange(&[], 3).shape, None);
-    }
-
-    /// Every row's output is its context's attention, whatever the company and the way it is read.
-    #[test]
-    fn parts_give_each_row_its_own_context() {
-        let (b, heads, kv_heads, d) = (6i64, 4i64, 2i64, 8i64);
-        let on = (Kind::Float, Device::Cpu);
-        tch::manual_seed(3);
-        let (k, v) = (
-            Tensor::randn([60, kv_heads, d], on),
-            Tensor::randn([60, kv_heads, d], on),
-        );
-        let q = Tensor::randn([b, heads, d], on);
-        let [x, y, z] = [20..51, 3..12, 55..60];
-        let mut part = Part::new(8, Device::Cpu).unwrap();
-        for contexts in [
-            vec![
-                read(x.clone(), &[0, 2, 5]),
-                read(y.clone(), &[1]),
-                read(z.clone(), &[4]),
-            ],
-            vec![read(x, &[0]), read(z.clone(), &[2]), read(y, &[4])],
-            vec![read(z, &[2, 3])],
-        ] {
-            let all: Vec<_> = contexts.iter().collect();
-            part.set(&all, heads / kv_heads).unwrap();
-            let shape = part.shape().unwrap();
-            let partial = part.attend(on_the_cpu, shape, &q, (&k, &v)).unwrap();
-            for row in 0..b as usize {
-                let context = contexts.iter().find(|context| context.rows.contains(&row));
-                let (out, log_sum) = (
-                    partial.out.get(row as i64),
-                    partial.log_sum.get(row as i64).view(-1),
-                );
-                let Some(context) = context else {
-                    assert!(bool::try_from(out.isfinite().all()).unwrap());
-                    assert!(bool::try_from(log_sum.eq(f64::NEG_INFINITY).all()).unwrap());
-                    continue;
-                };
-                for head in 0..heads {
-                    let of = |t: &Tensor| {
-                        t.narrow(0, context.kept.start as i64, context.len as i64)
-                            .select(1, head / (heads / kv_heads))
-                    };
-                    let scores = of(&k).mv(&q.get(row as i64).get(head)) / (d as f64).sqrt();
-                    let expected = of(&v).transpose(0, 1).mv(&scores.softmax(0, Kind::Float));
-                    assert!(out.get(head).allclose(&expected, 1e-5, 1e-5, false));
-                    let sum = scores.logsumexp([0i64], false);
-                    assert!(log_sum.get(head).allclose(&sum, 1e-5, 1e-5, false));
-                }
-            }
-        }
     }
 }

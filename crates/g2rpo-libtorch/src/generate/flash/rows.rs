@@ -6,11 +6,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::gpu::Gpu;
 use super::graphs::{Graphs, Unusable};
-use super::part::{Part, Partial};
+use super::part::{Part, apart};
 use super::pool::ContextPool;
 use super::shape::{Shape, row_bucket, width_bucket};
-use crate::error::Doing;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::generate::cache::bytes_of;
 use crate::generate::cuda::flash::VarlenKernel;
 use crate::generate::decoding::Decoding;
@@ -70,7 +69,7 @@ impl<'a> FlashRows<'a> {
         (rows, capacity, positions): (usize, usize, usize),
         max_cache_bytes: usize,
     ) -> Result<Option<Self>> {
-        let decoder = runner.decoder();
+        let decoder = &runner.decoder;
         let (config, kind, device) = (decoder.config(), decoder.kind(), decoder.device());
         let Some(kernel) = gpu.kernel else {
             return Ok(None);
@@ -108,7 +107,7 @@ impl<'a> FlashRows<'a> {
 
     /// Writes down anew who reads what.
     fn set_readers(&mut self) -> Result<()> {
-        let config = self.step.runner.decoder().config();
+        let config = self.step.runner.decoder.config();
         let groups = (config.num_attention_heads / config.num_key_value_heads) as i64;
         let (prompts, guidance): (Vec<_>, Vec<_>) =
             self.readers.contexts.iter().partition(|c| c.is_prompt());
@@ -199,7 +198,7 @@ impl Step<'_> {
     /// No operation here may wait for the GPU or copy from or to the host, and nothing may depend
     /// on more than `shape` and what is in tensors that stay where they are.
     fn compute(&self, shape: Shape, pool: &ContextPool) -> Result<()> {
-        let decoder = self.runner.decoder();
+        let decoder = &self.runner.decoder;
         let b = shape.rows;
         let input = |i: i64| self.inputs.f_narrow(0, i * b, b);
         let (ids, positions, places) = (input(0)?, input(1)?, input(2)?);
@@ -216,7 +215,7 @@ impl Step<'_> {
             for (cache, new) in [(own_k, &k), (own_v, &v)] {
                 let _ = cache.shallow_clone().f_index_copy_(0, &places, new)?;
             }
-            let mut attended = Partial::apart(
+            let mut attended = apart(
                 self.kernel,
                 &q,
                 (own_k, own_v),
@@ -268,6 +267,7 @@ fn own_cache(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::says;
     use crate::generate::cuda::flash::on_the_cpu;
     use crate::generate::prefill::prefill;
     use crate::model::decoder::Decoder;
@@ -362,12 +362,7 @@ mod tests {
     #[test]
     fn a_cache_that_does_not_fit_says_its_size() {
         let config = DecoderConfig::tiny_qwen3(4, 64, 2, 2, 2);
-        let err = own_cache(&config, 1 << 30, 1 << 20, (Kind::Float, Device::Cpu))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            err.starts_with("out of memory while allocating a KV cache of "),
-            "{err}"
-        );
+        let cache = own_cache(&config, 1 << 30, 1 << 20, (Kind::Float, Device::Cpu));
+        says(cache, "out of memory while allocating a KV cache of …");
     }
 }

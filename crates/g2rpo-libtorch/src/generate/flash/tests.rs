@@ -65,23 +65,22 @@ fn compare(ours: &[Completion], theirs: &[Completion], tolerance: f32) {
 
 fn limits() -> [EngineConfig; 4] {
     let base = EngineConfig::default();
+    let (tokens, bytes) = (base.max_prefill_tokens, base.max_cache_bytes);
+    // Fewer rows than a group, groups that wait for one another, and a cache for few.
     [
-        base.clone(),
-        // Fewer rows than a group, groups that wait for one another, and a cache for few.
-        EngineConfig {
-            max_rows: 5,
-            ..base.clone()
-        },
-        EngineConfig {
-            max_rows: 11,
-            max_prefill_tokens: 40,
-            ..base.clone()
-        },
-        EngineConfig {
-            max_cache_bytes: 150_000,
-            ..base
-        },
+        (base.max_rows, tokens, bytes),
+        (5, tokens, bytes),
+        (11, 40, bytes),
+        (base.max_rows, tokens, 150_000),
     ]
+    .map(
+        |(max_rows, max_prefill_tokens, max_cache_bytes)| EngineConfig {
+            max_rows,
+            max_prefill_tokens,
+            max_cache_bytes,
+            ..EngineConfig::default()
+        },
+    )
 }
 
 fn same_rollouts(config: DecoderConfig) {

@@ -9,7 +9,7 @@ impl DeltaWeights<'_> {
     /// `[value heads, key width, value width]`.
     pub(super) fn sizes(&self) -> (usize, usize) {
         let s = &self.shape;
-        let recent = s.sizes().channels as usize * (s.conv_kernel - 1);
+        let recent = s.channels() * (s.conv_kernel - 1);
         (recent, s.value_heads * s.key_width * s.value_width)
     }
 
@@ -23,8 +23,7 @@ impl DeltaWeights<'_> {
         out: &mut [f32],
     ) {
         let s = &self.shape;
-        let channels = s.sizes().channels as usize;
-        let (mixed, rest) = inputs.split_at_mut(channels);
+        let (mixed, rest) = inputs.split_at_mut(s.channels());
         let (gate, rest) = rest.split_at_mut(s.value_heads * s.value_width);
         let (beta, pace) = rest.split_at_mut(s.value_heads);
         convolve(mixed, recent, self.convolution, s.conv_kernel);
@@ -39,7 +38,6 @@ impl DeltaWeights<'_> {
             unit(key, 1.0);
         }
         let group = s.value_heads / s.key_heads;
-        let norm = self.norm.get();
         let heads = (memory.chunks_exact_mut(s.key_width * s.value_width))
             .zip(out.chunks_exact_mut(s.value_width))
             .enumerate();
@@ -55,7 +53,7 @@ impl DeltaWeights<'_> {
             let beta = 1.0 / (1.0 + (-beta[head]).exp());
             advance(memory, key, query, value, (fade, beta), out);
             let gate = &gate[head * s.value_width..][..s.value_width];
-            gated_norm(out, norm.weight, norm.eps, gate);
+            gated_norm(out, &self.norm.weight, self.norm.eps, gate);
         }
     }
 }

@@ -47,23 +47,44 @@ pub(crate) fn multiply(w: &[f32], x: Rows<'_>, out: &mut [f32], scale: f32, accu
     let n = out.len() / b;
     let k = w.len() / n;
     assert!(out.len() == n * b && w.len() == n * k && x.hold(k));
+    let place = (out.as_mut_ptr(), 1, b as isize);
     // SAFETY: `out` holds n·b numbers, of which element (i, j) of the [b, n] product is at j·b + i;
     // `x` holds element (i, t) at t·stride + i for all t < k, i < b, by the assertion; `w` holds
     // element (t, j) at j·k + t. `out` is borrowed mutably, so it overlaps neither.
+    unsafe { product(place, (b, n, k), x, w, scale, accumulate) }
+}
+
+/// The product of `x`, seen as `[b, k]`, and `w`, seen as `[k, n]`, where its first number is and how far apart those of
+/// a column and of a row are.
+///
+/// # Safety
+/// All numbers of `x` and `w` and all places of the product must be there, and the latter nobody else's.
+unsafe fn product(
+    (out, down, across): (*mut f32, isize, isize),
+    (b, n, k): (usize, usize, usize),
+    x: Rows<'_>,
+    w: &[f32],
+    scale: f32,
+    accumulate: bool,
+) {
+    let (x, x_stride) = (x.data.as_ptr(), x.stride as isize);
+    let (w, w_stride) = (w.as_ptr(), k as isize);
+    let gemm = gemm_f32::gemm::f32::get_gemm_fn();
+    // SAFETY: the caller's.
     unsafe {
-        (gemm_f32::gemm::f32::get_gemm_fn())(
+        gemm(
             b,
             n,
             k,
-            out.as_mut_ptr(),
-            b as isize,
-            1,
+            out,
+            across,
+            down,
             accumulate,
-            x.data.as_ptr(),
-            x.stride as isize,
+            x,
+            x_stride,
             1,
-            w.as_ptr(),
-            k as isize,
+            w,
+            w_stride,
             1,
             1.0,
             scale,
@@ -126,31 +147,10 @@ pub(crate) fn multiply_into_columns(w: &[f32], x: Rows<'_>, out: &mut Columns<'_
     }
     let k = w.len() / out.n;
     assert!(x.width == out.b && w.len() == out.n * k && x.hold(k));
+    let place = (out.start, out.stride as isize, 1);
     // SAFETY: as in `multiply`, except that element (i, j) of the product is at i·stride + j from
     // `start`, which is inside the borrowed columns for i < b, j < n.
-    unsafe {
-        (gemm_f32::gemm::f32::get_gemm_fn())(
-            out.b,
-            out.n,
-            k,
-            out.start,
-            1,
-            out.stride as isize,
-            false,
-            x.data.as_ptr(),
-            x.stride as isize,
-            1,
-            w.as_ptr(),
-            k as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    unsafe { product(place, (out.b, out.n, k), x, w, 1.0, false) }
 }
 
 #[cfg(test)]

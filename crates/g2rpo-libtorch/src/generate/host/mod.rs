@@ -14,7 +14,7 @@ mod delta;
 mod dots;
 pub(super) mod gemm;
 pub(super) mod math;
-mod own;
+pub(super) mod own;
 pub(super) mod rows;
 mod simd;
 mod step;

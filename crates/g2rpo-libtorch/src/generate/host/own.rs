@@ -55,19 +55,23 @@ impl Own {
     }
 }
 
-/// Memory that is touched only when it is written, or an error where an ordinary vector would
-/// abort the program.
-fn zeros(n: usize) -> Result<Vec<f32>> {
+/// Memory for so many numbers, or an error where an ordinary vector would abort the program.
+pub(in crate::generate) fn reserve(n: usize, doing: impl FnOnce() -> String) -> Result<Vec<f32>> {
     let mut numbers = Vec::new();
-    numbers
-        .try_reserve_exact(n)
-        .map_err(|error| Error::OutOfMemory {
-            doing: format!(
-                "allocating {} bytes of a KV cache on the CPU",
-                n * size_of::<f32>()
-            ),
-            message: error.to_string(),
-        })?;
+    let reserved = numbers.try_reserve_exact(n);
+    reserved.map_err(|error| Error::OutOfMemory {
+        doing: doing(),
+        message: error.to_string(),
+    })?;
+    Ok(numbers)
+}
+
+/// Zeros.
+fn zeros(n: usize) -> Result<Vec<f32>> {
+    let bytes = n * size_of::<f32>();
+    let mut numbers = reserve(n, || {
+        format!("allocating {bytes} bytes of a KV cache on the CPU")
+    })?;
     numbers.resize(n, 0.0);
     Ok(numbers)
 }

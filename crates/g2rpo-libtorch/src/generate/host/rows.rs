@@ -1,18 +1,20 @@
 //! The rows being generated in host memory.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::context::Context;
 use super::own::Own;
-use super::step::{Scratch, Step, Table, Tables};
+use super::step::{Scratch, Step};
 use super::threads::Threads;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::generate::decoding::Decoding;
+use crate::generate::device::rotations;
 use crate::generate::forward::Runner;
 use crate::generate::prefill::Prefilled;
 use crate::generate::readers::Readers;
 use crate::generate::slice::f32_slice;
+use crate::model::context::Rotations;
 
 /// The rows being generated: what they attend to, and a decoding step for all of them.
 #[derive(Debug)]
@@ -20,7 +22,8 @@ pub(in crate::generate) struct HostRows<'a> {
     weights: Weights<'a>,
     threads: Threads,
     /// Of all positions.
-    rotations: Tables,
+    rotations: Rotations<Vec<f32>>,
+    positions: usize,
     /// Most own positions of a row.
     capacity: usize,
     own: Vec<Own>,
@@ -44,24 +47,11 @@ impl<'a> HostRows<'a> {
         let own = (weights.layers.iter())
             .map(|layer| Own::new(&layer.mixer, width, rows, capacity))
             .collect::<Result<_>>()?;
-        let decoder = runner.decoder();
-        let positions = Tensor::f_arange(positions as i64, (Kind::Int64, decoder.device()))?;
-        let rotations = decoder.rotations(&positions)?;
-        let table = |(cos, sin): &(Tensor, Tensor)| -> Result<Table> {
-            Ok(Table {
-                cos: f32_slice(cos)?.to_vec(),
-                sin: f32_slice(sin)?.to_vec(),
-                width: cos.size().last().map_or(0, |&n| n as usize),
-            })
-        };
-        let factors = rotations.query_factor.as_ref().map(f32_slice).transpose()?;
+        let rotations = rotations(&runner.decoder, positions)?;
         Ok(Some(Self {
             threads: Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?,
-            rotations: Tables {
-                main: table(&rotations.main)?,
-                local: rotations.local.as_ref().map(table).transpose()?,
-                query_factors: factors.map(<[f32]>::to_vec),
-            },
+            rotations: rotations.map(|table| Ok(f32_slice(table)?.to_vec()))?,
+            positions,
             weights,
             capacity,
             own,
@@ -110,10 +100,8 @@ impl Decoding for HostRows<'_> {
     fn step(&mut self, ids: &[i64]) -> Result<Tensor> {
         let rows = &self.readers.rows;
         if let Some(row) = rows.iter().position(|row| row.own >= self.capacity) {
-            return Err(Error::invalid(
-                "rows",
-                format!("row {row} has no room for position {}", self.capacity),
-            ));
+            let why = format!("row {row} has no room for position {}", self.capacity);
+            return Err(Error::invalid("rows", why));
         }
         let h = self.weights.hidden;
         let mut hidden_bh = vec![0f32; ids.len() * h];
@@ -121,6 +109,7 @@ impl Decoding for HostRows<'_> {
             weights: &self.weights,
             threads: &self.threads,
             rotations: &self.rotations,
+            positions: self.positions,
             rows,
             contexts: &self.readers.contexts,
         };

@@ -8,48 +8,24 @@ use super::own::Own;
 use super::simd::vectorised;
 use super::threads::Threads;
 use super::weights::{
-    AttentionWeights, DeltaWeights, Gated, MixerWeights, MlpWeights, Norm, NormWeights, Projection,
+    AttentionWeights, DeltaWeights, Gated, MixerWeights, MlpWeights, NormWeights, Projection,
     Weights,
 };
 use crate::generate::readers::{Reader, Shared};
-use crate::model::config::{Activation, LayerRope};
+use crate::model::config::Activation;
+use crate::model::context::Rotations;
 
 /// A decoding step: one position of every row.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     pub(super) weights: &'a Weights<'a>,
     pub(super) threads: &'a Threads,
-    pub(super) rotations: &'a Tables,
+    /// Of all positions, `[positions, width]`.
+    pub(super) rotations: &'a Rotations<Vec<f32>>,
+    pub(super) positions: usize,
     /// As they are before this step.
     pub(super) rows: &'a [Reader],
     pub(super) contexts: &'a [Shared<Context>],
-}
-
-/// What positions do to queries and keys, for the layers' kinds of rotary embedding.
-#[derive(Debug)]
-pub(super) struct Tables {
-    pub(super) main: Table,
-    pub(super) local: Option<Table>,
-    /// What queries are multiplied by besides, by position.
-    pub(super) query_factors: Option<Vec<f32>>,
-}
-
-/// Cosines and sines, `[positions, width]`.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub(super) cos: Vec<f32>,
-    pub(super) sin: Vec<f32>,
-    pub(super) width: usize,
-}
-
-impl Tables {
-    fn of(&self, rope: LayerRope) -> Option<&Table> {
-        match rope {
-            LayerRope::Main => Some(&self.main),
-            LayerRope::Local => self.local.as_ref(),
-            LayerRope::None => None,
-        }
-    }
 }
 
 /// Activations, kept from step to step; `[features, b]` unless they go by row.
@@ -99,8 +75,7 @@ impl Step<'_> {
                 .for_each(|x| *x *= w.embedding_multiplier);
         }
         let norm = |x: &[f32], norm: &NormWeights<'_>, out: &mut [f32]| {
-            let norm = norm.get();
-            rms_norm(x, norm.weight, norm.eps, b, out);
+            rms_norm(x, &norm.weight, norm.eps, b, out);
         };
         // Adds what a part puts out to the residual stream.
         let add = |out: &[f32],
@@ -279,17 +254,17 @@ impl Step<'_> {
             }
             let reader = &self.rows[row];
             let (at, position) = (reader.own % columns, reader.position());
-            let rotation = (self.rotations.of(attention.spec.rope)).map(|table| {
-                let at = |numbers| row_of(numbers, position, table.width);
-                (at(&table.cos), at(&table.sin))
+            let rotation = (self.rotations.of(attention.spec.rope)).map(|(cos, sin)| {
+                let width = cos.len() / self.positions;
+                (row_of(cos, position, width), row_of(sin, position, width))
             });
-            let growth = (self.rotations.query_factors.as_ref()).map_or(1.0, |f| f[position]);
+            let growth = (self.rotations.query_factor.as_ref()).map_or(1.0, |f| f[position]);
             let (q, kv) = qkv.split_at_mut(w.heads * d);
             let (k, v) = kv[..2 * w.kv_heads * d].split_at_mut(w.kv_heads * d);
             let norms = attention.qk_norm.as_ref();
             let query_factor = w.query_factor * growth;
-            turn(q, d, norms.map(|n| n.0.get()), rotation, query_factor);
-            turn(k, d, norms.map(|n| n.1.get()), rotation, 1.0);
+            turn(q, d, norms.map(|n| &n.0), rotation, query_factor);
+            turn(k, d, norms.map(|n| &n.1), rotation, 1.0);
             for (head, k) in k.chunks_exact(d).enumerate() {
                 write_column(k, at, columns, &mut keys[head * d * columns..]);
             }
@@ -454,13 +429,13 @@ vectorised! {
     fn turn(
         heads: &mut [f32],
         d: usize,
-        norm: Option<Norm<'_>>,
+        norm: Option<&NormWeights<'_>>,
         rotation: Option<(&[f32], &[f32])>,
         factor: f32,
     ) {
         for head in heads.chunks_exact_mut(d) {
             if let Some(norm) = norm {
-                rms_norm_row(head, norm.weight, norm.eps);
+                rms_norm_row(head, &norm.weight, norm.eps);
             }
             if let Some((cos, sin)) = rotation {
                 rotate_row(&mut head[..cos.len()], cos, sin);

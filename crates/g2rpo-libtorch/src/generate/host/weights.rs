@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::dots::{MAX_ROWS, multiply_few};
 use super::gemm::{Rows, multiply};
@@ -99,13 +99,7 @@ pub(super) struct Gated<'a> {
 /// A norm's weights with what is added to them.
 #[derive(Debug)]
 pub(super) struct NormWeights<'a> {
-    weight: Cow<'a, [f32]>,
-    eps: f64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Norm<'a> {
-    pub(super) weight: &'a [f32],
+    pub(super) weight: Cow<'a, [f32]>,
     pub(super) eps: f64,
 }
 
@@ -119,14 +113,14 @@ struct Part<'a> {
     weight: &'a [f32],
     n: usize,
     bias: Option<&'a [f32]>,
-    /// `[rank, k]`, `[n, rank]` and the scaling of an enabled adapter.
+    /// `[rank, k]`, `[n, rank]` and the scaling of an adapter.
     lora: Option<(&'a [f32], &'a [f32], f32)>,
 }
 
 impl<'a> Weights<'a> {
     /// `None` for a decoder that is not f32 in host memory.
     pub(super) fn new(runner: &'a Runner) -> Result<Option<Self>> {
-        let decoder = runner.decoder();
+        let decoder = &runner.decoder;
         if decoder.device() != Device::Cpu || decoder.kind() != Kind::Float {
             return Ok(None);
         }
@@ -169,9 +163,9 @@ impl<'a> Weights<'a> {
             })
             .collect::<Result<_>>()?;
         Ok(Some(Self {
-            embedding: f32_slice(decoder.embed_tokens())?,
+            embedding: f32_slice(&decoder.embed_tokens)?,
             layers,
-            norm: NormWeights::new(decoder.norm())?,
+            norm: NormWeights::new(&decoder.norm)?,
             hidden: config.hidden_size,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
@@ -181,7 +175,7 @@ impl<'a> Weights<'a> {
                 Some(multiplier) => multiplier as f32,
                 None => 1.0 / (config.head_dim as f32).sqrt(),
             },
-            embedding_multiplier: decoder.embedding_multiplier() as f32,
+            embedding_multiplier: decoder.embedding_multiplier as f32,
             residual_multiplier: config.residual_multiplier as f32,
             output_factor: (1.0 / config.logits_scaling) as f32,
         }))
@@ -213,13 +207,6 @@ impl<'a> NormWeights<'a> {
             eps: norm.eps,
         })
     }
-
-    pub(super) fn get(&self) -> Norm<'_> {
-        Norm {
-            weight: &self.weight,
-            eps: self.eps,
-        }
-    }
 }
 
 impl<'a> Gated<'a> {
@@ -234,12 +221,11 @@ impl<'a> Gated<'a> {
 impl<'a> Projection<'a> {
     fn new(parts: impl IntoIterator<Item = &'a Linear>) -> Result<Self> {
         let part = |linear: &'a Linear| {
-            let lora = linear.lora.as_ref().filter(|lora| lora.enabled);
             Ok(Part {
                 weight: f32_slice(&linear.weight)?,
                 n: linear.weight.size2()?.0 as usize,
-                bias: linear.bias.as_ref().map(slice_of).transpose()?,
-                lora: match lora {
+                bias: linear.bias.as_deref().map(f32_slice).transpose()?,
+                lora: match &linear.lora {
                     Some(l) => Some((f32_slice(&l.a)?, f32_slice(&l.b)?, l.scaling as f32)),
                     None => None,
                 },
@@ -328,8 +314,4 @@ fn transposed(x: &[f32], b: usize) -> Vec<f32> {
         by_row.extend(x[row..].iter().step_by(b));
     }
     by_row
-}
-
-fn slice_of(tensor: &Tensor) -> Result<&[f32]> {
-    f32_slice(tensor)
 }

@@ -3,6 +3,7 @@
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error as JinjaError, ErrorKind, Output, State, Value};
 
+use super::error::invalid;
 use super::json;
 
 /// `{% generation %}` blocks as `{% with %}` blocks, which open a scope and print nothing just the
@@ -56,10 +57,7 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, JinjaErr
         None => None,
         Some([comma, colon]) => Some((comma.clone(), colon.clone())),
         Some(_) => {
-            return Err(JinjaError::new(
-                ErrorKind::InvalidOperation,
-                "separators of tojson are two texts",
-            ));
+            return Err(invalid("separators of tojson are two texts"));
         }
     };
     let sort_keys: Option<bool> = options.get("sort_keys")?;
@@ -70,20 +68,14 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, JinjaErr
         separators,
         sort_keys: sort_keys.unwrap_or(false),
     };
-    json::dumps(value, style).map_err(|e| {
-        JinjaError::new(
-            ErrorKind::InvalidOperation,
-            format!("cannot become JSON: {e}"),
-        )
-    })
+    json::dumps(value, style).map_err(|e| invalid(format!("cannot become JSON: {e}")))
 }
 
 pub(super) fn raise_exception(message: String) -> Result<String, JinjaError> {
-    Err(JinjaError::new(ErrorKind::InvalidOperation, message))
+    Err(invalid(message))
 }
 
 pub(super) fn strftime_now(format: String) -> Result<String, JinjaError> {
     let time = jiff::ZonedDateTime::now();
-    jiff::fmt::strtime::format(&format, &time)
-        .map_err(|e| JinjaError::new(ErrorKind::InvalidOperation, e.to_string()))
+    jiff::fmt::strtime::format(&format, &time).map_err(|e| invalid(e.to_string()))
 }

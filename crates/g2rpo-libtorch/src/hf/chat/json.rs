@@ -22,39 +22,30 @@ pub(super) struct Style {
 pub(super) fn dumps<T: Serialize + ?Sized>(value: &T, style: Style) -> serde_json::Result<String> {
     let mut out = Vec::new();
     let comma = if style.indent.is_some() { "," } else { ", " };
-    let (comma, colon) = (style.separators).unwrap_or_else(|| (comma.into(), ": ".into()));
+    let separators = style.separators.clone();
     let printer = Python {
-        indent: style.indent,
-        ascii: style.ascii,
-        comma,
-        colon,
+        separators: separators.unwrap_or_else(|| (comma.into(), ": ".into())),
+        style: &style,
         depth: 0,
         empty: false,
     };
-    if style.sort_keys {
-        // Its objects are sorted.
-        let value = serde_json::to_value(value)?;
-        value.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut out, printer,
-        ))?;
-        return String::from_utf8(out).map_err(serde::ser::Error::custom);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, printer);
+    match style.sort_keys {
+        // Objects of such values are sorted.
+        true => serde_json::to_value(value)?.serialize(&mut serializer)?,
+        false => value.serialize(&mut serializer)?,
     }
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut out, printer,
-    ))?;
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
-struct Python {
-    indent: Option<usize>,
-    ascii: bool,
-    comma: String,
-    colon: String,
+struct Python<'a> {
+    style: &'a Style,
+    separators: (String, String),
     depth: usize,
     empty: bool,
 }
 
-impl Python {
+impl Python<'_> {
     fn open<W: io::Write + ?Sized>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
         self.empty = true;
@@ -73,20 +64,20 @@ impl Python {
     fn next<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
         self.empty = false;
         if !first {
-            out.write_all(self.comma.as_bytes())?;
+            out.write_all(self.separators.0.as_bytes())?;
         }
         self.line(out)
     }
 
     fn line<W: io::Write + ?Sized>(&self, out: &mut W) -> io::Result<()> {
-        match self.indent {
+        match self.style.indent {
             None => Ok(()),
             Some(n) => write!(out, "\n{:1$}", "", n * self.depth),
         }
     }
 }
 
-impl Formatter for Python {
+impl Formatter for Python<'_> {
     fn begin_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
         self.open(out, b"[")
     }
@@ -120,7 +111,7 @@ impl Formatter for Python {
     }
 
     fn begin_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(self.colon.as_bytes())
+        out.write_all(self.separators.1.as_bytes())
     }
 
     fn end_array_value<W: io::Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
@@ -138,17 +129,16 @@ impl Formatter for Python {
         out: &mut W,
         text: &str,
     ) -> io::Result<()> {
-        if !self.ascii || text.is_ascii() {
+        if !self.style.ascii || text.is_ascii() {
             return out.write_all(text.as_bytes());
         }
         for c in text.chars() {
-            match c.is_ascii() {
-                true => write!(out, "{c}")?,
-                false => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        write!(out, "\\u{unit:04x}")?;
-                    }
-                }
+            if c.is_ascii() {
+                write!(out, "{c}")?;
+                continue;
+            }
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
             }
         }
         Ok(())
@@ -190,20 +180,6 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn ascii() -> Style {
-        Style {
-            ascii: true,
-            ..Style::default()
-        }
-    }
-
-    fn indented() -> Style {
-        Style {
-            indent: Some(1),
-            ..Style::default()
-        }
-    }
-
     #[test]
     fn floats_are_those_of_python() {
         // From Python's repr.
@@ -227,12 +203,16 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_python_does() {
         let value = json!(["a\"\\\n\u{1}é\u{1F600}"]);
+        let ascii = Style {
+            ascii: true,
+            ..Style::default()
+        };
         assert_eq!(
             dumps(&value, Style::default()).unwrap(),
             "[\"a\\\"\\\\\\n\\u0001é\u{1F600}\"]"
         );
         assert_eq!(
-            dumps(&value, ascii()).unwrap(),
+            dumps(&value, ascii).unwrap(),
             r#"["a\"\\\n\u0001\u00e9\ud83d\ude00"]"#
         );
     }
@@ -240,7 +220,11 @@ mod tests {
     #[test]
     fn empty_things_stay_on_their_line() {
         let value = json!({"a": [], "b": {}, "c": [[]]});
-        let text = dumps(&value, indented()).unwrap();
+        let indented = Style {
+            indent: Some(1),
+            ..Style::default()
+        };
+        let text = dumps(&value, indented).unwrap();
         assert_eq!(text, "{\n \"a\": [],\n \"b\": {},\n \"c\": [\n  []\n ]\n}");
         assert_eq!(
             dumps(&value, Style::default()).unwrap(),

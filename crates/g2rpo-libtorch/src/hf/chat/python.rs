@@ -1,8 +1,10 @@
 //! Methods of Python's strings and lists that templates call and Jinja for Rust has not.
 
 use minijinja::value::Value;
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
+
+use super::error::invalid;
 
 /// Methods that are called on a value without having them as attributes.
 pub(super) fn method(
@@ -34,7 +36,7 @@ fn of_text(text: &str, name: &str, argument: &str) -> Option<Result<Value, Error
     let characters = |byte: usize| text[..byte].chars().count();
     let index = |at: Option<usize>| {
         at.map(|byte| Value::from(characters(byte)))
-            .ok_or_else(|| invalid("substring not found".into()))
+            .ok_or_else(|| invalid("substring not found"))
     };
     let three = |parts: [&str; 3]| Value::from(parts.map(Value::from).to_vec());
     Some(match name {
@@ -42,7 +44,7 @@ fn of_text(text: &str, name: &str, argument: &str) -> Option<Result<Value, Error
         "removesuffix" => Ok(text.strip_suffix(argument).unwrap_or(text).into()),
         "index" => index(text.find(argument)),
         "rindex" => index(text.rfind(argument)),
-        "partition" | "rpartition" if argument.is_empty() => Err(invalid("empty separator".into())),
+        "partition" | "rpartition" if argument.is_empty() => Err(invalid("empty separator")),
         "partition" => Ok(match text.split_once(argument) {
             Some((before, behind)) => three([before, argument, behind]),
             None => three([text, "", ""]),
@@ -53,8 +55,4 @@ fn of_text(text: &str, name: &str, argument: &str) -> Option<Result<Value, Error
         }),
         _ => return None,
     })
-}
-
-fn invalid(what: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what)
 }

@@ -12,7 +12,8 @@ use super::conversation::{alias_reasoning, cut_at_tag, tag_content};
 use super::error::{message, template_error};
 use super::message::ChatOptions;
 use super::{functions, python};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
+use crate::hf::fields::text_of;
 
 /// A chat template in Jinja, rendered as transformers' `apply_chat_template` does: the same block
 /// trimming, the methods of Python's strings and dictionaries, `tojson` without HTML escapes,
@@ -96,10 +97,7 @@ impl ChatTemplate {
         let tokens = tokenizer_config.as_object().into_iter().flatten();
         let special_tokens = tokens
             .filter(|(name, _)| name.ends_with("_token"))
-            .filter_map(|(name, value)| {
-                let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
-                Some((name.clone(), text.to_owned()))
-            });
+            .filter_map(|(name, token)| Some((name.clone(), text_of(token)?.to_owned())));
         Self::new(source, special_tokens).map(Some)
     }
 
@@ -128,12 +126,9 @@ impl ChatTemplate {
     /// [`Error::Template`] with what the template raised, if the conversation does not fit it;
     /// [`Error::Invalid`] if the last message is to be continued but is not in the text.
     pub fn render<M: Serialize>(&self, messages: &[M], options: &ChatOptions) -> Result<String> {
-        if options.continue_final_message && options.add_generation_prompt {
-            return Err(Error::invalid(
-                "continue_final_message",
-                "excludes add_generation_prompt: an answer is either begun or gone on with",
-            ));
-        }
+        let both = options.continue_final_message && options.add_generation_prompt;
+        let why = "excludes add_generation_prompt: an answer is either begun or gone on with";
+        ensure(!both, "continue_final_message", || why)?;
         let mut conversation = (Value::from(Serde(messages)).try_iter())
             .map_err(template_error)?
             .map(|m| alias_reasoning(&m))

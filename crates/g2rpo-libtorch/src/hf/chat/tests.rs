@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::error::Result;
+use crate::error::{Result, says};
 
 fn render(source: &str, messages: &Json, options: &ChatOptions) -> Result<String> {
     let bos = ("bos_token".to_owned(), "<s>".to_owned());
@@ -64,22 +64,17 @@ fn an_unfinished_message_is_left_open() {
     assert_eq!(open, "<s>[user]2+2?[end][assistant]It is");
 
     let drops = "{{ messages[0].content }}";
-    let err = render(drops, &two(), &options).unwrap_err().to_string();
-    assert_eq!(
-        err,
-        "continue_final_message: the template leaves out the last message, or part of it"
-    );
-    let err = render(PLAIN, &json!([]), &options).unwrap_err().to_string();
-    assert_eq!(err, "messages: there is none to continue");
+    let left_out =
+        "continue_final_message: the template leaves out the last message, or part of it";
+    says(render(drops, &two(), &options), left_out);
+    let none = "messages: there is none to continue";
+    says(render(PLAIN, &json!([]), &options), none);
     let both = ChatOptions {
         add_generation_prompt: true,
         ..options
     };
-    let err = render(PLAIN, &two(), &both).unwrap_err().to_string();
-    assert!(
-        err.starts_with("continue_final_message: excludes add_generation_prompt"),
-        "{err}"
-    );
+    let excluded = "continue_final_message: excludes add_generation_prompt…";
+    says(render(PLAIN, &two(), &both), excluded);
 }
 
 #[test]
@@ -150,16 +145,10 @@ fn variables_and_reasoning_reach_the_template() {
 #[test]
 fn what_a_template_raises_arrives() {
     let late = json!([{"role": "user", "content": ""}, {"role": "system", "content": ""}]);
-    let err = render(PLAIN, &late, &ChatOptions::default()).unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        "chat template: System message must come first (line 4)"
-    );
-    let err = ChatTemplate::new("{% for %}", []).unwrap_err().to_string();
-    assert!(
-        err.starts_with("chat template: ") && err.ends_with("(line 1)"),
-        "{err}"
-    );
+    let raised = "chat template: System message must come first (line 4)";
+    says(render(PLAIN, &late, &ChatOptions::default()), raised);
+    let malformed = ChatTemplate::new("{% for %}", []);
+    says(malformed, "chat template: …(line 1)");
 }
 
 #[test]
@@ -208,12 +197,8 @@ fn functions_are_those_of_python() {
 #[test]
 fn what_is_undefined_is_named() {
     let source = "a\n{% if tools.missing.field %}x{% endif %}";
-    let err = render(source, &json!([]), &ChatOptions::default()).unwrap_err();
-    assert!(
-        err.to_string()
-            .contains("`{% if tools.missing.field %}x{% endif %}`"),
-        "{err}"
-    );
+    let rendered = render(source, &json!([]), &ChatOptions::default());
+    says(rendered, "…`{% if tools.missing.field %}x{% endif %}`…");
 }
 
 #[test]
@@ -222,11 +207,6 @@ fn named_templates_need_a_default() {
     let named = json!({"chat_template": [
         {"name": "rag", "template": "r"}, {"name": "tool_use", "template": "t"},
     ]});
-    let err = ChatTemplate::from_dir(dir.path(), &named)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        err.contains("templates named rag, tool_use, and none named default"),
-        "{err}"
-    );
+    let expected = "…templates named rag, tool_use, and none named default…";
+    says(ChatTemplate::from_dir(dir.path(), &named), expected);
 }

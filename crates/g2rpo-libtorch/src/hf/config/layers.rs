@@ -8,33 +8,21 @@ use crate::model::config::{Architecture, DeltaNetConfig, ExpertsConfig, LayerRop
 
 /// What the delta nets of a model are.
 pub(super) fn delta_net(f: &Fields<'_>) -> Result<DeltaNetConfig> {
-    let size = |field: &str, default: usize| -> Result<usize> {
-        match f.usize(field)?.unwrap_or(default) {
-            0 => Err(f.error(field, "0 is not a size")),
-            n => Ok(n),
-        }
-    };
     let config = DeltaNetConfig {
-        key_heads: size("linear_num_key_heads", 16)?,
-        value_heads: size("linear_num_value_heads", 32)?,
-        key_width: size("linear_key_head_dim", 128)?,
-        value_width: size("linear_value_head_dim", 128)?,
-        conv_kernel: size("linear_conv_kernel_dim", 4)?,
+        key_heads: f.size("linear_num_key_heads", Some(16))?,
+        value_heads: f.size("linear_num_value_heads", Some(32))?,
+        key_width: f.size("linear_key_head_dim", Some(128))?,
+        value_width: f.size("linear_value_head_dim", Some(128))?,
+        conv_kernel: f.size("linear_conv_kernel_dim", Some(4))?,
     };
     let (keys, values) = (config.key_heads, config.value_heads);
-    if !values.is_multiple_of(keys) {
-        let what = format!("{keys} does not divide linear_num_value_heads = {values}");
-        return Err(f.error("linear_num_key_heads", what));
-    }
-    if config.conv_kernel < 2 {
-        return Err(f.error(
-            "linear_conv_kernel_dim",
-            "1 is not supported, only 2 and more",
-        ));
-    }
-    if f.bool("attn_output_gate")? == Some(false) {
-        return Err(f.error("attn_output_gate", "false is not supported, only true"));
-    }
+    let what = format!("{keys} does not divide linear_num_value_heads = {values}");
+    f.ensure(values.is_multiple_of(keys), "linear_num_key_heads", what)?;
+    let what = "1 is not supported, only 2 and more";
+    f.ensure(config.conv_kernel >= 2, "linear_conv_kernel_dim", what)?;
+    let gated = f.bool("attn_output_gate")?.unwrap_or(true);
+    let what = "false is not supported, only true";
+    f.ensure(gated, "attn_output_gate", what)?;
     Ok(config)
 }
 
@@ -48,16 +36,12 @@ pub(super) fn experts(f: &Fields<'_>) -> Result<ExpertsConfig> {
     let config = ExpertsConfig {
         num_experts: count,
         num_experts_per_tok: f.usize("num_experts_per_tok")?.unwrap_or(8),
-        intermediate_size: f.usize("moe_intermediate_size")?.unwrap_or(768),
+        intermediate_size: f.size("moe_intermediate_size", Some(768))?,
         norm_topk_prob: f.bool("norm_topk_prob")?.unwrap_or(false),
     };
-    if config.num_experts_per_tok == 0 || config.num_experts_per_tok > count {
-        let what = format!("{} of {count} experts", config.num_experts_per_tok);
-        return Err(f.error("num_experts_per_tok", what));
-    }
-    if config.intermediate_size == 0 {
-        return Err(f.error("moe_intermediate_size", "0 is not a size"));
-    }
+    let read = config.num_experts_per_tok;
+    let what = format!("{read} of {count} experts");
+    f.ensure((1..=count).contains(&read), "num_experts_per_tok", what)?;
     Ok(config)
 }
 
@@ -74,16 +58,13 @@ pub(super) fn layers(
             let every = interval(f, "no_rope_layer_interval", 4)?;
             let given = f.list("no_rope_layers", n)?;
             for (i, layer) in layers.iter_mut().enumerate() {
-                let rotated = match &given {
-                    Some(given) => match given[i].as_u64() {
-                        Some(flag @ 0..=1) => flag == 1,
-                        _ => {
-                            return Err(
-                                f.error("no_rope_layers", format!("{} is no flag", given[i]))
-                            );
-                        }
-                    },
+                let flag = given.as_ref().map(|given| given[i]);
+                let rotated = match flag.map(|flag| (flag, flag.as_u64())) {
                     None => (i + 1) % every != 0,
+                    Some((_, Some(flag @ 0..=1))) => flag == 1,
+                    Some((flag, _)) => {
+                        return Err(f.error("no_rope_layers", format!("{flag} is no flag")));
+                    }
                 };
                 if !rotated {
                     layer.rope = LayerRope::None;
@@ -93,11 +74,8 @@ pub(super) fn layers(
             let width = f.usize("sliding_window")?;
             let used = f.bool("use_sliding_window")? == Some(true) && width.is_some();
             for (i, layer) in layers.iter_mut().enumerate() {
-                let slides = match &types {
-                    Some(types) => slides(f, types[i])?,
-                    None => used && layer.rope == LayerRope::None,
-                };
-                if slides {
+                let otherwise = used && layer.rope == LayerRope::None;
+                if differs(f, types.as_deref(), i, SLIDING, otherwise)? {
                     layer.window = Some(window(f, width)?);
                 }
             }
@@ -106,11 +84,7 @@ pub(super) fn layers(
             let width = width_or_default(f)?;
             let every = interval(f, "sliding_window_pattern", 6)?;
             for (i, layer) in layers.iter_mut().enumerate() {
-                let slides = match &types {
-                    Some(types) => slides(f, types[i])?,
-                    None => (i + 1) % every != 0,
-                };
-                if slides {
+                if differs(f, types.as_deref(), i, SLIDING, (i + 1) % every != 0)? {
                     (layer.rope, layer.window) = (LayerRope::Local, Some(window(f, width)?));
                 }
             }
@@ -130,34 +104,29 @@ pub(super) fn layers(
                 None => ("layer_types", types),
             };
             let types = types.ok_or_else(|| f.error(field, "missing"))?;
-            let attends = |t: &&&Value| matches!(t.as_str(), Some("full_attention" | "attention"));
-            if let Some(other) = types.iter().find(|t| !attends(t)) {
-                let what = format!("{other} is not supported, only full_attention");
-                return Err(f.error(field, what));
+            for given in types {
+                let attends = matches!(given.as_str(), Some("full_attention" | "attention"));
+                let what = format!("{given} is not supported, only full_attention");
+                f.ensure(attends, field, what)?;
             }
-            match f.str("position_embedding_type")? {
-                Some("rope") => {}
-                None | Some("nope") => layers.iter_mut().for_each(|l| l.rope = LayerRope::None),
-                Some(other) => {
-                    let what = format!("`{other}` is not supported, only rope and nope");
-                    return Err(f.error("position_embedding_type", what));
-                }
+            let kind = f.str("position_embedding_type")?.unwrap_or("nope");
+            let what = format!("`{kind}` is not supported, only rope and nope");
+            f.ensure(
+                ["rope", "nope"].contains(&kind),
+                "position_embedding_type",
+                what,
+            )?;
+            if kind == "nope" {
+                layers
+                    .iter_mut()
+                    .for_each(|layer| layer.rope = LayerRope::None);
             }
         }
         Architecture::Qwen35 => {
             let every = interval(f, "full_attention_interval", 4)?;
             for (i, layer) in layers.iter_mut().enumerate() {
-                layer.delta_net = match types.as_ref().map(|types| types[i]) {
-                    None => (i + 1) % every != 0,
-                    Some(kind) => match kind.as_str() {
-                        Some("linear_attention") => true,
-                        Some("full_attention") => false,
-                        _ => {
-                            let what = "is not supported, only full_attention and linear_attention";
-                            return Err(f.error("layer_types", format!("{kind} {what}")));
-                        }
-                    },
-                };
+                let kind = "linear_attention";
+                layer.delta_net = differs(f, types.as_deref(), i, kind, (i + 1) % every != 0)?;
             }
         }
         Architecture::Mistral => {
@@ -165,11 +134,9 @@ pub(super) fn layers(
             // A file with `layer_types` is opened as the class that goes by them, but not half a file.
             let types = types.filter(|_| !f.is_nested());
             for (i, layer) in layers.iter_mut().enumerate() {
-                layer.window = match &types {
-                    Some(types) if slides(f, types[i])? => Some(window(f, width)?),
-                    Some(_) => None,
-                    None => width,
-                };
+                if differs(f, types.as_deref(), i, SLIDING, width.is_some())? {
+                    layer.window = Some(window(f, width)?);
+                }
             }
         }
         Architecture::Phi3 | Architecture::Ministral3 => {
@@ -178,9 +145,9 @@ pub(super) fn layers(
         }
         _ => {}
     }
-    if layers.iter().any(|layer| layer.window == Some(0)) {
-        return Err(f.error("sliding_window", "a position sees itself at least, got 0"));
-    }
+    let blind = layers.iter().any(|layer| layer.window == Some(0));
+    let what = "a position sees itself at least, got 0";
+    f.ensure(!blind, "sliding_window", what)?;
     while layers.last() == Some(&LayerSpec::default()) {
         layers.pop();
     }
@@ -222,13 +189,23 @@ fn window(f: &Fields<'_>, width: Option<usize>) -> Result<usize> {
     width.ok_or_else(|| f.error("sliding_window", what))
 }
 
-fn slides(f: &Fields<'_>, kind: &Value) -> Result<bool> {
-    match kind.as_str() {
-        Some("sliding_attention") => Ok(true),
-        Some("full_attention") => Ok(false),
-        _ => Err(f.error(
-            "layer_types",
-            format!("{kind} is not supported, only full_attention and sliding_attention"),
-        )),
+const SLIDING: &str = "sliding_attention";
+
+/// Whether layer `i` is of this kind and not full attention; `otherwise` where the file names no kinds.
+fn differs(
+    f: &Fields<'_>,
+    types: Option<&[&Value]>,
+    i: usize,
+    kind: &str,
+    otherwise: bool,
+) -> Result<bool> {
+    match types.map(|types| types[i]) {
+        None => Ok(otherwise),
+        Some(given) if given.as_str() == Some(kind) => Ok(true),
+        Some(given) if given.as_str() == Some("full_attention") => Ok(false),
+        Some(given) => {
+            let what = format!("{given} is not supported, only full_attention and {kind}");
+            Err(f.error("layer_types", what))
+        }
     }
 }

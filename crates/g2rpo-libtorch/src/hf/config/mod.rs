@@ -42,118 +42,82 @@ impl DecoderConfig {
         let name = f.str("model_type")?;
         let name = name.ok_or_else(|| f.error("model_type", "missing"))?;
         let architecture = Architecture::of_model_type(name).ok_or_else(|| {
-            let supported: Vec<&str> = Architecture::model_types().collect();
-            f.error(
-                "model_type",
-                format!(
-                    "`{name}` is not supported; supported are {}",
-                    supported.join(", ")
-                ),
-            )
+            let supported = Architecture::model_types().join(", ");
+            let what = format!("`{name}` is not supported; supported are {supported}");
+            f.error("model_type", what)
         })?;
         refuse_unsupported(&f, architecture)?;
-        let hidden_size = f.required("hidden_size")?;
+        let hidden_size = f.size("hidden_size", None)?;
         // Gemma 3's larger files leave out what is their class's default.
         let is_gemma3 = architecture == Architecture::Gemma3;
-        let num_attention_heads = match f.usize("num_attention_heads")? {
-            None if is_gemma3 => 8,
-            _ => f.required("num_attention_heads")?,
-        };
+        let num_attention_heads = f.size("num_attention_heads", is_gemma3.then_some(8))?;
         // What transformers takes where the file says nothing.
-        let default_kv_heads = match architecture {
-            Architecture::Qwen2 | Architecture::Qwen3 => 32,
+        let (default_kv_heads, takes_null) = match architecture {
+            Architecture::Qwen2 | Architecture::Qwen3 => (32, true),
             Architecture::Llama
             | Architecture::Granite
             | Architecture::GraniteMoeHybrid
-            | Architecture::Phi3 => num_attention_heads,
-            Architecture::SmolLm3
-            | Architecture::Gemma3
-            | Architecture::Qwen3Moe
-            | Architecture::Qwen35 => 4,
-            Architecture::Ministral3 | Architecture::Mistral => 8,
+            | Architecture::Phi3 => (num_attention_heads, true),
+            Architecture::SmolLm3 => (4, true),
+            Architecture::Gemma3 | Architecture::Qwen3Moe | Architecture::Qwen35 => (4, false),
+            Architecture::Ministral3 | Architecture::Mistral => (8, false),
         };
         let num_key_value_heads = match f.usize("num_key_value_heads")? {
             Some(heads) => heads,
-            None if f.map.contains_key("num_key_value_heads") => {
-                if matches!(
-                    architecture,
-                    Architecture::Gemma3
-                        | Architecture::Qwen3Moe
-                        | Architecture::Qwen35
-                        | Architecture::Ministral3
-                        | Architecture::Mistral
-                ) {
-                    return Err(f.error(
-                        "num_key_value_heads",
-                        "null is not supported; give a number",
-                    ));
-                }
+            None if !f.map.contains_key("num_key_value_heads") => default_kv_heads,
+            None => {
+                let what = "null is not supported; give a number";
+                f.ensure(takes_null, "num_key_value_heads", what)?;
                 num_attention_heads
             }
-            None => default_kv_heads,
         };
-        if num_attention_heads == 0
-            || num_key_value_heads == 0
-            || num_attention_heads % num_key_value_heads != 0
-        {
-            return Err(f.error(
-                "num_key_value_heads",
-                format!("{num_key_value_heads} does not divide num_attention_heads = {num_attention_heads}"),
-            ));
-        }
+        let divides = num_attention_heads.checked_rem(num_key_value_heads) == Some(0);
+        let what = format!(
+            "{num_key_value_heads} does not divide num_attention_heads = {num_attention_heads}"
+        );
+        f.ensure(divides, "num_key_value_heads", what)?;
         let head_dim = match (f.usize("head_dim")?, architecture) {
             (Some(d), _) => d,
             (None, Architecture::Qwen3 | Architecture::Ministral3) => 128,
             (None, Architecture::Gemma3 | Architecture::Qwen35) => 256,
             (None, _) => hidden_size / num_attention_heads,
         };
-        if head_dim == 0 || head_dim % 2 != 0 {
-            return Err(f.error(
-                "head_dim",
-                format!("{head_dim} is not a positive even number"),
-            ));
-        }
+        let what = format!("{head_dim} is not a positive even number");
+        f.ensure(head_dim > 0 && head_dim % 2 == 0, "head_dim", what)?;
         let attention_bias = f.bool("attention_bias")?.unwrap_or(false);
-        if attention_bias
-            && matches!(
-                architecture,
-                Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral
-            )
-        {
-            return Err(f.error("attention_bias", "the family has no biases"));
-        }
+        let has_no_bias = matches!(
+            architecture,
+            Architecture::Phi3 | Architecture::Ministral3 | Architecture::Mistral
+        );
+        let what = "the family has no biases";
+        f.ensure(!(attention_bias && has_no_bias), "attention_bias", what)?;
         let has_mlp_bias = matches!(
             architecture,
             Architecture::Llama | Architecture::SmolLm3 | Architecture::Granite
         );
         let num_hidden_layers = f.required("num_hidden_layers")?;
-        let multiplier = |field: &str| -> Result<f64> {
-            let value = f.f64(field)?.unwrap_or(1.0);
-            if value.is_finite() && value != 0.0 {
-                return Ok(value);
-            }
-            Err(f.error(
-                field,
-                format!("expected a number other than 0, got {value}"),
-            ))
-        };
         let granite = matches!(
             architecture,
             Architecture::Granite | Architecture::GraniteMoeHybrid
         );
+        let multiplier = |field: &str| -> Result<f64> {
+            let given = granite.then(|| f.f64(field)).transpose()?;
+            let value = given.flatten().unwrap_or(1.0);
+            let what = format!("expected a number other than 0, got {value}");
+            f.ensure(value.is_finite() && value != 0.0, field, what)?;
+            Ok(value)
+        };
+        let intermediate = match architecture {
+            Architecture::GraniteMoeHybrid => "shared_intermediate_size",
+            _ => "intermediate_size",
+        };
         let (rope, local_rope) = ropes(&f, architecture)?;
         let config =
             Self {
                 architecture,
-                vocab_size: match f.usize("vocab_size")? {
-                    None if is_gemma3 => 262_208,
-                    _ => f.required("vocab_size")?,
-                },
+                vocab_size: f.size("vocab_size", is_gemma3.then_some(262_208))?,
                 hidden_size,
-                intermediate_size: f.required(match architecture {
-                    Architecture::GraniteMoeHybrid => "shared_intermediate_size",
-                    _ => "intermediate_size",
-                })?,
+                intermediate_size: f.size(intermediate, None)?,
                 num_hidden_layers,
                 num_attention_heads,
                 num_key_value_heads,
@@ -174,32 +138,21 @@ impl DecoderConfig {
                     _ => None,
                 },
                 embedding_multiplier: match architecture {
-                    _ if granite => multiplier("embedding_multiplier")?,
                     Architecture::Gemma3 => (hidden_size as f64).sqrt(),
-                    _ => 1.0,
+                    _ => multiplier("embedding_multiplier")?,
                 },
                 attention_multiplier: match architecture {
                     _ if granite => Some(multiplier("attention_multiplier")?),
                     Architecture::Gemma3 => {
                         let scalar = f.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
-                        if scalar <= 0.0 {
-                            let what = format!("expected a positive number, got {scalar}");
-                            return Err(f.error("query_pre_attn_scalar", what));
-                        }
+                        let what = format!("expected a positive number, got {scalar}");
+                        f.ensure(scalar > 0.0, "query_pre_attn_scalar", what)?;
                         Some(scalar.sqrt().recip())
                     }
                     _ => None,
                 },
-                residual_multiplier: if granite {
-                    multiplier("residual_multiplier")?
-                } else {
-                    1.0
-                },
-                logits_scaling: if granite {
-                    multiplier("logits_scaling")?
-                } else {
-                    1.0
-                },
+                residual_multiplier: multiplier("residual_multiplier")?,
+                logits_scaling: multiplier("logits_scaling")?,
                 tie_word_embeddings: f.bool("tie_word_embeddings")?.unwrap_or(matches!(
                     architecture,
                     Architecture::SmolLm3 | Architecture::Gemma3
@@ -212,25 +165,14 @@ impl DecoderConfig {
                     .unwrap_or(if is_gemma3 { 131_072 } else { 2048 }),
                 initializer_range: f.f64("initializer_range")?.unwrap_or(0.02),
                 dtype: dtype(&f)?,
-                bos_token_id: f.ids("bos_token_id")?.first().copied(),
+                bos_token_id: f.id("bos_token_id")?,
                 eos_token_id: f.ids("eos_token_id")?,
-                pad_token_id: f.ids("pad_token_id")?.first().copied(),
+                pad_token_id: f.id("pad_token_id")?,
             };
-        for (field, value) in [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("intermediate_size", config.intermediate_size),
-        ] {
-            if value == 0 {
-                return Err(f.error(field, "0 is not a size"));
-            }
-        }
         refuse_rotations(&f, &config)?;
         let n = config.rope.rotated(head_dim);
-        if n == 0 || !n.is_multiple_of(2) {
-            let what = format!("{n} of {head_dim} coordinates are turned, expected an even number");
-            return Err(f.error("partial_rotary_factor", what));
-        }
+        let what = format!("{n} of {head_dim} coordinates are turned, expected an even number");
+        f.ensure(n > 0 && n.is_multiple_of(2), "partial_rotary_factor", what)?;
         if let RopeScaling::LongRope {
             short_factor,
             long_factor,
@@ -238,10 +180,8 @@ impl DecoderConfig {
         } = &config.rope.scaling
         {
             for (field, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
-                if factors.len() != n / 2 {
-                    let what = format!("{} factors, expected {}", factors.len(), n / 2);
-                    return Err(f.error(field, what));
-                }
+                let what = format!("{} factors, expected {}", factors.len(), n / 2);
+                f.ensure(factors.len() == n / 2, field, what)?;
             }
         }
         Ok(config)
@@ -261,16 +201,8 @@ impl DecoderConfig {
         if !eos.is_empty() {
             self.eos_token_id = eos;
         }
-        self.bos_token_id = f
-            .ids("bos_token_id")?
-            .first()
-            .copied()
-            .or(self.bos_token_id);
-        self.pad_token_id = f
-            .ids("pad_token_id")?
-            .first()
-            .copied()
-            .or(self.pad_token_id);
+        self.bos_token_id = f.id("bos_token_id")?.or(self.bos_token_id);
+        self.pad_token_id = f.id("pad_token_id")?.or(self.pad_token_id);
         Ok(())
     }
 
@@ -313,17 +245,10 @@ fn text_half(value: &Value) -> Option<Value> {
 fn dtype(f: &Fields<'_>) -> Result<Option<DType>> {
     for field in ["dtype", "torch_dtype"] {
         if let Some(name) = f.str(field)? {
-            return match name.trim_start_matches("torch.") {
-                "float32" => Ok(Some(DType::F32)),
-                "bfloat16" => Ok(Some(DType::Bf16)),
-                "float16" => Ok(Some(DType::F16)),
-                _ => Err(f.error(
-                    field,
-                    format!(
-                        "`{name}` is not supported; supported are float32, bfloat16 and float16"
-                    ),
-                )),
-            };
+            let known = DType::of_name(name.trim_start_matches("torch."));
+            let what = "is not supported; supported are float32, bfloat16 and float16";
+            f.ensure(known.is_some(), field, format!("`{name}` {what}"))?;
+            return Ok(known);
         }
     }
     Ok(None)

@@ -2,20 +2,16 @@
 
 use serde_json::Value;
 
-use super::super::fields::Fields;
+use super::super::fields::{Fields, is_unused};
 use crate::error::Result;
-use crate::model::config::{Activation, Architecture, DecoderConfig, RopeScaling};
+use crate::model::config::{Architecture, DecoderConfig, RopeScaling};
 
 pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> Result<()> {
-    let (field, supported) = match architecture.block().activation {
-        Activation::Silu => ("hidden_act", "silu"),
-        Activation::GeluTanh => ("hidden_activation", "gelu_pytorch_tanh"),
-    };
-    if let Some(act) = f.str(field)?
-        && act != supported
-    {
-        return Err(f.error(field, format!("`{act}` is not supported, only {supported}")));
-    }
+    let is_gemma3 = architecture == Architecture::Gemma3;
+    let (field, supported) = architecture.block().activation.setting();
+    let act = f.str(field)?.unwrap_or(supported);
+    let what = format!("`{act}` is not supported, only {supported}");
+    f.ensure(act == supported, field, what)?;
     // What means something in other families is a mistake in these.
     for field in [
         "final_logit_softcapping",
@@ -24,64 +20,52 @@ pub(super) fn refuse_unsupported(f: &Fields<'_>, architecture: Architecture) -> 
         "n_shared_experts",
         "shared_expert_intermediate_size",
     ] {
-        if let Some(value) = f.f64(field)?
-            && (value != 0.0 || architecture == Architecture::Gemma3)
-        {
-            return Err(f.error(field, format!("{value} is not supported, only null")));
+        if let Some(value) = f.f64(field)? {
+            let what = format!("{value} is not supported, only null");
+            f.ensure(value == 0.0 && !is_gemma3, field, what)?;
         }
     }
-    if architecture == Architecture::Gemma3 && f.bool("use_bidirectional_attention")? == Some(true)
-    {
-        return Err(f.error(
+    let plain =
+        architecture != Architecture::GraniteMoeHybrid && !reads_layer_types(f, architecture);
+    for (field, looked_at, what) in [
+        (
             "use_bidirectional_attention",
+            is_gemma3,
             "attention to later positions is not supported",
-        ));
-    }
-    if f.bool("output_router_logits")? == Some(true) {
-        return Err(f.error(
+        ),
+        (
             "output_router_logits",
+            true,
             "the routers' auxiliary loss is not supported, only false",
-        ));
+        ),
+        (
+            "use_sliding_window",
+            plain,
+            "sliding-window attention is not supported",
+        ),
+    ] {
+        f.ensure(!looked_at || f.bool(field)? != Some(true), field, what)?;
     }
     if architecture == Architecture::GraniteMoeHybrid {
         let experts = f.usize("num_local_experts")?.unwrap_or(8);
-        if experts != 0 {
-            let what =
-                format!("{experts} experts beside the shared layer are not supported, only 0");
-            return Err(f.error("num_local_experts", what));
-        }
-    } else if !reads_layer_types(f, architecture) {
-        if f.bool("use_sliding_window")? == Some(true) {
-            return Err(f.error(
-                "use_sliding_window",
-                "sliding-window attention is not supported",
-            ));
-        }
-        if let Some(Value::Array(types)) = f.map.get("layer_types")
-            && let Some(other) = types.iter().find(|t| t.as_str() != Some("full_attention"))
-        {
-            return Err(f.error(
-                "layer_types",
-                format!("{other} is not supported, only full_attention"),
-            ));
+        let what = format!("{experts} experts beside the shared layer are not supported, only 0");
+        f.ensure(experts == 0, "num_local_experts", what)?;
+    }
+    if plain && let Some(Value::Array(types)) = f.map.get("layer_types") {
+        for given in types {
+            let what = format!("{given} is not supported, only full_attention");
+            f.ensure(given == "full_attention", "layer_types", what)?;
         }
     }
-    if f.object("quantization_config")?.is_some() {
-        return Err(f.error(
-            "quantization_config",
-            "quantised checkpoints are not supported; use the bf16 or f32 one",
-        ));
-    }
-    if let Some(layers) = f.map.get("per_layer_config").filter(|v| !v.is_null()) {
-        let what = format!("{layers} is not supported, only null");
-        return Err(f.error("per_layer_config", what));
-    }
+    let quantised = f.object("quantization_config")?.is_some();
+    let what = "quantised checkpoints are not supported; use the bf16 or f32 one";
+    f.ensure(!quantised, "quantization_config", what)?;
+    let layers = f.map.get("per_layer_config").unwrap_or(&Value::Null);
+    let what = format!("{layers} is not supported, only null");
+    f.ensure(layers.is_null(), "per_layer_config", what)?;
     for field in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
-        if let Some(p) = f.f64(field)?
-            && p != 0.0
-        {
-            return Err(f.error(field, format!("{p} is not supported, only 0")));
-        }
+        let p = f.f64(field)?.unwrap_or(0.0);
+        f.ensure(p == 0.0, field, format!("{p} is not supported, only 0"))?;
     }
     Ok(())
 }
@@ -99,24 +83,18 @@ fn reads_layer_types(f: &Fields<'_>, architecture: Architecture) -> bool {
 pub(super) fn refuse_rotations(f: &Fields<'_>, config: &DecoderConfig) -> Result<()> {
     refuse_nested_rotations(f, config.architecture)?;
     let phi3 = config.architecture == Architecture::Phi3;
-    let local = config.local_rope.iter();
-    let mut factors = local
-        .chain([&config.rope])
-        .map(|rope| rope.partial_rotary_factor);
-    if let Some(factor) = factors.find(|&factor| factor != 1.0)
-        && !phi3
-        && config.architecture != Architecture::Qwen35
-    {
+    let turns_part = phi3 || config.architecture == Architecture::Qwen35;
+    for rope in config.local_rope.iter().chain([&config.rope]) {
+        let factor = rope.partial_rotary_factor;
         let what = format!("{factor} is not supported, only 1");
-        return Err(f.error("partial_rotary_factor", what));
+        f.ensure(turns_part || factor == 1.0, "partial_rotary_factor", what)?;
     }
     let fits = matches!(
         config.rope.scaling,
         RopeScaling::None | RopeScaling::LongRope { .. }
     );
-    if phi3 && !fits {
-        return Err(f.error("rope_type", "phi3 has default and longrope only"));
-    }
+    let what = "phi3 has default and longrope only";
+    f.ensure(!phi3 || fits, "rope_type", what)?;
     let ministral3 = config.architecture == Architecture::Ministral3;
     match (config.rope.query_growth.is_some(), ministral3) {
         (true, false) => Err(f.error("llama_4_scaling_beta", "only ministral3 has it")),
@@ -135,23 +113,16 @@ fn refuse_nested_rotations(f: &Fields<'_>, architecture: Architecture) -> Result
         let by_kind = architecture == Architecture::Gemma3 && field == "rope_parameters";
         for (key, value) in rope.map {
             let is_kind = ["full_attention", "sliding_attention"].contains(&key.as_str());
-            if !by_kind && value.is_object() {
-                let what = "only rope_parameters of gemma3_text tells kinds of layers apart; put what stands \
-                            in it one level up";
-                return Err(rope.error(key, what));
-            }
-            if by_kind && !is_kind && !value.is_null() {
-                let what = "rope_parameters of gemma3_text tells kinds of layers apart; put it into \
-                            full_attention or sliding_attention";
-                return Err(rope.error(key, what));
-            }
-            if by_kind
-                && let Some(entry) = rope.object(key)?
-                && let Some(factor) = entry.f64("partial_rotary_factor")?
-                && factor != 1.0
-            {
+            let what = "only rope_parameters of gemma3_text tells kinds of layers apart; put what stands \
+                        in it one level up";
+            rope.ensure(by_kind || !value.is_object(), key, what)?;
+            let what = "rope_parameters of gemma3_text tells kinds of layers apart; put it into \
+                        full_attention or sliding_attention";
+            rope.ensure(!by_kind || is_kind || value.is_null(), key, what)?;
+            if by_kind && let Some(entry) = rope.object(key)? {
+                let factor = entry.f64("partial_rotary_factor")?.unwrap_or(1.0);
                 let what = format!("{factor} is not supported, only 1");
-                return Err(entry.error("partial_rotary_factor", what));
+                entry.ensure(factor == 1.0, "partial_rotary_factor", what)?;
             }
         }
     }
@@ -195,26 +166,17 @@ pub(super) fn refuse_generation(f: &Fields<'_>) -> Result<()> {
         ("token_healing", None),
         ("watermarking_config", None),
         ("dola_layers", None),
+        ("cache_implementation", None),
     ] {
         let Some(value) = f.map.get(field) else {
             continue;
         };
-        let unused = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Number(number) => neutral.is_some() && number.as_f64() == neutral,
-            Value::Array(items) => items.is_empty(),
-            Value::Object(items) => items.is_empty(),
-            _ => false,
-        };
-        if !unused {
-            let what = "is not supported; take it out of the file to sample without it";
-            return Err(f.error(field, format!("{value} {what}")));
-        }
-    }
-    // Others keep the same numbers in another way.
-    if f.map.get("cache_implementation").and_then(Value::as_str) == Some("quantized") {
-        let what = "\"quantized\" is not supported; take it out of the file to sample without it";
-        return Err(f.error("cache_implementation", what));
+        let is_neutral = neutral.is_some() && value.as_f64() == neutral;
+        // Of caches, others than this one keep the same numbers in another way.
+        let is_harmless = field == "cache_implementation" && value != "quantized";
+        let what =
+            format!("{value} is not supported; take it out of the file to sample without it");
+        f.ensure(is_neutral || is_harmless || is_unused(value), field, what)?;
     }
     Ok(())
 }

@@ -2,8 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Doing;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 
 /// Euclidean norm of a flat buffer. NaN or infinite if an element is.
 ///

@@ -1,7 +1,7 @@
-//! The optimiser: [`AdamW`] on flat buffers and gradient clipping.
+//! The optimiser: AdamW on flat buffers and gradient clipping.
 
 mod adamw;
 mod clip;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub(crate) use adamw::AdamW;
 pub(crate) use clip::{clip_factor, grad_norm};
