@@ -8,6 +8,7 @@ use crate::equal::{equal, rounds_to};
 use crate::equality::Equality;
 use crate::expr::Expr;
 use crate::form::{Form, Join, Sign};
+use crate::fuel::known;
 use crate::realset::real_set;
 use crate::relation;
 use crate::units::Unit;
@@ -197,10 +198,11 @@ impl Comparer<'_> {
 
     /// Compares two forms as sets of real numbers.
     pub(crate) fn sets(&mut self, gold: &Form, answer: &Form) -> Same {
-        let (Some(a), Some(b)) = (real_set(gold, self.fuel)?, real_set(answer, self.fuel)?) else {
+        let (a, b) = (real_set(gold, self.fuel), real_set(answer, self.fuel));
+        let (Some(a), Some(b)) = (known(a)?, known(b)?) else {
             return Err(Mismatch::Different);
         };
-        when(a.same(&b, self.fuel)? == Some(true))
+        when(known(a.same(&b, self.fuel))? == Some(true))
     }
 
     pub(crate) fn ordered(&mut self, a: &[Form], b: &[Form]) -> Same {

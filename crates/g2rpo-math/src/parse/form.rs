@@ -4,7 +4,7 @@ use super::Parser;
 use crate::expr::Expr;
 use crate::fold::text_key;
 use crate::form::{Form, Join, SetOperation, Sign};
-use crate::fuel::Stop;
+use crate::fuel::{Stop, readable};
 use crate::lex::Token;
 use crate::units::spelled;
 
@@ -68,12 +68,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn is_conjunction(&self) -> bool {
-        match self.peek() {
-            Some(Token::Word(w)) => matches!(w, "and" | "or"),
-            Some(Token::Text(t)) => matches!(t.trim(), "and" | "or" | "or else"),
-            Some(Token::Sign('&')) => true,
-            _ => false,
-        }
+        self.is_sign('&') || matches!(self.word_or_text(), "and" | "or" | "or else")
     }
 
     /// Whether the current token ends an item.
@@ -257,9 +252,7 @@ impl<'a> Parser<'a, '_> {
             Form::Set(items)
         };
         (self.brackets, self.in_list) = outer;
-        if self.at != close {
-            return Err(Stop::Unreadable);
-        }
+        readable(self.at == close)?;
         self.advance();
         Ok(form)
     }
@@ -294,20 +287,14 @@ impl<'a> Parser<'a, '_> {
             return Err(Stop::Unreadable);
         };
         let matrix = self.matrix(kind)?;
-        if self.at != close {
-            return Err(Stop::Unreadable);
-        }
+        readable(self.at == close)?;
         self.advance();
         Ok(matrix)
     }
 
     fn matrix(&mut self, kind: &'a str) -> Result<Form, Stop> {
-        if !matches!(
-            kind,
-            "pmatrix" | "bmatrix" | "matrix" | "Bmatrix" | "smallmatrix" | "array"
-        ) {
-            return Err(Stop::Unreadable);
-        }
+        const KINDS: &str = "pmatrix bmatrix matrix Bmatrix smallmatrix array";
+        readable(KINDS.split(' ').any(|known| known == kind))?;
         self.advance();
         if kind == "array" && self.is_sign('{') {
             self.at = self.closes[self.at].ok_or(Stop::Unreadable)?;
@@ -347,9 +334,7 @@ impl<'a> Parser<'a, '_> {
                 _ => return Err(Stop::Unreadable),
             }
         }
-        if rows.iter().any(|row| row.len() != rows[0].len()) {
-            return Err(Stop::Unreadable);
-        }
+        readable(rows.iter().all(|row| row.len() == rows[0].len()))?;
         Ok(rows)
     }
 
