@@ -39,7 +39,7 @@ struct Bound {
 pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
     fuel.spend(1)?;
     Ok(match form {
-        Form::Tuple { open, close, items } => {
+        Form::Tuple(open, items, close) => {
             let [low, high] = items.as_slice() else {
                 return Err(NoValue);
             };
@@ -62,11 +62,11 @@ pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
             }
             set
         }
-        Form::Builder { condition, .. } => RealSet {
+        Form::Builder(_, condition) => RealSet {
             variable: None,
             ..real_set(condition, fuel)?
         },
-        Form::SetChain { first, rest } => {
+        Form::SetChain(first, rest) => {
             let mut set = real_set(first, fuel)?;
             for (operation, other) in rest {
                 let other = real_set(other, fuel)?;
@@ -78,10 +78,10 @@ pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
             }
             set
         }
-        Form::List { items, join } => {
+        Form::List(items, join) => {
             let mut sets = Vec::with_capacity(items.len());
             for item in items {
-                if !matches!(item, Form::Relation { .. }) {
+                if !matches!(item, Form::Relation(..)) {
                     return Err(NoValue);
                 }
                 sets.push(real_set(item, fuel)?);
@@ -99,7 +99,7 @@ pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
                 Join::Comma => meet,
             }
         }
-        Form::Relation { sides, signs } => return relation_set(sides, signs, fuel),
+        Form::Relation(sides, signs) => return relation_set(sides, signs, fuel),
         _ => return Err(NoValue),
     })
 }

@@ -16,7 +16,7 @@ impl<'a> Parser<'a, '_> {
         Ok(if items.len() == 1 {
             items.remove(0)
         } else {
-            Form::List { items, join }
+            Form::List(items, join)
         })
     }
 
@@ -120,7 +120,7 @@ impl<'a> Parser<'a, '_> {
         Ok(if signs.is_empty() {
             sides.remove(0)
         } else {
-            Form::Relation { sides, signs }
+            Form::Relation(sides, signs)
         })
     }
 
@@ -133,7 +133,7 @@ impl<'a> Parser<'a, '_> {
                 Some(Token::Command("cap" | "bigcap")) => SetOperation::Intersection,
                 Some(Token::Command("setminus")) => SetOperation::Difference,
                 Some(Token::Word("U" | "u"))
-                    if matches!(first, Form::Tuple { .. } | Form::Set(_))
+                    if matches!(first, Form::Tuple(..) | Form::Set(_))
                         && matches!(
                             self.peek_at(1),
                             Some(Token::Sign('(' | '[' | '{') | Token::Command("{"))
@@ -152,10 +152,7 @@ impl<'a> Parser<'a, '_> {
         Ok(if rest.is_empty() {
             first
         } else {
-            Form::SetChain {
-                first: Box::new(first),
-                rest,
-            }
+            Form::SetChain(Box::new(first), rest)
         })
     }
 
@@ -227,7 +224,7 @@ impl<'a> Parser<'a, '_> {
             _ => return Err(Stop::Unreadable),
         };
         self.advance();
-        Ok(Form::Tuple { open, close, items })
+        Ok(Form::Tuple(open, items, close))
     }
 
     /// `\{…\}` or a plain `{a, b}`.
@@ -242,10 +239,7 @@ impl<'a> Parser<'a, '_> {
         (self.brackets, self.in_list) = (self.brackets + 1, true);
         let form = if let Some(variable) = self.builder_head() {
             let condition = self.whole()?;
-            Form::Builder {
-                variable,
-                condition: Box::new(condition),
-            }
+            Form::Builder(variable, Box::new(condition))
         } else {
             let mut items = Vec::new();
             self.items(&mut items)?;

@@ -54,14 +54,14 @@ fn named(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
     let name = Form::Text(text_key(text[..at].trim()));
     let (mut all, mut signs) = (vec![name], vec![Sign::Equal]);
     match read(text[at + 1..].trim(), commas, fuel)? {
-        Form::Relation { sides, signs: more } => {
+        Form::Relation(sides, more) => {
             all.extend(sides);
             signs.extend(more);
         }
-        Form::List { .. } => return Err(Stop::Unreadable),
+        Form::List(..) => return Err(Stop::Unreadable),
         value => all.push(value),
     }
-    Ok(Form::Relation { sides: all, signs })
+    Ok(Form::Relation(all, signs))
 }
 
 /// Where the `=` behind a name stands. A name begins with a letter or sign, not with a number, and does not

@@ -35,11 +35,7 @@ impl Parser<'_, '_> {
             {
                 return Err(Stop::Unreadable);
             }
-            return Ok(Form::Quantity {
-                value,
-                unit: currency,
-                parts: 1,
-            });
+            return Ok(Form::Quantity(value, currency, 1));
         }
         let (value, mark) = match value {
             Expr::Degree(x) => (*x, Some(self.after_degree())),
@@ -164,10 +160,7 @@ impl Parser<'_, '_> {
         if afternoon.is_some() {
             self.advance();
         }
-        Some(Form::Time {
-            minutes: hours * 60 + minutes,
-            afternoon,
-        })
+        Some(Form::Time(hours * 60 + minutes, afternoon))
     }
 
     /// A unit, if one follows. Words that are no unit are things that are counted.
@@ -274,7 +267,7 @@ impl Parser<'_, '_> {
         Ok(if unit.is_none() {
             Form::Scalar(value)
         } else {
-            Form::Quantity { value, unit, parts }
+            Form::Quantity(value, unit, parts)
         })
     }
 }
