@@ -1,12 +1,12 @@
 //! Whether two expressions with variables agree: a search for a point where they differ, then numbers with
 //! error bounds at points in every region that was found.
 
-use crate::complex::{Arithmetic, Complex, Maybe};
+use crate::complex::{Arithmetic, Complex};
 use crate::equality::{Equality, PRECISIONS, told_apart};
 use crate::exact::exact;
 use crate::expr::Expr;
 use crate::float::{Program, Worth};
-use crate::fuel::{Fuel, Stop};
+use crate::fuel::{Fuel, Maybe, Stop, known};
 use crate::numeric::{Point, evaluate};
 use crate::region::{Switches, has_pieces};
 use crate::sample::Space;
@@ -187,24 +187,21 @@ impl<'a> Search<'a> {
             }
             let mut arithmetic = Arithmetic::new(PRECISIONS[0], fuel);
             let here = Point::of(self.space, &point);
-            let (x, y) = (
-                evaluate(self.exprs[0], here, &mut arithmetic)?,
-                evaluate(self.exprs[1], here, &mut arithmetic)?,
-            );
-            let (Some(x), Some(y)) = (x, y) else { continue };
-            if x.may_be_zero() || y.may_be_zero() {
-                continue;
+            let x = known(evaluate(self.exprs[0], here, &mut arithmetic))?;
+            let y = known(evaluate(self.exprs[1], here, &mut arithmetic))?;
+            if let (Some(x), Some(y)) = (x, y)
+                && !x.may_be_zero()
+                && !y.may_be_zero()
+            {
+                let ratio = known(arithmetic.div(&x, &y))?;
+                let (sign, values) = (ratio.and_then(|ratio| ratio.sign()), [x, y]);
+                self.base = Some(Base {
+                    floats,
+                    values,
+                    sign,
+                });
+                return Ok(true);
             }
-            let ratio = arithmetic.div(&x, &y)?;
-            let sign = ratio
-                .filter(|r| r.is_real() && !r.may_be_zero())
-                .map(|r| if r.is_negative_real() { -1 } else { 1 });
-            self.base = Some(Base {
-                floats,
-                values: [x, y],
-                sign,
-            });
-            return Ok(true);
         }
         Ok(false)
     }
@@ -231,18 +228,12 @@ impl<'a> Search<'a> {
         }
         for bits in PRECISIONS {
             let mut arithmetic = Arithmetic::new(bits, fuel);
-            let (Some(x), Some(y)) = (
-                evaluate(a, here, &mut arithmetic)?,
-                evaluate(b, here, &mut arithmetic)?,
-            ) else {
-                continue;
-            };
-            let (Some(x), Some(y)) = (
-                self.scaled(x, 1, &mut arithmetic)?,
-                self.scaled(y, 0, &mut arithmetic)?,
-            ) else {
-                continue;
-            };
+            let x = known(evaluate(a, here, &mut arithmetic))?;
+            let y = known(evaluate(b, here, &mut arithmetic))?;
+            let (Some(x), Some(y)) = (x, y) else { continue };
+            let x = known(self.scaled(x, 1, &mut arithmetic))?;
+            let y = known(self.scaled(y, 0, &mut arithmetic))?;
+            let (Some(x), Some(y)) = (x, y) else { continue };
             if let Some(equality) = told_apart(&x, &y, &mut arithmetic)? {
                 return Ok(equality);
             }
@@ -256,7 +247,7 @@ impl<'a> Search<'a> {
     /// A value times the other expression's value at the base.
     fn scaled(&self, value: Complex, by: usize, arithmetic: &mut Arithmetic<'_>) -> Maybe<Complex> {
         match &self.base {
-            None => Ok(Some(value)),
+            None => Ok(value),
             Some(base) => arithmetic.mul(&value, &base.values[by]),
         }
     }

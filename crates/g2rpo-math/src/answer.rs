@@ -103,7 +103,7 @@ impl Reading<'_> {
             return found;
         }
         // Boxes that are joined by "or" may give one value twice, in two ways of writing it.
-        if let (Form::List { items, .. }, Form::Scalar(_) | Form::Quantity { .. }) = (&answer, gold)
+        if let (Form::List(items, _), Form::Scalar(_) | Form::Quantity(..)) = (&answer, gold)
             && self.answer.matches("\\boxed").count() == items.len()
             && items.iter().all(|item| self.compare(gold, item).is_ok())
         {
@@ -111,7 +111,7 @@ impl Reading<'_> {
         }
         // A comma between digits groups thousands, separates, or is a decimal comma; where the
         // reference needs another reading of the answer than the usual one, it may have it.
-        let holds_several = matches!(gold, Form::List { .. } | Form::Set(_) | Form::Tuple { .. });
+        let holds_several = matches!(gold, Form::List(..) | Form::Set(_) | Form::Tuple(..));
         let commas = if holds_several {
             Commas::Separate
         } else {
@@ -147,7 +147,7 @@ fn read(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
 fn says_nothing(form: &Form) -> bool {
     match form {
         Form::Text(key) => key.is_empty(),
-        Form::List { items, .. } | Form::Set(items) | Form::Tuple { items, .. } => {
+        Form::List(items, _) | Form::Set(items) | Form::Tuple(_, items, _) => {
             items.iter().any(says_nothing)
         }
         _ => false,

@@ -8,6 +8,7 @@ use crate::equal::{equal, rounds_to};
 use crate::equality::Equality;
 use crate::expr::Expr;
 use crate::form::{Form, Join, Sign};
+use crate::fuel::known;
 use crate::realset::real_set;
 use crate::relation;
 use crate::units::Unit;
@@ -30,10 +31,10 @@ impl Comparer<'_> {
     /// number it is.
     pub(crate) fn answers(&mut self, gold: &Form, answer: &Form) -> Same {
         match (gold, answer) {
-            (Form::Set(a), Form::Scalar(_) | Form::Quantity { .. }) if a.len() == 1 => {
+            (Form::Set(a), Form::Scalar(_) | Form::Quantity(..)) if a.len() == 1 => {
                 self.same(&a[0], answer)
             }
-            (Form::Scalar(_) | Form::Quantity { .. }, Form::Set(b)) if b.len() == 1 => {
+            (Form::Scalar(_) | Form::Quantity(..), Form::Set(b)) if b.len() == 1 => {
                 self.same(gold, &b[0])
             }
             _ => self.same(gold, answer),
@@ -45,14 +46,14 @@ impl Comparer<'_> {
         self.fuel.spend(1)?;
         match (gold, answer) {
             (Form::Scalar(a), Form::Scalar(b)) => self.scalars(a, b),
-            (Form::Quantity { .. }, Form::Quantity { .. }) => self.quantities(gold, answer),
-            (Form::Quantity { value, unit, parts }, Form::Scalar(bare)) => {
+            (Form::Quantity(..), Form::Quantity(..)) => self.quantities(gold, answer),
+            (Form::Quantity(value, unit, parts), Form::Scalar(bare)) => {
                 self.bare_quantity(value, unit, *parts, bare, false)
             }
-            (Form::Scalar(bare), Form::Quantity { value, unit, parts }) => {
+            (Form::Scalar(bare), Form::Quantity(value, unit, parts)) => {
                 self.bare_quantity(value, unit, *parts, bare, true)
             }
-            (Form::Relation { .. }, _) | (_, Form::Relation { .. }) => self.relations(gold, answer),
+            (Form::Relation(..), _) | (_, Form::Relation(..)) => self.relations(gold, answer),
             (Form::Text(_) | Form::Letters(_), _) | (_, Form::Text(_) | Form::Letters(_)) => {
                 self.words(gold, answer)
             }
@@ -61,36 +62,24 @@ impl Comparer<'_> {
                 let cells = a.iter().flatten().zip(b.iter().flatten());
                 cells.into_iter().try_for_each(|(a, b)| self.scalars(a, b))
             }
-            (Form::Matrix(rows), Form::Tuple { items, .. }) => self.vector(rows, items, false),
-            (Form::Tuple { items, .. }, Form::Matrix(rows)) => self.vector(rows, items, true),
+            (Form::Matrix(rows), Form::Tuple(_, items, _)) => self.vector(rows, items, false),
+            (Form::Tuple(_, items, _), Form::Matrix(rows)) => self.vector(rows, items, true),
             (Form::Ratio(a), Form::Ratio(b)) => self.ratios(a, b),
-            (
-                Form::Ratio(ratio),
-                Form::Time {
-                    minutes,
-                    afternoon: None,
-                },
-            )
-            | (
-                Form::Time {
-                    minutes,
-                    afternoon: None,
-                },
-                Form::Ratio(ratio),
-            ) if !looks_like_time(ratio) => self.ratios(ratio, &as_ratio(*minutes)?),
+            (Form::Ratio(ratio), Form::Time(minutes, None))
+            | (Form::Time(minutes, None), Form::Ratio(ratio))
+                if !looks_like_time(ratio) =>
+            {
+                self.ratios(ratio, &as_ratio(*minutes)?)
+            }
             (Form::Ratio(parts), Form::Scalar(x)) | (Form::Scalar(x), Form::Ratio(parts)) => {
                 let [a, b] = parts.as_slice() else {
                     return Err(Mismatch::Different);
                 };
                 self.values(&a.clone().div(b.clone()), x)
             }
-            (
-                Form::Time { minutes, afternoon },
-                Form::Time {
-                    minutes: other,
-                    afternoon: half,
-                },
-            ) => when(same_time((*minutes, *afternoon), (*other, *half))),
+            (Form::Time(minutes, afternoon), Form::Time(other, half)) => {
+                when(same_time((*minutes, *afternoon), (*other, *half)))
+            }
             (Form::NamedSet(a), Form::NamedSet(b)) => when(a == b),
             _ => self.collections(gold, answer),
         }
@@ -98,86 +87,53 @@ impl Comparer<'_> {
 
     fn collections(&mut self, gold: &Form, answer: &Form) -> Same {
         match (gold, answer) {
-            (
-                Form::Tuple { open, close, items },
-                Form::Tuple {
-                    open: open_b,
-                    close: close_b,
-                    items: items_b,
-                },
-            ) => {
+            (Form::Tuple(open, items, close), Form::Tuple(open_b, items_b, close_b)) => {
                 let brackets_matter = items.len() == 2;
                 when(!brackets_matter || (open, close) == (open_b, close_b))?;
                 self.ordered(items, items_b)
             }
-            (
-                Form::Tuple {
-                    open: '(',
-                    close: ')',
-                    items,
-                },
-                Form::List { items: list, .. },
-            ) => {
-                let values = relation::as_tuple(list).unwrap_or_else(|| list.clone());
-                self.ordered(items, &values)
+            (Form::Tuple('(', items, ')'), Form::List(list, _)) => {
+                self.ordered(items, &relation::point(list))
             }
-            (
-                Form::List { items: list, .. },
-                Form::Tuple {
-                    open: '(',
-                    close: ')',
-                    items,
-                },
-            ) => {
-                let values = relation::as_tuple(list).unwrap_or_else(|| list.clone());
-                self.ordered(&values, items)
+            (Form::List(list, _), Form::Tuple('(', items, ')')) => {
+                self.ordered(&relation::point(list), items)
             }
             // Values without names stand in the order of the reference's names.
-            (Form::List { items: named, .. }, Form::List { items: values, .. })
+            (Form::List(named, _), Form::List(values, _))
                 if relation::as_tuple(named).is_some()
-                    && !values.iter().any(|v| matches!(v, Form::Relation { .. })) =>
+                    && !values.iter().any(|v| matches!(v, Form::Relation(..))) =>
             {
                 let by_name = relation::as_tuple(named).unwrap_or_default();
                 let as_written: Vec<Form> = named.iter().filter_map(relation::right_side).collect();
                 self.ordered(&by_name, values)
                     .or_else(|_| self.ordered(&as_written, values))
             }
-            (
-                Form::List { items: a, join },
-                Form::List {
-                    items: b,
-                    join: other,
-                },
-            ) if a.iter().chain(b).any(is_bound)
-                && *join != Join::Comma
-                && *other != Join::Comma =>
+            (Form::List(a, join), Form::List(b, other))
+                if a.iter().chain(b).any(is_bound)
+                    && *join != Join::Comma
+                    && *other != Join::Comma =>
             {
                 match self.sets(gold, answer) {
                     Err(Mismatch::Different) if join == other => self.unordered(a, b),
                     found => found,
                 }
             }
-            (
-                Form::Set(a) | Form::List { items: a, .. },
-                Form::Set(b) | Form::List { items: b, .. },
-            ) => match self.unordered(a, b) {
-                Err(Mismatch::Different) => self.sets(gold, answer),
-                other => other,
-            },
+            (Form::Set(a) | Form::List(a, _), Form::Set(b) | Form::List(b, _)) => {
+                match self.unordered(a, b) {
+                    Err(Mismatch::Different) => self.sets(gold, answer),
+                    other => other,
+                }
+            }
 
             (
-                Form::Scalar(_) | Form::Quantity { .. } | Form::Time { .. },
-                Form::List { .. } | Form::Set(_),
+                Form::Scalar(_) | Form::Quantity(..) | Form::Time(..),
+                Form::List(..) | Form::Set(_),
             ) => Err(Mismatch::SeveralAnswers),
             _ => match self.sets(gold, answer) {
                 Err(Mismatch::Different) => match (gold, answer) {
-                    (
-                        Form::SetChain { first, rest },
-                        Form::SetChain {
-                            first: first_b,
-                            rest: rest_b,
-                        },
-                    ) if rest.len() == rest_b.len() => {
+                    (Form::SetChain(first, rest), Form::SetChain(first_b, rest_b))
+                        if rest.len() == rest_b.len() =>
+                    {
                         self.same(first, first_b)?;
                         for ((op, a), (op_b, b)) in rest.iter().zip(rest_b) {
                             when(op == op_b)?;
@@ -185,9 +141,7 @@ impl Comparer<'_> {
                         }
                         Ok(())
                     }
-                    (Form::Builder { condition: a, .. }, Form::Builder { condition: b, .. }) => {
-                        self.same(a, b)
-                    }
+                    (Form::Builder(_, a), Form::Builder(_, b)) => self.same(a, b),
                     _ => Err(Mismatch::Different),
                 },
                 other => other,
@@ -197,10 +151,11 @@ impl Comparer<'_> {
 
     /// Compares two forms as sets of real numbers.
     pub(crate) fn sets(&mut self, gold: &Form, answer: &Form) -> Same {
-        let (Some(a), Some(b)) = (real_set(gold, self.fuel)?, real_set(answer, self.fuel)?) else {
+        let (a, b) = (real_set(gold, self.fuel), real_set(answer, self.fuel));
+        let (Some(a), Some(b)) = (known(a)?, known(b)?) else {
             return Err(Mismatch::Different);
         };
-        when(a.same(&b, self.fuel)? == Some(true))
+        when(known(a.same(&b, self.fuel))? == Some(true))
     }
 
     pub(crate) fn ordered(&mut self, a: &[Form], b: &[Form]) -> Same {
@@ -273,22 +228,16 @@ impl Comparer<'_> {
             Err(Mismatch::Different) => {}
             other => return other,
         }
-        let rounded = match (gold, answer) {
-            (Expr::Decimal(_), Expr::Decimal(_)) => false,
-            (Expr::Decimal(d), exact) => {
-                let enough = self.policy.rounded_digits;
-                (self.policy.rounded_reference
-                    || enough.is_some_and(|n| d.significant >= n as usize))
-                    && rounds_to(exact, d, self.fuel)?
-            }
-            (exact, Expr::Decimal(d)) => {
-                let enough = self.policy.rounded_digits;
-                enough.is_some_and(|n| d.significant >= n as usize)
-                    && rounds_to(exact, d, self.fuel)?
-            }
-            _ => false,
+        let (decimal, exact, is_reference) = match (gold, answer) {
+            (Expr::Decimal(_), Expr::Decimal(_)) => return Err(Mismatch::Different),
+            (Expr::Decimal(decimal), exact) => (decimal, exact, true),
+            (exact, Expr::Decimal(decimal)) => (decimal, exact, false),
+            _ => return Err(Mismatch::Different),
         };
-        when(rounded)
+        let enough = self.policy.rounded_digits;
+        let may_round = is_reference && self.policy.rounded_reference
+            || enough.is_some_and(|n| decimal.significant >= n as usize);
+        when(may_round && rounds_to(exact, decimal, self.fuel)?)
     }
 
     /// Values, exactly.
@@ -301,19 +250,7 @@ impl Comparer<'_> {
     }
 
     fn quantities(&mut self, gold: &Form, answer: &Form) -> Same {
-        let (
-            Form::Quantity {
-                value: a,
-                unit: unit_a,
-                ..
-            },
-            Form::Quantity {
-                value: b,
-                unit: unit_b,
-                ..
-            },
-        ) = (gold, answer)
-        else {
+        let (Form::Quantity(a, unit_a, _), Form::Quantity(b, unit_b, _)) = (gold, answer) else {
             return Err(Mismatch::Different);
         };
         if !unit_a.converts_to(unit_b) {
@@ -417,27 +354,20 @@ impl Comparer<'_> {
         match (relation::term(gold), relation::term(answer)) {
             (Some(a), Some(b)) => self.values(&a, &b),
             _ => match answer {
-                Form::List { .. } | Form::Set(_) => Err(Mismatch::SeveralAnswers),
+                Form::List(..) | Form::Set(_) => Err(Mismatch::SeveralAnswers),
                 _ => Err(Mismatch::Different),
             },
         }
     }
 
     fn relations(&mut self, gold: &Form, answer: &Form) -> Same {
-        if let (
-            Form::Relation { sides, signs },
-            Form::Relation {
-                sides: sides_b,
-                signs: signs_b,
-            },
-        ) = (gold, answer)
-        {
+        if let (Form::Relation(sides, signs), Form::Relation(sides_b, signs_b)) = (gold, answer) {
             return relation::same(self, (sides, signs), (sides_b, signs_b));
         }
         // One side is a relation: if it says what something equals, that is what counts.
         let value =
             |comparer: &mut Self, form: &Form| -> Result<Option<(Form, Option<Form>)>, Mismatch> {
-                let Form::Relation { sides, signs } = form else {
+                let Form::Relation(sides, signs) = form else {
                     return Ok(Some((form.clone(), None)));
                 };
                 if let [_, Sign::In] | [Sign::In] = signs.as_slice() {
@@ -447,7 +377,7 @@ impl Comparer<'_> {
                 Ok(assigned.map(|a| (a.value, a.rounded)))
             };
         let (a, mut b) = (value(self, gold)?, value(self, answer)?);
-        if b.is_none() && !matches!(gold, Form::Relation { .. }) {
+        if b.is_none() && !matches!(gold, Form::Relation(..)) {
             b = relation::named_value(self, answer)?;
         }
         if let (Some((a, rounded_a)), Some((b, rounded_b))) = (&a, &b) {
@@ -469,7 +399,7 @@ impl Comparer<'_> {
 
 /// Whether a form says that something is less or more than something else.
 fn is_bound(form: &Form) -> bool {
-    matches!(form, Form::Relation { signs, .. } if signs.iter().any(|s| s.is_order()))
+    matches!(form, Form::Relation(_, signs) if signs.iter().any(|s| s.is_order()))
 }
 
 /// Whether a ratio could be a time of day that does not exist: `24:60`.

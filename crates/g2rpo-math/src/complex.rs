@@ -2,10 +2,12 @@
 
 use dashu::base::{Approximation, Sign};
 use dashu::float::round::mode::HalfEven;
-use dashu::float::{Context, FBig};
+use dashu::float::{Context, FBig, FpError};
 use dashu::rational::RBig;
 
-use crate::fuel::{Fuel, Stop, known};
+use crate::fuel::{Fuel, Halt, Maybe, Stop};
+
+use Halt::NoValue;
 
 type Real = FBig<HalfEven, 2>;
 type Rounded = dashu::float::round::Rounded<Real>;
@@ -24,7 +26,7 @@ pub(crate) struct Complex {
 
 /// Complex arithmetic of a given precision with error bounds that grow as errors do.
 ///
-/// An operation answers `Ok(None)` where its value is undefined, out of range, or hidden by the
+/// An operation answers `NoValue` where its value is undefined, out of range, or hidden by the
 /// error. Bounds are first-order with slack; what follows compares values only when the bound is
 /// far below the value.
 #[derive(Debug)]
@@ -34,8 +36,6 @@ pub(crate) struct Arithmetic<'a> {
     cost: u64,
     fuel: &'a mut Fuel,
 }
-
-pub(crate) type Maybe<T> = Result<Option<T>, Stop>;
 
 /// Exponents of two beyond this make a result out of range.
 const MAX_EXPONENT: f64 = 65_536.0;
@@ -116,6 +116,22 @@ impl Complex {
         self.is_real() && is_negative(&self.re)
     }
 
+    /// −1 or 1 for a real number that can be told from 0.
+    pub(crate) fn sign(&self) -> Option<i32> {
+        let is_told = self.is_real() && !self.may_be_zero();
+        is_told.then(|| if self.is_negative_real() { -1 } else { 1 })
+    }
+
+    pub(crate) fn real_part(self) -> Self {
+        let im = Real::ZERO;
+        Self { im, ..self }
+    }
+
+    pub(crate) fn imaginary_part(self) -> Self {
+        let (re, im) = (self.im, Real::ZERO);
+        Self { re, im, ..self }
+    }
+
     fn is_exact_zero(&self) -> bool {
         self.is_exact() && is_zero(&self.re) && is_zero(&self.im)
     }
@@ -147,7 +163,7 @@ impl<'a> Arithmetic<'a> {
         self.fuel.spend(operations * self.cost)
     }
 
-    fn done(&self, re: Real, im: Real, error: f64, least: f64) -> Option<Complex> {
+    fn done(&self, re: Real, im: Real, error: f64, least: f64) -> Maybe<Complex> {
         let finite = re.repr().is_finite() && im.repr().is_finite();
         let value = Complex {
             re,
@@ -155,7 +171,11 @@ impl<'a> Arithmetic<'a> {
             error,
             least,
         };
-        (finite && value.magnitude() < MAX_EXPONENT && !error.is_nan()).then_some(value)
+        if finite && value.magnitude() < MAX_EXPONENT && !error.is_nan() {
+            Ok(value)
+        } else {
+            Err(NoValue)
+        }
     }
 
     pub(crate) fn rational(&mut self, value: &RBig) -> Maybe<Complex> {
@@ -166,19 +186,18 @@ impl<'a> Arithmetic<'a> {
         } else {
             self.bits
         };
-        Ok(self.leaf(float.value(), bits))
+        self.leaf(float.value(), bits)
     }
 
     /// A float is exact.
     pub(crate) fn float(&mut self, value: f64) -> Maybe<Complex> {
         self.spend(1)?;
-        let re = Real::try_from(value).ok();
-        Ok(re.and_then(|re| self.leaf(re, f64::INFINITY)))
+        let re = Real::try_from(value).map_err(|_| NoValue)?;
+        self.leaf(re, f64::INFINITY)
     }
 
     /// A real result of exact operands, with the rounding that was done.
-    fn exactly(&self, result: Option<Rounded>, least: f64) -> Option<Complex> {
-        let result = result?;
+    fn exactly(&self, result: Rounded, least: f64) -> Maybe<Complex> {
         let is_exact = matches!(result, Approximation::Exact(_));
         let re = result.value();
         let error = if is_exact {
@@ -195,7 +214,7 @@ impl<'a> Arithmetic<'a> {
     }
 
     /// A number that was added from nothing else, right to so many bits.
-    fn leaf(&self, re: Real, bits: f64) -> Option<Complex> {
+    fn leaf(&self, re: Real, bits: f64) -> Maybe<Complex> {
         let size = magnitude(&re);
         let least = if is_zero(&re) { f64::INFINITY } else { size };
         self.done(re, Real::ZERO, size - bits, least)
@@ -206,18 +225,18 @@ impl<'a> Arithmetic<'a> {
     }
 
     pub(crate) fn i(&mut self) -> Maybe<Complex> {
-        Ok(Some(Complex {
+        Ok(Complex {
             re: Real::ZERO,
             im: Real::ONE.with_precision(self.bits as usize).value(),
             error: f64::NEG_INFINITY,
             least: 0.0,
-        }))
+        })
     }
 
     pub(crate) fn pi(&mut self) -> Maybe<Complex> {
         self.spend(5)?;
         let pi: Real = self.context.pi(None).value();
-        Ok(self.done(pi, Real::ZERO, 2.0 - self.bits, 1.0))
+        self.done(pi, Real::ZERO, 2.0 - self.bits, 1.0)
     }
 
     pub(crate) fn neg(&self, a: Complex) -> Complex {
@@ -232,16 +251,14 @@ impl<'a> Arithmetic<'a> {
     pub(crate) fn add(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
         self.spend(1)?;
         if a.is_exact() && b.is_exact() && is_zero(&a.im) && is_zero(&b.im) {
-            return Ok(self.exactly(
-                self.context.add(a.re.repr(), b.re.repr()).ok(),
-                a.least.min(b.least),
-            ));
+            let sum = self.context.add(a.re.repr(), b.re.repr())?;
+            return self.exactly(sum, a.least.min(b.least));
         }
-        let re = known!(self.plus(&a.re, &b.re));
-        let im = known!(self.plus(&a.im, &b.im));
+        let re = self.plus(&a.re, &b.re)?;
+        let im = self.plus(&a.im, &b.im)?;
         let rounding = magnitude(&re).max(magnitude(&im)) - self.bits + 1.0;
         let error = log_add(log_add(a.error, b.error), rounding);
-        Ok(self.done(re, im, error, a.least.min(b.least)))
+        self.done(re, im, error, a.least.min(b.least))
     }
 
     pub(crate) fn sub(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
@@ -253,81 +270,67 @@ impl<'a> Arithmetic<'a> {
         self.spend(1)?;
         if a.is_exact() && b.is_exact() && is_zero(&a.im) && is_zero(&b.im) {
             let least = (a.least + b.magnitude()).min(b.least + a.magnitude());
-            return Ok(self.exactly(self.context.mul(a.re.repr(), b.re.repr()).ok(), least));
+            return self.exactly(self.context.mul(a.re.repr(), b.re.repr())?, least);
         }
         let (re, im) = if is_zero(&a.im) && is_zero(&b.im) {
-            (known!(self.times(&a.re, &b.re)), Real::ZERO)
+            (self.times(&a.re, &b.re)?, Real::ZERO)
         } else {
-            let (ac, bd) = (
-                known!(self.times(&a.re, &b.re)),
-                known!(self.times(&a.im, &b.im)),
-            );
-            let (ad, bc) = (
-                known!(self.times(&a.re, &b.im)),
-                known!(self.times(&a.im, &b.re)),
-            );
-            (known!(self.plus(&ac, &-bd)), known!(self.plus(&ad, &bc)))
+            let (ac, bd) = (self.times(&a.re, &b.re)?, self.times(&a.im, &b.im)?);
+            let (ad, bc) = (self.times(&a.re, &b.im)?, self.times(&a.im, &b.re)?);
+            (self.plus(&ac, &-bd)?, self.plus(&ad, &bc)?)
         };
         let (ma, mb) = (a.magnitude(), b.magnitude());
         let inherited = log_add(log_add(ma + b.error, mb + a.error), a.error + b.error);
         let error = log_add(inherited, ma + mb - self.bits + 2.0);
-        Ok(self.done(re, im, error, product_least(a, b)))
+        self.done(re, im, error, product_least(a, b))
     }
 
     pub(crate) fn invert(&mut self, a: &Complex) -> Maybe<Complex> {
         self.spend(2)?;
         if a.may_be_zero() {
-            return Ok(None);
+            return Err(NoValue);
         }
         let (re, im) = if is_zero(&a.im) {
-            let one = Real::ONE;
-            (known!(self.over(&one, &a.re)), Real::ZERO)
+            (self.over(&Real::ONE, &a.re)?, Real::ZERO)
         } else {
-            let (x, y) = (
-                known!(self.times(&a.re, &a.re)),
-                known!(self.times(&a.im, &a.im)),
-            );
-            let norm = known!(self.plus(&x, &y));
-            (
-                known!(self.over(&a.re, &norm)),
-                known!(self.over(&-a.im.clone(), &norm)),
-            )
+            let norm = self.norm(a)?;
+            (self.over(&a.re, &norm)?, self.over(&-a.im.clone(), &norm)?)
         };
         let m = a.magnitude();
         let error = log_add(a.error - 2.0 * m + 5.0, -m - self.bits + 5.0);
-        Ok(self.done(re, im, error, a.least - 2.0 * m))
+        self.done(re, im, error, a.least - 2.0 * m)
     }
 
     pub(crate) fn div(&mut self, a: &Complex, b: &Complex) -> Maybe<Complex> {
-        let inverse = known!(self.invert(b)?);
+        let inverse = self.invert(b)?;
         self.mul(a, &inverse)
     }
 
     /// Integer power by repeated squaring.
     pub(crate) fn powi(&mut self, a: &Complex, n: i64) -> Maybe<Complex> {
-        let mut base = if n < 0 {
-            known!(self.invert(a)?)
-        } else {
-            a.clone()
-        };
-        let mut result = known!(self.int(1)?);
+        let mut base = if n < 0 { self.invert(a)? } else { a.clone() };
+        let mut result = self.int(1)?;
         let mut n = n.unsigned_abs();
         while n > 0 {
             if n & 1 == 1 {
-                result = known!(self.mul(&result, &base)?);
+                result = self.mul(&result, &base)?;
             }
             n >>= 1;
             if n > 0 {
-                base = known!(self.mul(&base, &base)?);
+                base = self.mul(&base, &base)?;
             }
         }
-        Ok(Some(result))
+        Ok(result)
     }
 
     pub(crate) fn sqrt(&mut self, a: &Complex) -> Maybe<Complex> {
         self.spend(4)?;
         if a.may_be_zero() {
-            return Ok(a.is_exact_zero().then(|| a.clone()));
+            return if a.is_exact_zero() {
+                Ok(a.clone())
+            } else {
+                Err(NoValue)
+            };
         }
         let a = a.clone().snapped();
         let m = a.magnitude();
@@ -336,20 +339,17 @@ impl<'a> Arithmetic<'a> {
         if is_zero(&a.im) {
             let negative = is_negative(&a.re);
             let size = if negative { -a.re } else { a.re };
-            let Ok(root) = self.context.sqrt(size.repr()) else {
-                return Ok(None);
-            };
-            let root = root.value();
-            return Ok(if negative {
+            let root = self.context.sqrt(size.repr())?.value();
+            return if negative {
                 self.done(Real::ZERO, root, error, least)
             } else {
                 self.done(root, Real::ZERO, error, least)
-            });
+            };
         }
         // sqrt(z) = exp(ln z / 2) keeps one branch rule for all roots.
-        let ln = known!(self.ln(&a)?);
-        let half = known!(self.rational(&RBig::from_parts(1.into(), 2u8.into()))?);
-        let exponent = known!(self.mul(&ln, &half)?);
+        let ln = self.ln(&a)?;
+        let half = self.rational(&RBig::from_parts(1.into(), 2u8.into()))?;
+        let exponent = self.mul(&ln, &half)?;
         self.exp(&exponent)
     }
 
@@ -360,33 +360,22 @@ impl<'a> Arithmetic<'a> {
             return self.int(0);
         }
         if a.may_be_zero() {
-            return Ok(None);
+            return Err(NoValue);
         }
         let a = a.clone().snapped();
         let inherited = a.error - a.magnitude() + 3.0;
         let (re, im) = if is_zero(&a.im) && !is_negative(&a.re) {
-            let Ok(ln) = self.context.ln(a.re.repr(), None) else {
-                return Ok(None);
-            };
-            (ln.value(), Real::ZERO)
+            (self.context.ln(a.re.repr(), None)?.value(), Real::ZERO)
         } else {
             self.spend(240)?;
-            let (x, y) = (
-                known!(self.times(&a.re, &a.re)),
-                known!(self.times(&a.im, &a.im)),
-            );
-            let norm = known!(self.plus(&x, &y));
-            let (Ok(ln), Ok(angle)) = (
-                self.context.ln(norm.repr(), None),
-                self.context.atan2(a.im.repr(), a.re.repr(), None),
-            ) else {
-                return Ok(None);
-            };
-            (ln.value() >> 1, angle.value())
+            let norm = self.norm(&a)?;
+            let ln = self.context.ln(norm.repr(), None)?.value();
+            let angle = self.context.atan2(a.im.repr(), a.re.repr(), None)?;
+            (ln >> 1, angle.value())
         };
         let rounding = magnitude(&re).max(2.0) - self.bits + 3.0;
         let least = a.least - a.magnitude();
-        Ok(self.done(re, im, log_add(inherited, rounding), least))
+        self.done(re, im, log_add(inherited, rounding), least)
     }
 
     pub(crate) fn exp(&mut self, a: &Complex) -> Maybe<Complex> {
@@ -395,72 +384,61 @@ impl<'a> Arithmetic<'a> {
             return self.int(1);
         }
         if a.magnitude() > 15.0 {
-            return Ok(None);
+            return Err(NoValue);
         }
-        let Ok(size) = self.context.exp(a.re.repr(), None) else {
-            return Ok(None);
-        };
-        let size = size.value();
+        let size = self.context.exp(a.re.repr(), None)?.value();
         let (re, im) = if is_zero(&a.im) {
             (size, Real::ZERO)
         } else {
-            let (Ok(sin), Ok(cos)) = self.context.sin_cos(a.im.repr(), None) else {
-                return Ok(None);
-            };
+            let (sin, cos) = self.context.sin_cos(a.im.repr(), None);
             (
-                known!(self.times(&size, &cos.value())),
-                known!(self.times(&size, &sin.value())),
+                self.times(&size, &cos?.value())?,
+                self.times(&size, &sin?.value())?,
             )
         };
         let m = magnitude(&re).max(magnitude(&im));
         let error = m + log_add(a.error, a.magnitude().max(0.0) - self.bits) + 3.0;
-        Ok(self.done(re, im, error, m + a.least.min(0.0)))
+        self.done(re, im, error, m + a.least.min(0.0))
     }
 
     /// The arc tangent of a real number.
     pub(crate) fn atan(&mut self, a: &Complex) -> Maybe<Complex> {
         self.spend(60)?;
         if a.is_exact_zero() {
-            return Ok(Some(a.clone()));
+            return Ok(a.clone());
         }
-        let Ok(angle) = self.context.atan2(a.re.repr(), Real::ONE.repr(), None) else {
-            return Ok(None);
-        };
+        let one = Real::ONE;
+        let angle = self.context.atan2(a.re.repr(), one.repr(), None)?;
         let error = log_add(a.error, 2.0 - self.bits);
         let least = a.least - 2.0 * a.size().max(0.0);
-        Ok(self.done(angle.value(), Real::ZERO, error, least))
+        self.done(angle.value(), Real::ZERO, error, least)
     }
 
     /// Sine and cosine.
     pub(crate) fn sin_cos(&mut self, a: &Complex) -> Maybe<(Complex, Complex)> {
         self.spend(35)?;
         if a.is_exact_zero() {
-            let one = known!(self.int(1)?);
-            return Ok(Some((a.clone(), one)));
+            return Ok((a.clone(), self.int(1)?));
         }
         if a.magnitude() > 40.0 {
-            return Ok(None);
+            return Err(NoValue);
         }
         if is_zero(&a.im) {
-            let (Ok(sin), Ok(cos)) = self.context.sin_cos(a.re.repr(), None) else {
-                return Ok(None);
-            };
-            let error = log_add(a.error, 2.0 - self.bits);
-            let sin = known!(self.done(sin.value(), Real::ZERO, error, a.least.min(0.0)));
-            let cos = known!(self.done(cos.value(), Real::ZERO, error, a.least.min(0.0)));
-            return Ok(Some((sin, cos)));
+            let (sin, cos) = self.context.sin_cos(a.re.repr(), None);
+            let (sin, cos) = (sin?.value(), cos?.value());
+            let (error, least) = (log_add(a.error, 2.0 - self.bits), a.least.min(0.0));
+            let sin = self.done(sin, Real::ZERO, error, least)?;
+            return Ok((sin, self.done(cos, Real::ZERO, error, least)?));
         }
-        let i = known!(self.i()?);
-        let ia = known!(self.mul(&i, a)?);
-        let up = known!(self.exp(&ia)?);
-        let down = known!(self.invert(&up)?);
-        let two = known!(self.int(2)?);
-        let sum = known!(self.add(&up, &down)?);
-        let difference = known!(self.sub(&up, &down)?);
-        let two_i = known!(self.mul(&two, &i)?);
-        let sin = known!(self.div(&difference, &two_i)?);
-        let cos = known!(self.div(&sum, &two)?);
-        Ok(Some((sin, cos)))
+        let i = self.i()?;
+        let ia = self.mul(&i, a)?;
+        let up = self.exp(&ia)?;
+        let down = self.invert(&up)?;
+        let two = self.int(2)?;
+        let sum = self.add(&up, &down)?;
+        let difference = self.sub(&up, &down)?;
+        let two_i = self.mul(&two, &i)?;
+        Ok((self.div(&difference, &two_i)?, self.div(&sum, &two)?))
     }
 
     /// |a| as a real number.
@@ -469,33 +447,37 @@ impl<'a> Arithmetic<'a> {
         if a.is_exactly_real() {
             let is_below = is_negative(&a.re);
             let a = a.clone();
-            return Ok(Some(if is_below { self.neg(a) } else { a }));
+            return Ok(if is_below { self.neg(a) } else { a });
         }
-        let (x, y) = (
-            known!(self.times(&a.re, &a.re)),
-            known!(self.times(&a.im, &a.im)),
-        );
-        let norm = known!(self.plus(&x, &y));
-        let re = match self.context.sqrt(norm.repr()) {
-            Ok(root) => root.value(),
-            Err(_) => return Ok(None),
-        };
+        let norm = self.norm(a)?;
+        let re = self.context.sqrt(norm.repr())?.value();
         let error = log_add(a.error + 1.0, a.magnitude() - self.bits + 3.0);
-        Ok(self.done(re, Real::ZERO, error, a.least))
+        self.done(re, Real::ZERO, error, a.least)
     }
 
-    fn plus(&self, a: &Real, b: &Real) -> Option<Real> {
-        Some(self.context.add(a.repr(), b.repr()).ok()?.value())
+    /// The square of the absolute value.
+    fn norm(&self, a: &Complex) -> Maybe<Real> {
+        self.plus(&self.times(&a.re, &a.re)?, &self.times(&a.im, &a.im)?)
     }
 
-    fn times(&self, a: &Real, b: &Real) -> Option<Real> {
-        Some(self.context.mul(a.repr(), b.repr()).ok()?.value())
+    fn plus(&self, a: &Real, b: &Real) -> Maybe<Real> {
+        Ok(self.context.add(a.repr(), b.repr())?.value())
     }
 
-    fn over(&self, a: &Real, b: &Real) -> Option<Real> {
+    fn times(&self, a: &Real, b: &Real) -> Maybe<Real> {
+        Ok(self.context.mul(a.repr(), b.repr())?.value())
+    }
+
+    fn over(&self, a: &Real, b: &Real) -> Maybe<Real> {
         if is_zero(b) {
-            return None;
+            return Err(NoValue);
         }
-        Some(self.context.div(a.repr(), b.repr()).ok()?.value())
+        Ok(self.context.div(a.repr(), b.repr())?.value())
+    }
+}
+
+impl From<FpError> for Halt {
+    fn from(_: FpError) -> Self {
+        NoValue
     }
 }

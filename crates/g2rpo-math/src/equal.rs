@@ -9,7 +9,7 @@ use crate::complex::Arithmetic;
 use crate::equality::{Equality, PRECISIONS, told_apart};
 use crate::exact::constant;
 use crate::expr::{Decimal, Expr};
-use crate::fuel::{Fuel, Stop};
+use crate::fuel::{Fuel, Maybe, Stop, known};
 use crate::modular::residues;
 use crate::numeric::{Point, evaluate};
 
@@ -39,14 +39,11 @@ pub(crate) fn equal(a: &Expr, b: &Expr, fuel: &mut Fuel) -> Result<Equality, Sto
 fn constants(a: &Expr, b: &Expr, fuel: &mut Fuel) -> Result<Equality, Stop> {
     for bits in PRECISIONS {
         let mut arithmetic = Arithmetic::new(bits, fuel);
-        let (x, y) = (
-            evaluate(a, Point::NONE, &mut arithmetic)?,
-            evaluate(b, Point::NONE, &mut arithmetic)?,
-        );
-        let (Some(x), Some(y)) = (x, y) else {
-            continue;
-        };
-        if let Some(equality) = told_apart(&x, &y, &mut arithmetic)? {
+        let x = known(evaluate(a, Point::NONE, &mut arithmetic))?;
+        let y = known(evaluate(b, Point::NONE, &mut arithmetic))?;
+        if let (Some(x), Some(y)) = (x, y)
+            && let Some(equality) = told_apart(&x, &y, &mut arithmetic)?
+        {
             return Ok(equality);
         }
     }
@@ -64,27 +61,20 @@ pub(crate) fn rounds_to(value: &Expr, decimal: &Decimal, fuel: &mut Fuel) -> Res
         let difference = value - &decimal.value;
         return Ok(-&half_unit <= difference && difference <= half_unit);
     }
-    let mut arithmetic = Arithmetic::new(PRECISIONS[0], fuel);
-    let Some(value) = evaluate(value, Point::NONE, &mut arithmetic)? else {
-        return Ok(false);
+    let mut within = || -> Maybe<bool> {
+        let mut arithmetic = Arithmetic::new(PRECISIONS[0], fuel);
+        let value = evaluate(value, Point::NONE, &mut arithmetic)?;
+        let printed = arithmetic.rational(&decimal.value)?;
+        let half_unit = arithmetic.rational(&half_unit)?;
+        let difference = arithmetic.sub(&value, &printed)?;
+        if !difference.is_real() {
+            return Ok(false);
+        }
+        let size = arithmetic.abs(&difference)?;
+        let room = arithmetic.sub(&half_unit, &size)?;
+        Ok(!room.is_negative_real() && !room.may_be_zero())
     };
-    let (Some(printed), Some(half_unit)) = (
-        arithmetic.rational(&decimal.value)?,
-        arithmetic.rational(&half_unit)?,
-    ) else {
-        return Ok(false);
-    };
-    let Some(difference) = arithmetic.sub(&value, &printed)? else {
-        return Ok(false);
-    };
-    if !difference.is_real() {
-        return Ok(false);
-    }
-    let Some(size) = arithmetic.abs(&difference)? else {
-        return Ok(false);
-    };
-    let room = arithmetic.sub(&half_unit, &size)?;
-    Ok(room.is_some_and(|room| !room.is_negative_real() && !room.may_be_zero()))
+    Ok(known(within())?.unwrap_or(false))
 }
 
 /// The sign of a constant real expression: −1, 0 or 1; nothing when it cannot be told.
@@ -102,11 +92,8 @@ pub(crate) fn sign(e: &Expr, fuel: &mut Fuel) -> Result<Option<i32>, Stop> {
     if equal(e, &Expr::int(0), fuel)? == Equality::Equal {
         return Ok(Some(0));
     }
-    let mut arithmetic = Arithmetic::new(PRECISIONS[0], fuel);
-    let value = evaluate(e, Point::NONE, &mut arithmetic)?;
-    Ok(value
-        .filter(|v| v.is_real() && !v.may_be_zero())
-        .map(|v| if v.is_negative_real() { -1 } else { 1 }))
+    let value = evaluate(e, Point::NONE, &mut Arithmetic::new(PRECISIONS[0], fuel));
+    Ok(known(value)?.and_then(|value| value.sign()))
 }
 
 /// Whether `a = k·b` for a number k that is not 0, as two forms of one equation are.

@@ -1,6 +1,7 @@
 //! What is known about two values, and how far error bounds tell.
 
-use crate::complex::{Arithmetic, Complex, Maybe};
+use crate::complex::{Arithmetic, Complex};
+use crate::fuel::{Stop, known};
 
 /// What is known about two expressions or values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +29,14 @@ pub(crate) fn told_apart(
     x: &Complex,
     y: &Complex,
     arithmetic: &mut Arithmetic<'_>,
-) -> Maybe<Equality> {
-    let Some(difference) = arithmetic.sub(x, y)? else {
-        return Ok(None);
-    };
-    if difference.magnitude() > difference.error + 3.0 {
-        return Ok(Some(Equality::Different));
-    }
-    let is_fine = difference.error < x.least.min(y.least) - COMMON_BITS;
-    Ok(is_fine.then_some(Equality::Equal))
+) -> Result<Option<Equality>, Stop> {
+    let difference = known(arithmetic.sub(x, y))?;
+    Ok(difference.and_then(|difference| {
+        let is_fine = difference.error < x.least.min(y.least) - COMMON_BITS;
+        if difference.magnitude() > difference.error + 3.0 {
+            Some(Equality::Different)
+        } else {
+            is_fine.then_some(Equality::Equal)
+        }
+    }))
 }

@@ -5,7 +5,9 @@ use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
 use crate::expr::{Expr, Func};
-use crate::fuel::{Fuel, Stop, known};
+use crate::fuel::{Fuel, Halt, Maybe, Stop, known};
+
+use Halt::NoValue;
 
 /// Numerators and denominators may have this many bits; longer values stay symbolic.
 const MAX_BITS: usize = 1 << 16;
@@ -20,7 +22,7 @@ pub(crate) fn exact(
     value_of: &dyn Fn(&str) -> Option<RBig>,
     fuel: &mut Fuel,
 ) -> Result<Option<RBig>, Stop> {
-    Evaluator { value_of, fuel }.value(e)
+    known(Evaluator { value_of, fuel }.value(e))
 }
 
 /// [`exact`] without variables.
@@ -51,35 +53,33 @@ struct Evaluator<'a> {
 
 impl Evaluator<'_> {
     /// Charges for an operation on values of this length; refuses results that are too long.
-    fn charge(&mut self, value_bits: usize) -> Result<bool, Stop> {
+    fn charge(&mut self, value_bits: usize) -> Maybe<()> {
         let words = value_bits as u64 / 64;
         self.fuel.spend(1 + words * words / 1024)?;
-        Ok(value_bits <= MAX_BITS)
+        is_short(value_bits)
     }
 
     /// Charges for the `step`-th multiplication by a small number: four take a unit.
-    fn charge_linear(&mut self, step: i64, value_bits: usize) -> Result<bool, Stop> {
+    fn charge_linear(&mut self, step: i64, value_bits: usize) -> Maybe<()> {
         if step % 4 == 0 {
             self.fuel.spend(1 + value_bits as u64 / 8192)?;
         }
-        Ok(value_bits <= MAX_BITS)
+        is_short(value_bits)
     }
 
-    fn value(&mut self, e: &Expr) -> Result<Option<RBig>, Stop> {
+    fn value(&mut self, e: &Expr) -> Maybe<RBig> {
         self.fuel.spend(1)?;
-        Ok(Some(match e {
+        Ok(match e {
             Expr::Num(value) => value.clone(),
             Expr::Decimal(d) => d.value.clone(),
-            Expr::Sym(name) => known!((self.value_of)(name)),
-            Expr::Neg(x) => -known!(self.value(x)?),
-            Expr::Percent(x) => known!(self.value(x)?) / RBig::from(100),
+            Expr::Sym(name) => (self.value_of)(name).ok_or(NoValue)?,
+            Expr::Neg(x) => -self.value(x)?,
+            Expr::Percent(x) => self.value(x)? / RBig::from(100),
             Expr::Add(terms) => {
                 let mut sum = RBig::ZERO;
                 for term in terms {
-                    let term = known!(self.value(term)?);
-                    if !self.charge(bits(&sum) + bits(&term))? {
-                        return Ok(None);
-                    }
+                    let term = self.value(term)?;
+                    self.charge(bits(&sum) + bits(&term))?;
                     sum += term;
                 }
                 sum
@@ -87,34 +87,31 @@ impl Evaluator<'_> {
             Expr::Mul(factors) => {
                 let mut product = RBig::ONE;
                 for factor in factors {
-                    let factor = known!(self.value(factor)?);
-                    if !self.charge(bits(&product) + bits(&factor))? {
-                        return Ok(None);
-                    }
+                    let factor = self.value(factor)?;
+                    self.charge(bits(&product) + bits(&factor))?;
                     product *= factor;
                 }
                 product
             }
             Expr::Div(a, b) => {
-                let (a, b) = (known!(self.value(a)?), known!(self.value(b)?));
-                if b.is_zero() || !self.charge(bits(&a) + bits(&b))? {
-                    return Ok(None);
+                let (a, b) = (self.value(a)?, self.value(b)?);
+                if b.is_zero() {
+                    return Err(NoValue);
                 }
+                self.charge(bits(&a) + bits(&b))?;
                 a / b
             }
             Expr::Pow(base, exponent) => {
-                let (base, exponent) = (known!(self.value(base)?), known!(self.value(exponent)?));
+                let (base, exponent) = (self.value(base)?, self.value(exponent)?);
                 return self.power(base, &exponent);
             }
             Expr::Root(radicand, degree) => {
-                let (x, n) = (known!(self.value(radicand)?), known!(self.value(degree)?));
+                let (x, n) = (self.value(radicand)?, self.value(degree)?);
                 return self.root(x, &n);
             }
             Expr::Call(func, arguments) => {
-                let mut values = Vec::with_capacity(arguments.len());
-                for argument in arguments {
-                    values.push(known!(self.value(argument)?));
-                }
+                let values = arguments.iter().map(|argument| self.value(argument));
+                let values = values.collect::<Maybe<Vec<_>>>()?;
                 return self.call(*func, &values);
             }
             Expr::Pi
@@ -122,18 +119,18 @@ impl Evaluator<'_> {
             | Expr::I
             | Expr::Infinity(_)
             | Expr::Apply(..)
-            | Expr::Degree(_) => return Ok(None),
-        }))
+            | Expr::Degree(_) => return Err(NoValue),
+        })
     }
 
-    fn power(&mut self, base: RBig, exponent: &RBig) -> Result<Option<RBig>, Stop> {
+    fn power(&mut self, base: RBig, exponent: &RBig) -> Maybe<RBig> {
         if base == RBig::ONE {
-            return Ok(Some(base));
+            return Ok(base);
         }
         if !exponent.is_int() {
             // a^(p/q) is the q-th root of a^p where that is rational; real for odd q.
             let degree = RBig::from(IBig::from(exponent.denominator().clone()));
-            let root = known!(self.root(base, &degree)?);
+            let root = self.root(base, &degree)?;
             let above = RBig::from(exponent.numerator().clone());
             return self.power(root, &above);
         }
@@ -141,48 +138,53 @@ impl Evaluator<'_> {
         if base.is_zero() {
             // 0^0 is 1, as in combinatorics; 0^-1 is undefined.
             let value = if exponent.is_zero() { RBig::ONE } else { base };
-            return Ok((!is_negative).then_some(value));
+            return if is_negative { Err(NoValue) } else { Ok(value) };
         }
         if base == RBig::NEG_ONE {
             let odd = exponent.numerator().bit(0);
-            return Ok(Some(if odd { base } else { RBig::ONE }));
+            return Ok(if odd { base } else { RBig::ONE });
         }
-        let Ok(n) = isize::try_from(&exponent.clone().abs().numerator().clone()) else {
-            return Ok(None);
-        };
+        let n = isize::try_from(magnitude(exponent)?).map_err(|_| NoValue)?;
         let length = bits(&base).saturating_mul(n.unsigned_abs());
-        if length > 2 * MAX_BITS || !self.charge(length)? {
-            return Ok(None);
+        if length > 2 * MAX_BITS {
+            return Err(NoValue);
         }
+        self.charge(length)?;
         let power = base.pow(n);
-        Ok(Some(if is_negative {
+        Ok(if is_negative {
             RBig::ONE / power
         } else {
             power
-        }))
+        })
     }
 
     /// The real root where it is rational.
-    fn root(&mut self, x: RBig, degree: &RBig) -> Result<Option<RBig>, Stop> {
-        let n = known!(small(degree).and_then(|n| usize::try_from(n).ok()));
-        if n == 0 || n > 1000 || (x.is_negative() && n % 2 == 0) || !self.charge(bits(&x))? {
-            return Ok(None);
+    fn root(&mut self, x: RBig, degree: &RBig) -> Maybe<RBig> {
+        let n = small(degree)
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or(NoValue)?;
+        if n == 0 || n > 1000 || (x.is_negative() && n % 2 == 0) {
+            return Err(NoValue);
         }
+        self.charge(bits(&x))?;
         let negative = x.is_negative();
-        let (above, below) = x.abs().into_parts();
-        let above = known!(UBig::try_from(above).ok());
-        let exact_root = |value: &UBig| -> Option<UBig> {
+        let (above, below) = (magnitude(&x)?, x.denominator().clone());
+        let exact_root = |value: &UBig| {
             let root = value.nth_root(n);
-            (root.pow(n) == *value).then_some(root)
+            if root.pow(n) == *value {
+                Ok(root)
+            } else {
+                Err(NoValue)
+            }
         };
-        let (a, b) = (known!(exact_root(&above)), known!(exact_root(&below)));
+        let (a, b) = (exact_root(&above)?, exact_root(&below)?);
         let root = RBig::from_parts(IBig::from(a), b);
-        Ok(Some(if negative { -root } else { root }))
+        Ok(if negative { -root } else { root })
     }
 
-    fn call(&mut self, func: Func, v: &[RBig]) -> Result<Option<RBig>, Stop> {
-        let first = known!(v.first());
-        Ok(Some(match func {
+    fn call(&mut self, func: Func, v: &[RBig]) -> Maybe<RBig> {
+        let first = v.first().ok_or(NoValue)?;
+        Ok(match func {
             Func::Abs => first.clone().abs(),
             Func::Floor => RBig::from(first.floor()),
             Func::Ceil => RBig::from(first.ceil()),
@@ -193,17 +195,18 @@ impl Evaluator<'_> {
                 x if x.is_negative() => -1,
                 _ => 1,
             }),
-            Func::Max => known!(v.iter().max()).clone(),
-            Func::Min => known!(v.iter().min()).clone(),
+            Func::Max => v.iter().max().ok_or(NoValue)?.clone(),
+            Func::Min => v.iter().min().ok_or(NoValue)?.clone(),
             Func::Factorial => return self.factorial(first),
             Func::Binomial => return self.binomial(first, &v[1]),
             Func::Gcd | Func::Lcm => {
                 let mut all = UBig::ZERO;
                 for value in v {
-                    if !value.is_int() || !self.charge(bits(value) + all.bit_len())? {
-                        return Ok(None);
+                    if !value.is_int() {
+                        return Err(NoValue);
                     }
-                    let value = known!(UBig::try_from(value.numerator().clone().abs()).ok());
+                    self.charge(bits(value) + all.bit_len())?;
+                    let value = magnitude(value)?;
                     all = if all.is_zero() {
                         value
                     } else if value.is_zero() {
@@ -223,69 +226,77 @@ impl Evaluator<'_> {
                 RBig::ZERO
             }
             Func::Ln if *first == RBig::ONE => RBig::ZERO,
-            _ => return Ok(None),
-        }))
+            _ => return Err(NoValue),
+        })
     }
 
     /// The exponent n with base^n = x where that is a small integer.
-    fn log(&mut self, base: &RBig, x: &RBig) -> Result<Option<RBig>, Stop> {
+    fn log(&mut self, base: &RBig, x: &RBig) -> Maybe<RBig> {
         if *base <= RBig::ZERO || *base == RBig::ONE || *x <= RBig::ZERO {
-            return Ok(None);
+            return Err(NoValue);
         }
         if *x == RBig::ONE {
-            return Ok(Some(RBig::ZERO));
+            return Ok(RBig::ZERO);
         }
         let limit = bits(x) / bits(base).saturating_sub(1).max(1) + 1;
         let mut power = RBig::ONE;
         for n in 1..=limit.min(4096) {
-            if !self.charge(bits(&power) + bits(base))? {
-                return Ok(None);
-            }
+            self.charge(bits(&power) + bits(base))?;
             power *= base;
             if power == *x {
-                return Ok(Some(RBig::from(n)));
+                return Ok(RBig::from(n));
             }
             if (RBig::ONE / &power) == *x {
-                return Ok(Some(-RBig::from(n)));
+                return Ok(-RBig::from(n));
             }
         }
-        Ok(None)
+        Err(NoValue)
     }
 
-    fn factorial(&mut self, n: &RBig) -> Result<Option<RBig>, Stop> {
-        let n = known!(small(n).filter(|n| (0..=6000).contains(n)));
+    fn factorial(&mut self, n: &RBig) -> Maybe<RBig> {
+        let n = small(n).filter(|n| (0..=6000).contains(n)).ok_or(NoValue)?;
         let mut product = IBig::ONE;
         for k in 2..=n {
-            if !self.charge_linear(k, product.bit_len())? {
-                return Ok(None);
-            }
+            self.charge_linear(k, product.bit_len())?;
             product *= k;
         }
-        Ok(Some(RBig::from(product)))
+        Ok(RBig::from(product))
     }
 
-    fn binomial(&mut self, n: &RBig, k: &RBig) -> Result<Option<RBig>, Stop> {
-        let (n, k) = (known!(small(n)), known!(small(k)));
+    fn binomial(&mut self, n: &RBig, k: &RBig) -> Maybe<RBig> {
+        let (n, k) = (small(n).ok_or(NoValue)?, small(k).ok_or(NoValue)?);
         if n < 0 {
-            return Ok(None);
+            return Err(NoValue);
         }
         if k < 0 || k > n {
-            return Ok(Some(RBig::ZERO));
+            return Ok(RBig::ZERO);
         }
         let k = k.min(n - k);
         if k > 6000 {
-            return Ok(None);
+            return Err(NoValue);
         }
         let mut product = IBig::ONE;
         for j in 0..k {
             // Each step multiplies and divides.
-            if !self.charge_linear(4 * j, product.bit_len())? {
-                return Ok(None);
-            }
+            self.charge_linear(4 * j, product.bit_len())?;
             product = product * (n - j) / (j + 1);
         }
-        Ok(Some(RBig::from(product)))
+        Ok(RBig::from(product))
     }
+}
+
+/// Longer values are not built.
+fn is_short(value_bits: usize) -> Maybe<()> {
+    if value_bits <= MAX_BITS {
+        Ok(())
+    } else {
+        Err(NoValue)
+    }
+}
+
+/// The size of the numerator.
+pub(crate) fn magnitude(value: &RBig) -> Maybe<UBig> {
+    UBig::try_from(value.numerator().clone().abs()).map_err(|_| NoValue)
 }
 
 #[cfg(test)]

@@ -170,6 +170,10 @@ impl Expr {
         }
     }
 
+    pub(crate) fn negated_if(self, negative: bool) -> Self {
+        if negative { self.negated() } else { self }
+    }
+
     pub(crate) fn pow(self, exponent: Self) -> Self {
         Self::Pow(Box::new(self), Box::new(exponent))
     }
@@ -192,7 +196,7 @@ impl Expr {
     }
 
     /// Calls `visit` on every node, parents first.
-    pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Self)) {
+    pub(crate) fn walk<'e>(&'e self, visit: &mut dyn FnMut(&'e Self)) {
         visit(self);
         match self {
             Self::Neg(x) | Self::Degree(x) | Self::Percent(x) => x.walk(visit),
@@ -217,26 +221,12 @@ impl Expr {
 
     /// Names of the variables, sorted, each once.
     pub(crate) fn symbols(&self) -> Vec<&str> {
-        fn collect<'a>(e: &'a Expr, into: &mut Vec<&'a str>) {
-            match e {
-                Expr::Sym(name) => into.push(name),
-                Expr::Neg(x) | Expr::Degree(x) | Expr::Percent(x) => collect(x, into),
-                Expr::Add(xs) | Expr::Mul(xs) | Expr::Call(_, xs) => {
-                    xs.iter().for_each(|x| collect(x, into));
-                }
-                Expr::Apply(name, xs) => {
-                    into.push(name);
-                    xs.iter().for_each(|x| collect(x, into));
-                }
-                Expr::Div(a, b) | Expr::Pow(a, b) | Expr::Root(a, b) => {
-                    collect(a, into);
-                    collect(b, into);
-                }
-                _ => {}
-            }
-        }
         let mut names = Vec::new();
-        collect(self, &mut names);
+        self.walk(&mut |e| {
+            if let Self::Sym(name) | Self::Apply(name, _) = e {
+                names.push(name.as_str());
+            }
+        });
         names.sort_unstable();
         names.dedup();
         names

@@ -1,5 +1,8 @@
 //! Text before it is read: Unicode as TeX or ASCII, and what surrounds a formula taken off.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// Rewrites the characters that have a spelling in TeX or ASCII: full-width and mathematical
 /// letters, superscripts, signs, roots. Invisible characters vanish.
 pub(crate) fn fold(text: &str) -> String {
@@ -43,12 +46,41 @@ fn script_of(c: char) -> Option<(char, char)> {
     None
 }
 
+/// Characters that mean a command of TeX, before its name.
+const COMMANDS: &str = "
+    ×✕⨯ times ·⋅∙∗ cdot ÷ div √ sqrt ∞ infty ≤⩽≦ le ≥⩾≧ ge ≠ ne ≈≃≅ approx ± pm ∓ mp ∪⋃ cup
+    ∩⋂ cap ∖ setminus ∈ in ∅⌀Ø emptyset ⟨〈 langle ⟩〉 rangle ⌊ lfloor ⌋ rfloor ⌈ lceil
+    ⌉ rceil ∧ land ∨ lor α alpha β beta γ gamma δ delta εϵ epsilon ζ zeta η eta θϑ theta
+    κ kappa λ lambda μµ mu ν nu ξ xi π𝜋𝛑 pi ρ rho σ sigma τ tau φϕ phi χ chi ψ psi ω omega
+    Δ Delta Γ Gamma Σ Sigma Φ Phi Ω Omega";
+
+/// Fractions of one sign, before numerator and denominator.
+const FRACTIONS: &str = "½12 ⅓13 ⅔23 ¼14 ¾34 ⅕15 ⅖25 ⅗35 ⅘45 ⅙16 ⅚56 ⅛18 ⅜38 ⅝58 ⅞78";
+
+/// What stands for a character of the tables above.
+static SPELLINGS: LazyLock<HashMap<char, String>> = LazyLock::new(|| {
+    let words: Vec<&str> = COMMANDS.split_whitespace().collect();
+    let commands = words.chunks(2).flat_map(|pair| {
+        let command = format!("\\{} ", pair[1]);
+        pair[0].chars().map(move |c| (c, command.clone()))
+    });
+    let fractions = FRACTIONS.split(' ').filter_map(|fraction| {
+        let [sign, above, below] = fraction.chars().collect::<Vec<_>>().try_into().ok()?;
+        Some((sign, format!("\\frac{{{above}}}{{{below}}}")))
+    });
+    commands.chain(fractions).collect()
+});
+
 fn push_folded(c: char, out: &mut String) {
     if c.is_ascii() {
         out.push(match c {
             '\t' | '\n' | '\r' | '\x0b' | '\x0c' => ' ',
             c => c,
         });
+        return;
+    }
+    if let Some(spelling) = SPELLINGS.get(&c) {
+        out.push_str(spelling);
         return;
     }
     let code = u32::from(c);
@@ -60,83 +92,18 @@ fn push_folded(c: char, out: &mut String) {
         | '\u{fe00}'..='\u{fe0f}' => "",
         '\u{2009}' | '\u{202f}' => "\\,",
         '−' | '–' | '—' | '‐' | '‑' | '‒' | '﹣' => "-",
-        '×' | '✕' | '⨯' => "\\times ",
-        '·' | '⋅' | '∙' | '∗' => "\\cdot ",
-        '÷' => "\\div ",
         '⁄' | '∕' => "/",
-        '√' => "\\sqrt ",
         '∛' => "\\sqrt[3] ",
         '∜' => "\\sqrt[4] ",
-        '∞' => "\\infty ",
-        '≤' | '⩽' | '≦' => "\\le ",
-        '≥' | '⩾' | '≧' => "\\ge ",
-        '≠' => "\\ne ",
-        '≈' | '≃' | '≅' => "\\approx ",
-        '±' => "\\pm ",
-        '∓' => "\\mp ",
-        '∪' | '⋃' => "\\cup ",
-        '∩' | '⋂' => "\\cap ",
-        '∖' => "\\setminus ",
-        '∈' => "\\in ",
-        '∅' | '⌀' | 'Ø' => "\\emptyset ",
         '°' | '˚' | 'º' => "^\\circ ",
         'ℝ' => "\\mathbb{R}",
         'ℤ' => "\\mathbb{Z}",
         'ℕ' => "\\mathbb{N}",
         'ℚ' => "\\mathbb{Q}",
         'ℂ' => "\\mathbb{C}",
-        '½' => "\\frac{1}{2}",
-        '⅓' => "\\frac{1}{3}",
-        '⅔' => "\\frac{2}{3}",
-        '¼' => "\\frac{1}{4}",
-        '¾' => "\\frac{3}{4}",
-        '⅕' => "\\frac{1}{5}",
-        '⅖' => "\\frac{2}{5}",
-        '⅗' => "\\frac{3}{5}",
-        '⅘' => "\\frac{4}{5}",
-        '⅙' => "\\frac{1}{6}",
-        '⅚' => "\\frac{5}{6}",
-        '⅛' => "\\frac{1}{8}",
-        '⅜' => "\\frac{3}{8}",
-        '⅝' => "\\frac{5}{8}",
-        '⅞' => "\\frac{7}{8}",
-        '⟨' | '〈' => "\\langle ",
-        '⟩' | '〉' => "\\rangle ",
-        '⌊' => "\\lfloor ",
-        '⌋' => "\\rfloor ",
-        '⌈' => "\\lceil ",
-        '⌉' => "\\rceil ",
         '∣' | '｜' => "|",
         '′' | '’' | '‘' => "'",
         '“' | '”' => "\"",
-        '∧' => "\\land ",
-        '∨' => "\\lor ",
-        'α' => "\\alpha ",
-        'β' => "\\beta ",
-        'γ' => "\\gamma ",
-        'δ' => "\\delta ",
-        'ε' | 'ϵ' => "\\epsilon ",
-        'ζ' => "\\zeta ",
-        'η' => "\\eta ",
-        'θ' | 'ϑ' => "\\theta ",
-        'κ' => "\\kappa ",
-        'λ' => "\\lambda ",
-        'μ' | 'µ' => "\\mu ",
-        'ν' => "\\nu ",
-        'ξ' => "\\xi ",
-        'π' | '𝜋' | '𝛑' => "\\pi ",
-        'ρ' => "\\rho ",
-        'σ' => "\\sigma ",
-        'τ' => "\\tau ",
-        'φ' | 'ϕ' => "\\phi ",
-        'χ' => "\\chi ",
-        'ψ' => "\\psi ",
-        'ω' => "\\omega ",
-        'Δ' => "\\Delta ",
-        'Γ' => "\\Gamma ",
-        'Σ' => "\\Sigma ",
-        'Φ' => "\\Phi ",
-        'Ω' => "\\Omega ",
         'ⅈ' => "i",
         'ⅇ' | 'ℯ' => "e",
         _ => {

@@ -16,54 +16,31 @@ pub(crate) enum Join {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Form {
     Scalar(Expr),
-    /// A number with a unit. `parts` above 1 is a sum such as `3 h 20 min`.
-    Quantity {
-        value: Expr,
-        unit: Unit,
-        parts: usize,
-    },
+    /// A number with a unit; parts above 1 are a sum such as `3 h 20 min`.
+    Quantity(Expr, Unit, usize),
     /// Words; the key ignores case and markup.
     Text(String),
     /// A lone run of letters that may be a word or a product: `xy`, `east`.
     Letters(String),
-    /// `(a, b)`, `[a, b)`, …: a tuple, or an interval when there are two.
-    Tuple {
-        open: char,
-        close: char,
-        items: Vec<Self>,
-    },
+    /// `(a, b)`, `[a, b)`, …, between its brackets: a tuple, or an interval when there are two.
+    Tuple(char, Vec<Self>, char),
     /// `{a, b}`.
     Set(Vec<Self>),
     /// `a, b` or `a or b` without brackets.
-    List {
-        items: Vec<Self>,
-        join: Join,
-    },
+    List(Vec<Self>, Join),
     Matrix(Vec<Vec<Expr>>),
     /// `a < b <= c`: one more side than there are relations.
-    Relation {
-        sides: Vec<Self>,
-        signs: Vec<Sign>,
-    },
+    Relation(Vec<Self>, Vec<Sign>),
     /// Unions, intersections and differences, applied from the left.
-    SetChain {
-        first: Box<Self>,
-        rest: Vec<(SetOperation, Self)>,
-    },
+    SetChain(Box<Self>, Vec<(SetOperation, Self)>),
     /// `\mathbb{R}` and its relatives, by the names the lexer gives them, and the empty set.
     NamedSet(&'static str),
     /// `{x : condition}`.
-    Builder {
-        variable: String,
-        condition: Box<Self>,
-    },
+    Builder(String, Box<Self>),
     /// `3 : 4`.
     Ratio(Vec<Expr>),
-    /// A time of day in minutes, with the half of the day when it was given: 12:30 pm.
-    Time {
-        minutes: u32,
-        afternoon: Option<bool>,
-    },
+    /// A time of day in minutes, and whether it is in the afternoon where that is said: 12:30 pm.
+    Time(u32, Option<bool>),
 }
 
 /// A relation sign.

@@ -1,12 +1,14 @@
 //! Residues of expressions modulo large primes, which decide identities of rational functions.
 
-use dashu::base::{Abs, Signed};
+use dashu::base::Signed;
 use dashu::integer::UBig;
 use dashu::rational::RBig;
 
-use crate::exact::constant;
+use crate::exact::{constant, magnitude, small};
 use crate::expr::{Expr, Func};
-use crate::fuel::{Fuel, Stop, known};
+use crate::fuel::{Fuel, Halt, Maybe, Stop, known};
+
+use Halt::NoValue;
 
 /// Primes below 2^61 that are 1 modulo 4, so that −1 has a square root in each field.
 const PRIMES: [u64; 3] = [
@@ -34,7 +36,7 @@ pub(crate) fn residues(e: &Expr, point: u64, fuel: &mut Fuel) -> Result<Option<R
             point,
             fuel: &mut *fuel,
         };
-        match field.value(e)? {
+        match known(field.value(e))? {
             Some(v) => *value = v,
             None => return Ok(None),
         }
@@ -80,97 +82,100 @@ struct Field<'a> {
 }
 
 impl Field<'_> {
-    fn value(&mut self, e: &Expr) -> Result<Option<u64>, Stop> {
+    fn value(&mut self, e: &Expr) -> Maybe<u64> {
         self.fuel.spend(1)?;
         let p = self.p;
-        Ok(Some(match e {
-            Expr::Num(value) => known!(self.rational(value)),
-            Expr::Decimal(d) => known!(self.rational(&d.value)),
+        Ok(match e {
+            Expr::Num(value) => self.rational(value)?,
+            Expr::Decimal(d) => self.rational(&d.value)?,
             Expr::Sym(name) => hash(name, p ^ self.point) % p,
             Expr::Pi => hash("\u{0}pi", p ^ self.point) % p,
             Expr::E => hash("\u{0}e", p ^ self.point) % p,
             Expr::I => self.square_root_of_minus_one(),
-            Expr::Neg(x) => (p - known!(self.value(x)?)) % p,
+            Expr::Neg(x) => (p - self.value(x)?) % p,
             Expr::Degree(x) => {
-                let by = known!(self.invert(180));
+                let by = self.invert(180)?;
                 mul(
-                    mul(known!(self.value(x)?), by, p),
+                    mul(self.value(x)?, by, p),
                     hash("\u{0}pi", p ^ self.point) % p,
                     p,
                 )
             }
-            Expr::Percent(x) => mul(known!(self.value(x)?), known!(self.invert(100)), p),
+            Expr::Percent(x) => mul(self.value(x)?, self.invert(100)?, p),
             Expr::Add(terms) => {
-                let mut sum = 0;
-                for term in terms {
-                    sum = (sum + known!(self.value(term)?)) % p;
-                }
-                sum
+                return (terms.iter()).try_fold(0, |sum, term| Ok((sum + self.value(term)?) % p));
             }
             Expr::Mul(factors) => {
-                let mut product = 1;
-                for factor in factors {
-                    product = mul(product, known!(self.value(factor)?), p);
-                }
-                product
+                let times = |product, factor| Ok(mul(product, self.value(factor)?, p));
+                return factors.iter().try_fold(1, times);
             }
             Expr::Div(a, b) => {
-                let b = known!(self.value(b)?);
-                mul(known!(self.value(a)?), known!(self.invert(b)), p)
+                let b = self.value(b)?;
+                mul(self.value(a)?, self.invert(b)?, p)
             }
             Expr::Pow(base, exponent) => {
-                let exponent = known!(constant(exponent, self.fuel)?);
+                let exponent = constant(exponent, self.fuel)?.ok_or(NoValue)?;
                 if !exponent.is_int() {
-                    let value = known!(constant(e, self.fuel)?);
-                    return Ok(self.rational(&value));
+                    let value = constant(e, self.fuel)?.ok_or(NoValue)?;
+                    return self.rational(&value);
                 }
-                let base = known!(self.value(base)?);
+                let base = self.value(base)?;
                 self.fuel.spend(1)?;
-                return Ok(self.power(base, &exponent));
+                return self.power(base, &exponent);
             }
             Expr::Call(Func::Factorial, n) => {
-                let n = known!(constant(&n[0], self.fuel)?);
-                let n = known!(super::exact::small(&n).filter(|n| (0..=20_000).contains(n)));
+                let n = constant(&n[0], self.fuel)?.ok_or(NoValue)?;
+                let n = small(&n)
+                    .filter(|n| (0..=20_000).contains(n))
+                    .ok_or(NoValue)?;
                 self.fuel.spend(n as u64 / 50)?;
                 (2..=n as u64).fold(1, |product, k| mul(product, k, p))
             }
             Expr::Root(..) | Expr::Call(..) => {
-                let value = known!(constant(e, self.fuel)?);
-                known!(self.rational(&value))
+                let value = constant(e, self.fuel)?.ok_or(NoValue)?;
+                self.rational(&value)?
             }
-            Expr::Infinity(_) | Expr::Apply(..) => return Ok(None),
-        }))
+            Expr::Infinity(_) | Expr::Apply(..) => return Err(NoValue),
+        })
     }
 
-    fn rational(&self, value: &RBig) -> Option<u64> {
+    fn rational(&self, value: &RBig) -> Maybe<u64> {
         let p = UBig::from(self.p);
-        let reduce = |n: &UBig| u64::try_from(n % &p).ok();
-        let above = reduce(&UBig::try_from(value.numerator().clone().abs()).ok()?)?;
+        let reduce = |n: &UBig| u64::try_from(n % &p).map_err(|_| NoValue);
+        let above = reduce(&magnitude(value)?)?;
         let below = reduce(value.denominator())?;
         let magnitude = mul(above, self.invert(below)?, self.p);
-        Some(if value.is_negative() {
+        Ok(if value.is_negative() {
             (self.p - magnitude) % self.p
         } else {
             magnitude
         })
     }
 
-    fn invert(&self, value: u64) -> Option<u64> {
-        (value != 0).then(|| pow(value, self.p - 2, self.p))
+    fn invert(&self, value: u64) -> Maybe<u64> {
+        if value == 0 {
+            return Err(NoValue);
+        }
+        Ok(pow(value, self.p - 2, self.p))
     }
 
     /// By Fermat the exponent only matters modulo p − 1, so its length does not.
-    fn power(&self, base: u64, exponent: &RBig) -> Option<u64> {
+    fn power(&self, base: u64, exponent: &RBig) -> Maybe<u64> {
         if base == 0 {
-            return (!exponent.is_negative()).then_some(u64::from(exponent.is_zero()));
+            let power = u64::from(exponent.is_zero());
+            return if exponent.is_negative() {
+                Err(NoValue)
+            } else {
+                Ok(power)
+            };
         }
         let order = UBig::from(self.p - 1);
-        let magnitude = UBig::try_from(exponent.numerator().clone().abs()).ok()?;
-        let power = pow(base, u64::try_from(magnitude % order).ok()?, self.p);
+        let reduced = u64::try_from(magnitude(exponent)? % order).map_err(|_| NoValue)?;
+        let power = pow(base, reduced, self.p);
         if exponent.is_negative() {
             self.invert(power)
         } else {
-            Some(power)
+            Ok(power)
         }
     }
 

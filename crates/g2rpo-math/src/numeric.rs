@@ -3,12 +3,14 @@
 use dashu::base::Abs;
 use dashu::rational::RBig;
 
-use crate::complex::{Arithmetic, Complex, Maybe};
+use crate::complex::{Arithmetic, Complex};
 use crate::exact::{exact, small};
 use crate::expr::{Expr, Func};
-use crate::fuel::{Stop, known};
+use crate::fuel::{Halt, Maybe, Stop};
 use crate::modular::hash;
 use crate::sample::Space;
+
+use Halt::NoValue;
 
 /// Values of variables.
 #[derive(Debug, Clone, Copy)]
@@ -82,60 +84,60 @@ impl Evaluator<'_, '_> {
         match e {
             Expr::Num(value) => self.a.rational(value),
             Expr::Decimal(d) => self.a.rational(&d.value),
-            Expr::Sym(name) => match self.point.value(name) {
-                Some(value) => self.a.float(value),
-                None => Ok(None),
-            },
+            Expr::Sym(name) => {
+                let value = self.point.value(name).ok_or(NoValue)?;
+                self.a.float(value)
+            }
             Expr::Pi => self.a.pi(),
             Expr::E => {
-                let one = known!(self.a.int(1)?);
+                let one = self.a.int(1)?;
                 self.a.exp(&one)
             }
             Expr::I => self.a.i(),
-            Expr::Infinity(_) => Ok(None),
+            Expr::Infinity(_) => Err(NoValue),
             Expr::Neg(x) => {
-                let x = known!(self.value(x)?);
-                Ok(Some(self.a.neg(x)))
+                let x = self.value(x)?;
+                Ok(self.a.neg(x))
             }
             Expr::Add(terms) => {
-                let mut sum = known!(self.value(&terms[0])?);
+                let mut sum = self.value(&terms[0])?;
                 for term in &terms[1..] {
-                    let term = known!(self.value(term)?);
-                    sum = known!(self.a.add(&sum, &term)?);
+                    let term = self.value(term)?;
+                    sum = self.a.add(&sum, &term)?;
                 }
-                Ok(Some(sum))
+                Ok(sum)
             }
             Expr::Mul(factors) => {
-                let mut product = known!(self.value(&factors[0])?);
+                let mut product = self.value(&factors[0])?;
                 for factor in &factors[1..] {
-                    let factor = known!(self.value(factor)?);
-                    product = known!(self.a.mul(&product, &factor)?);
+                    let factor = self.value(factor)?;
+                    product = self.a.mul(&product, &factor)?;
                 }
-                Ok(Some(product))
+                Ok(product)
             }
             Expr::Div(a, b) => {
-                let (a, b) = (known!(self.value(a)?), known!(self.value(b)?));
+                let (a, b) = (self.value(a)?, self.value(b)?);
                 self.a.div(&a, &b)
             }
             Expr::Degree(x) => {
-                let x = known!(self.value(x)?);
-                let pi = known!(self.a.pi()?);
-                let half_turn = known!(self.a.int(180)?);
-                let turned = known!(self.a.mul(&x, &pi)?);
+                let x = self.value(x)?;
+                let pi = self.a.pi()?;
+                let half_turn = self.a.int(180)?;
+                let turned = self.a.mul(&x, &pi)?;
                 self.a.div(&turned, &half_turn)
             }
             Expr::Percent(x) => {
-                let x = known!(self.value(x)?);
-                let hundred = known!(self.a.int(100)?);
+                let x = self.value(x)?;
+                let hundred = self.a.int(100)?;
                 self.a.div(&x, &hundred)
             }
             Expr::Pow(base, exponent) => self.power(base, exponent),
             Expr::Root(x, degree) => {
-                let degree = known!(self.rational(degree)?);
+                let degree = self.rational(degree)?.ok_or(NoValue)?;
                 if degree.is_zero() {
-                    return Ok(None);
+                    return Err(NoValue);
                 }
-                let x = known!(self.value(x)?);
+                let x = self.value(x)?;
                 self.rational_power(&x, &(RBig::ONE / degree))
             }
             Expr::Call(func, arguments) => self.call(*func, arguments, e),
@@ -147,29 +149,28 @@ impl Evaluator<'_, '_> {
         let rational = self.rational(exponent)?;
         if let Some(exponent) = rational {
             if *base == Expr::E {
-                let exponent = known!(self.a.rational(&exponent)?);
+                let exponent = self.a.rational(&exponent)?;
                 return self.a.exp(&exponent);
             }
-            let base = known!(self.value(base)?);
+            let base = self.value(base)?;
             return self.rational_power(&base, &exponent);
         }
-        let exponent = known!(self.value(exponent)?);
+        let exponent = self.value(exponent)?;
         if *base == Expr::E {
             return self.a.exp(&exponent);
         }
-        let base = known!(self.value(base)?);
-        let ln = known!(self.a.ln(&base)?);
-        let product = known!(self.a.mul(&ln, &exponent)?);
+        let base = self.value(base)?;
+        let ln = self.a.ln(&base)?;
+        let product = self.a.mul(&ln, &exponent)?;
         self.a.exp(&product)
     }
 
     /// Integer powers by multiplication, real odd roots of negative reals, else the principal one.
     fn rational_power(&mut self, base: &Complex, exponent: &RBig) -> Maybe<Complex> {
         if let Some(n) = small(exponent) {
-            return if n.abs() <= 100_000 {
-                self.a.powi(base, n)
-            } else {
-                Ok(None)
+            return match n {
+                -100_000..=100_000 => self.a.powi(base, n),
+                _ => Err(NoValue),
             };
         }
         if *exponent == RBig::from_parts(1.into(), 2u8.into()) {
@@ -182,16 +183,16 @@ impl Evaluator<'_, '_> {
         } else {
             base.clone()
         };
-        let ln = known!(self.a.ln(&size)?);
-        let exponent_value = known!(self.a.rational(exponent)?);
-        let product = known!(self.a.mul(&ln, &exponent_value)?);
-        let power = known!(self.a.exp(&product)?);
+        let ln = self.a.ln(&size)?;
+        let exponent_value = self.a.rational(exponent)?;
+        let product = self.a.mul(&ln, &exponent_value)?;
+        let power = self.a.exp(&product)?;
         let odd_power = dashu::base::BitTest::bit(&exponent.numerator().clone().abs(), 0);
-        Ok(Some(if odd_root && odd_power {
+        Ok(if odd_root && odd_power {
             self.a.neg(power)
         } else {
             power
-        }))
+        })
     }
 
     fn call(&mut self, func: Func, arguments: &[Expr], whole: &Expr) -> Maybe<Complex> {
@@ -207,63 +208,45 @@ impl Evaluator<'_, '_> {
             return match func {
                 Max | Min => self.extreme(func, arguments),
                 Floor | Ceil => self.rounded(func, &arguments[0]),
-                _ => Ok(None),
+                _ => Err(NoValue),
             };
         }
-        let x = known!(self.value(&arguments[0])?);
+        let x = self.value(&arguments[0])?;
         match func {
-            Sin => Ok(self.a.sin_cos(&x)?.map(|(sin, _)| sin)),
-            Cos => Ok(self.a.sin_cos(&x)?.map(|(_, cos)| cos)),
-            Tan | Cot => {
-                let (sin, cos) = known!(self.a.sin_cos(&x)?);
-                if func == Tan {
-                    self.a.div(&sin, &cos)
-                } else {
-                    self.a.div(&cos, &sin)
+            Sin | Cos | Tan | Cot | Sec | Csc => {
+                let (sin, cos) = self.a.sin_cos(&x)?;
+                match func {
+                    Sin => Ok(sin),
+                    Cos => Ok(cos),
+                    Tan => self.a.div(&sin, &cos),
+                    Cot => self.a.div(&cos, &sin),
+                    Sec => self.a.invert(&cos),
+                    _ => self.a.invert(&sin),
                 }
-            }
-            Sec | Csc => {
-                let (sin, cos) = known!(self.a.sin_cos(&x)?);
-                self.a.invert(if func == Sec { &cos } else { &sin })
             }
             Exp => self.a.exp(&x),
             Ln => self.a.ln(&x),
             Log => {
-                let y = known!(self.value(&arguments[1])?);
-                let (base, value) = (known!(self.a.ln(&x)?), known!(self.a.ln(&y)?));
+                let y = self.value(&arguments[1])?;
+                let (base, value) = (self.a.ln(&x)?, self.a.ln(&y)?);
                 self.a.div(&value, &base)
             }
             Abs => self.a.abs(&x),
-            Re => Ok(Some(Complex {
-                im: dashu::float::FBig::ZERO,
-                ..x
-            })),
-            Im => Ok(Some(Complex {
-                re: x.im,
-                im: dashu::float::FBig::ZERO,
-                ..x
-            })),
-            Arg => {
-                let ln = known!(self.a.ln(&x)?);
-                Ok(Some(Complex {
-                    re: ln.im,
-                    im: dashu::float::FBig::ZERO,
-                    error: ln.error,
-                    least: ln.least,
-                }))
-            }
+            Re => Ok(x.real_part()),
+            Im => Ok(x.imaginary_part()),
+            Arg => Ok(self.a.ln(&x)?.imaginary_part()),
             Sinh | Cosh | Tanh => self.hyperbolic(func, &x),
             Asin | Acos | Atan | Acot | Asinh | Acosh | Atanh => self.inverse(func, &x),
-            Factorial | Binomial | Gcd | Lcm | Floor | Ceil | Max | Min | Sign => Ok(None),
+            Factorial | Binomial | Gcd | Lcm | Floor | Ceil | Max | Min | Sign => Err(NoValue),
         }
     }
 
     fn hyperbolic(&mut self, func: Func, x: &Complex) -> Maybe<Complex> {
-        let up = known!(self.a.exp(x)?);
-        let down = known!(self.a.invert(&up)?);
-        let two = known!(self.a.int(2)?);
-        let sum = known!(self.a.add(&up, &down)?);
-        let difference = known!(self.a.sub(&up, &down)?);
+        let up = self.a.exp(x)?;
+        let down = self.a.invert(&up)?;
+        let two = self.a.int(2)?;
+        let sum = self.a.add(&up, &down)?;
+        let difference = self.a.sub(&up, &down)?;
         match func {
             Func::Sinh => self.a.div(&difference, &two),
             Func::Cosh => self.a.div(&sum, &two),
@@ -273,78 +256,75 @@ impl Evaluator<'_, '_> {
 
     /// Inverse functions by their logarithms (Abramowitz and Stegun, 4.4.26 to 4.6.22).
     fn inverse(&mut self, func: Func, x: &Complex) -> Maybe<Complex> {
-        let one = known!(self.a.int(1)?);
-        let i = known!(self.a.i()?);
+        let one = self.a.int(1)?;
+        let i = self.a.i()?;
         match func {
             Func::Asin | Func::Acos => {
-                let square = known!(self.a.mul(x, x)?);
-                let rest = known!(self.a.sub(&one, &square)?);
+                let square = self.a.mul(x, x)?;
+                let rest = self.a.sub(&one, &square)?;
                 // At ±1 the root is 0 and its error bound is not.
-                let root = match self.a.sqrt(&rest)? {
-                    Some(root) => root,
-                    None => known!(self.a.int(0)?),
+                let root = match self.a.sqrt(&rest) {
+                    Err(NoValue) => self.a.int(0)?,
+                    found => found?,
                 };
-                let ix = known!(self.a.mul(&i, x)?);
-                let sum = known!(self.a.add(&ix, &root)?);
-                let ln = known!(self.a.ln(&sum)?);
-                let turned = known!(self.a.mul(&i, &ln)?);
+                let ix = self.a.mul(&i, x)?;
+                let sum = self.a.add(&ix, &root)?;
+                let ln = self.a.ln(&sum)?;
+                let turned = self.a.mul(&i, &ln)?;
                 let asin = self.a.neg(turned);
                 if func == Func::Asin {
-                    return Ok(Some(asin));
+                    return Ok(asin);
                 }
-                let pi = known!(self.a.pi()?);
-                let two = known!(self.a.int(2)?);
-                let right = known!(self.a.div(&pi, &two)?);
+                let pi = self.a.pi()?;
+                let two = self.a.int(2)?;
+                let right = self.a.div(&pi, &two)?;
                 self.a.sub(&right, &asin)
             }
             Func::Atan | Func::Acot => {
                 let x = if func == Func::Acot {
-                    known!(self.a.invert(x)?)
+                    self.a.invert(x)?
                 } else {
                     x.clone()
                 };
                 if x.is_exactly_real() {
                     return self.a.atan(&x);
                 }
-                let ix = known!(self.a.mul(&i, &x)?);
-                let (minus, plus) = (
-                    known!(self.a.sub(&one, &ix)?),
-                    known!(self.a.add(&one, &ix)?),
-                );
-                let (minus, plus) = (known!(self.a.ln(&minus)?), known!(self.a.ln(&plus)?));
-                let difference = known!(self.a.sub(&minus, &plus)?);
-                let two = known!(self.a.int(2)?);
-                let half_i = known!(self.a.div(&i, &two)?);
+                let ix = self.a.mul(&i, &x)?;
+                let (minus, plus) = (self.a.sub(&one, &ix)?, self.a.add(&one, &ix)?);
+                let (minus, plus) = (self.a.ln(&minus)?, self.a.ln(&plus)?);
+                let difference = self.a.sub(&minus, &plus)?;
+                let two = self.a.int(2)?;
+                let half_i = self.a.div(&i, &two)?;
                 self.a.mul(&half_i, &difference)
             }
             Func::Asinh | Func::Acosh => {
-                let square = known!(self.a.mul(x, x)?);
+                let square = self.a.mul(x, x)?;
                 let inner = if func == Func::Asinh {
-                    known!(self.a.add(&square, &one)?)
+                    self.a.add(&square, &one)?
                 } else {
-                    known!(self.a.sub(&square, &one)?)
+                    self.a.sub(&square, &one)?
                 };
-                let root = known!(self.a.sqrt(&inner)?);
-                let sum = known!(self.a.add(x, &root)?);
+                let root = self.a.sqrt(&inner)?;
+                let sum = self.a.add(x, &root)?;
                 self.a.ln(&sum)
             }
             _ => {
-                let (plus, minus) = (known!(self.a.add(&one, x)?), known!(self.a.sub(&one, x)?));
-                let quotient = known!(self.a.div(&plus, &minus)?);
-                let ln = known!(self.a.ln(&quotient)?);
-                let two = known!(self.a.int(2)?);
+                let (plus, minus) = (self.a.add(&one, x)?, self.a.sub(&one, x)?);
+                let quotient = self.a.div(&plus, &minus)?;
+                let ln = self.a.ln(&quotient)?;
+                let two = self.a.int(2)?;
                 self.a.div(&ln, &two)
             }
         }
     }
 
     fn extreme(&mut self, func: Func, arguments: &[Expr]) -> Maybe<Complex> {
-        let mut best = known!(self.value(&arguments[0])?);
+        let mut best = self.value(&arguments[0])?;
         for argument in &arguments[1..] {
-            let value = known!(self.value(argument)?);
-            let difference = known!(self.a.sub(&value, &best)?);
+            let value = self.value(argument)?;
+            let difference = self.a.sub(&value, &best)?;
             if !difference.is_real() {
-                return Ok(None);
+                return Err(NoValue);
             }
             // Of two that cannot be told apart, either is right but for what may lie between.
             if difference.may_be_zero() {
@@ -356,48 +336,44 @@ impl Evaluator<'_, '_> {
                 best = value;
             }
         }
-        Ok(Some(best))
+        Ok(best)
     }
 
     fn rounded(&mut self, func: Func, argument: &Expr) -> Maybe<Complex> {
-        let x = known!(self.value(argument)?);
+        let x = self.value(argument)?;
         if !x.is_real() || x.magnitude() > 100.0 {
-            return Ok(None);
+            return Err(NoValue);
         }
         let floor = RBig::from(x.re.floor().to_int().value());
         if x.is_exact() {
             let is_step_up = func == Func::Ceil && x.re.floor() != x.re;
-            return self
-                .a
-                .rational(&if is_step_up { floor + RBig::ONE } else { floor });
+            return self.a.rational(&(floor + RBig::from(u8::from(is_step_up))));
         }
-        let (low, high) = (
-            known!(self.a.rational(&floor)?),
-            known!(self.a.rational(&(floor.clone() + RBig::ONE))?),
-        );
+        let low = self.a.rational(&floor)?;
+        let high = self.a.rational(&(floor + RBig::ONE))?;
         for side in [&low, &high] {
-            if known!(self.a.sub(&x, side)?).may_be_zero() {
-                return Ok(None);
+            if self.a.sub(&x, side)?.may_be_zero() {
+                return Err(NoValue);
             }
         }
-        Ok(Some(if func == Func::Floor { low } else { high }))
+        Ok(if func == Func::Floor { low } else { high })
     }
 
     /// A polynomial in each argument stands for a function without a definition, so that `f(x)`
     /// equals `f(y)` where x equals y, and nothing else by accident.
     fn apply(&mut self, name: &str, arguments: &[Expr]) -> Maybe<Complex> {
-        let mut sum = known!(self.a.int((hash(name, 99) % 1000) as i64 + 7)?);
+        let mut sum = self.a.int((hash(name, 99) % 1000) as i64 + 7)?;
         for (k, argument) in arguments.iter().enumerate() {
-            let x = known!(self.value(argument)?);
+            let x = self.value(argument)?;
             let mut power = x.clone();
             for degree in 1..=3 {
                 let salt = 100 + 10 * k as u64 + degree;
-                let coefficient = known!(self.a.int((hash(name, salt) % 1000) as i64 + 3)?);
-                let term = known!(self.a.mul(&coefficient, &power)?);
-                sum = known!(self.a.add(&sum, &term)?);
-                power = known!(self.a.mul(&power, &x)?);
+                let coefficient = self.a.int((hash(name, salt) % 1000) as i64 + 3)?;
+                let term = self.a.mul(&coefficient, &power)?;
+                sum = self.a.add(&sum, &term)?;
+                power = self.a.mul(&power, &x)?;
             }
         }
-        Ok(Some(sum))
+        Ok(sum)
     }
 }

@@ -8,8 +8,10 @@ use crate::equality::Equality;
 use crate::exact::constant;
 use crate::expr::Expr;
 use crate::form::{Form, Join, SetOperation, Sign};
-use crate::fuel::{Fuel, Stop, known};
+use crate::fuel::{Fuel, Halt, Maybe};
 use crate::numeric::{Point, evaluate};
+
+use Halt::NoValue;
 
 /// A finite union of intervals, sorted, disjoint and not touching.
 ///
@@ -32,68 +34,62 @@ struct Bound {
     closed: bool,
 }
 
-type Maybe<T> = Result<Option<T>, Stop>;
-
 /// The set of real numbers that a form describes, if it describes one: an interval, a union, an
 /// inequality that is linear in its one variable, a list of those. Ends must be constant reals.
 pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
     fuel.spend(1)?;
-    Ok(Some(match form {
-        Form::Tuple { open, close, items } => {
+    Ok(match form {
+        Form::Tuple(open, items, close) => {
             let [low, high] = items.as_slice() else {
-                return Ok(None);
+                return Err(NoValue);
             };
-            let (low, high) = (known!(low.scalar()), known!(high.scalar()));
-            let interval = Interval {
-                low: Bound::new(low, *open == '['),
-                high: Bound::new(high, *close == ']'),
-            };
-            if known!(compare(low, high, fuel)?) != Ordering::Less {
-                return Ok(None);
+            let (low, high) = (scalar(low)?, scalar(high)?);
+            if compare(low, high, fuel)? != Ordering::Less {
+                return Err(NoValue);
             }
-            RealSet::of(vec![interval])
+            let (low, high) = (
+                Bound::new(low, *open == '['),
+                Bound::new(high, *close == ']'),
+            );
+            RealSet::of(vec![Interval { low, high }])
         }
         Form::NamedSet("Reals") => RealSet::all(),
         Form::NamedSet("Empty") => RealSet::of(Vec::new()),
         Form::Set(items) => {
             let mut set = RealSet::of(Vec::new());
             for item in items {
-                let value = known!(item.scalar()).clone();
-                set = known!(set.union(RealSet::point(value), fuel)?);
+                set = set.union(RealSet::point(scalar(item)?.clone()), fuel)?;
             }
             set
         }
-        Form::Builder { condition, .. } => RealSet {
+        Form::Builder(_, condition) => RealSet {
             variable: None,
-            ..known!(real_set(condition, fuel)?)
+            ..real_set(condition, fuel)?
         },
-        Form::SetChain { first, rest } => {
-            let mut set = known!(real_set(first, fuel)?);
+        Form::SetChain(first, rest) => {
+            let mut set = real_set(first, fuel)?;
             for (operation, other) in rest {
-                let other = known!(real_set(other, fuel)?);
-                set = known!(match operation {
+                let other = real_set(other, fuel)?;
+                set = match operation {
                     SetOperation::Union => set.union(other, fuel)?,
                     SetOperation::Intersection => set.intersection(&other, fuel)?,
-                    SetOperation::Difference => {
-                        let rest = other.complement();
-                        set.intersection(&rest, fuel)?
-                    }
-                });
+                    SetOperation::Difference => set.intersection(&other.complement(), fuel)?,
+                };
             }
             set
         }
-        Form::List { items, join } => {
+        Form::List(items, join) => {
             let mut sets = Vec::with_capacity(items.len());
             for item in items {
-                if !matches!(item, Form::Relation { .. }) {
-                    return Ok(None);
+                if !matches!(item, Form::Relation(..)) {
+                    return Err(NoValue);
                 }
-                sets.push(known!(real_set(item, fuel)?));
+                sets.push(real_set(item, fuel)?);
             }
             let (mut union, mut meet) = (RealSet::of(Vec::new()), RealSet::all());
             for set in sets {
-                meet = known!(meet.intersection(&set, fuel)?);
-                union = known!(union.union(set, fuel)?);
+                meet = meet.intersection(&set, fuel)?;
+                union = union.union(set, fuel)?;
             }
             match join {
                 Join::And => meet,
@@ -103,33 +99,35 @@ pub(crate) fn real_set(form: &Form, fuel: &mut Fuel) -> Maybe<RealSet> {
                 Join::Comma => meet,
             }
         }
-        Form::Relation { sides, signs } => return relation_set(sides, signs, fuel),
-        _ => return Ok(None),
-    }))
+        Form::Relation(sides, signs) => return relation_set(sides, signs, fuel),
+        _ => return Err(NoValue),
+    })
+}
+
+fn scalar(form: &Form) -> Maybe<&Expr> {
+    form.scalar().ok_or(NoValue)
 }
 
 fn relation_set(sides: &[Form], signs: &[Sign], fuel: &mut Fuel) -> Maybe<RealSet> {
     if let ([Form::Scalar(Expr::Sym(name)), set], [Sign::In]) = (sides, signs) {
-        let set = known!(real_set(set, fuel)?);
-        return Ok(Some(set.about(name)));
+        return Ok(real_set(set, fuel)?.about(name));
     }
     let mut variable: Option<&str> = None;
     for side in sides {
-        for name in known!(side.scalar()).symbols() {
+        for name in scalar(side)?.symbols() {
             if variable.is_some_and(|v| v != name) {
-                return Ok(None);
+                return Err(NoValue);
             }
             variable = Some(name);
         }
     }
-    let variable = known!(variable);
+    let variable = variable.ok_or(NoValue)?;
     let mut set = RealSet::all();
     for (pair, sign) in sides.windows(2).zip(signs) {
-        let (left, right) = (known!(pair[0].scalar()), known!(pair[1].scalar()));
-        let part = known!(solve(left, *sign, right, variable, fuel)?);
-        set = known!(set.intersection(&part, fuel)?);
+        let part = solve(scalar(&pair[0])?, *sign, scalar(&pair[1])?, variable, fuel)?;
+        set = set.intersection(&part, fuel)?;
     }
-    Ok(Some(set.about(variable)))
+    Ok(set.about(variable))
 }
 
 /// The solutions of `left ? right` where both are linear in the variable.
@@ -143,46 +141,41 @@ fn solve(left: &Expr, sign_: Sign, right: &Expr, x: &str, fuel: &mut Fuel) -> Ma
                 _ => false,
             };
             let is_variable = matches!(side, Expr::Sym(name) if name == x);
-            return Ok((holds && is_variable).then(RealSet::all));
+            return (holds && is_variable).then(RealSet::all).ok_or(NoValue);
         }
     }
     let f = left.minus(right);
     let at = |value: i64| f.substituted(x, &Expr::int(value));
     let b = at(0);
     let a = at(1).minus(&b);
-    let line = Expr::Add(vec![
-        Expr::Mul(vec![a.clone(), Expr::Sym(x.to_owned())]),
-        b.clone(),
-    ]);
+    let slope = Expr::Mul(vec![a.clone(), Expr::Sym(x.to_owned())]);
+    let line = Expr::Add(vec![slope, b.clone()]);
     if equal(&f, &line, fuel)? != Equality::Equal {
-        return Ok(None);
+        return Err(NoValue);
     }
-    let slope = known!(sign(&a, fuel)?);
-    if slope == 0 {
-        return Ok(None);
-    }
+    let slope = sign(&a, fuel)?.filter(|slope| *slope != 0).ok_or(NoValue)?;
     let root = match (constant(&a, fuel)?, constant(&b, fuel)?) {
         (Some(a), Some(b)) => Expr::Num(-b / a),
         _ => b.negated().div(a),
     };
     let direction = if slope < 0 { sign_.flipped() } else { sign_ };
     let below = |closed| Interval {
-        low: Bound::new(&Expr::Infinity(true), false),
         high: Bound::new(&root, closed),
+        ..Interval::all()
     };
     let above = |closed| Interval {
         low: Bound::new(&root, closed),
-        high: Bound::new(&Expr::Infinity(false), false),
+        ..Interval::all()
     };
-    Ok(Some(RealSet::of(match direction {
+    Ok(RealSet::of(match direction {
         Sign::Less => vec![below(false)],
         Sign::LessEqual => vec![below(true)],
         Sign::Greater => vec![above(false)],
         Sign::GreaterEqual => vec![above(true)],
         Sign::NotEqual => vec![below(false), above(false)],
-        Sign::Equal => return Ok(Some(RealSet::point(root))),
-        Sign::In | Sign::Approx => return Ok(None),
-    })))
+        Sign::Equal => return Ok(RealSet::point(root)),
+        Sign::In | Sign::Approx => return Err(NoValue),
+    }))
 }
 
 impl Bound {
@@ -190,6 +183,15 @@ impl Bound {
         Self {
             closed: closed && !matches!(value, Expr::Infinity(_)),
             value: value.clone(),
+        }
+    }
+}
+
+impl Interval {
+    fn all() -> Self {
+        Self {
+            low: Bound::new(&Expr::Infinity(true), false),
+            high: Bound::new(&Expr::Infinity(false), false),
         }
     }
 }
@@ -218,10 +220,7 @@ impl RealSet {
     }
 
     fn all() -> Self {
-        Self::of(vec![Interval {
-            low: Bound::new(&Expr::Infinity(true), false),
-            high: Bound::new(&Expr::Infinity(false), false),
-        }])
+        Self::of(vec![Interval::all()])
     }
 
     fn point(value: Expr) -> Self {
@@ -235,28 +234,26 @@ impl RealSet {
     /// Whether both hold the same numbers; nothing when two ends cannot be compared.
     pub(crate) fn same(&self, other: &Self, fuel: &mut Fuel) -> Maybe<bool> {
         if self.parts.len() != other.parts.len() || self.joint_variable(other).is_none() {
-            return Ok(Some(false));
+            return Ok(false);
         }
         for (a, b) in self.parts.iter().zip(&other.parts) {
             for (a, b) in [(&a.low, &b.low), (&a.high, &b.high)] {
-                if a.closed != b.closed
-                    || known!(compare(&a.value, &b.value, fuel)?) != Ordering::Equal
-                {
-                    return Ok(Some(false));
+                if a.closed != b.closed || compare(&a.value, &b.value, fuel)? != Ordering::Equal {
+                    return Ok(false);
                 }
             }
         }
-        Ok(Some(true))
+        Ok(true)
     }
 
     fn union(mut self, other: Self, fuel: &mut Fuel) -> Maybe<Self> {
-        let variable = known!(self.joint_variable(&other));
+        let variable = self.joint_variable(&other).ok_or(NoValue)?;
         self.parts.extend(other.parts);
         // Insertion sort: comparisons can fail, and the lists are short.
         for i in 1..self.parts.len() {
             for j in (1..=i).rev() {
                 let (a, b) = (&self.parts[j - 1].low, &self.parts[j].low);
-                let order = known!(compare(&a.value, &b.value, fuel)?);
+                let order = compare(&a.value, &b.value, fuel)?;
                 if order.then(b.closed.cmp(&a.closed)) != Ordering::Greater {
                     break;
                 }
@@ -269,82 +266,76 @@ impl RealSet {
                 merged.push(next);
                 continue;
             };
-            let gap = known!(compare(&last.high.value, &next.low.value, fuel)?);
+            let gap = compare(&last.high.value, &next.low.value, fuel)?;
             let touches = gap == Ordering::Greater
                 || (gap == Ordering::Equal && (last.high.closed || next.low.closed));
             if !touches {
                 merged.push(next);
                 continue;
             }
-            match known!(compare(&last.high.value, &next.high.value, fuel)?) {
+            match compare(&last.high.value, &next.high.value, fuel)? {
                 Ordering::Less => last.high = next.high,
                 Ordering::Equal => last.high.closed |= next.high.closed,
                 Ordering::Greater => {}
             }
         }
-        Ok(Some(Self {
+        Ok(Self {
             parts: merged,
             variable,
-        }))
+        })
     }
 
     fn intersection(&self, other: &Self, fuel: &mut Fuel) -> Maybe<Self> {
-        let variable = known!(self.joint_variable(other));
+        let variable = self.joint_variable(other).ok_or(NoValue)?;
         let mut parts = Vec::new();
         for a in &self.parts {
             for b in &other.parts {
                 fuel.spend(1)?;
-                let low = match known!(compare(&a.low.value, &b.low.value, fuel)?) {
-                    Ordering::Greater => a.low.clone(),
-                    Ordering::Less => b.low.clone(),
-                    Ordering::Equal => Bound {
-                        closed: a.low.closed && b.low.closed,
-                        ..a.low.clone()
-                    },
-                };
-                let high = match known!(compare(&a.high.value, &b.high.value, fuel)?) {
-                    Ordering::Less => a.high.clone(),
-                    Ordering::Greater => b.high.clone(),
-                    Ordering::Equal => Bound {
-                        closed: a.high.closed && b.high.closed,
-                        ..a.high.clone()
-                    },
-                };
-                match known!(compare(&low.value, &high.value, fuel)?) {
-                    Ordering::Less => parts.push(Interval { low, high }),
-                    Ordering::Equal if low.closed && high.closed => {
-                        parts.push(Interval { low, high });
-                    }
-                    _ => {}
+                let low = tighter(&a.low, &b.low, Ordering::Greater, fuel)?;
+                let high = tighter(&a.high, &b.high, Ordering::Less, fuel)?;
+                let order = compare(&low.value, &high.value, fuel)?;
+                if order == Ordering::Less || order == Ordering::Equal && low.closed && high.closed
+                {
+                    parts.push(Interval { low, high });
                 }
             }
         }
-        Ok(Some(Self { parts, variable }))
+        Ok(Self { parts, variable })
     }
 
     fn complement(&self) -> Self {
+        let Interval {
+            mut low,
+            high: last,
+        } = Interval::all();
         let mut parts = Vec::new();
-        let mut low = Bound::new(&Expr::Infinity(true), false);
         for interval in &self.parts {
-            if interval.low.value != Expr::Infinity(true) {
-                parts.push(Interval {
-                    low: low.clone(),
-                    high: Bound::new(&interval.low.value, !interval.low.closed),
-                });
+            let high = Bound::new(&interval.low.value, !interval.low.closed);
+            if high.value != Expr::Infinity(true) {
+                parts.push(Interval { low, high });
             }
             low = Bound::new(&interval.high.value, !interval.high.closed);
         }
-        if low.value != Expr::Infinity(false) {
-            parts.push(Interval {
-                low,
-                high: Bound::new(&Expr::Infinity(false), false),
-            });
+        if low.value != last.value {
+            parts.push(Interval { low, high: last });
         }
-        Self {
-            parts,
-            variable: self.variable.clone(),
-        }
+        let variable = self.variable.clone();
+        Self { parts, variable }
     }
+}
+
+/// Of two bounds the one that is `tighter` than the other; of equal ones both.
+fn tighter(a: &Bound, b: &Bound, tighter: Ordering, fuel: &mut Fuel) -> Maybe<Bound> {
+    let order = compare(&a.value, &b.value, fuel)?;
+    let mut bound = if order == tighter.reverse() {
+        b.clone()
+    } else {
+        a.clone()
+    };
+    if order == Ordering::Equal {
+        bound.closed &= b.closed;
+    }
+    Ok(bound)
 }
 
 /// Order of two constant reals or infinities; nothing when it cannot be told.
@@ -356,27 +347,20 @@ fn compare(a: &Expr, b: &Expr, fuel: &mut Fuel) -> Maybe<Ordering> {
     };
     let (x, y) = (rank(a), rank(b));
     if x != 0 || y != 0 {
-        return Ok(Some(x.cmp(&y)));
+        return Ok(x.cmp(&y));
     }
     if let (Some(a), Some(b)) = (constant(a, fuel)?, constant(b, fuel)?) {
-        return Ok(Some(a.cmp(&b)));
+        return Ok(a.cmp(&b));
     }
     match equal(a, b, fuel)? {
-        Equality::Equal => return Ok(Some(Ordering::Equal)),
-        Equality::Undecided => return Ok(None),
+        Equality::Equal => return Ok(Ordering::Equal),
+        Equality::Undecided => return Err(NoValue),
         Equality::Different => {}
     }
     let difference = a.minus(b);
     if !difference.is_constant() {
-        return Ok(None);
+        return Err(NoValue);
     }
-    let mut arithmetic = Arithmetic::new(192, fuel);
-    let value = evaluate(&difference, Point::NONE, &mut arithmetic)?;
-    Ok(value.filter(|v| v.is_real() && !v.may_be_zero()).map(|v| {
-        if v.is_negative_real() {
-            Ordering::Less
-        } else {
-            Ordering::Greater
-        }
-    }))
+    let value = evaluate(&difference, Point::NONE, &mut Arithmetic::new(192, fuel))?;
+    Ok(value.sign().ok_or(NoValue)?.cmp(&0))
 }

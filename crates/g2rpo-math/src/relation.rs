@@ -53,12 +53,12 @@ pub(crate) fn assignment(
         (1, 1..) => names.pop(),
         // `x = y`: the first is defined by the second.
         (2, 0) => {
-            let value = sides[1].clone();
-            let name = names.swap_remove(0);
+            let (name, value) = (Some(names.swap_remove(0)), sides[1].clone());
+            let rounded = None;
             return Ok(Some(Assignment {
-                name: Some(name),
+                name,
                 value,
-                rounded: None,
+                rounded,
             }));
         }
         // `\angle A = \angle B = 40^\circ` names one value twice.
@@ -137,7 +137,7 @@ fn name_of(side: &Form) -> Option<String> {
             };
             (!name.split(' ').any(denies)).then(|| name.clone())
         }
-        Form::Tuple { items, .. } => {
+        Form::Tuple(_, items, _) => {
             let names: Option<Vec<_>> = items.iter().map(name_of).collect();
             names.map(|n| format!("({})", n.join(",")))
         }
@@ -185,7 +185,7 @@ pub(crate) fn named_value(
     comparer: &mut Comparer<'_>,
     answer: &Form,
 ) -> Result<Option<(Form, Option<Form>)>, Mismatch> {
-    let Form::Relation { sides, signs } = answer else {
+    let Form::Relation(sides, signs) = answer else {
         return Ok(None);
     };
     let names = sides.iter().take_while(|side| names_quantity(side)).count();
@@ -241,9 +241,9 @@ fn names_quantity(side: &Form) -> bool {
 
 fn is_constant(form: &Form) -> bool {
     match form {
-        Form::Scalar(e) | Form::Quantity { value: e, .. } => e.is_constant(),
+        Form::Scalar(e) | Form::Quantity(e, _, _) => e.is_constant(),
         Form::Ratio(parts) => parts.iter().all(Expr::is_constant),
-        Form::Time { .. } => true,
+        Form::Time(..) => true,
         _ => false,
     }
 }
@@ -251,7 +251,7 @@ fn is_constant(form: &Form) -> bool {
 /// The last side of a relation.
 pub(crate) fn right_side(form: &Form) -> Option<Form> {
     match form {
-        Form::Relation { sides, .. } => sides.last().cloned(),
+        Form::Relation(sides, _) => sides.last().cloned(),
         _ => None,
     }
 }
@@ -260,7 +260,7 @@ pub(crate) fn right_side(form: &Form) -> Option<Form> {
 pub(crate) fn as_tuple(items: &[Form]) -> Option<Vec<Form>> {
     let mut named = Vec::with_capacity(items.len());
     for item in items {
-        let Form::Relation { sides, signs } = item else {
+        let Form::Relation(sides, signs) = item else {
             return None;
         };
         let ([name, value], [Sign::Equal]) = (sides.as_slice(), signs.as_slice()) else {
@@ -271,6 +271,11 @@ pub(crate) fn as_tuple(items: &[Form]) -> Option<Vec<Form>> {
     named.sort_by(|a, b| a.0.cmp(&b.0));
     let distinct = named.windows(2).all(|pair| pair[0].0 != pair[1].0);
     distinct.then(|| named.into_iter().map(|(_, value)| value).collect())
+}
+
+/// The coordinates that a list without brackets gives: `1, 2` or `x = 1, y = 2`.
+pub(crate) fn point(items: &[Form]) -> Vec<Form> {
+    as_tuple(items).unwrap_or_else(|| items.to_vec())
 }
 
 /// Whether two relations say the same.
@@ -286,32 +291,21 @@ pub(crate) fn same(
     // as written, or turned round. Equal values are not enough, or `3 = 3` would say everything.
     let constant = |(sides, _): Chain<'_>| sides.iter().all(is_constant);
     if constant(gold) || constant(answer) {
-        let mut turned = gold.0.to_vec();
-        turned.reverse();
+        let turned = gold.0.iter().rev().eq(answer.0);
         let backwards = gold.1.iter().rev().map(|s| s.flipped());
-        return if turned == answer.0 && backwards.eq(answer.1.iter().copied()) {
+        return if turned && backwards.eq(answer.1.iter().copied()) {
             Ok(())
         } else {
             Err(Mismatch::Different)
         };
     }
-    if let (
-        Some(Assignment {
-            name: Some(a),
-            value: x,
-            ..
-        }),
-        Some(Assignment {
-            name: Some(b),
-            value: y,
-            ..
-        }),
-    ) = (
-        assignment(comparer, gold.0, gold.1)?,
-        assignment(comparer, answer.0, answer.1)?,
-    ) && a == b
+    let first = assignment(comparer, gold.0, gold.1)?;
+    let second = assignment(comparer, answer.0, answer.1)?;
+    if let (Some(a), Some(b)) = (first, second)
+        && a.name.is_some()
+        && a.name == b.name
     {
-        return comparer.same(&x, &y);
+        return comparer.same(&a.value, &b.value);
     }
     if let (([a, b], [sign]), ([c, d], [other])) = (gold, answer)
         && let (Some(a), Some(b), Some(c), Some(d)) = (term(a), term(b), term(c), term(d))
@@ -339,10 +333,8 @@ pub(crate) fn same(
     }
     match literally(comparer, gold, answer) {
         Err(Mismatch::Different) => {
-            let relation = |(sides, signs): Chain<'_>| Form::Relation {
-                sides: sides.to_vec(),
-                signs: signs.to_vec(),
-            };
+            let relation =
+                |(sides, signs): Chain<'_>| Form::Relation(sides.to_vec(), signs.to_vec());
             comparer.sets(&relation(gold), &relation(answer))
         }
         other => other,
@@ -384,8 +376,7 @@ fn literally(
     if forwards && comparer.ordered(sides, sides_b).is_ok() {
         return Ok(());
     }
-    let mut turned = sides.to_vec();
-    turned.reverse();
+    let turned: Vec<Form> = sides.iter().rev().cloned().collect();
     if backwards && comparer.ordered(&turned, sides_b).is_ok() {
         return Ok(());
     }

@@ -16,7 +16,7 @@ pub(crate) fn is_literal(form: &Form) -> bool {
 
 /// Whether one of two constants is a literal that the other rounds to, or is cut off to.
 pub(crate) fn are_close(comparer: &mut Comparer<'_>, a: &Form, b: &Form) -> Result<bool, Mismatch> {
-    if let (Form::Quantity { unit: first, .. }, Form::Quantity { unit: second, .. }) = (a, b)
+    if let (Form::Quantity(_, first, _), Form::Quantity(_, second, _)) = (a, b)
         && first != second
     {
         return Ok(false);
@@ -29,7 +29,7 @@ pub(crate) fn are_close(comparer: &mut Comparer<'_>, a: &Form, b: &Form) -> Resu
 
 fn value(form: &Form) -> Option<&Expr> {
     match form {
-        Form::Scalar(value) | Form::Quantity { value, .. } => Some(value),
+        Form::Scalar(value) | Form::Quantity(value, _, _) => Some(value),
         _ => None,
     }
 }

@@ -1,5 +1,8 @@
 //! Units of measure, currencies and counted things.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use dashu::integer::IBig;
 use dashu::rational::RBig;
 
@@ -56,11 +59,10 @@ impl Unit {
             return Some(unit);
         }
         let lower = name.to_lowercase();
-        let entry = symbol(name)
+        symbol(name)
             .or_else(|| word(&lower))
             .or_else(|| word(lower.strip_suffix('s')?))
-            .or_else(|| word(lower.strip_suffix("es")?))?;
-        Some(entry.into())
+            .or_else(|| word(lower.strip_suffix("es")?))
     }
 
     /// A unit of things that are counted: `apples`. Units of different things do not convert.
@@ -112,7 +114,7 @@ fn prefixed(name: &str) -> Option<Unit> {
             _ => {
                 let lower = name.to_lowercase();
                 let rest = lower.strip_prefix("micro")?;
-                let mut unit: Unit = word(rest).or_else(|| word(rest.strip_suffix('s')?))?.into();
+                let mut unit = word(rest).or_else(|| word(rest.strip_suffix('s')?))?;
                 unit.factor /= RBig::from(1_000_000);
                 return Some(unit);
             }
@@ -121,22 +123,10 @@ fn prefixed(name: &str) -> Option<Unit> {
     let mut unit = match rest {
         "F" => base("F"),
         "C" => base("C"),
-        other => symbol(other)?.into(),
+        other => symbol(other)?,
     };
     unit.factor *= factor;
     Some(unit)
-}
-
-/// A factor as numerator and denominator, and powers of base units.
-struct Entry(i64, i64, &'static [(&'static str, i32)]);
-
-impl From<Entry> for Unit {
-    fn from(entry: Entry) -> Self {
-        Self {
-            factor: RBig::from_parts_signed(IBig::from(entry.0), IBig::from(entry.1)),
-            powers: entry.2.iter().map(|&(n, p)| (n.to_owned(), p)).collect(),
-        }
-    }
 }
 
 fn base(name: &str) -> Unit {
@@ -146,126 +136,104 @@ fn base(name: &str) -> Unit {
     }
 }
 
-const METRE: &[(&str, i32)] = &[("m", 1)];
-const AREA: &[(&str, i32)] = &[("m", 2)];
-const VOLUME: &[(&str, i32)] = &[("m", 3)];
-const SECOND: &[(&str, i32)] = &[("s", 1)];
-const GRAM: &[(&str, i32)] = &[("g", 1)];
-const SPEED: &[(&str, i32)] = &[("m", 1), ("s", -1)];
-const FORCE: &[(&str, i32)] = &[("g", 1), ("m", 1), ("s", -2)];
-const ENERGY: &[(&str, i32)] = &[("g", 1), ("m", 2), ("s", -2)];
-const POWER: &[(&str, i32)] = &[("g", 1), ("m", 2), ("s", -3)];
-const PRESSURE: &[(&str, i32)] = &[("g", 1), ("m", -1), ("s", -2)];
-const FREQUENCY: &[(&str, i32)] = &[("s", -1)];
+/// Symbols, whose case matters; names in lower case and the singular; the factor; the base units. Months and
+/// years have no fixed number of days, but a year has twelve months. A `unit` is a length of a figure without a
+/// scale: the bare number says the same.
+const UNITS: &str = "
+    m | meter metre | 1 | m
+    cm | centimeter centimetre | 1/100 | m
+    mm | millimeter millimetre | 1/1000 | m
+    dm |  | 1/10 | m
+    km | kilometer kilometre | 1000 | m
+    nm |  | 1/1000000000 | m
+    in | inch inche | 254/10000 | m
+    ft | foot feet | 3048/10000 | m
+    yd | yard | 9144/10000 | m
+    mi | mile | 1609344/1000 | m
+    ha | hectare | 10000 | m^2
+    | acre | 40468564224/10000000 | m^2
+    L l | liter litre | 1/1000 | m^3
+    mL ml | milliliter millilitre | 1/1000000 | m^3
+    cL cl |  | 1/100000 | m^3
+    dL dl |  | 1/10000 | m^3
+    gal | gallon | 3785411784/1000000000000 | m^3
+    | quart | 946352946/1000000000000 | m^3
+    | pint | 473176473/1000000000000 | m^3
+    s sec | second | 1 | s
+    ms |  | 1/1000 | s
+    min | minute | 60 | s
+    h hr hrs | hour | 3600 | s
+    | day | 86400 | s
+    | week | 604800 | s
+    | month | 1/12 | year
+    | year yr | 1 | year
+    g | gram | 1 | g
+    kg | kilogram | 1000 | g
+    mg | milligram | 1/1000 | g
+    lb lbs | pound | 45359237/100000 | g
+    oz | ounce | 45359237/1600000 | g
+    | ton tonne | 1000000 | g
+    mph |  | 1609344/3600000 | m s^-1
+    kph kmh |  | 1000/3600 | m s^-1
+    N | newton | 1000 | g m s^-2
+    J | joule | 1000 | g m^2 s^-2
+    kJ |  | 1000000 | g m^2 s^-2
+    W | watt | 1000 | g m^2 s^-3
+    kW |  | 1000000 | g m^2 s^-3
+    Pa | pascal | 1000 | g m^-1 s^-2
+    kPa |  | 1000000 | g m^-1 s^-2
+    Hz | hertz | 1 | s^-1
+    kHz |  | 1000 | s^-1
+    K | kelvin | 1 | K
+    C | celsiu celsius | 1 | celsius
+    F | fahrenheit | 1 | fahrenheit
+    A |  | 1 | A
+    V |  | 1 | V
+    Omega | ohm | 1 | Ω
+    mol | mole | 1 | mol
+    rad | radian | 1 | rad
+    USD | dollar buck | 1 | USD
+    EUR | euro | 1 | EUR
+    GBP |  | 1 | GBP
+    | degree deg | 1 | °
+    | percent | 1 | %
+    | cent penny pennie | 1/100 | USD
+    | rupee | 1 | INR
+    | yen | 1 | JPY
+    | unit | 1 |
+";
 
-/// Unit symbols; case matters.
-fn symbol(name: &str) -> Option<Entry> {
-    Some(match name {
-        "m" => Entry(1, 1, METRE),
-        "cm" => Entry(1, 100, METRE),
-        "mm" => Entry(1, 1000, METRE),
-        "dm" => Entry(1, 10, METRE),
-        "km" => Entry(1000, 1, METRE),
-        "nm" => Entry(1, 1_000_000_000, METRE),
-        "in" => Entry(254, 10_000, METRE),
-        "ft" => Entry(3048, 10_000, METRE),
-        "yd" => Entry(9144, 10_000, METRE),
-        "mi" => Entry(1_609_344, 1000, METRE),
-        "ha" => Entry(10_000, 1, AREA),
-        "L" | "l" => Entry(1, 1000, VOLUME),
-        "mL" | "ml" => Entry(1, 1_000_000, VOLUME),
-        "cL" | "cl" => Entry(1, 100_000, VOLUME),
-        "dL" | "dl" => Entry(1, 10_000, VOLUME),
-        "gal" => Entry(3_785_411_784, 1_000_000_000_000, VOLUME),
-        "s" | "sec" => Entry(1, 1, SECOND),
-        "ms" => Entry(1, 1000, SECOND),
-        "min" => Entry(60, 1, SECOND),
-        "h" | "hr" | "hrs" => Entry(3600, 1, SECOND),
-        "g" => Entry(1, 1, GRAM),
-        "kg" => Entry(1000, 1, GRAM),
-        "mg" => Entry(1, 1000, GRAM),
-        "lb" | "lbs" => Entry(45_359_237, 100_000, GRAM),
-        "oz" => Entry(45_359_237, 1_600_000, GRAM),
-        "mph" => Entry(1_609_344, 3_600_000, SPEED),
-        "kph" | "kmh" => Entry(1000, 3600, SPEED),
-        "N" => Entry(1000, 1, FORCE),
-        "J" => Entry(1000, 1, ENERGY),
-        "kJ" => Entry(1_000_000, 1, ENERGY),
-        "W" => Entry(1000, 1, POWER),
-        "kW" => Entry(1_000_000, 1, POWER),
-        "Pa" => Entry(1000, 1, PRESSURE),
-        "kPa" => Entry(1_000_000, 1, PRESSURE),
-        "Hz" => Entry(1, 1, FREQUENCY),
-        "kHz" => Entry(1000, 1, FREQUENCY),
-        "K" => Entry(1, 1, &[("K", 1)]),
-        "C" => Entry(1, 1, &[("celsius", 1)]),
-        "F" => Entry(1, 1, &[("fahrenheit", 1)]),
-        "A" => Entry(1, 1, &[("A", 1)]),
-        "V" => Entry(1, 1, &[("V", 1)]),
-        "Omega" => Entry(1, 1, &[("Ω", 1)]),
-        "mol" => Entry(1, 1, &[("mol", 1)]),
-        "rad" => Entry(1, 1, &[("rad", 1)]),
-        "USD" => Entry(1, 1, &[("USD", 1)]),
-        "EUR" => Entry(1, 1, &[("EUR", 1)]),
-        "GBP" => Entry(1, 1, &[("GBP", 1)]),
-        _ => return None,
-    })
+/// The units of the table, by symbol and by name.
+static KNOWN: LazyLock<[HashMap<&str, Unit>; 2]> = LazyLock::new(|| {
+    let mut known = [HashMap::new(), HashMap::new()];
+    for line in UNITS.lines() {
+        if let [symbols, names, factor, powers] = line.split('|').collect::<Vec<_>>()[..] {
+            let number = |text: &str| text.trim().parse().unwrap_or(IBig::ONE);
+            let (above, below) = factor.split_once('/').unwrap_or((factor, "1"));
+            let power = |text: &str| {
+                let (name, power) = text.split_once('^').unwrap_or((text, "1"));
+                (name.to_owned(), power.parse().unwrap_or(1))
+            };
+            let unit = Unit {
+                factor: RBig::from_parts_signed(number(above), number(below)),
+                powers: powers.split_whitespace().map(power).collect(),
+            };
+            for (known, keys) in known.iter_mut().zip([symbols, names]) {
+                known.extend(keys.split_whitespace().map(|key| (key, unit.clone())));
+            }
+        }
+    }
+    known
+});
+
+/// The unit with this symbol; case matters.
+fn symbol(name: &str) -> Option<Unit> {
+    KNOWN[0].get(name).cloned()
 }
 
-/// Unit names in lower case and the singular.
-fn word(name: &str) -> Option<Entry> {
-    Some(match name {
-        "meter" | "metre" => Entry(1, 1, METRE),
-        "centimeter" | "centimetre" => Entry(1, 100, METRE),
-        "millimeter" | "millimetre" => Entry(1, 1000, METRE),
-        "kilometer" | "kilometre" => Entry(1000, 1, METRE),
-        "inch" | "inche" => Entry(254, 10_000, METRE),
-        "foot" | "feet" => Entry(3048, 10_000, METRE),
-        "yard" => Entry(9144, 10_000, METRE),
-        "mile" => Entry(1_609_344, 1000, METRE),
-        "hectare" => Entry(10_000, 1, AREA),
-        "acre" => Entry(40_468_564_224, 10_000_000, AREA),
-        "liter" | "litre" => Entry(1, 1000, VOLUME),
-        "milliliter" | "millilitre" => Entry(1, 1_000_000, VOLUME),
-        "gallon" => Entry(3_785_411_784, 1_000_000_000_000, VOLUME),
-        "quart" => Entry(946_352_946, 1_000_000_000_000, VOLUME),
-        "pint" => Entry(473_176_473, 1_000_000_000_000, VOLUME),
-        "second" => Entry(1, 1, SECOND),
-        "minute" => Entry(60, 1, SECOND),
-        "hour" => Entry(3600, 1, SECOND),
-        "day" => Entry(86_400, 1, SECOND),
-        "week" => Entry(604_800, 1, SECOND),
-        // Months and years have no fixed number of days, but a year has twelve months.
-        "month" => Entry(1, 12, &[("year", 1)]),
-        "year" | "yr" => Entry(1, 1, &[("year", 1)]),
-        "gram" => Entry(1, 1, GRAM),
-        "kilogram" => Entry(1000, 1, GRAM),
-        "milligram" => Entry(1, 1000, GRAM),
-        "pound" => Entry(45_359_237, 100_000, GRAM),
-        "ounce" => Entry(45_359_237, 1_600_000, GRAM),
-        "ton" | "tonne" => Entry(1_000_000, 1, GRAM),
-        "newton" => Entry(1000, 1, FORCE),
-        "joule" => Entry(1000, 1, ENERGY),
-        "watt" => Entry(1000, 1, POWER),
-        "pascal" => Entry(1000, 1, PRESSURE),
-        "hertz" => Entry(1, 1, FREQUENCY),
-        "kelvin" => Entry(1, 1, &[("K", 1)]),
-        "celsiu" | "celsius" => Entry(1, 1, &[("celsius", 1)]),
-        "fahrenheit" => Entry(1, 1, &[("fahrenheit", 1)]),
-        "ohm" => Entry(1, 1, &[("Ω", 1)]),
-        "mole" => Entry(1, 1, &[("mol", 1)]),
-        "degree" | "deg" => Entry(1, 1, &[("°", 1)]),
-        "percent" => Entry(1, 1, &[("%", 1)]),
-        "radian" => Entry(1, 1, &[("rad", 1)]),
-        "dollar" | "buck" => Entry(1, 1, &[("USD", 1)]),
-        "cent" | "penny" | "pennie" => Entry(1, 100, &[("USD", 1)]),
-        "euro" => Entry(1, 1, &[("EUR", 1)]),
-        "rupee" => Entry(1, 1, &[("INR", 1)]),
-        "yen" => Entry(1, 1, &[("JPY", 1)]),
-        // Lengths of a figure without a scale: the bare number says the same.
-        "unit" => Entry(1, 1, &[]),
-        _ => return None,
-    })
+/// The unit with this name, in lower case and the singular.
+fn word(name: &str) -> Option<Unit> {
+    KNOWN[1].get(name).cloned()
 }
 
 /// What `million` and its relatives multiply by.
@@ -283,31 +251,11 @@ pub(crate) fn multiplier(name: &str) -> Option<i64> {
 
 /// Small numbers spelt out.
 pub(crate) fn spelled(name: &str) -> Option<i64> {
-    const NAMES: [&str; 21] = [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-        "twenty",
-    ];
+    let names = "zero one two three four five six seven eight nine ten eleven twelve thirteen \
+                 fourteen fifteen sixteen seventeen eighteen nineteen twenty";
     let lower = name.to_lowercase();
-    NAMES.iter().position(|n| *n == lower).map(|n| n as i64)
+    let at = names.split(' ').position(|n| n == lower);
+    at.map(|n| n as i64)
 }
 
 #[cfg(test)]
@@ -326,6 +274,22 @@ mod tests {
         );
         assert!(!value("inches").converts_to(&value("lb")));
         assert_eq!(value("feet").factor / value("inch").factor, RBig::from(12));
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_read() {
+        for line in UNITS.lines().filter(|line| !line.is_empty()) {
+            let [.., factor, powers] = line.split('|').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let parts: Vec<_> = factor.trim().split('/').map(str::parse::<u64>).collect();
+            assert!(
+                parts.len() <= 2 && parts.iter().all(Result::is_ok),
+                "{line}"
+            );
+            assert!(powers.split_whitespace().is_sorted(), "{line}");
+        }
+        assert_eq!(KNOWN.each_ref().map(HashMap::len), [56, 62]);
     }
 
     #[test]

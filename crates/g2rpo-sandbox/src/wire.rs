@@ -47,26 +47,19 @@ pub(crate) struct SetupFailure {
 }
 
 pub(crate) fn write_block(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    let mut message = Vec::with_capacity(4 + bytes.len());
-    message.extend_from_slice(&length(bytes)?.to_le_bytes());
-    message.extend_from_slice(bytes);
-    to.write_all(&message)
+    write_behind(to, &[], bytes)
 }
 
 pub(crate) fn write_request(to: &mut impl Write, patience_ms: u32, bytes: &[u8]) -> io::Result<()> {
-    let mut message = Vec::with_capacity(8 + bytes.len());
-    message.extend_from_slice(&patience_ms.to_le_bytes());
-    message.extend_from_slice(&length(bytes)?.to_le_bytes());
-    message.extend_from_slice(bytes);
-    to.write_all(&message)
+    write_behind(to, &patience_ms.to_le_bytes(), bytes)
 }
 
 pub(crate) fn write_reply(to: &mut impl Write, kind: ReplyKind, bytes: &[u8]) -> io::Result<()> {
-    let mut message = Vec::with_capacity(5 + bytes.len());
-    message.push(kind as u8);
-    message.extend_from_slice(&length(bytes)?.to_le_bytes());
-    message.extend_from_slice(bytes);
-    to.write_all(&message)
+    write_behind(to, &[kind as u8], bytes)
+}
+
+fn write_behind(to: &mut impl Write, head: &[u8], bytes: &[u8]) -> io::Result<()> {
+    to.write_all(&[head, &length(bytes)?.to_le_bytes(), bytes].concat())
 }
 
 pub(crate) fn read_block(from: &mut impl Read) -> io::Result<Vec<u8>> {

@@ -1,12 +1,11 @@
 //! A verifier whose batches end in time, whatever the verifier inside does.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::verdict::{Fault, Unverifiable, Verdict};
-use crate::verifier::{Verifier, panic_message};
+use crate::verifier::{Verifier, judged};
 
 /// Judges a batch within a wall-clock time: what has no verdict by then is a [`Fault::Hung`], and a panic is a
 /// [`Fault::Panic`] of one pair. Both are masked, and a training loop counts them.
@@ -85,9 +84,7 @@ impl Verifier for Bounded {
                     && let i = next.fetch_add(1, Ordering::Relaxed)
                     && let Some((response, reference)) = pairs.get(i)
                 {
-                    let verdict =
-                        catch_unwind(AssertUnwindSafe(|| verifier.verify(response, reference)))
-                            .unwrap_or_else(|panic| Fault::Panic(panic_message(&*panic)).into());
+                    let verdict = judged(&*verifier, response, reference);
                     if sender.send((i, verdict)).is_err() {
                         return;
                     }

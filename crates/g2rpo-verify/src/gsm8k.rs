@@ -147,13 +147,18 @@ impl Gsm8k {
     }
 }
 
+/// Looks for anchors in all of a text.
+const fn anywhere(anchors: Vec<Anchor>) -> Extraction {
+    let reasoning = Reasoning::Ignore;
+    Extraction { reasoning, anchors }
+}
+
 /// What stands behind the last `####`.
 fn tail(response: &str) -> Option<Found<'_>> {
-    let policy = Extraction {
-        reasoning: Reasoning::Ignore,
-        anchors: vec![Anchor::Hashes],
-    };
-    policy.candidates(response).ok()?.next()
+    anywhere(vec![Anchor::Hashes])
+        .candidates(response)
+        .ok()?
+        .next()
 }
 
 /// A number without the delimiters of a formula or the box around it.
@@ -170,11 +175,7 @@ fn undressed(text: &str) -> &str {
 
 /// Whether a later line announces another number.
 fn is_contradicted(found: &Found<'_>, behind: &str) -> bool {
-    let policy = Extraction {
-        reasoning: Reasoning::Ignore,
-        anchors: vec![Anchor::Boxed, Anchor::Phrase],
-    };
-    let Ok(later) = policy.answer(behind) else {
+    let Ok(later) = anywhere(vec![Anchor::Boxed, Anchor::Phrase]).answer(behind) else {
         return false;
     };
     let mut values = numbers(&later.answer).map(|span| Numeral::read(&later.answer[span]));

@@ -23,6 +23,7 @@ pub mod code;
 mod compat;
 mod extract;
 mod gsm8k;
+mod list;
 mod math;
 mod numeral;
 mod reward;

@@ -1,5 +1,7 @@
 //! Decimal numerals compared without arithmetic.
 
+use crate::list::words;
+
 /// A decimal numeral in lowest form, so that equal values are equal bytes: `1,234.50` and `1234.5`
 /// have the same parts. Nothing is computed, so a million digits cost a million steps.
 #[derive(Debug, Clone, Copy)]
@@ -63,33 +65,13 @@ impl<'a> Numeral<'a> {
 }
 
 /// Number words below twenty.
-pub(crate) const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
+pub(crate) const SMALL: &[&str; 20] = words!(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen \
+     sixteen seventeen eighteen nineteen"
+);
 
 /// From twenty on.
-pub(crate) const TENS: [&str; 8] = [
-    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-];
+pub(crate) const TENS: &[&str; 8] = words!("twenty thirty forty fifty sixty seventy eighty ninety");
 
 /// `text` with the number words that it begins with as digits: "twenty-two apples" is "22 apples". A single word is
 /// left to the reader of answers.
@@ -100,8 +82,8 @@ pub(crate) fn from_words(text: &str) -> Option<String> {
         ("billion", 1_000_000_000),
     ];
     let place = |list: &[&str], word: &str| {
-        let at = list.iter().position(|w| w.eq_ignore_ascii_case(word))?;
-        u64::try_from(at).ok()
+        let at = list.iter().position(|w| w.eq_ignore_ascii_case(word));
+        at.map(|at| at as u64)
     };
     let (mut total, mut group, mut least, mut last_scale) = (0, 0, u64::MAX, u64::MAX);
     let (mut rest, mut behind, mut count) = (text, text, 0);
@@ -115,13 +97,13 @@ pub(crate) fn from_words(text: &str) -> Option<String> {
             rest = after.trim_start();
             continue;
         }
-        if let Some(small) = place(&SMALL, word) {
+        if let Some(small) = place(SMALL, word) {
             // "two three" is no number, nor is "twenty eleven".
             if least <= small.max(9) || small == 0 && count > 0 {
                 return None;
             }
             (group, least) = (group + small, 0);
-        } else if let Some(tens) = place(&TENS, word) {
+        } else if let Some(tens) = place(TENS, word) {
             if least <= 99 {
                 return None;
             }

@@ -38,50 +38,66 @@ pub enum Outcome {
 }
 
 /// Why a response is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Incorrect {
     /// No part of the response is an answer under the extraction policy.
+    #[error("no answer found")]
     NoAnswer,
     /// The place of the answer is empty: `\boxed{}`, `####` and nothing.
+    #[error("the answer is empty")]
     EmptyAnswer,
     /// A box was opened and never closed, as where a length limit cuts it; there is no other answer.
+    #[error("the box is not closed")]
     UnclosedBox,
     /// The reasoning was opened and never closed, so there is no answer yet.
+    #[error("the reasoning is not closed")]
     UnclosedReasoning,
     /// The answer was read and has another value.
+    #[error("another value")]
     Different,
     /// The answer is not written in a form that the verifier reads.
+    #[error("the answer cannot be read")]
     Unreadable,
     /// The answer offers several values where the reference has one.
+    #[error("several answers where one is wanted")]
     SeveralAnswers,
     /// The answer contradicts itself, such as `4 = 5`.
+    #[error("the answer contradicts itself")]
     Contradiction,
     /// Both sides have a unit, and the units do not convert into each other.
+    #[error("another unit")]
     Unit,
     /// Reading or comparing the answer would cost more than one verdict may.
+    #[error("the answer is too complex")]
     TooComplex,
     /// The answer could be neither proven equal nor told apart.
+    #[error("equality could not be decided")]
     Undecided,
     /// A calculator mark `<<expression=value>>` is malformed or its value is not that of its
     /// expression. Marks are counted from 0.
+    #[error("calculator mark {index} is wrong")]
     CalculatorMark {
         /// Which mark of the response.
         index: usize,
     },
     /// Calculator marks were asked for, and there is none.
+    #[error("no calculator mark")]
     NoCalculatorMark,
     /// The code returned or printed something else. Tests are counted from 0.
+    #[error("test {index} failed")]
     FailedTest {
         /// The first test that failed.
         index: usize,
     },
     /// The code did not define what the tests call.
+    #[error("the tested function {name} is not defined")]
     MissingFunction {
         /// The name that the tests call.
         name: String,
     },
     /// The code raised an error or died.
+    #[error("{}: {error}", during("crashed", *index))]
     Crashed {
         /// The test that was running; absent when loading the code failed.
         index: Option<usize>,
@@ -90,64 +106,82 @@ pub enum Incorrect {
         error: String,
     },
     /// The code ran out of time.
+    #[error("{}", during("out of time", *index))]
     Timeout {
         /// The test that was running; absent when loading the code took too long.
         index: Option<usize>,
     },
     /// The code used more memory than it may.
+    #[error("{}", during("out of memory", *index))]
     MemoryLimit {
         /// The test that was running; absent while the code was loaded.
         index: Option<usize>,
     },
     /// The code printed more than it may.
+    #[error("{}", during("too much output", *index))]
     OutputLimit {
         /// The test that was running; absent while the code was loaded.
         index: Option<usize>,
     },
     /// The result channel held something other than one well-formed frame for each test.
+    #[error("malformed result frame at test {index}")]
     ForgedFrame {
         /// The test whose frame was expected.
         index: usize,
     },
     /// A rule of the caller's own verifier, in its words.
+    #[error("{0}")]
     Other(&'static str),
 }
 
 /// Why a reference cannot decide a response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unverifiable {
     /// The reference is empty or blank.
+    #[error("the reference is empty")]
     EmptyReference,
     /// The reference is not written in a form that the verifier reads.
+    #[error("the reference cannot be read")]
     UnreadableReference,
     /// The reference holds several values where the verifier compares one.
+    #[error("the reference holds several values")]
     AmbiguousReference,
     /// Reading the reference costs more than one verdict may.
+    #[error("the reference is too complex")]
     ReferenceTooComplex,
     /// The reference holds no tests.
+    #[error("the reference holds no tests")]
     NoTests,
     /// The reference is read, and its tests cannot be run, for this reason.
+    #[error("the tests of the reference cannot be run: {0}")]
     Tests(String),
     /// The reference could be neither proven equal to itself nor told apart.
+    #[error("the reference cannot be compared even with itself")]
     Undecidable,
     /// A rule of the caller's own verifier, in its words.
+    #[error("{0}")]
     Other(&'static str),
 }
 
 /// What failed while a response was being judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The sandbox could not be set up or did not answer. The message says what to do.
+    #[error("sandbox: {0}")]
     Sandbox(String),
     /// A remote executor did not answer.
+    #[error("remote executor: {0}")]
     Remote(String),
     /// The verifier panicked; the message is that of the panic.
+    #[error("the verifier panicked: {0}")]
     Panic(String),
     /// There was no verdict within this time, so that a batch may end.
+    #[error("no verdict within {0:?}")]
     Hung(Duration),
     /// A scripted verifier was asked more often than its script is long.
+    #[error("the script of verdicts is exhausted")]
     ScriptExhausted,
 }
 
@@ -252,69 +286,11 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl fmt::Display for Incorrect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let during = |f: &mut fmt::Formatter<'_>, what: &str, index: &Option<usize>| match index {
-            Some(i) => write!(f, "{what} in test {i}"),
-            None => write!(f, "{what} while loading the code"),
-        };
-        match self {
-            Self::NoAnswer => write!(f, "no answer found"),
-            Self::EmptyAnswer => write!(f, "the answer is empty"),
-            Self::UnclosedBox => write!(f, "the box is not closed"),
-            Self::UnclosedReasoning => write!(f, "the reasoning is not closed"),
-            Self::Different => write!(f, "another value"),
-            Self::Unreadable => write!(f, "the answer cannot be read"),
-            Self::SeveralAnswers => write!(f, "several answers where one is wanted"),
-            Self::Contradiction => write!(f, "the answer contradicts itself"),
-            Self::Unit => write!(f, "another unit"),
-            Self::TooComplex => write!(f, "the answer is too complex"),
-            Self::Undecided => write!(f, "equality could not be decided"),
-            Self::CalculatorMark { index } => write!(f, "calculator mark {index} is wrong"),
-            Self::NoCalculatorMark => write!(f, "no calculator mark"),
-            Self::FailedTest { index } => write!(f, "test {index} failed"),
-            Self::MissingFunction { name } => {
-                write!(f, "the tested function {name} is not defined")
-            }
-            Self::Crashed { index, error } => {
-                during(f, "crashed", index)?;
-                write!(f, ": {error}")
-            }
-            Self::Timeout { index } => during(f, "out of time", index),
-            Self::MemoryLimit { index } => during(f, "out of memory", index),
-            Self::OutputLimit { index } => during(f, "too much output", index),
-            Self::ForgedFrame { index } => write!(f, "malformed result frame at test {index}"),
-            Self::Other(why) => f.write_str(why),
-        }
-    }
-}
-
-impl fmt::Display for Unverifiable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EmptyReference => "the reference is empty",
-            Self::UnreadableReference => "the reference cannot be read",
-            Self::AmbiguousReference => "the reference holds several values",
-            Self::ReferenceTooComplex => "the reference is too complex",
-            Self::NoTests => "the reference holds no tests",
-            Self::Tests(why) => {
-                return write!(f, "the tests of the reference cannot be run: {why}");
-            }
-            Self::Undecidable => "the reference cannot be compared even with itself",
-            Self::Other(why) => why,
-        })
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sandbox(why) => write!(f, "sandbox: {why}"),
-            Self::Remote(why) => write!(f, "remote executor: {why}"),
-            Self::Panic(why) => write!(f, "the verifier panicked: {why}"),
-            Self::Hung(limit) => write!(f, "no verdict within {limit:?}"),
-            Self::ScriptExhausted => write!(f, "the script of verdicts is exhausted"),
-        }
+/// What went wrong, and where: in a test, counted from 0, or before the first.
+fn during(what: &str, index: Option<usize>) -> String {
+    match index {
+        Some(i) => format!("{what} in test {i}"),
+        None => format!("{what} while loading the code"),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The contract of verifiers, and batches of them on threads.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -116,10 +115,7 @@ pub fn verify_parallel(
     pairs: &[(&str, &str)],
     threads: usize,
 ) -> Vec<Verdict> {
-    let one = |&(response, reference): &(&str, &str)| {
-        catch_unwind(AssertUnwindSafe(|| verifier.verify(response, reference)))
-            .unwrap_or_else(|panic| Fault::Panic(panic_message(&*panic)).into())
-    };
+    let one = |&(response, reference): &(&str, &str)| judged(verifier, response, reference);
     let threads = threads.min(pairs.len());
     if threads < 2 {
         return pairs.iter().map(one).collect();
@@ -147,12 +143,18 @@ pub fn verify_parallel(
     found.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
+/// The verdict; of a verifier that panics, a fault.
+pub(crate) fn judged(
+    verifier: &(impl Verifier + ?Sized),
+    response: &str,
+    reference: &str,
+) -> Verdict {
+    let verdict = catch_unwind(AssertUnwindSafe(|| verifier.verify(response, reference)));
+    verdict.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Fault::Panic(text.unwrap_or_else(|| "no message".to_owned())).into()
+    })
 }
 
 /// Which references of a data set cannot decide a response, and why.

@@ -3,7 +3,7 @@
 use super::Parser;
 use super::scalar::{letter_expr, product};
 use crate::expr::{Expr, Func};
-use crate::fuel::Stop;
+use crate::fuel::{Stop, readable};
 use crate::lex::{Gap, Token};
 
 impl<'a> Parser<'a, '_> {
@@ -103,9 +103,7 @@ impl<'a> Parser<'a, '_> {
             p.in_bars = true;
             p.expr()
         })?;
-        if self.peek().as_ref() != Some(bar) {
-            return Err(Stop::Unreadable);
-        }
+        readable(self.peek().as_ref() == Some(bar))?;
         self.advance();
         Ok(Expr::Call(Func::Abs, vec![inner]))
     }
@@ -120,12 +118,7 @@ impl<'a> Parser<'a, '_> {
                 self.advance_within(1);
                 value
             }
-            Token::Word(word) => {
-                let length = word.chars().next().map_or(1, char::len_utf8);
-                let letter = letter_expr(&word[..length]);
-                self.advance_within(length);
-                Ok(letter)
-            }
+            Token::Word(word) => Ok(letter_expr(self.first_letter(word))),
             Token::Command(_) => self.nested(Self::atom),
             _ => Err(Stop::Unreadable),
         }
@@ -157,9 +150,7 @@ impl<'a> Parser<'a, '_> {
                 } else {
                     (Func::Ceil, "rceil")
                 };
-                if !self.eat_command(close) {
-                    return Err(Stop::Unreadable);
-                }
+                readable(self.eat_command(close))?;
                 Ok(Expr::Call(func, vec![inner]))
             }
             _ if is_letter_command(name) => self.symbol(name),
@@ -260,11 +251,7 @@ impl<'a> Parser<'a, '_> {
                 self.at = close;
                 self.advance();
             }
-            Token::Word(word) => {
-                let length = word.chars().next().map_or(1, char::len_utf8);
-                into.push_str(&word[..length]);
-                self.advance_within(length);
-            }
+            Token::Word(word) => into.push_str(self.first_letter(word)),
             token @ (Token::Number(_) | Token::Text(_) | Token::Command(_)) => {
                 piece(&token, into);
                 self.advance();
@@ -397,9 +384,7 @@ impl<'a> Parser<'a, '_> {
         if func == Func::Log {
             arguments.insert(0, base.unwrap_or_else(|| Expr::int(10)));
         }
-        if !func.takes(arguments.len()) {
-            return Err(Stop::Unreadable);
-        }
+        readable(func.takes(arguments.len()))?;
         let call = Expr::Call(func, arguments);
         Ok(match power {
             Some(power) => call.pow(power),
@@ -418,9 +403,7 @@ impl<'a> Parser<'a, '_> {
             arguments.push(self.nested(Self::expr)?);
         }
         (self.brackets, self.in_list) = outer;
-        if self.at != close {
-            return Err(Stop::Unreadable);
-        }
+        readable(self.at == close)?;
         self.advance();
         Ok(arguments)
     }
@@ -447,65 +430,24 @@ impl<'a> Parser<'a, '_> {
             }
             factors.push(self.factor()?);
         }
+        let mut argument = product(factors);
         if self.is_sign('/') && matches!(self.peek_at(1), Some(Token::Number(_))) {
             self.advance();
-            let divisor = self.factor()?;
-            let quotient = product(factors).div(divisor);
-            return Ok(if negative {
-                quotient.negated()
-            } else {
-                quotient
-            });
+            argument = argument.div(self.factor()?);
         }
-        let argument = product(factors);
-        Ok(if negative {
-            argument.negated()
-        } else {
-            argument
-        })
+        Ok(argument.negated_if(negative))
     }
 }
 
 /// Greek letters and others that name variables.
 pub(super) fn is_letter_command(name: &str) -> bool {
-    matches!(
-        name,
-        "alpha"
-            | "beta"
-            | "gamma"
-            | "delta"
-            | "epsilon"
-            | "zeta"
-            | "eta"
-            | "theta"
-            | "iota"
-            | "kappa"
-            | "lambda"
-            | "mu"
-            | "nu"
-            | "xi"
-            | "rho"
-            | "sigma"
-            | "tau"
-            | "upsilon"
-            | "phi"
-            | "chi"
-            | "psi"
-            | "omega"
-            | "Gamma"
-            | "Delta"
-            | "Theta"
-            | "Lambda"
-            | "Xi"
-            | "Pi"
-            | "Sigma"
-            | "Phi"
-            | "Psi"
-            | "Omega"
-            | "ell"
-            | "hbar"
-            | "aleph"
-    )
+    [
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
+        "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+        "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell",
+        "hbar", "aleph",
+    ]
+    .contains(&name)
 }
 
 /// Determinants of more rows are refused.

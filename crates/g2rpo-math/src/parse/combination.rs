@@ -75,12 +75,7 @@ impl Parser<'_, '_> {
         }
         self.advance();
         let n = self.script()?;
-        let letter = match self.peek() {
-            Some(Token::Word(word)) => word,
-            Some(Token::Text(text)) => text.trim(),
-            _ => return Err(Stop::Unreadable),
-        };
-        let letter = match letter {
+        let letter = match self.word_or_text() {
             "C" => 'C',
             "P" => 'P',
             _ => return Err(Stop::Unreadable),

@@ -4,7 +4,7 @@ use super::Parser;
 use crate::expr::Expr;
 use crate::fold::text_key;
 use crate::form::{Form, Join, SetOperation, Sign};
-use crate::fuel::Stop;
+use crate::fuel::{Stop, readable};
 use crate::lex::Token;
 use crate::units::spelled;
 
@@ -16,7 +16,7 @@ impl<'a> Parser<'a, '_> {
         Ok(if items.len() == 1 {
             items.remove(0)
         } else {
-            Form::List { items, join }
+            Form::List(items, join)
         })
     }
 
@@ -68,12 +68,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn is_conjunction(&self) -> bool {
-        match self.peek() {
-            Some(Token::Word(w)) => matches!(w, "and" | "or"),
-            Some(Token::Text(t)) => matches!(t.trim(), "and" | "or" | "or else"),
-            Some(Token::Sign('&')) => true,
-            _ => false,
-        }
+        self.is_sign('&') || matches!(self.word_or_text(), "and" | "or" | "or else")
     }
 
     /// Whether the current token ends an item.
@@ -125,7 +120,7 @@ impl<'a> Parser<'a, '_> {
         Ok(if signs.is_empty() {
             sides.remove(0)
         } else {
-            Form::Relation { sides, signs }
+            Form::Relation(sides, signs)
         })
     }
 
@@ -138,7 +133,7 @@ impl<'a> Parser<'a, '_> {
                 Some(Token::Command("cap" | "bigcap")) => SetOperation::Intersection,
                 Some(Token::Command("setminus")) => SetOperation::Difference,
                 Some(Token::Word("U" | "u"))
-                    if matches!(first, Form::Tuple { .. } | Form::Set(_))
+                    if matches!(first, Form::Tuple(..) | Form::Set(_))
                         && matches!(
                             self.peek_at(1),
                             Some(Token::Sign('(' | '[' | '{') | Token::Command("{"))
@@ -157,10 +152,7 @@ impl<'a> Parser<'a, '_> {
         Ok(if rest.is_empty() {
             first
         } else {
-            Form::SetChain {
-                first: Box::new(first),
-                rest,
-            }
+            Form::SetChain(Box::new(first), rest)
         })
     }
 
@@ -232,7 +224,7 @@ impl<'a> Parser<'a, '_> {
             _ => return Err(Stop::Unreadable),
         };
         self.advance();
-        Ok(Form::Tuple { open, close, items })
+        Ok(Form::Tuple(open, items, close))
     }
 
     /// `\{…\}` or a plain `{a, b}`.
@@ -247,19 +239,14 @@ impl<'a> Parser<'a, '_> {
         (self.brackets, self.in_list) = (self.brackets + 1, true);
         let form = if let Some(variable) = self.builder_head() {
             let condition = self.whole()?;
-            Form::Builder {
-                variable,
-                condition: Box::new(condition),
-            }
+            Form::Builder(variable, Box::new(condition))
         } else {
             let mut items = Vec::new();
             self.items(&mut items)?;
             Form::Set(items)
         };
         (self.brackets, self.in_list) = outer;
-        if self.at != close {
-            return Err(Stop::Unreadable);
-        }
+        readable(self.at == close)?;
         self.advance();
         Ok(form)
     }
@@ -294,20 +281,14 @@ impl<'a> Parser<'a, '_> {
             return Err(Stop::Unreadable);
         };
         let matrix = self.matrix(kind)?;
-        if self.at != close {
-            return Err(Stop::Unreadable);
-        }
+        readable(self.at == close)?;
         self.advance();
         Ok(matrix)
     }
 
     fn matrix(&mut self, kind: &'a str) -> Result<Form, Stop> {
-        if !matches!(
-            kind,
-            "pmatrix" | "bmatrix" | "matrix" | "Bmatrix" | "smallmatrix" | "array"
-        ) {
-            return Err(Stop::Unreadable);
-        }
+        const KINDS: &str = "pmatrix bmatrix matrix Bmatrix smallmatrix array";
+        readable(KINDS.split(' ').any(|known| known == kind))?;
         self.advance();
         if kind == "array" && self.is_sign('{') {
             self.at = self.closes[self.at].ok_or(Stop::Unreadable)?;
@@ -347,9 +328,7 @@ impl<'a> Parser<'a, '_> {
                 _ => return Err(Stop::Unreadable),
             }
         }
-        if rows.iter().any(|row| row.len() != rows[0].len()) {
-            return Err(Stop::Unreadable);
-        }
+        readable(rows.iter().all(|row| row.len() == rows[0].len()))?;
         Ok(rows)
     }
 

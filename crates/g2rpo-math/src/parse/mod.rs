@@ -11,7 +11,7 @@ mod suffix;
 
 use crate::fold::{fold, text_key, unwrap, without_delimiters};
 use crate::form::{Form, Sign};
-use crate::fuel::{Fuel, Stop};
+use crate::fuel::{Fuel, Stop, readable};
 use crate::lex::{Gap, Token, lex};
 
 /// Longer answers are refused: the longest gold of MATH has 400 bytes.
@@ -54,14 +54,14 @@ fn named(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
     let name = Form::Text(text_key(text[..at].trim()));
     let (mut all, mut signs) = (vec![name], vec![Sign::Equal]);
     match read(text[at + 1..].trim(), commas, fuel)? {
-        Form::Relation { sides, signs: more } => {
+        Form::Relation(sides, more) => {
             all.extend(sides);
             signs.extend(more);
         }
-        Form::List { .. } => return Err(Stop::Unreadable),
+        Form::List(..) => return Err(Stop::Unreadable),
         value => all.push(value),
     }
-    Ok(Form::Relation { sides: all, signs })
+    Ok(Form::Relation(all, signs))
 }
 
 /// Where the `=` behind a name stands. A name begins with a letter or sign, not with a number, and does not
@@ -86,33 +86,10 @@ fn name_end(text: &str) -> Option<usize> {
         }
     }
     let name = &text[..end?];
-    let says = |word: &str| {
-        matches!(
-            word,
-            "not"
-                | "or"
-                | "and"
-                | "is"
-                | "are"
-                | "because"
-                | "but"
-                | "if"
-                | "when"
-                | "so"
-                | "then"
-                | "ne"
-                | "neq"
-                | "approx"
-                | "le"
-                | "ge"
-                | "leq"
-                | "geq"
-                | "lt"
-                | "gt"
-                | "either"
-                | "pm"
-        )
-    };
+    let says = [
+        "not", "or", "and", "is", "are", "because", "but", "if", "when", "so", "then", "ne", "neq",
+        "approx", "le", "ge", "leq", "geq", "lt", "gt", "either", "pm",
+    ];
     let begins = name
         .trim_start()
         .starts_with(|c: char| c.is_alphabetic() || matches!(c, '\\' | '|' | '[' | '#' | '('));
@@ -120,7 +97,7 @@ fn name_end(text: &str) -> Option<usize> {
         && name.contains(char::is_alphabetic)
         && !name
             .split(|c: char| !c.is_alphabetic())
-            .any(|word| says(&word.to_lowercase()));
+            .any(|word| says.contains(&word.to_lowercase().as_str()));
     end.filter(|_| is_name)
 }
 
@@ -131,11 +108,8 @@ fn read(text: &str, commas: Commas, fuel: &mut Fuel) -> Result<Form, Stop> {
     }
     let mut parser = Parser::new(tokens, commas, fuel)?;
     let form = parser.whole()?;
-    if parser.at == parser.tokens.len() {
-        Ok(form)
-    } else {
-        Err(Stop::Unreadable)
-    }
+    readable(parser.at == parser.tokens.len())?;
+    Ok(form)
 }
 
 /// Takes `\text{…}` off when it wraps everything and holds more than words.
@@ -223,6 +197,22 @@ impl<'a, 'f> Parser<'a, 'f> {
         })
     }
 
+    /// The word here, or the text of a text command; blank where neither stands.
+    fn word_or_text(&self) -> &'a str {
+        match self.peek() {
+            Some(Token::Word(word)) => word,
+            Some(Token::Text(text)) => text.trim(),
+            _ => "",
+        }
+    }
+
+    /// The first letter of a word, which is used up with it.
+    fn first_letter(&mut self, word: &'a str) -> &'a str {
+        let length = word.chars().next().map_or(1, char::len_utf8);
+        self.advance_within(length);
+        &word[..length]
+    }
+
     fn peek_at(&self, offset: usize) -> Option<&Token<'a>> {
         self.tokens.get(self.at + offset).map(|t| &t.0)
     }
@@ -280,11 +270,7 @@ impl<'a, 'f> Parser<'a, 'f> {
     }
 
     fn expect_sign(&mut self, c: char) -> Result<(), Stop> {
-        if self.eat_sign(c) {
-            Ok(())
-        } else {
-            Err(Stop::Unreadable)
-        }
+        readable(self.eat_sign(c))
     }
 
     /// Runs `read` one level deeper.
@@ -348,9 +334,6 @@ fn match_brackets(tokens: &[(Token<'_>, Gap)]) -> Result<Vec<Option<usize>>, Sto
             _ => return Err(Stop::Unreadable),
         }
     }
-    if open.is_empty() {
-        Ok(closes)
-    } else {
-        Err(Stop::Unreadable)
-    }
+    readable(open.is_empty())?;
+    Ok(closes)
 }

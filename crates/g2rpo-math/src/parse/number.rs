@@ -6,7 +6,7 @@ use dashu::rational::RBig;
 
 use super::{Commas, Parser};
 use crate::expr::{Decimal, Expr};
-use crate::fuel::Stop;
+use crate::fuel::{Stop, readable};
 use crate::lex::{Gap, Token};
 
 impl Parser<'_, '_> {
@@ -103,9 +103,7 @@ impl Parser<'_, '_> {
         if braced {
             self.expect_sign('}')?;
         }
-        if !block.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Stop::Unreadable);
-        }
+        readable(block.bytes().all(|b| b.is_ascii_digit()))?;
         let (whole, fraction) = head.split_once('.').ok_or(Stop::Unreadable)?;
         let all = integer(&format!("{whole}{fraction}{block}"))?;
         let head = integer(&format!("0{whole}{fraction}"))?;

@@ -2,7 +2,7 @@
 
 use super::Parser;
 use crate::expr::{Expr, Func};
-use crate::fuel::Stop;
+use crate::fuel::{Stop, readable};
 use crate::lex::{Gap, Token};
 use crate::units::{Unit, multiplier};
 
@@ -13,17 +13,13 @@ impl<'a> Parser<'a, '_> {
         let mut negative = self.leading_signs();
         loop {
             let term = self.term()?;
-            terms.push(if negative { term.negated() } else { term });
+            terms.push(term.negated_if(negative));
             negative = match self.peek() {
                 Some(Token::Sign('+' | '-') | Token::Command("pm" | "mp")) => self.leading_signs(),
                 _ => break,
             };
         }
-        let sum = if terms.len() == 1 {
-            terms.remove(0)
-        } else {
-            Expr::Add(terms)
-        };
+        let sum = sum(terms);
         // TeX's infix commands split the group they stand in.
         if self.eat_command("choose") {
             let lower = self.nested(Self::expr)?;
@@ -138,8 +134,7 @@ impl<'a> Parser<'a, '_> {
 
     fn signed_factor(&mut self) -> Result<Expr, Stop> {
         let negative = self.leading_signs();
-        let factor = self.factor()?;
-        Ok(if negative { factor.negated() } else { factor })
+        Ok(self.factor()?.negated_if(negative))
     }
 
     /// Whether the current token continues a product without a sign.
@@ -266,9 +261,7 @@ impl<'a> Parser<'a, '_> {
                 }
                 Some(Token::Sign('!')) => {
                     self.advance();
-                    if self.is_sign('!') {
-                        return Err(Stop::Unreadable);
-                    }
+                    readable(!self.is_sign('!'))?;
                     base = Expr::Call(Func::Factorial, vec![base]);
                 }
                 Some(Token::Sign('%')) => {
@@ -297,21 +290,14 @@ impl<'a> Parser<'a, '_> {
         self.nested(|p| {
             let negative = p.leading_signs();
             let base = match p.peek() {
-                Some(Token::Word(word)) => {
-                    let length = word.chars().next().map_or(1, char::len_utf8);
-                    let letter = &word[..length];
-                    p.advance_within(length);
-                    letter_expr(letter)
-                }
+                Some(Token::Word(word)) => letter_expr(p.first_letter(word)),
                 _ => p.atom()?,
             };
-            let power = if p.is_sign('^') && !p.is_degree() {
-                p.advance();
-                base.pow(p.exponent()?)
-            } else {
-                base
-            };
-            Ok(if negative { power.negated() } else { power })
+            if !p.is_sign('^') || p.is_degree() {
+                return Ok(base.negated_if(negative));
+            }
+            p.advance();
+            Ok(base.pow(p.exponent()?).negated_if(negative))
         })
     }
 }
@@ -322,6 +308,14 @@ pub(super) fn letter_expr(letter: &str) -> Expr {
         "e" => Expr::E,
         "i" => Expr::I,
         _ => Expr::Sym(letter.to_owned()),
+    }
+}
+
+pub(super) fn sum(mut terms: Vec<Expr>) -> Expr {
+    if terms.len() == 1 {
+        terms.remove(0)
+    } else {
+        Expr::Add(terms)
     }
 }
 

@@ -3,6 +3,7 @@
 use dashu::rational::RBig;
 
 use super::Parser;
+use super::scalar::sum;
 use crate::expr::Expr;
 use crate::form::Form;
 use crate::fuel::Stop;
@@ -22,9 +23,7 @@ impl Parser<'_, '_> {
         }
         let currency = currency.map(|(unit, _)| unit);
         let mut value = self.expr()?;
-        if negative {
-            value = value.negated();
-        }
+        value = value.negated_if(negative);
         if self.is_sign(':') && currency.is_none() {
             return self.ratio(value);
         }
@@ -36,11 +35,7 @@ impl Parser<'_, '_> {
             {
                 return Err(Stop::Unreadable);
             }
-            return Ok(Form::Quantity {
-                value,
-                unit: currency,
-                parts: 1,
-            });
+            return Ok(Form::Quantity(value, currency, 1));
         }
         let (value, mark) = match value {
             Expr::Degree(x) => (*x, Some(self.after_degree())),
@@ -111,13 +106,8 @@ impl Parser<'_, '_> {
 
     /// `^\circ` may belong to a temperature scale.
     fn after_degree(&mut self) -> Unit {
-        let name = match self.peek() {
-            Some(Token::Word(w)) => w,
-            Some(Token::Text(t)) => t.trim(),
-            _ => "",
-        };
-        match name {
-            "C" | "F" => {
+        match self.word_or_text() {
+            name @ ("C" | "F") => {
                 self.advance();
                 Unit::named(name).unwrap_or_else(|| Unit::mark("°"))
             }
@@ -127,12 +117,7 @@ impl Parser<'_, '_> {
 
     /// `1.5 million`.
     fn multiplied(&mut self, value: Expr) -> Expr {
-        let name = match self.peek() {
-            Some(Token::Word(w)) => w,
-            Some(Token::Text(t)) => t.trim(),
-            _ => return value,
-        };
-        match multiplier(name) {
+        match multiplier(self.word_or_text()) {
             Some(times) => {
                 self.advance();
                 Expr::Mul(vec![value, Expr::int(times)])
@@ -175,10 +160,7 @@ impl Parser<'_, '_> {
         if afternoon.is_some() {
             self.advance();
         }
-        Some(Form::Time {
-            minutes: hours * 60 + minutes,
-            afternoon,
-        })
+        Some(Form::Time(hours * 60 + minutes, afternoon))
     }
 
     /// A unit, if one follows. Words that are no unit are things that are counted.
@@ -258,12 +240,7 @@ impl Parser<'_, '_> {
         let (mut terms, mut parts) = (vec![value], 1);
         loop {
             let start = (self.at, self.used);
-            let is_and = match self.peek() {
-                Some(Token::Word(w)) => w == "and",
-                Some(Token::Text(t)) => t.trim() == "and",
-                _ => false,
-            };
-            if is_and {
+            if self.word_or_text() == "and" {
                 self.advance();
             }
             let next = match self.peek() {
@@ -286,15 +263,11 @@ impl Parser<'_, '_> {
                 }
             }
         }
-        let value = if parts == 1 {
-            terms.remove(0)
-        } else {
-            Expr::Add(terms)
-        };
+        let value = sum(terms);
         Ok(if unit.is_none() {
             Form::Scalar(value)
         } else {
-            Form::Quantity { value, unit, parts }
+            Form::Quantity(value, unit, parts)
         })
     }
 }

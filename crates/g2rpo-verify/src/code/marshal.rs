@@ -3,71 +3,22 @@
 //! Only what goes into the sandbox is written so. What comes out is written by untrusted code, in the format
 //! of [`Value::decode`], of which every byte is checked.
 
-use super::value::{Int, Value};
+use super::value::{Format, Int, Value, write_count, write_sized};
 
 /// The bytes that `marshal.loads` reads as `value`, in any version of Python 3.
 pub(super) fn marshal(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    write(value, &mut out);
-    out
-}
-
-fn write(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::None => out.push(b'N'),
-        Value::Bool(true) => out.push(b'T'),
-        Value::Bool(false) => out.push(b'F'),
-        Value::Int(int) => write_int(int, out),
-        Value::Float(x) => {
-            out.push(b'g');
-            out.extend_from_slice(&x.to_le_bytes());
-        }
-        Value::Complex(re, im) => {
-            out.push(b'y');
-            out.extend_from_slice(&re.to_le_bytes());
-            out.extend_from_slice(&im.to_le_bytes());
-        }
-        Value::Str(text) => write_sized(b'u', text.as_bytes(), out),
-        Value::Bytes(bytes) => write_sized(b's', bytes, out),
-        Value::List(items) => write_items(b'[', items, out),
-        Value::Tuple(items) => write_items(b'(', items, out),
-        Value::Set(items) => write_items(b'<', items, out),
-        Value::FrozenSet(items) => write_items(b'>', items, out),
+    value.written(&Format {
+        tags: b"NFTgyus[><({",
+        int: write_int,
         // An Ellipsis, which no value holds, says that the tuple stands for something else.
-        Value::Typed(name, parts) => {
+        typed: |name, parts, out| {
             out.push(b'(');
-            write_count(parts.len() + 2, out);
+            write_count(out, parts + 2);
             out.push(b'.');
-            write_sized(b'u', name.as_bytes(), out);
-            parts.iter().for_each(|part| write(part, out));
-        }
-        Value::Dict(pairs) => {
-            out.push(b'{');
-            for (key, value) in pairs {
-                write(key, out);
-                write(value, out);
-            }
-            out.push(b'0');
-        }
-    }
-}
-
-/// Two gigabytes and more cannot be written; values are refused long before.
-fn write_count(count: usize, out: &mut Vec<u8>) {
-    let count = i32::try_from(count).unwrap_or(i32::MAX);
-    out.extend_from_slice(&count.to_le_bytes());
-}
-
-fn write_sized(tag: u8, content: &[u8], out: &mut Vec<u8>) {
-    out.push(tag);
-    write_count(content.len(), out);
-    out.extend_from_slice(content);
-}
-
-fn write_items(tag: u8, items: &[Value], out: &mut Vec<u8>) {
-    out.push(tag);
-    write_count(items.len(), out);
-    items.iter().for_each(|item| write(item, out));
+            write_sized(out, b'u', name.as_bytes());
+        },
+        dict_end: Some(b'0'),
+    })
 }
 
 /// `i` and 32 bits, or `l`, the number of 15-bit digits with the sign, and the digits, lowest first.

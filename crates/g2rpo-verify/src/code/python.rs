@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use crate::list::words;
+
 /// The program that runs inside, in the order in which its parts depend on each other.
 pub(super) const DRIVER: &str = concat!(
     // The current folder is no place for modules.
@@ -44,34 +46,11 @@ pub(super) const ENVIRONMENT: [(&str, &str); 6] = [
 
 /// Imported once, before anything is forked: what solutions import most. Not `hashlib`, whose libraries each
 /// fork would have to map; a test that wants it imports it.
-pub(super) const PRELOAD: [&str; 26] = [
-    "array",
-    "bisect",
-    "cmath",
-    "collections",
-    "copy",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fractions",
-    "functools",
-    "heapq",
-    "io",
-    "itertools",
-    "json",
-    "math",
-    "numbers",
-    "operator",
-    "queue",
-    "random",
-    "re",
-    "statistics",
-    "string",
-    "textwrap",
-    "threading",
-    "typing",
-];
+pub(super) const PRELOAD: &[&str] = words!(
+    "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools \
+     heapq io itertools json math numbers operator queue random re statistics string textwrap \
+     threading typing"
+);
 
 /// A Python interpreter and what it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]

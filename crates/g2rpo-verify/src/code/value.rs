@@ -96,54 +96,77 @@ impl Value {
     /// The value as bytes: a tag, then the content. Lengths and counts are 32-bit little-endian.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.written(&Format {
+            tags: b"nftdcsblFSum",
+            int: |int, out| write_sized(out, b'i', int.0.as_bytes()),
+            typed: |name, parts, out| {
+                write_sized(out, b'x', name.as_bytes());
+                write_count(out, parts);
+            },
+            dict_end: None,
+        })
+    }
+
+    /// The value in a format that counts and measures with 32-bit little-endian numbers behind a tag.
+    pub(super) fn written(&self, format: &Format) -> Vec<u8> {
         let mut out = Vec::new();
-        self.write(&mut out);
+        self.write(format, &mut out);
         out
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        let sized = |out: &mut Vec<u8>, tag: u8, content: &[u8]| {
-            out.push(tag);
-            write_count(out, content.len());
-            out.extend_from_slice(content);
-        };
+    fn write(&self, format: &Format, out: &mut Vec<u8>) {
+        let [
+            none,
+            no,
+            yes,
+            float,
+            complex,
+            text,
+            bytes,
+            list,
+            frozen,
+            set,
+            tuple,
+            dict,
+        ] = *format.tags;
         let items = |out: &mut Vec<u8>, tag: u8, items: &[Self]| {
             out.push(tag);
             write_count(out, items.len());
-            items.iter().for_each(|item| item.write(out));
+            items.iter().for_each(|item| item.write(format, out));
         };
         match self {
-            Self::None => out.push(b'n'),
-            Self::Bool(true) => out.push(b't'),
-            Self::Bool(false) => out.push(b'f'),
-            Self::Int(int) => sized(out, b'i', int.0.as_bytes()),
+            Self::None => out.push(none),
+            Self::Bool(truth) => out.push(if *truth { yes } else { no }),
+            Self::Int(int) => (format.int)(int, out),
             Self::Float(x) => {
-                out.push(b'd');
+                out.push(float);
                 out.extend_from_slice(&x.to_le_bytes());
             }
             Self::Complex(re, im) => {
-                out.push(b'c');
+                out.push(complex);
                 out.extend_from_slice(&re.to_le_bytes());
                 out.extend_from_slice(&im.to_le_bytes());
             }
-            Self::Str(text) => sized(out, b's', text.as_bytes()),
-            Self::Bytes(bytes) => sized(out, b'b', bytes),
-            Self::List(list) => items(out, b'l', list),
-            Self::Tuple(tuple) => items(out, b'u', tuple),
-            Self::Set(set) => items(out, b'S', set),
-            Self::FrozenSet(set) => items(out, b'F', set),
+            Self::Str(content) => write_sized(out, text, content.as_bytes()),
+            Self::Bytes(content) => write_sized(out, bytes, content),
+            Self::List(parts) => items(out, list, parts),
+            Self::Tuple(parts) => items(out, tuple, parts),
+            Self::Set(parts) => items(out, set, parts),
+            Self::FrozenSet(parts) => items(out, frozen, parts),
             Self::Typed(name, parts) => {
-                sized(out, b'x', name.as_bytes());
-                write_count(out, parts.len());
-                parts.iter().for_each(|part| part.write(out));
+                (format.typed)(name, parts.len(), out);
+                parts.iter().for_each(|part| part.write(format, out));
             }
             Self::Dict(pairs) => {
-                out.push(b'm');
-                write_count(out, pairs.len());
-                for (key, value) in pairs {
-                    key.write(out);
-                    value.write(out);
+                out.push(dict);
+                if format.dict_end.is_none() {
+                    write_count(out, pairs.len());
                 }
+                for (key, value) in pairs {
+                    key.write(format, out);
+                    value.write(format, out);
+                }
+                out.extend(format.dict_end);
             }
         }
     }
@@ -166,10 +189,27 @@ impl Value {
     }
 }
 
-/// Counts past 32 bits cannot be written; 4 GiB values are refused long before.
-fn write_count(out: &mut Vec<u8>, count: usize) {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
+/// How a format of values differs from others.
+pub(super) struct Format {
+    /// `None`, `False`, `True`, float, complex, string, bytes, list, frozen set, set, tuple, dictionary.
+    pub(super) tags: &'static [u8; 12],
+    pub(super) int: fn(&Int, &mut Vec<u8>),
+    /// Writes the name of a [`Value::Typed`] and how many parts follow.
+    pub(super) typed: fn(&str, usize, &mut Vec<u8>),
+    /// What ends a dictionary; without it, its entries are counted.
+    pub(super) dict_end: Option<u8>,
+}
+
+/// Counts past 31 bits cannot be written in all formats; 2 GiB values are refused long before.
+pub(super) fn write_count(out: &mut Vec<u8>, count: usize) {
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
     out.extend_from_slice(&count.to_le_bytes());
+}
+
+pub(super) fn write_sized(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    out.push(tag);
+    write_count(out, content.len());
+    out.extend_from_slice(content);
 }
 
 struct Reader<'a> {

@@ -210,10 +210,6 @@ fn read_table(table: Value, setup: &str) -> Option<Converted> {
     else {
         return None;
     };
-    let text = |value| match value {
-        Value::Str(text) => Some(text),
-        _ => None,
-    };
     let calls = rows.into_iter().map(read_row).collect::<Option<_>>()?;
     let names = names.into_iter().map(text).collect::<Option<_>>()?;
     let rest = (!tests.is_empty()).then(|| JudgeProgram {
@@ -223,6 +219,13 @@ fn read_table(table: Value, setup: &str) -> Option<Converted> {
         check: text(check),
     });
     Some(Converted { calls, rest })
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::Str(text) => Some(text),
+        _ => None,
+    }
 }
 
 fn read_row(row: Value) -> Option<ConvertedCall> {
@@ -244,13 +247,8 @@ fn read_row(row: Value) -> Option<ConvertedCall> {
     let [Value::Tuple(args), Value::Dict(kwargs)] = <[Value; 2]>::try_from(pair).ok()? else {
         return None;
     };
-    let kwargs = kwargs
-        .into_iter()
-        .map(|(name, value)| match name {
-            Value::Str(name) => Some((name, value)),
-            _ => None,
-        })
-        .collect::<Option<_>>()?;
+    let named = |(name, value)| Some((text(name)?, value));
+    let kwargs = kwargs.into_iter().map(named).collect::<Option<_>>()?;
     Some(ConvertedCall {
         function,
         args,

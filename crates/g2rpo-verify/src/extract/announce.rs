@@ -2,6 +2,7 @@
 
 use super::marks::leading;
 use super::words::word_at;
+use crate::list::{among, words};
 
 const NOUN: &str = "answer";
 /// Words between the noun and its verb: "the answer to the second question is".
@@ -100,71 +101,30 @@ fn presented(text: &str, behind: usize) -> Option<usize> {
 /// Bytes of the verb that presents an answer, if `text` begins with one. "is not" does not: what
 /// follows it is read, and refused.
 fn verb(text: &str) -> Option<usize> {
-    const VERBS: [&str; 26] = [
-        "would then be",
-        "should then be",
-        "should therefore be",
-        "must therefore be",
-        "would therefore be",
-        "will therefore be",
-        "turns out to be",
-        "comes out to be",
-        "works out to be",
-        "has to be",
-        "would be",
-        "will be",
-        "should be",
-        "must be",
-        "comes out to",
-        "comes out as",
-        "works out to",
-        "comes to",
-        "amounts to",
-        "becomes",
-        "equals",
-        "were",
-        "was",
-        "are",
-        "is",
-        "reads",
-    ];
-    VERBS
-        .iter()
-        .map(|verb| verb.len())
-        .zip(VERBS)
-        .find_map(|(length, verb)| {
-            let is_here = text
-                .get(..length)
-                .is_some_and(|t| t.eq_ignore_ascii_case(verb));
-            let ends = text
-                .get(length..)
-                .is_some_and(|t| !t.starts_with(|c: char| c.is_alphanumeric()));
-            (is_here && ends).then_some(length)
-        })
+    let verbs = words!(
+        b'|',
+        "would then be|should then be|should therefore be|must therefore be|\
+         would therefore be|will therefore be|turns out to be|comes out to be|works out to be|\
+         has to be|would be|will be|should be|must be|comes out to|comes out as|\
+         works out to|comes to|amounts to|becomes|equals|were|was|are|is|reads"
+    );
+    verbs.iter().find_map(|verb| {
+        let (head, rest) = text.split_at_checked(verb.len())?;
+        let is_here = head.eq_ignore_ascii_case(verb);
+        (is_here && !rest.starts_with(char::is_alphanumeric)).then_some(verb.len())
+    })
 }
 
 /// Words that tie a phrase to the noun.
 fn opens(word: &str) -> bool {
-    [
-        "to", "for", "in", "of", "as", "we", "that", "choice", "option", "letter", "key", "here",
-        "value", "from",
-    ]
-    .iter()
-    .any(|w| w.eq_ignore_ascii_case(word))
+    among!(
+        word,
+        "to for in of as we that choice option letter key here value from",
+    )
 }
 
 fn is_adverb(word: &str) -> bool {
-    [
-        "therefore",
-        "thus",
-        "then",
-        "hence",
-        "now",
-        "simply",
-        "also",
-    ]
-    .iter()
-    .any(|w| w.eq_ignore_ascii_case(word))
+    among!(word, "therefore thus then hence now simply also")
 }
 
 /// Where the content begins, if the noun ends a heading: the next line.
@@ -187,24 +147,13 @@ fn headed(text: &str, at: usize, behind: usize) -> Option<usize> {
     let is_heading = if is_marked {
         words.count() <= 6 && !line.contains(['.', '?', '!', ','])
     } else {
-        let usual = [
-            "the",
-            "my",
-            "our",
-            "your",
-            "final",
-            "correct",
-            "short",
-            "numerical",
-            "so",
-            "thus",
-            "therefore",
-        ];
         leading(line) == line.len()
-            || line
-                .trim()
-                .split(' ')
-                .all(|word| usual.iter().any(|u| u.eq_ignore_ascii_case(word)))
+            || line.trim().split(' ').all(|word| {
+                among!(
+                    word,
+                    "the my our your final correct short numerical so thus therefore"
+                )
+            })
     };
     is_heading.then_some(text.len() - next.len())
 }

@@ -3,24 +3,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::list::words;
+
 /// Signs of Markdown, and quotes. A lone `'` is not among them: it may be a prime.
 const SIGNS: [char; 7] = ['*', '_', '`', '"', '“', '”', '~'];
-const TAGS: [&str; 14] = [
-    "<b>",
-    "</b>",
-    "<strong>",
-    "</strong>",
-    "<i>",
-    "</i>",
-    "<em>",
-    "</em>",
-    "<u>",
-    "</u>",
-    "<br>",
-    "<br/>",
-    "<p>",
-    "</p>",
-];
+const TAGS: &[&str] =
+    words!("<b> </b> <strong> </strong> <i> </i> <em> </em> <u> </u> <br> <br/> <p> </p>");
 
 /// A formula between single dollars is no longer than this.
 const MAX_INLINE: usize = 2048;
@@ -78,17 +66,8 @@ fn is_picture(c: char) -> bool {
 /// Length of the token that ends a turn or pads a batch, if `text` begins with one:
 /// `<|im_end|>`, `</s>`, `<｜end▁of▁sentence｜>`.
 pub(super) fn control_token(text: &str) -> Option<usize> {
-    const PLAIN: [&str; 8] = [
-        "</s>",
-        "<s>",
-        "<eos>",
-        "<pad>",
-        "<end_of_turn>",
-        "<start_of_turn>",
-        "[EOS]",
-        "[PAD]",
-    ];
-    if let Some(token) = PLAIN.iter().find(|token| text.starts_with(**token)) {
+    let plain = words!("</s> <s> <eos> <pad> <end_of_turn> <start_of_turn> [EOS] [PAD]");
+    if let Some(token) = plain.iter().find(|token| text.starts_with(**token)) {
         return Some(token.len());
     }
     for (open, close) in [("<|", "|>"), ("<｜", "｜>")] {

@@ -242,15 +242,8 @@ fn without_label(inner: &str) -> &str {
             .map_or(("", ""), |at| inner.split_at(at + 1)),
     };
     let label = label.trim().trim_end_matches(':').trim_end();
-    let is_label = [
-        "answer",
-        "final answer",
-        "the answer",
-        "answer is",
-        "the answer is",
-    ]
-    .iter()
-    .any(|known| known.eq_ignore_ascii_case(label));
+    let mut labels = "answer, final answer, the answer, answer is, the answer is".split(", ");
+    let is_label = labels.any(|known| known.eq_ignore_ascii_case(label));
     if is_label && !rest.trim().is_empty() {
         rest
     } else {
