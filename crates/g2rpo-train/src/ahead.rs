@@ -59,40 +59,35 @@ impl Ahead {
     /// # Errors
     /// [`Error::Config`] for what cannot be learned from stale rollouts.
     pub(crate) fn prepare(&self, method: &mut Method, update: &mut UpdateConfig) -> Result<()> {
-        let refuse = |name, value: String, problem: &str| {
-            let problem = problem.to_owned();
-            Err(Error::Config {
-                name,
-                value,
+        let steps = self.max_staleness;
+        let of_steps = |problem| Err(Error::config("max_staleness", steps, problem));
+        let of_correction = |problem: &str| {
+            Err(Error::config(
+                "staleness_correction",
+                self.correction,
                 problem,
-            })
+            ))
         };
-        let named = self.correction.to_string();
-        if self.max_staleness == 0 {
+        if steps == 0 {
             return match self.correction {
                 StalenessCorrection::Ratio => Ok(()),
-                _ => refuse(
-                    "staleness_correction",
-                    named,
-                    "has no effect without max_staleness above 0",
-                ),
+                _ => of_correction("has no effect without max_staleness above 0"),
             };
         }
-        let steps = self.max_staleness.to_string();
         if method.score_context == ScoreContext::HintFree {
             let problem = "score_context = hint_free scores tokens under another prompt than they were sampled under, \
                            so nothing tells how stale they are: use off_policy or as_sampled";
-            return refuse("max_staleness", steps, problem);
+            return of_steps(problem);
         }
         if method.token_advantages.is_some() {
             let problem = "token_advantages compare log-probabilities of the policy that sampled under several prompts, \
                            and that policy is gone: leave them out";
-            return refuse("max_staleness", steps, problem);
+            return of_steps(problem);
         }
         let corrected = method.loss.importance_sampling_correction.is_some();
         if corrected && self.correction != StalenessCorrection::Ratio {
             let problem = "the method has an importance_sampling_correction already: leave one of the two out";
-            return refuse("staleness_correction", named, problem);
+            return of_correction(problem);
         }
         let by_token = |out_of_range, clip_max| {
             Some(MismatchCorrection {
@@ -118,16 +113,11 @@ impl Ahead {
         let kl_in_reward = loss.needs_reference() && loss.kl_placement == KlPlacement::Reward;
         if kl_in_reward && !update.old_is_sampler {
             let problem = "kl_placement = reward takes off the KL of the policy that sampled: use the correction ratio or dppo";
-            return refuse("staleness_correction", named, problem);
+            return of_correction(problem);
         }
         // What the correction made of the method's loss is not what the user wrote.
-        method.check().or_else(|error| {
-            refuse(
-                "staleness_correction",
-                named,
-                &format!("does not fit the method: {error}"),
-            )
-        })
+        (method.check())
+            .or_else(|error| of_correction(&format!("does not fit the method: {error}")))
     }
 }
 

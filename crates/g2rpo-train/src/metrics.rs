@@ -35,9 +35,10 @@ impl MetricsRow {
         self.step
     }
 
-    /// Sets a number; an earlier one of the same name is replaced. A number that is not finite is
+    /// Sets a number, where there is one; an earlier one of the same name is replaced. A number that is not finite is
     /// written as `null`, which JSON readers take for a missing value.
-    pub fn put(&mut self, name: &str, value: f64) {
+    pub fn put(&mut self, name: &str, value: impl Into<Option<f64>>) {
+        let Some(value) = value.into() else { return };
         match self.values.iter_mut().find(|(n, _)| n == name) {
             Some((_, old)) => *old = value,
             None => self.values.push((name.to_owned(), value)),

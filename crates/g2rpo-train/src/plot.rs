@@ -35,7 +35,7 @@ pub fn draw_svg(path: &Path, panels: &[Panel]) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg, panels).map_err(|problem| Error::Plot {
         path: path.into(),
-        problem,
+        problem: problem.to_string(),
     })?;
     crate::run::files::write_atomically(path, svg.as_bytes())
 }
@@ -52,18 +52,15 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(150, 130, 0),
 ];
 
-fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
+fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), Box<dyn std::error::Error>> {
     let size = (PANEL.0 * panels.len().max(1) as u32, PANEL.1);
     let root = SVGBackend::with_string(svg, size).into_drawing_area();
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    root.fill(&WHITE).map_err(|e| text(&e))?;
+    root.fill(&WHITE)?;
     let areas = root.split_evenly((1, panels.len().max(1)));
     for (i, (area, panel)) in areas.iter().zip(panels).enumerate() {
         let points = || {
             let lines = panel.series.iter().flat_map(|s| &s.lines);
-            lines
-                .flatten()
-                .filter(|(x, y)| x.is_finite() && y.is_finite())
+            lines.flat_map(|line| finite(line))
         };
         let (x, y) = (span(points().map(|p| p.0)), span(points().map(|p| p.1)));
         let mut chart = ChartBuilder::on(area)
@@ -71,8 +68,7 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .margin(10)
             .x_label_area_size(34)
             .y_label_area_size(48)
-            .build_cartesian_2d(x.0..x.1, y.0..y.1)
-            .map_err(|e| text(&e))?;
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
         chart
             .configure_mesh()
             .x_desc(&panel.x_label)
@@ -82,23 +78,14 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .y_labels(6)
             .x_label_formatter(&|x| tick(*x))
             .y_label_formatter(&|y| tick(*y))
-            .draw()
-            .map_err(|e| text(&e))?;
+            .draw()?;
         for (series, colour) in panel.series.iter().zip(COLOURS.iter().cycle()) {
-            let finite = |line: &[(f64, f64)]| -> Vec<(f64, f64)> {
-                let keep = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
-                line.iter().filter(keep).copied().collect()
-            };
-            if series.lines.len() > 1 {
-                for line in &series.lines {
-                    let thin = LineSeries::new(finite(line), colour.mix(0.25));
-                    chart.draw_series(thin).map_err(|e| text(&e))?;
-                }
+            for line in series.lines.iter().filter(|_| series.lines.len() > 1) {
+                chart.draw_series(LineSeries::new(finite(line), colour.mix(0.25)))?;
             }
             let style = colour.stroke_width(2);
             chart
-                .draw_series(LineSeries::new(finite(&mean_line(&series.lines)), style))
-                .map_err(|e| text(&e))?
+                .draw_series(LineSeries::new(finite(&mean_line(&series.lines)), style))?
                 .label(&series.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));
         }
@@ -109,10 +96,13 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.8))
-            .draw()
-            .map_err(|e| text(&e))?;
+            .draw()?;
     }
-    root.present().map_err(|e| text(&e))
+    Ok(root.present()?)
+}
+
+fn finite(line: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
+    (line.iter().copied()).filter(|(x, y)| x.is_finite() && y.is_finite())
 }
 
 fn names(panel: &Panel) -> impl Iterator<Item = &str> {

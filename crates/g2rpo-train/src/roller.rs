@@ -24,10 +24,9 @@ use crate::step::play::play;
 use crate::step::report::Seconds;
 
 /// What both halves of a step read.
-#[derive(Clone, Copy)]
-pub(crate) struct Frame<'r, 'a> {
-    pub(crate) method: &'r Method,
-    pub(crate) config: &'r TrainerConfig,
+pub(crate) struct Frame<'a> {
+    pub(crate) method: Method,
+    pub(crate) config: TrainerConfig,
     pub(crate) data: &'a Dataset<'a>,
 }
 
@@ -102,7 +101,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     /// and for groups that dynamic sampling replaces. Controller, curriculum and source then learn from it: what
     /// they need to know is decided here, whatever the learner makes of it. `version` names the engine's weights.
     /// After an error the same tasks are still to come.
-    pub(crate) fn roll(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
+    pub(crate) fn roll(&mut self, frame: &Frame<'_>, version: u64) -> Result<Rolled> {
         let before = self.order.state();
         let rolled = self.batch(frame, version);
         rolled.or_else(|error| {
@@ -111,7 +110,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
         })
     }
 
-    fn batch(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
+    fn batch(&mut self, frame: &Frame<'_>, version: u64) -> Result<Rolled> {
         let key = StepKey {
             run: frame.config.seed,
             step: self.next,
@@ -174,16 +173,12 @@ impl<E: RolloutEngine> Roller<'_, E> {
     /// Complete groups of the given tasks.
     fn groups(
         &mut self,
-        frame: Frame<'_, '_>,
+        frame: &Frame<'_>,
         tasks: &[usize],
         first: u32,
         rolled: &mut Rolled,
     ) -> Result<Vec<Group>> {
-        let Frame {
-            method,
-            config,
-            data,
-        } = frame;
+        let (method, config, data) = (&frame.method, &frame.config, frame.data);
         let mut parts = method.parts(&*self.controller, None)?;
         if let Some(selector) = &self.selector {
             parts.selector = &**selector;
@@ -233,7 +228,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     }
 
     /// Tasks of the step that an empty response solves. The verifier is asked once for each task.
-    fn silence_accepted(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) -> Result<u64> {
+    fn silence_accepted(&mut self, frame: &Frame<'_>, rolled: &Rolled) -> Result<u64> {
         let tasks: BTreeMap<usize, &Arc<Item>> = rolled.all().map(|g| (g.task, &g.item)).collect();
         let (new, items): (Vec<usize>, Vec<Arc<Item>>) = (tasks.iter())
             .filter(|(task, _)| !self.silence.contains_key(task))
@@ -245,7 +240,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     }
 
     /// Controller, curriculum and source learn from a batch.
-    fn observe(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) {
+    fn observe(&mut self, frame: &Frame<'_>, rolled: &Rolled) {
         self.controller.observe(&rolled.feedback);
         self.order.observe(&rolled.feedback);
         if !self.own_source && !frame.method.source.learns() {

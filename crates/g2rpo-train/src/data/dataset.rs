@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +10,7 @@ use g2rpo_guidance::{
 };
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
+use crate::data::parallel::on_threads;
 use crate::data::recent::Recent;
 use crate::data::tasks::{Listed, TaskStore, fingerprint, spread};
 use crate::error::{Error, Result};
@@ -70,6 +70,8 @@ pub struct Checked {
 
 /// Tasks that are encoded before training.
 const CHECKED: usize = 10_000;
+/// Fewer than these are not worth a thread.
+const PART: usize = 1000;
 /// The longest questions among them.
 const LONGEST: usize = 64;
 /// Tasks that are kept as they were encoded: a few MiB.
@@ -134,39 +136,13 @@ impl<'a> Dataset<'a> {
         let longest = longest[n..].iter().map(|(_, place)| *place);
         let places: BTreeSet<usize> = spread(self.len(), CHECKED).chain(longest).collect();
         let places: Vec<usize> = places.into_iter().collect();
-        let lengths = self.on_threads(&places, |item| item.prompt.len())?;
+        let length = |place: &usize| Ok::<_, Error>(self.encoded(*place)?.prompt.len());
+        let lengths = on_threads(&places, PART, length)?;
         self.checked = Checked {
             tasks: places.len(),
             longest_prompt: lengths.into_iter().max().unwrap_or(0),
         };
         Ok(())
-    }
-
-    /// Something of each of these tasks, of many by as many threads as there are processors.
-    fn on_threads<T: Send>(
-        &self,
-        places: &[usize],
-        what: impl Fn(Item) -> T + Sync,
-    ) -> Result<Vec<T>> {
-        const PART: usize = 1000;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = places.len().div_ceil(threads).max(PART);
-        let one = |place: &usize| Ok(what(self.encoded(*place)?));
-        let done: Vec<Result<Vec<T>>> = std::thread::scope(|scope| {
-            let parts = places.chunks(part);
-            let work: Vec<_> = parts
-                .map(|part| scope.spawn(|| part.iter().map(one).collect()))
-                .collect();
-            let joined = work.into_iter().map(|thread| thread.join());
-            joined
-                .map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
-        });
-        let mut all = Vec::with_capacity(places.len());
-        for part in done {
-            all.extend(part?);
-        }
-        Ok(all)
     }
 
     /// Encodes tasks under a text that holds `{question}`.
@@ -179,11 +155,12 @@ impl<'a> Dataset<'a> {
         template: &str,
     ) -> Result<Self> {
         if !template.contains("{question}") {
-            return Err(Error::Config {
-                name: "prompt template",
-                value: format!("{template:?}"),
-                problem: "must contain {question}".into(),
-            });
+            let value = format!("{template:?}");
+            return Err(Error::config(
+                "prompt template",
+                value,
+                "must contain {question}",
+            ));
         }
         let template = template.to_owned();
         Self::new(tasks, tokenizer, move |question| {
@@ -327,7 +304,9 @@ impl<'a> Dataset<'a> {
             .collect();
         if by_length {
             let places: Vec<usize> = (0..self.len()).collect();
-            let lengths = self.on_threads(&places, |item| item.trace.map(|t| t.len()))?;
+            let length =
+                |place: &usize| Ok::<_, Error>(self.encoded(*place)?.trace.map(|t| t.len()));
+            let lengths = on_threads(&places, PART, length)?;
             for (facts, length) in facts.iter_mut().zip(lengths) {
                 facts.trace_len = length;
             }

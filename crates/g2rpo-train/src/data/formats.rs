@@ -79,17 +79,11 @@ pub fn read_problems(
     if array {
         let mut text = Vec::new();
         reader.read_to_end(&mut text).map_err(Error::io(path))?;
-        let rows: Vec<Value> = serde_json::from_slice(&text).map_err(|e| Error::Data {
-            path: path.into(),
-            problem: e.to_string(),
-        })?;
-        let rows = rows.into_iter().map(object).enumerate();
-        return collect_problems(
-            path,
-            rows.map(|(i, row)| Ok((Spot::Row(i + 1), row))),
-            settings,
-            limit,
-        );
+        let rows: Vec<Value> = serde_json::from_slice(&text).map_err(|e| Error::data(path, e))?;
+        let rows = (1..)
+            .zip(rows)
+            .map(|(i, row)| Ok((Spot::Row(i), object(row))));
+        return collect_problems(path, rows, settings, limit);
     }
     let mut number = 0;
     let rows = std::iter::from_fn(|| {
@@ -167,18 +161,12 @@ pub(crate) fn check_broken(
     n_rows: usize,
     settings: &DataSettings,
 ) -> Result<()> {
-    let refuse = |problem| {
-        Err(Error::Data {
-            path: path.into(),
-            problem,
-        })
-    };
     if n_rows == 0 {
-        return refuse("the file holds no row".into());
+        return Err(Error::data(path, "the file holds no row"));
     }
     let fails = settings.broken_rows == BrokenRows::Fail || broken.len() == n_rows;
     if fails && !broken.is_empty() {
-        return refuse(tell_broken(broken, n_rows));
+        return Err(Error::data(path, tell_broken(broken, n_rows)));
     }
     Ok(())
 }
@@ -196,7 +184,11 @@ pub fn tell_broken(broken: &[(Spot, String)], n_rows: usize) -> String {
     text
 }
 
-pub(crate) fn parse(line: &[u8]) -> Result<Row, String> {
+/// A row from a line of JSON.
+///
+/// # Errors
+/// In words, for what is not UTF-8, not JSON, or no object.
+pub fn parse(line: &[u8]) -> Result<Row, String> {
     let text =
         std::str::from_utf8(line.trim_ascii_end()).map_err(|_| "it is not UTF-8".to_owned())?;
     let value = serde_json::from_str(text).map_err(|e| {
@@ -215,11 +207,7 @@ pub(crate) fn object(value: Value) -> Result<Row, String> {
 
 pub(crate) fn detect(row: &Row, settings: &DataSettings) -> Result<DataFormat, String> {
     let has = |name: &str| row.contains_key(name);
-    let answers = |text: &str| {
-        row.get("answer")
-            .and_then(Value::as_str)
-            .is_some_and(|a| a.contains(text))
-    };
+    let answer = row.get("answer").and_then(Value::as_str);
     let mapped =
         settings.columns.contains_key("question") && settings.columns.contains_key("reference");
     Ok(match () {
@@ -227,7 +215,7 @@ pub(crate) fn detect(row: &Row, settings: &DataSettings) -> Result<DataFormat, S
         () if has("test_list") => DataFormat::Mbpp,
         () if has("question_content") => DataFormat::Livecodebench,
         () if has("input_output") => DataFormat::Apps,
-        () if has("question") && answers("####") => DataFormat::Gsm8k,
+        () if has("question") && answer.is_some_and(|a| a.contains("####")) => DataFormat::Gsm8k,
         () if has("problem") && (has("answer") || has("solution")) => DataFormat::Math,
         () if mapped || (has("prompt") && has("answer")) => DataFormat::Prompt,
         () => {
@@ -292,11 +280,15 @@ impl Reader<'_> {
         text_of(value).map_err(|problem| format!("column {column:?}: {problem}"))
     }
 
+    /// What a column holds, if that is anything.
+    fn value(&self, column: &str) -> Option<&Value> {
+        self.row.get(column).filter(|value| !value.is_null())
+    }
+
     fn optional(&self, part: &str, columns: &[&str]) -> Result<Option<String>, String> {
-        let there = |column: &&&str| self.row.get(**column).is_some_and(|v| !v.is_null());
         let nothing = match self.mapped(part) {
             Some(column) => self.row.get(column).is_some_and(Value::is_null),
-            None => columns.iter().find(there).is_none(),
+            None => !columns.iter().any(|column| self.value(column).is_some()),
         };
         if nothing {
             return Ok(None);
@@ -310,14 +302,12 @@ impl Reader<'_> {
         let reference = match self.mapped("reference") {
             Some(_) => self.text("reference", &[])?,
             None => {
-                let mark = solution
-                    .rsplit_once("####")
-                    .map(|(_, reference)| reference.trim());
-                let reference = mark.ok_or("the answer has no line \"#### number\"")?;
-                if reference.is_empty() {
+                let mark = solution.rsplit_once("####");
+                let (_, reference) = mark.ok_or("the answer has no line \"#### number\"")?;
+                if reference.trim().is_empty() {
                     return Err("nothing follows \"####\" in the answer".into());
                 }
-                reference.to_owned()
+                reference.trim().to_owned()
             }
         };
         let steps = solution.split("####").next().unwrap_or_default();
@@ -340,9 +330,7 @@ impl Reader<'_> {
                 .to_owned(),
         };
         let level = self.optional("level", &["level"])?;
-        let digits = level
-            .as_deref()
-            .map(|l| l.trim_start_matches("Level").trim());
+        let digits = (level.as_deref()).map(|l| l.trim_start_matches("Level").trim());
         Ok(Problem {
             question: self.text("question", &["problem", "question"])?,
             reference,
@@ -392,22 +380,16 @@ impl Reader<'_> {
     fn apps(&self) -> Result<Problem, String> {
         let tests = self.json("input_output")?;
         let with_function = tests.get("fn_name").is_some();
-        let solutions = match self.row.get("solutions") {
-            None | Some(Value::Null) => Value::Null,
+        let solutions = match self.value("solutions") {
+            None => Value::Null,
             Some(Value::String(text)) if text.trim().is_empty() => Value::Null,
             Some(_) => self.json("solutions")?,
-        };
-        let difficulty = match self.row.get("difficulty").and_then(Value::as_str) {
-            Some("introductory") => Some(1.0),
-            Some("interview") => Some(2.0),
-            Some("competition") => Some(3.0),
-            _ => None,
         };
         Ok(Problem {
             question: self.programming(&["question"], with_function)?,
             reference: tests.to_string(),
             solution: solutions.get(0).and_then(Value::as_str).map(fenced),
-            difficulty,
+            difficulty: self.rank(["introductory", "interview", "competition"]),
             level: self.optional("level", &["difficulty"])?,
             ..Problem::default()
         })
@@ -415,24 +397,18 @@ impl Reader<'_> {
 
     fn livecodebench(&self) -> Result<Problem, String> {
         let mut tests = json!({"test_cases": self.json("public_test_cases")?});
-        let metadata = match self.row.get("metadata") {
-            None | Some(Value::Null) => Value::Null,
+        let metadata = match self.value("metadata") {
+            None => Value::Null,
             Some(_) => self.json("metadata")?,
         };
         let function = metadata.get("func_name").filter(|name| !name.is_null());
         if let Some(function) = function {
             tests["func_name"] = function.clone();
         }
-        let difficulty = match self.row.get("difficulty").and_then(Value::as_str) {
-            Some("easy") => Some(1.0),
-            Some("medium") => Some(2.0),
-            Some("hard") => Some(3.0),
-            _ => None,
-        };
         Ok(Problem {
             question: self.programming(&["question_content"], function.is_some())?,
             reference: tests.to_string(),
-            difficulty,
+            difficulty: self.rank(["easy", "medium", "hard"]),
             level: self.optional("level", &["difficulty"])?,
             ..Problem::default()
         })
@@ -445,6 +421,12 @@ impl Reader<'_> {
             solution: self.optional("solution", &["solution"])?,
             ..Problem::default()
         })
+    }
+
+    /// The difficulty that one of three words says, from the easiest.
+    fn rank(&self, words: [&str; 3]) -> Option<f64> {
+        let word = self.row.get("difficulty")?.as_str()?;
+        Some(words.iter().position(|w| *w == word)? as f64 + 1.0)
     }
 
     /// The task of a programming contest and in what form its answer is wanted.

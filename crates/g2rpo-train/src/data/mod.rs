@@ -4,6 +4,7 @@ pub mod dataset;
 pub mod formats;
 pub mod lint;
 pub mod order;
+pub mod parallel;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod read;

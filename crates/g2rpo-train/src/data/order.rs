@@ -64,11 +64,7 @@ impl TaskOrder {
             }
         }
         if facts.is_empty() {
-            return Err(Error::Config {
-                name: "tasks",
-                value: "0".into(),
-                problem: "there is nothing to train on".into(),
-            });
+            return Err(Error::config("tasks", 0, "there is nothing to train on"));
         }
         let mut order = Self {
             facts,

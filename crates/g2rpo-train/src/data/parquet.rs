@@ -44,18 +44,12 @@ pub fn read_parquet(
 /// # Errors
 /// As [`read_parquet`].
 pub(crate) fn values(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Value)>>> {
-    let damaged = |error: ParquetError| Error::Data {
-        path: path.into(),
-        problem: error.to_string(),
-    };
+    let damaged = |error: ParquetError| Error::data(path, error);
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     check_places(reader.metadata(), length).map_err(damaged)?;
-    check_codecs(reader.metadata()).map_err(|problem| Error::Data {
-        path: path.into(),
-        problem,
-    })?;
+    check_codecs(reader.metadata()).map_err(|problem| Error::data(path, problem))?;
     let mut rows = reader.into_iter().enumerate();
     Ok(std::iter::from_fn(move || {
         // The library panics at some damaged pages.

@@ -100,11 +100,10 @@ fn spool_parquet(path: &Path) -> Result<File> {
 /// Says what is missing to read Parquet.
 #[cfg(not(feature = "parquet"))]
 fn no_parquet(path: &Path) -> Error {
-    let problem = "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL";
-    Error::Data {
-        path: path.into(),
-        problem: problem.into(),
-    }
+    Error::data(
+        path,
+        "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL",
+    )
 }
 
 #[cfg(not(feature = "parquet"))]

@@ -67,10 +67,7 @@ pub(crate) fn spool_array(path: &Path) -> Result<File> {
     if let Some(error) = elements.failed {
         return Err(error);
     }
-    read.map_err(|error| Error::Data {
-        path: path.into(),
-        problem: error.to_string(),
-    })?;
+    read.map_err(|error| Error::data(path, error))?;
     elements.spool.finish()
 }
 

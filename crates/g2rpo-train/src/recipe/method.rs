@@ -337,7 +337,7 @@ fn setting_problem(name: &str, value: &Value, error: MethodError) -> String {
     match error {
         MethodError::UnknownKey { nearest: meant, .. } => {
             let end = meant.rsplit('.').next().unwrap_or(&meant);
-            let known = keys().iter().map(|key| key.name.as_str());
+            let known = keys().iter().map(|key| key.name);
             let meant = nearest(name, known.chain([end, meant.as_str()]));
             meant.map_or_else(
                 || "unknown key: `g2rpo init` writes a recipe with all keys".into(),

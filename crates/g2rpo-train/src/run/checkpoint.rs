@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::run::files::{partial, sync_folder_of, write_atomically};
+use crate::run::files::{if_there, partial, sync_folder_of, write_atomically};
 use crate::{Error, Result};
 
 const MANIFEST: &str = "manifest.json";
@@ -88,11 +88,8 @@ impl Checkpoints {
     pub fn open(folder: impl Into<PathBuf>, save_total_limit: Option<usize>) -> Result<Self> {
         let folder = folder.into();
         if save_total_limit == Some(0) {
-            return Err(Error::Config {
-                name: "save_total_limit",
-                value: "0".into(),
-                problem: "at least one checkpoint must be kept; leave it out to keep all".into(),
-            });
+            let problem = "at least one checkpoint must be kept; leave it out to keep all";
+            return Err(Error::config("save_total_limit", 0, problem));
         }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
@@ -202,10 +199,7 @@ impl Checkpoints {
     /// [`Error::Io`].
     pub fn clear_best(&self) -> Result<()> {
         let path = self.folder.join(BEST);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
-            _ => Ok(()),
-        }
+        (if_there(fs::remove_file(&path)).map(drop)).map_err(Error::io(&path))
     }
 
     /// The best checkpoint so far, if one was noted.
@@ -215,13 +209,9 @@ impl Checkpoints {
     /// as any checkpoint may be the best.
     pub fn best(&self) -> Result<Option<Best>> {
         let path = self.folder.join(BEST);
-        match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io(&path)(e)),
-            Ok(json) => serde_json::from_slice(&json)
-                .map(Some)
-                .map_err(|e| Error::io(&path)(e.into())),
-        }
+        let json = if_there(fs::read(&path)).map_err(Error::io(&path))?;
+        let best = json.map(|json| serde_json::from_slice(&json)).transpose();
+        best.map_err(|e| Error::io(&path)(e.into()))
     }
 
     /// Removes the oldest checkpoints beyond the limit, never the best, and nothing at all while
@@ -262,10 +252,8 @@ pub fn verify(checkpoint: &Path, read: bool) -> Result<(), String> {
         let fault = |problem: String| format!("{}: {problem}", entry.path);
         let bytes = fs::metadata(&path).map_err(|e| fault(e.to_string()))?.len();
         if bytes != entry.bytes {
-            let expected = entry.bytes;
-            return Err(fault(format!(
-                "{bytes} bytes where {expected} were written"
-            )));
+            let problem = format!("{bytes} bytes where {} were written", entry.bytes);
+            return Err(fault(problem));
         }
         if read && sha256(&path).map_err(|e| fault(e.to_string()))? != entry.sha256 {
             return Err(fault("its content is not what was written".into()));
@@ -316,30 +304,23 @@ fn sha256(path: &Path) -> io::Result<String> {
             n => hasher.update(&buffer[..n]),
         }
     }
-    let hex = hasher
+    Ok(hasher
         .finalize()
         .iter()
         .map(|b| format!("{b:02x}"))
-        .collect();
-    Ok(hex)
+        .collect())
 }
 
 /// Removes a checkpoint under another name, so that a kill in between leaves none that looks whole.
 fn remove(path: &Path) -> Result<()> {
     let going = path.with_extension("old.partial");
     remove_if_there(&going)?;
-    match fs::rename(path, &going) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Error::io(path)(e)),
-        Ok(()) => remove_if_there(&going),
-    }
+    if_there(fs::rename(path, &going)).map_err(Error::io(path))?;
+    remove_if_there(&going)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(e)),
-        _ => Ok(()),
-    }
+    (if_there(fs::remove_dir_all(path)).map(drop)).map_err(Error::io(path))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::files::if_there;
 use crate::{Error, Result};
 
 /// Appends rows to a JSONL file, one object a line, each handed to the system before the next step.
@@ -96,15 +97,10 @@ impl StepLog {
 pub fn read_rows<R: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<R>> {
     let mut rows = Vec::new();
     let mut problem = None;
-    let (_, line) = scan(path, |line| match serde_json::from_slice(line) {
-        Ok(row) => {
-            rows.push(row);
-            true
-        }
-        Err(error) => {
-            problem = Some(error.to_string());
-            false
-        }
+    let (_, line) = scan(path, |line| {
+        let row = serde_json::from_slice(line).map(|row| rows.push(row));
+        problem = row.err().map(|error| error.to_string());
+        problem.is_none()
     })?;
     match problem {
         None => Ok(rows),
@@ -119,9 +115,8 @@ pub fn read_rows<R: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<R>> 
 /// Hands whole lines to `keep` until it says no. Returns the bytes of the lines kept and the
 /// number of the line at which it stopped. A missing file has no lines.
 fn scan(path: &Path, mut keep: impl FnMut(&[u8]) -> bool) -> Result<(u64, usize)> {
-    let file = match File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((0, 1)),
-        other => other.map_err(Error::io(path))?,
+    let Some(file) = if_there(File::open(path)).map_err(Error::io(path))? else {
+        return Ok((0, 1));
     };
     let mut reader = BufReader::new(file);
     let (mut bytes, mut number, mut line) = (0, 1, Vec::new());

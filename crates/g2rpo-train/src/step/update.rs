@@ -67,22 +67,16 @@ impl UpdateConfig {
             ("steps_per_generation", self.steps_per_generation),
         ] {
             if value == 0 {
-                return Err(Error::Config {
-                    name,
-                    value: "0".into(),
-                    problem: "at least one update must be made per generation batch".into(),
-                });
+                let problem = "at least one update must be made per generation batch";
+                return Err(Error::config(name, 0, problem));
             }
         }
         if let Some(TokenAdvantage::Rlcsd(_)) = &method.token_advantages
             && self.steps_per_generation > 1
         {
-            return Err(Error::Config {
-                name: "token_advantages",
-                value: "rlcsd".into(),
-                problem: "the two means of rlcsd are over one optimiser step: set steps_per_generation = 1"
-                    .into(),
-            });
+            let problem =
+                "the two means of rlcsd are over one optimiser step: set steps_per_generation = 1";
+            return Err(Error::config("token_advantages", "rlcsd", problem));
         }
         Ok(())
     }

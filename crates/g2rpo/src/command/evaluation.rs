@@ -14,7 +14,7 @@ use g2rpo::verify::Verifier;
 use super::cli::{CompareArgs, EvalArgs};
 use super::console::Console;
 use super::data::{EvalSet, Files, prepare};
-use super::failure::{Failure, refuse_file};
+use super::failure::{Failure, because, refuse_file};
 use super::setup;
 
 /// Evaluates a set; the summary's numbers go into `row` under `eval/`.
@@ -108,8 +108,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         refuse_file("--out ", out)?;
         refuse_data_sets(out, &recipe)?;
-        std::fs::create_dir_all(out)
-            .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+        std::fs::create_dir_all(out).map_err(because(Failure::RUN, out.display()))?;
     }
     let files = Files::read(&recipe, false, &console)?;
     let method = recipe.method.build(1000)?;
@@ -268,8 +267,7 @@ fn evaluations(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
         false if is_run => return Err(refuse("the run was not evaluated")),
         false => path.into(),
     };
-    let entries = std::fs::read_dir(&folder)
-        .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", folder.display())))?;
+    let entries = std::fs::read_dir(&folder).map_err(because(Failure::RUN, folder.display()))?;
     let entries = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files: Vec<PathBuf> = entries
         .filter(|file| file.is_file() && file.extension().is_some_and(|end| end == "jsonl"))

@@ -30,7 +30,7 @@ use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
-use failure::Failure;
+use failure::{Failure, because};
 use lines::To;
 
 /// Reads the command line and does what it says.
@@ -52,7 +52,7 @@ fn trace() -> Result<(), Failure> {
             .as_ref()
             .map_or("warn".into(), |w| w.to_string_lossy()),
     );
-    let filter = filter.map_err(|e| Failure::new(Failure::SETTINGS, format!("RUST_LOG: {e}")))?;
+    let filter = filter.map_err(because(Failure::SETTINGS, "RUST_LOG"))?;
     let tell = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -13,7 +13,7 @@ use g2rpo::train::write_atomically;
 
 use super::cli::ReportArgs;
 use super::console::Console;
-use super::failure::Failure;
+use super::failure::{Failure, because};
 
 const PAGE: &str = "report.html";
 
@@ -59,7 +59,7 @@ fn refuse_other_files(out: &Path) -> Result<(), Failure> {
     if out.is_file() {
         File::open(out)
             .and_then(|file| file.take(256).read_to_end(&mut begin))
-            .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+            .map_err(because(Failure::RUN, out.display()))?;
         let text = String::from_utf8_lossy(&begin).to_ascii_lowercase();
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if begin.is_empty()

@@ -13,6 +13,7 @@ use g2rpo::train::recipe::settings::{Recipe, ReportTo};
 use g2rpo::train::recipe::write::to_toml;
 use g2rpo::train::run::checkpoint::{Best, Checkpoints};
 use g2rpo::train::run::events::EventWriter;
+use g2rpo::train::run::files::if_there;
 use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::run::report::record::WarningRow;
 use g2rpo::train::run::step_log::read_rows;
@@ -493,10 +494,7 @@ impl Run<'_, '_> {
             false => None,
         };
         let io = |path: &Path| because(Failure::RUN, path.display().to_string());
-        let clear = |path: &Path| match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(&error)),
-            _ => Ok(()),
-        };
+        let clear = |path: &Path| if_there(fs::remove_dir_all(path)).map_err(io(path));
         let best = match best {
             Some(best) => {
                 let list = checkpoints.list()?;
@@ -522,7 +520,7 @@ impl Run<'_, '_> {
             clear(&partial)?;
             match (&best, adapter) {
                 (Some(best), _) => {
-                    copy_folder(&best.join(name), &partial).map_err(|e| io(&partial)(&e))?;
+                    copy_folder(&best.join(name), &partial).map_err(io(&partial))?;
                 }
                 (None, Some(adapter)) if name == ADAPTER => {
                     adapter.save(&partial, Some(base))?;
@@ -530,7 +528,7 @@ impl Run<'_, '_> {
                 (None, _) => self.model.save(&partial, learner)?,
             }
             clear(&target)?;
-            fs::rename(&partial, &target).map_err(|e| io(&target)(&e))?;
+            fs::rename(&partial, &target).map_err(io(&target))?;
             let what = match name {
                 ADAPTER => "the adapter, which is merged into it,",
                 _ => "the model",

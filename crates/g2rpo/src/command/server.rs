@@ -13,6 +13,7 @@ use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner, share};
 use g2rpo::train::Dataset;
 use g2rpo::train::recipe::server::{ServerBackend, WeightSyncName};
 use g2rpo::train::recipe::settings::Recipe;
+use g2rpo::train::run::files::if_there;
 
 use super::engine::Engine;
 use super::failure::Failure;
@@ -149,10 +150,7 @@ impl Weights<'_> {
 }
 
 fn clear(folder: &PathBuf) -> std::io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    if_there(fs::remove_dir_all(folder)).map(drop)
 }
 
 /// The learner's log-probabilities of `ids` from the second on.

@@ -10,7 +10,8 @@ use g2rpo::libtorch::{
     TorchEngine, TorchLearner, device,
 };
 use g2rpo::rollout::SamplingParams;
-use g2rpo::train::recipe::read::{Setting, merge, parse_set, parse_toml, parse_unset};
+use g2rpo::train::data::parallel::processors;
+use g2rpo::train::recipe::read::{read_files, with_arguments};
 use g2rpo::train::recipe::settings::{
     DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName,
 };
@@ -26,7 +27,7 @@ use g2rpo::verify::{
 
 use super::cli::RecipeArgs;
 use super::console::Console;
-use super::failure::Failure;
+use super::failure::{Failure, because};
 use super::model_folder;
 
 /// Reads a TRL config, recipes and settings, each over those before.
@@ -41,38 +42,9 @@ pub(crate) fn read_recipe(args: &RecipeArgs, console: &Console) -> Result<Recipe
         config.notes.iter().for_each(|note| console.say(note));
         settings.extend(config.settings);
     }
-    let mut unreadable = Vec::new();
-    for path in &args.recipes {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::new(Failure::SETTINGS, format!("{name}: {e}")))?;
-        match parse_toml(&text, &name) {
-            Ok(of_file) => settings.extend(of_file),
-            Err(of_file) => unreadable.extend(of_file),
-        }
-    }
-    // It hides what the file says, from which more would follow.
-    if !unreadable.is_empty() {
-        return Err(Failure::new(Failure::SETTINGS, unreadable.join("\n")));
-    }
+    let of_files = read_files(&args.recipes);
+    settings.extend(of_files.map_err(|e| Failure::new(Failure::SETTINGS, e.to_string()))?);
     Ok(with_arguments(settings, &args.unsets, &args.sets)?)
-}
-
-/// A recipe from settings of files and what the command line says over them.
-pub(crate) fn with_arguments(
-    mut settings: Vec<Setting>,
-    unsets: &[String],
-    sets: &[String],
-) -> Result<Recipe, g2rpo::train::Error> {
-    let unsets = unsets.iter().map(|key| parse_unset(key));
-    let (said, problems): (Vec<_>, Vec<_>) = unsets
-        .chain(sets.iter().map(|set| parse_set(set)))
-        .partition(Result::is_ok);
-    settings.extend(said.into_iter().flatten());
-    merge(
-        settings,
-        problems.into_iter().filter_map(Result::err).collect(),
-    )
 }
 
 /// Reads a config of `trl grpo`.
@@ -174,8 +146,7 @@ pub(crate) fn verifier(
     format: DataFormat,
     threads: Option<usize>,
 ) -> Result<Arc<dyn Verifier>, Failure> {
-    let threads =
-        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = threads.unwrap_or_else(processors);
     let by_format = match format {
         DataFormat::Gsm8k => VerifierName::Gsm8k,
         DataFormat::Humaneval | DataFormat::Mbpp | DataFormat::Apps | DataFormat::Livecodebench => {
@@ -198,7 +169,7 @@ pub(crate) fn verifier(
                 ..PoolConfig::default()
             };
             let pool = SandboxPool::new(&config)
-                .map_err(|e| Failure::new(Failure::OTHER, format!("the sandbox for code: {e}")))?;
+                .map_err(because(Failure::OTHER, "the sandbox for code"))?;
             // It has workers of its own.
             return Ok(Arc::new(Traced(CodeVerifier::new(pool))));
         }

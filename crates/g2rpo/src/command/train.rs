@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use g2rpo::libtorch::Launch;
 use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner, Solo};
-use g2rpo::train::recipe::read::parse_toml;
+use g2rpo::train::recipe::read::{read_files, with_arguments};
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::{differences, to_toml};
 use g2rpo::train::run::folder::{RunFolder, Start};
@@ -159,12 +159,8 @@ impl Place {
 
 /// The recipe of a run, with what the command line says over it.
 fn read_run(path: &Path, unsets: &[String], sets: &[String]) -> Result<Recipe, Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::new(Failure::RUN, format!("{name}: {e}")))?;
-    let settings =
-        parse_toml(&text, &name).map_err(|p| Failure::new(Failure::RUN, p.join("\n")))?;
-    Ok(setup::with_arguments(settings, unsets, sets)?)
+    let settings = read_files(&[path]).map_err(|e| Failure::new(Failure::RUN, e.to_string()))?;
+    Ok(with_arguments(settings, unsets, sets)?)
 }
 
 fn confirmed(console: &Console) -> bool {

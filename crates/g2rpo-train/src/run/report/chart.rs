@@ -1,5 +1,6 @@
 //! Charts as inline SVG whose colours follow the page: lines, bands of seeds, marks of events.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A bundle of lines of one name and colour: the seeds of an arm.
@@ -58,13 +59,8 @@ impl Chart {
         if self.legend {
             html.push_str("<p class=\"legend\">");
             for bundle in &self.bundles {
-                let dashed = if bundle.dashed { " dashed" } else { "" };
-                let _ = write!(
-                    html,
-                    "<span><i class=\"k{}{dashed}\"></i>{}</span>",
-                    bundle.colour % COLOURS,
-                    escape(&bundle.name)
-                );
+                let (class, name) = (bundle.class(), escape(&bundle.name));
+                let _ = write!(html, "<span><i class=\"{class}\"></i>{name}</span>");
             }
             html.push_str("</p>");
         }
@@ -80,63 +76,52 @@ impl Chart {
 /// Colours that the style sheet has.
 pub(crate) const COLOURS: usize = 6;
 
+impl Bundle {
+    /// Classes of its lines in the style sheet.
+    fn class(&self) -> String {
+        let dashed = if self.dashed { " dashed" } else { "" };
+        format!("k{}{dashed}", self.colour % COLOURS)
+    }
+}
+
 fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
-    let colour = bundle.colour % COLOURS;
-    let class = if bundle.dashed { " dashed" } else { "" };
-    let path = |points: &[(f64, f64)]| {
+    let (colour, class) = (bundle.colour % COLOURS, bundle.class());
+    let mut path = |class: &str, points: &[(f64, f64)], end: &str| {
         let mut path = String::new();
         for (i, &(px, py)) in points.iter().enumerate() {
             let command = if i == 0 { 'M' } else { 'L' };
             let _ = write!(path, "{command}{:.1} {:.1}", x.place(px), y.place(py));
         }
-        path
+        let _ = write!(svg, "<path class=\"{class}\" d=\"{path}{end}\"/>");
     };
     let lines: Vec<Vec<(f64, f64)>> = bundle.lines.iter().map(|line| thin(line)).collect();
+    let thin_class = format!("thin {class}");
     let main = if lines.len() > 1 {
         let (mean, band) = mean_and_band(&lines);
         if band.len() > 1 {
             let upper = band.iter().map(|&(px, _, high)| (px, high));
             let lower = band.iter().rev().map(|&(px, low, _)| (px, low));
             let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
-            let _ = write!(
-                svg,
-                "<path class=\"band k{colour}\" d=\"{}Z\"/>",
-                path(&outline)
-            );
+            path(&format!("band k{colour}"), &outline, "Z");
         }
-        for line in &lines {
-            let _ = write!(
-                svg,
-                "<path class=\"thin k{colour}{class}\" d=\"{}\"/>",
-                path(line)
-            );
-        }
+        lines.iter().for_each(|line| path(&thin_class, line, ""));
         mean
     } else {
         let line = lines.into_iter().next().unwrap_or_default();
         let smooth = smooth(&line);
         if smooth != line {
-            let _ = write!(
-                svg,
-                "<path class=\"thin k{colour}{class}\" d=\"{}\"/>",
-                path(&line)
-            );
+            path(&thin_class, &line, "");
         }
         smooth
     };
-    let _ = write!(
-        svg,
-        "<path class=\"line k{colour}{class}\" d=\"{}\"/>",
-        path(&main)
-    );
-    let single = main.len() == 1;
-    for &(px, py) in main.iter().filter(|_| bundle.marks || single) {
+    path(&format!("line {class}"), &main, "");
+    let name = escape(&bundle.name);
+    for &(px, py) in main.iter().filter(|_| bundle.marks || main.len() == 1) {
         let _ = write!(
             svg,
-            "<circle class=\"mark k{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{}: {} at {}</title></circle>",
+            "<circle class=\"mark k{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{name}: {} at {}</title></circle>",
             x.place(px),
             y.place(py),
-            escape(&bundle.name),
             number(py),
             number(px)
         );
@@ -144,75 +129,59 @@ fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
 }
 
 fn grid(svg: &mut String, x: &Axis, y: &Axis) {
+    let (end, name) = (WIDTH - RIGHT, LEFT - 6.0);
     for tick in y.ticks() {
         let at = y.place(tick);
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" class=\"y\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{name}\" y=\"{:.1}\" class=\"y\">{}</text>",
             at + 4.0,
             number(tick)
         );
     }
+    x_ticks(svg, x, HEIGHT);
+}
+
+fn x_ticks(svg: &mut String, x: &Axis, height: f64) {
     for tick in x.ticks() {
+        let (at, y, tick) = (x.place(tick), height - 6.0, number(tick));
         let _ = write!(
             svg,
-            "<text x=\"{:.1}\" y=\"{}\" class=\"x\">{}</text>",
-            x.place(tick),
-            HEIGHT - 6.0,
-            number(tick)
+            "<text x=\"{at:.1}\" y=\"{y}\" class=\"x\">{tick}</text>"
         );
     }
 }
 
 /// Marks of events along the steps, a row for each kind.
-pub(crate) fn timeline(kinds: &[(String, Vec<f64>)], last: f64) -> String {
+pub(crate) fn timeline(kinds: &BTreeMap<&str, Vec<f64>>, last: f64) -> String {
     const ROW: f64 = 22.0;
     const NAME: f64 = 170.0;
-    let Some(x) = Axis::of(
-        [0.0, last.max(1.0)].into_iter(),
-        NAME,
-        WIDTH * 1.6 - RIGHT,
-        false,
-    ) else {
+    const WIDE: f64 = WIDTH * 1.6;
+    const END: f64 = WIDE - RIGHT;
+    let Some(x) = Axis::of([0.0, last.max(1.0)].into_iter(), NAME, END, false) else {
         return String::new();
     };
     let height = ROW * kinds.len() as f64 + BOTTOM;
     let mut svg = format!(
-        "<svg class=\"timeline\" viewBox=\"0 0 {} {height}\" role=\"img\" aria-label=\"warnings by step\">",
-        WIDTH * 1.6
+        "<svg class=\"timeline\" viewBox=\"0 0 {WIDE} {height}\" role=\"img\" aria-label=\"warnings by step\">"
     );
     for (i, (name, steps)) in kinds.iter().enumerate() {
-        let y = ROW * (i as f64 + 0.5);
+        let (y, name) = (ROW * (i as f64 + 0.5), escape(name));
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{NAME}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/><text class=\"y\" x=\"{}\" y=\"{}\">{}</text>",
-            WIDTH * 1.6 - RIGHT,
+            "<line class=\"grid\" x1=\"{NAME}\" x2=\"{END}\" y1=\"{y}\" y2=\"{y}\"/><text class=\"y\" x=\"{}\" y=\"{}\">{name}</text>",
             NAME - 8.0,
-            y + 4.0,
-            escape(name)
+            y + 4.0
         );
         for &step in steps {
-            let at = x.place(step);
+            let (at, top, bottom) = (x.place(step), y - 7.0, y + 7.0);
             let _ = write!(
                 svg,
-                "<line class=\"event\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"><title>{} at step {step}</title></line>",
-                y - 7.0,
-                y + 7.0,
-                escape(name)
+                "<line class=\"event\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{bottom:.1}\"><title>{name} at step {step}</title></line>"
             );
         }
     }
-    for tick in x.ticks() {
-        let _ = write!(
-            svg,
-            "<text class=\"x\" x=\"{:.1}\" y=\"{}\">{}</text>",
-            x.place(tick),
-            height - 6.0,
-            number(tick)
-        );
-    }
+    x_ticks(&mut svg, &x, height);
     svg.push_str("</svg>");
     svg
 }
