@@ -110,14 +110,10 @@ fn names(panel: &Panel) -> impl Iterator<Item = &str> {
 }
 
 /// Pointwise mean of the lines as far as all of them reach; x is taken from the first.
-fn mean_line(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+pub(crate) fn mean_line(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
     let n = lines.iter().map(Vec::len).min().unwrap_or(0);
-    (0..n)
-        .map(|i| {
-            let sum: f64 = lines.iter().map(|l| l[i].1).sum();
-            (lines[0][i].0, sum / lines.len() as f64)
-        })
-        .collect()
+    let mean = |i: usize| lines.iter().map(|l| l[i].1).sum::<f64>() / lines.len() as f64;
+    (0..n).map(|i| (lines[0][i].0, mean(i))).collect()
 }
 
 /// A number at an axis: large ones in thousands or millions, none with more digits than it needs.
@@ -132,14 +128,18 @@ fn tick(value: f64) -> String {
     format!("{}{unit}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
+/// Smallest and largest value, if there is one and both are finite.
+pub(crate) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let none = (f64::INFINITY, f64::NEG_INFINITY);
+    let found = values.fold(none, |(low, high), v| (low.min(v), high.max(v)));
+    (found.0.is_finite() && found.1.is_finite()).then_some(found)
+}
+
 /// Smallest and largest value, widened where they coincide so that an axis exists.
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-        (l.min(v), h.max(v))
-    });
-    if !low.is_finite() {
+    let Some((low, high)) = extent(values) else {
         return (0.0, 1.0);
-    }
+    };
     let pad = ((high - low) * 0.05).max(low.abs().max(1.0) * 1e-6);
     (low - pad, high + pad)
 }

@@ -115,6 +115,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
             run: frame.config.seed,
             step: self.next,
         };
+        let size = frame.method.num_generations;
         let mut rolled = Rolled {
             key,
             length: self.amount(),
@@ -123,8 +124,8 @@ impl<E: RolloutEngine> Roller<'_, E> {
             gen_batches: 0,
             tier: None,
             guided_expected: match &self.selector {
-                Some(selector) => selector.chosen_of(frame.method.num_generations),
-                None => (frame.method.selector).chosen_of(frame.method.num_generations),
+                Some(selector) => selector.chosen_of(size),
+                None => frame.method.selector.chosen_of(size),
             },
             epoch: 0.0,
             feedback: StepFeedback::new(key.step),
@@ -179,6 +180,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
         rolled: &mut Rolled,
     ) -> Result<Vec<Group>> {
         let (method, config, data) = (&frame.method, &frame.config, frame.data);
+        let key = rolled.key;
         let mut parts = method.parts(&*self.controller, None)?;
         if let Some(selector) = &self.selector {
             parts.selector = &**selector;
@@ -200,7 +202,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
             parts,
             num_generations: method.num_generations,
             verifier: config.verify_prefixes.then_some(&of_prefixes as _),
-            key: rolled.key,
+            key,
         };
         let judge = Judge {
             verifier: &*self.verifier,
@@ -209,15 +211,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
         let mut groups = planner.plan(tasks, first)?;
         loop {
             let (engine, sampling) = (&mut self.engine, &config.sampling);
-            let spent = play(
-                engine,
-                &mut groups,
-                data,
-                &judge,
-                method,
-                sampling,
-                rolled.key,
-            )?;
+            let spent = play(engine, &mut groups, data, &judge, method, sampling, key)?;
             rolled.seconds.generate += spent.generate;
             rolled.seconds.grade += spent.grade;
             if !planner.revise(&mut groups)? {

@@ -98,7 +98,7 @@ impl<'a> Dataset<'a> {
         tokenizer: &'a (dyn Tokenizer + Sync),
         template: impl Fn(&str) -> Result<String, E> + Send + Sync + 'a,
     ) -> Result<Self> {
-        Self::over(Listed::new(tasks)?, tokenizer, template)
+        Self::over(Box::new(Listed::new(tasks)?), tokenizer, template)
     }
 
     /// A data set of tasks wherever they are; as [`Self::new`].
@@ -106,12 +106,12 @@ impl<'a> Dataset<'a> {
     /// # Errors
     /// As [`Self::new`], and the store's.
     pub fn over<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-        tasks: impl TaskStore + 'a,
+        tasks: Box<dyn TaskStore + 'a>,
         tokenizer: &'a (dyn Tokenizer + Sync),
         template: impl Fn(&str) -> Result<String, E> + Send + Sync + 'a,
     ) -> Result<Self> {
         let mut data = Self {
-            tasks: Box::new(tasks),
+            tasks,
             checked: Checked::default(),
             recent: Recent::new(KEPT),
             fingerprint: OnceLock::new(),
@@ -396,30 +396,30 @@ mod tests {
             .to_string()
     }
 
+    fn think_tag() -> ThinkTag {
+        ThinkTag {
+            tokens: b"<think>".map(u32::from).to_vec(),
+            text: "<think>".into(),
+        }
+    }
+
     #[test]
     fn what_cannot_be_asked_is_named() {
         let good = task(0, "a", Some("b"));
-        assert_eq!(
-            error(vec![good.clone(), task(1, "", None)], "{question}"),
-            "task 1: its prompt has no token"
-        );
-        assert_eq!(
-            error(vec![good.clone(), task(1, "c", Some(""))], "{question}"),
-            "task 1: its solution has no token"
-        );
-        assert_eq!(
-            error(vec![good.clone(), task(0, "c", None)], "{question}"),
-            "task 1: has the id 0 of task 0"
-        );
+        for (bad, told) in [
+            (task(1, "", None), "its prompt has no token"),
+            (task(1, "c", Some("")), "its solution has no token"),
+            (task(0, "c", None), "has the id 0 of task 0"),
+        ] {
+            let error = error(vec![good.clone(), bad], "{question}");
+            assert_eq!(error, format!("task 1: {told}"));
+        }
         assert!(error(vec![good], "ask").contains("must contain {question}"));
     }
 
     #[test]
     fn a_prompt_that_thinks_already_opens_no_second_thought() {
-        let tag = ThinkTag {
-            tokens: b"<think>".map(u32::from).to_vec(),
-            text: "<think>".into(),
-        };
+        let tag = think_tag();
         let tasks = vec![task(0, "a", Some("so"))];
         let thinking = |template| {
             let data = Dataset::with_template(tasks.clone(), &ByteTokenizer, template).unwrap();
@@ -434,10 +434,7 @@ mod tests {
 
     #[test]
     fn a_teacher_opens_the_thinking_whenever_it_comes() {
-        let tag = ThinkTag {
-            tokens: b"<think>".map(u32::from).to_vec(),
-            text: "<think>".into(),
-        };
+        let tag = think_tag();
         let data =
             || Dataset::with_template(vec![task(3, "a", None)], &ByteTokenizer, "{question}");
         let teacher = || Traces {

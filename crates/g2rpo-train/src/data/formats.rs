@@ -1,12 +1,13 @@
 //! Data sets on the disk: rows of JSON in the shapes in which problems are published.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use g2rpo_rollout::Task;
 use serde_json::{Map, Value, json};
 
+use crate::data::spool::{spool_array, start};
 use crate::data::spot::Spot;
 use crate::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 use crate::{Error, Result};
@@ -63,7 +64,7 @@ pub struct Problems {
 
 /// Reads a file of JSON objects, one a line, or of one array of them.
 ///
-/// The file is read line by line; what is kept are the problems. `limit` ends it early.
+/// The file is read line by line; what is kept are the problems. `limit` ends it early. An array goes to a temporary file.
 ///
 /// # Errors
 /// [`Error::Data`] where rows cannot be used and `broken_rows` is `fail`, or none can; [`Error::Io`].
@@ -72,46 +73,21 @@ pub fn read_problems(
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut reader = BufReader::new(file);
+    let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let (mark, array) = start(&mut reader).map_err(Error::io(path))?;
     reader.consume(mark);
+    let mut spot: fn(usize) -> Spot = Spot::Line;
     if array {
-        let mut text = Vec::new();
-        reader.read_to_end(&mut text).map_err(Error::io(path))?;
-        let rows: Vec<Value> = serde_json::from_slice(&text).map_err(|e| Error::data(path, e))?;
-        let rows = (1..)
-            .zip(rows)
-            .map(|(i, row)| Ok((Spot::Row(i), object(row))));
-        return collect_problems(path, rows, settings, limit);
+        (reader, spot) = (BufReader::new(spool_array(path)?), Spot::Row);
     }
-    let mut number = 0;
-    let rows = std::iter::from_fn(|| {
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            number += 1;
-            match reader.read_until(b'\n', &mut line) {
-                Ok(0) => return None,
-                Err(error) => return Some(Err(Error::io(path)(error))),
-                Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                Ok(_) => return Some(Ok((Spot::Line(number), parse(&line)))),
-            }
-        }
+    let blank = |line: &Vec<u8>| line.iter().all(u8::is_ascii_whitespace);
+    let lines = (1..).zip(reader.split(b'\n'));
+    let rows = lines.filter(|(_, line)| !line.as_ref().is_ok_and(blank));
+    let rows = rows.map(|(number, line)| {
+        let line = line.map_err(Error::io(path))?;
+        Ok((spot(number), parse(&line)))
     });
     collect_problems(path, rows, settings, limit)
-}
-
-/// Bytes of a byte order mark, which means nothing in UTF-8, and whether an array begins behind it.
-pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, bool)> {
-    let bytes = reader.fill_buf()?;
-    let mark = if bytes.starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
-    };
-    let array = bytes[mark..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
-    Ok((mark, array))
 }
 
 /// The problems of rows, each with its place, from any source.

@@ -115,13 +115,11 @@ pub fn lint(
 
     let spot = |place: usize| train.spot(place).to_string();
     let without = (0..of).filter(|place| !train.sketch(*place).has_solution);
-    let (others, evals) = (eval.iter(), |store: &&dyn TaskStore| {
-        let keys: Vec<u64> = (0..store.len())
-            .map(|place| store.sketch(place).question_key)
-            .collect();
-        keys
-    });
-    let asked: HashSet<u64> = others.flat_map(evals).collect();
+    let keys = |store: &&dyn TaskStore| {
+        let keys = (0..store.len()).map(|place| store.sketch(place).question_key);
+        keys.collect::<Vec<u64>>()
+    };
+    let asked: HashSet<u64> = eval.iter().flat_map(keys).collect();
     let overlap = (0..of).filter(|place| asked.contains(&train.sketch(*place).question_key));
     let findings = [
         Finding::of(

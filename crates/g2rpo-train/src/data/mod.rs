@@ -9,7 +9,7 @@ pub mod parallel;
 pub mod parquet;
 pub mod read;
 mod recent;
-pub mod rows;
+mod rows;
 mod spool;
 pub mod spot;
 pub mod tasks;

@@ -194,17 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_order_goes_on() {
-        let make = || TaskOrder::new(facts(7), Curriculum::Shuffled, None, 3).unwrap();
-        let mut whole = make();
-        whole.take(5, &[]).unwrap();
-        let state = whole.state();
-        let mut resumed = make();
-        resumed.restore(state).unwrap();
-        assert_eq!(resumed.take(9, &[]).unwrap(), whole.take(9, &[]).unwrap());
-    }
-
-    #[test]
     fn tiers_go_from_easy_to_hard() {
         let tiers = Curriculum::Tiers {
             by: OrderBy::Difficulty,

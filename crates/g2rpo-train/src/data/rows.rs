@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use g2rpo_rollout::Task;
 
-use crate::data::formats::{Problem, detect, parse, problem, start};
+use crate::data::formats::{Problem, detect, parse, problem};
 use crate::data::parallel::{on_threads, processors};
+use crate::data::spool::start;
 use crate::data::spot::Spot;
 use crate::data::tasks::{Sketch, TaskStore};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ const BLOCK: u64 = 4 << 20;
 
 /// The problems of a file of JSON objects, one a line. Every line is read once and checked; what is kept of it are 56
 /// bytes, and the problem is read again when somebody asks for it.
-pub struct Rows {
+pub(crate) struct Rows {
     path: PathBuf,
     file: Mutex<File>,
     settings: DataSettings,
@@ -46,16 +47,6 @@ struct Place {
     question_len: u32,
     hints: u16,
     has_solution: bool,
-}
-
-impl std::fmt::Debug for Rows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows")
-            .field("path", &self.path)
-            .field("format", &self.format)
-            .field("problems", &self.places.len())
-            .finish_non_exhaustive()
-    }
 }
 
 /// What came of reading a file.

@@ -8,7 +8,6 @@ use std::path::Path;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::data::formats::start;
 use crate::error::{Error, Result};
 
 /// Rows on their way to a temporary file, which has no name and goes with the program.
@@ -16,9 +15,6 @@ pub(crate) struct Spool(BufWriter<File>);
 
 impl Spool {
     /// In the folder for temporary files.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub(crate) fn new() -> Result<Self> {
         let file = tempfile::tempfile().map_err(Self::io)?;
         Ok(Self(BufWriter::new(file)))
@@ -46,6 +42,18 @@ impl Spool {
         file.rewind().map_err(Self::io)?;
         Ok(file)
     }
+}
+
+/// Bytes of a byte order mark, which means nothing in UTF-8, and whether an array begins behind it.
+pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, bool)> {
+    let bytes = reader.fill_buf()?;
+    let mark = if bytes.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    let array = bytes[mark..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    Ok((mark, array))
 }
 
 /// The elements of a file that holds a JSON array, never all in memory.

@@ -128,9 +128,7 @@ mod tests {
             .filter(|k| k.doc.is_empty() || !known(k))
             .collect();
         assert!(odd.is_empty(), "{odd:?}");
-        assert_eq!(
-            key("seed").unwrap().doc,
-            "Of everything that is drawn. TRL's default."
-        );
+        let doc = "Of everything that is drawn. TRL's default.";
+        assert_eq!(key("seed").unwrap().doc, doc);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::check::check;
 use super::keys::{SECTIONS, did_you_mean, expected, key, keys, nearest};
@@ -63,11 +63,7 @@ pub fn merge(settings: Vec<Setting>, mut problems: Vec<String>) -> Result<Recipe
         serde_json::to_value(Recipe::default()).map_err(|e| Error::Recipe(vec![e.to_string()]))?;
     for (name, (value, origin)) in &given {
         let section = key(name).map_or("method", |key| key.section);
-        let single = Value::Object(Map::from_iter([(
-            section.to_owned(),
-            Value::Object(Map::from_iter([(name.clone(), value.clone())])),
-        )]));
-        match serde_json::from_value::<Recipe>(single) {
+        match serde_json::from_value::<Recipe>(json!({ section: { name.as_str(): value } })) {
             Ok(_) => recipe[section][name] = value.clone(),
             Err(error) => {
                 let expected = expected(&error.to_string(), value);

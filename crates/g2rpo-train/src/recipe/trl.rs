@@ -134,10 +134,8 @@ impl<'a> Translation<'a> {
             "multi_objective_aggregation" => text == "sum_then_normalize",
             "log_completions" => {
                 let shown = truth(value) == Some(true);
-                self.set(
-                    "log_completions_steps",
-                    if shown { self.logging_steps() } else { 0 },
-                );
+                let steps = if shown { self.logging_steps() } else { 0 };
+                self.set("log_completions_steps", steps);
                 truth(value).is_some()
             }
             "model_revision" => text == "main",
@@ -227,10 +225,8 @@ impl<'a> Translation<'a> {
         }
         let verdict = functions.len() < names.len();
         if !verdict {
-            self.note(
-                "reward_funcs",
-                "the verdict of the verifier pays 1 beside them",
-            );
+            let why = "the verdict of the verifier pays 1 beside them";
+            self.note("reward_funcs", why);
         }
         self.reward_weights(names.len(), &places);
         self.set("reward_funcs", Value::Array(functions));
@@ -295,11 +291,8 @@ impl<'a> Translation<'a> {
         }
         let updates = micro_batches / accumulated;
         let per_step = updates * or("num_iterations", 1);
-        self.set_by(
-            "per_device_train_batch_size",
-            "prompts_per_step",
-            completions / generations,
-        );
+        let prompts = completions / generations;
+        self.set_by("per_device_train_batch_size", "prompts_per_step", prompts);
         self.set_by("steps_per_generation", "steps_per_generation", updates);
         if max_steps > 0 {
             if max_steps % per_step != 0 {

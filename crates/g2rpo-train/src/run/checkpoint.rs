@@ -349,10 +349,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = open(dir.path(), Some(2));
         save(&checkpoints, 10);
-        let best = Best {
-            step: 10,
-            value: 0.5,
-        };
+        let (step, value) = (10, 0.5);
+        let best = Best { step, value };
         checkpoints.set_best(best).unwrap();
         for step in [20, 30, 1_000_000] {
             save(&checkpoints, step);
@@ -389,37 +387,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = open(dir.path(), None);
         let good = save(&checkpoints, 10);
-        type Damage<'a> = (&'a dyn Fn(&Path), &'static str);
-        let damages: [Damage<'_>; 5] = [
+        let (changed, shorter) = ([1; 3000], [0; 2999]);
+        for (file, content, told) in [
             (
-                &|p| fs::write(p.join("model/weights"), [1; 3000]).unwrap(),
-                "model/weights: its content is not what was written",
+                "model/weights",
+                Some(&changed[..]),
+                "its content is not what was written",
             ),
             (
-                &|p| fs::write(p.join("model/weights"), [0; 2999]).unwrap(),
-                "model/weights: 2999 bytes where 3000 were written",
+                "model/weights",
+                Some(&shorter),
+                "2999 bytes where 3000 were written",
             ),
-            (
-                &|p| fs::remove_file(p.join("state.json")).unwrap(),
-                "state.json: No such",
-            ),
-            (
-                &|p| fs::write(p.join(MANIFEST), "{").unwrap(),
-                "manifest.json: EOF",
-            ),
-            (
-                &|p| fs::remove_file(p.join(MANIFEST)).unwrap(),
-                "manifest.json: No such",
-            ),
-        ];
-        for (damage, expected) in damages {
-            let bad = save(&checkpoints, 20);
-            damage(&bad.path);
+            ("state.json", None, "No such"),
+            (MANIFEST, Some(b"{"), "EOF"),
+            (MANIFEST, None, "No such"),
+        ] {
+            let bad = save(&checkpoints, 20).path.join(file);
+            match content {
+                Some(content) => fs::write(bad, content).unwrap(),
+                None => fs::remove_file(bad).unwrap(),
+            }
             let (latest, damaged) = checkpoints.latest().unwrap();
             assert_eq!(latest.as_ref(), Some(&good));
             assert_eq!(damaged.len(), 1);
             let problem = &damaged[0].problem;
-            assert!(problem.starts_with(expected), "{problem}");
+            assert!(problem.starts_with(&format!("{file}: {told}")), "{problem}");
         }
         // A save at the same step replaces the damaged one.
         save(&checkpoints, 20);
@@ -431,21 +424,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = open(dir.path(), Some(1));
         save(&checkpoints, 10);
-        let error = checkpoints
-            .save(20, |folder| {
-                fs::write(folder.join("half"), "x")?;
-                Err(io::Error::from(io::ErrorKind::StorageFull).into())
-            })
-            .unwrap_err();
-        assert!(error.to_string().contains("step_000020"), "{error}");
-        assert!(error.to_string().contains("no storage space"), "{error}");
-        assert_eq!(steps(&checkpoints), [10]);
-        assert_eq!(
-            fs::read_dir(dir.path().join("checkpoints"))
-                .unwrap()
-                .count(),
-            1
+        let failed = checkpoints.save(20, |folder| {
+            fs::write(folder.join("half"), "x")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull).into())
+        });
+        let told = failed.unwrap_err().to_string();
+        assert!(
+            told.contains("step_000020") && told.contains("no storage space"),
+            "{told}"
         );
+        assert_eq!(steps(&checkpoints), [10]);
+        let left = fs::read_dir(dir.path().join("checkpoints")).unwrap();
+        assert_eq!(left.count(), 1);
     }
 
     #[test]

@@ -153,10 +153,8 @@ mod tests {
         assert_eq!(log.kept_steps(), 2);
         log.write(&MetricsRow::new(2)).unwrap();
         log.sync().unwrap();
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n"
-        );
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written, "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n");
     }
 
     #[test]
@@ -172,11 +170,8 @@ mod tests {
             for step in step..3 {
                 log.write(&MetricsRow::new(step)).unwrap();
             }
-            assert_eq!(
-                std::fs::read_to_string(&path).unwrap(),
-                rows,
-                "cut at {cut}"
-            );
+            let written = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(written, rows, "cut at {cut}");
         }
     }
 
@@ -187,16 +182,10 @@ mod tests {
         let kept = || StepLog::resume(&path, 3).unwrap().kept_steps();
         assert_eq!(kept(), 0);
         // Two rows of a step are an evaluation before it and its own.
-        for (rows, n) in [
-            (
-                "{\"step\":0}\n{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n",
-                3,
-            ),
-            ("{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n", 2),
-            ("{\"step\":0}\nx\n{\"step\":2}\n", 1),
-        ] {
-            std::fs::write(&path, rows).unwrap();
-            assert_eq!(kept(), n, "{rows}");
+        for (steps, n) in [("0012", 3), ("123", 2), ("0x2", 1)] {
+            let row = |step: char| format!("{{\"step\":{step}}}\n");
+            std::fs::write(&path, steps.chars().map(row).collect::<String>()).unwrap();
+            assert_eq!(kept(), n, "{steps}");
         }
     }
 

@@ -23,9 +23,6 @@ pub(crate) struct Early {
 /// Samples as [`collect`] does. Answers that end early are judged meanwhile, each by itself, on as many threads as the
 /// verifier allows: `items` has the task of each. Those that nobody has begun to judge when the last one
 /// ends have no verdict here, so that the caller asks for all of them in one batch; those that are begun are waited for.
-///
-/// # Errors
-/// As [`collect`].
 pub(crate) fn collect_judged<E: RolloutEngine + ?Sized>(
     engine: &mut E,
     requests: Vec<Request>,

@@ -76,9 +76,6 @@ pub(crate) fn verdicts(
 }
 
 /// Whether an empty response to each of these tasks would be accepted.
-///
-/// # Errors
-/// As [`verdicts`].
 pub(crate) fn accepts_silence(
     data: &Dataset<'_>,
     verifier: &dyn Verifier,

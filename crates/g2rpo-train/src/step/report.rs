@@ -135,9 +135,7 @@ impl StepReport {
 
     /// Tokens sampled in the step, those of members that are not trained on included.
     pub fn sampled_tokens(&self) -> usize {
-        self.members()
-            .map(|m| m.rollout.completion.tokens.len())
-            .sum()
+        (self.members().map(|m| m.rollout.completion.tokens.len())).sum()
     }
 
     /// The step as numbers under TRL's names; what concerns guidance is under `guidance/`.
@@ -178,10 +176,8 @@ impl StepReport {
         }
         let stds = self.advantages.groups.iter().filter_map(|g| g.std);
         row.put("reward_std", mean(stds).unwrap_or(0.0));
-        row.put(
-            "frac_reward_zero_std",
-            self.advantages.frac_reward_zero_std(),
-        );
+        let advantages = &self.advantages;
+        row.put("frac_reward_zero_std", advantages.frac_reward_zero_std());
         let absolute: f64 = self.advantages.advantages.iter().map(|a| a.abs()).sum();
         row.put("advantage_abs", absolute / n);
         row.put("completions/mean_length", share(batch.roles.values().len()));
@@ -199,10 +195,8 @@ impl StepReport {
         row.put("guidance/reward_unguided", mean_reward(Which::Unguided));
         let guided = self.rows.guided.iter().filter(|g| **g).count();
         row.put("guidance/frac_guided", share(guided));
-        row.put(
-            "guidance/frac_identity_only",
-            self.advantages.frac_identity_only_variance(),
-        );
+        let identity_only = advantages.frac_identity_only_variance();
+        row.put("guidance/frac_identity_only", identity_only);
         row.put("guidance/hint_reliance", self.hint_reliance);
         if self.gen_batches > 1 || !self.replaced.is_empty() {
             let replaced = self.replaced.len() as f64;

@@ -114,7 +114,7 @@ pub(crate) fn prepare<'a>(
     let mut findings = Vec::new();
     if look {
         let sets: Vec<&dyn TaskStore> = evals.iter().map(|set| set.data.tasks()).collect();
-        findings = lint(&tasks, &sets, verifier, &LintConfig::default())?;
+        findings = lint(&*tasks, &sets, verifier, &LintConfig::default())?;
     }
     let length = |question: &str| {
         let text = prompt(question).unwrap_or_default();

@@ -135,22 +135,3 @@ fn example() -> Recipe {
     recipe.save.output_dir = "runs/first".into();
     recipe
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use g2rpo::train::recipe::read::parse_set;
-
-    #[test]
-    fn every_shipped_recipe_is_right_as_grpo_and_as_guided() {
-        for (name, text) in SHIPPED {
-            for method in ["method=grpo", "method=g2rpo-a"] {
-                let mut settings = settings(name, text).unwrap();
-                settings.push(parse_set(method).unwrap());
-                let recipe = merge(settings, Vec::new());
-                let built = recipe.and_then(|recipe| recipe.method.build(100));
-                built.unwrap_or_else(|e| panic!("{name} by {method}: {e}"));
-            }
-        }
-    }
-}

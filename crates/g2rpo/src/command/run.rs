@@ -161,6 +161,7 @@ impl Run<'_, '_> {
         }
         self.console.start(first, self.steps);
         let patience = self.recipe.train.early_stopping_patience;
+        let eval_steps = self.recipe.evaluate.eval_steps;
         let mut times = Times::start();
         while self.trainer.next_step() < self.steps {
             let _span = tracing::info_span!("step", step = self.trainer.next_step()).entered();
@@ -187,13 +188,8 @@ impl Run<'_, '_> {
                 return Err(Failure::new(Failure::OTHER, message));
             }
             let last = done == self.steps;
-            let evaluates = !self.evals.is_empty()
-                && (last
-                    || self
-                        .recipe
-                        .evaluate
-                        .eval_steps
-                        .is_some_and(|n| done.is_multiple_of(n)));
+            let due = eval_steps.is_some_and(|n| done.is_multiple_of(n));
+            let evaluates = !self.evals.is_empty() && (last || due);
             let better = evaluates && {
                 let value = times.of(|| self.evaluate(done, &mut row))?;
                 progress.note(value)
@@ -267,8 +263,7 @@ impl Run<'_, '_> {
             self.folder.samples(),
             self.folder.warnings(),
         ];
-        let gone = files.iter().filter(|file| step > 0 && !file.exists());
-        for file in gone {
+        for file in files.iter().filter(|file| step > 0 && !file.exists()) {
             self.console.warn(format_args!(
                 "{} is gone, and with it what it held of the {step} steps so far; the run goes on without",
                 file.display()
@@ -384,22 +379,13 @@ impl Run<'_, '_> {
     }
 
     /// Leaves the samples as Parquet as well.
-    #[cfg(feature = "parquet")]
     fn write_samples(&self) -> Result<(), Failure> {
-        let samples: Vec<SampleRow> = read_rows(&self.folder.samples())?;
-        Ok(g2rpo::train::data::parquet::write_samples(
-            &self.folder.samples_parquet(),
-            &samples,
-        )?)
-    }
-
-    #[cfg(not(feature = "parquet"))]
-    #[allow(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "stands for the one that writes"
-    )]
-    fn write_samples(&self) -> Result<(), Failure> {
+        #[cfg(feature = "parquet")]
+        {
+            let samples: Vec<SampleRow> = read_rows(&self.folder.samples())?;
+            let path = self.folder.samples_parquet();
+            g2rpo::train::data::parquet::write_samples(&path, &samples)?;
+        }
         Ok(())
     }
 

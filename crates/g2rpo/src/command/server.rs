@@ -68,10 +68,9 @@ pub(crate) fn connect(
         canary.push(ids);
     }
     RemoteEngine::connect(config, canary).map_err(|error| {
+        use g2rpo::remote::Error;
         let code = match &error {
-            g2rpo::remote::Error::Config { .. } | g2rpo::remote::Error::Sampling { .. } => {
-                Failure::SETTINGS
-            }
+            Error::Config { .. } | Error::Sampling { .. } => Failure::SETTINGS,
             _ => Failure::OTHER,
         };
         Failure::new(code, error.to_string())
@@ -180,16 +179,9 @@ pub(crate) fn sync<'m>(
             Engine::Remote(engine) => weights.bring(engine, learner.get_mut()),
             Engine::AtRank0 | Engine::Local(_) => Ok(()),
         };
-        let said = brought
-            .as_ref()
-            .map(|()| Vec::new())
-            .map_err(ToString::to_string);
-        let others = share(
-            &*ranks,
-            "weights to the servers",
-            learner.get().steps(),
-            said,
-        );
+        let said = (brought.as_ref()).map_or_else(|e| Err(e.to_string()), |()| Ok(Vec::new()));
+        let steps = learner.get().steps();
+        let others = share(&*ranks, "weights to the servers", steps, said);
         brought?;
         others?;
         Ok(())

@@ -13,7 +13,7 @@ use g2rpo::rollout::SamplingParams;
 use g2rpo::train::data::parallel::processors;
 use g2rpo::train::recipe::read::{read_files, with_arguments};
 use g2rpo::train::recipe::settings::{
-    DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName,
+    DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName, VerifySettings,
 };
 use g2rpo::train::recipe::trl::TrlConfig;
 use g2rpo::train::run::folder::RunFolder;
@@ -116,10 +116,7 @@ pub(crate) fn prompt(
     let tokenizer = Arc::clone(&model.tokenizer);
     let template = data.prompt_template.clone();
     let opening = tokenizer.opening()?;
-    let system = data
-        .system_prompt
-        .clone()
-        .map(|text| Message::new("system", text));
+    let system = (data.system_prompt.clone()).map(|text| Message::new("system", text));
     let options = ChatOptions {
         add_generation_prompt: true,
         variables: data.chat_template_kwargs.clone().into_iter().collect(),
@@ -142,28 +139,21 @@ pub(crate) fn prompt(
 
 /// What judges answers: where it panics or takes too long, the verdict is a fault.
 pub(crate) fn verifier(
-    name: VerifierName,
+    settings: &VerifySettings,
     format: DataFormat,
-    threads: Option<usize>,
 ) -> Result<Arc<dyn Verifier>, Failure> {
-    let threads = threads.unwrap_or_else(processors);
-    let by_format = match format {
-        DataFormat::Gsm8k => VerifierName::Gsm8k,
-        DataFormat::Humaneval | DataFormat::Mbpp | DataFormat::Apps | DataFormat::Livecodebench => {
-            VerifierName::Code
+    let threads = settings.verify_threads.unwrap_or_else(processors);
+    let inner: Box<dyn Verifier> = match (settings.verifier, format) {
+        (VerifierName::Gsm8k, _) | (VerifierName::Auto, DataFormat::Gsm8k) => {
+            Box::new(Gsm8k::default())
         }
-        DataFormat::Math | DataFormat::Prompt | DataFormat::Auto => VerifierName::Math,
-    };
-    let name = if name == VerifierName::Auto {
-        by_format
-    } else {
-        name
-    };
-    let inner: Box<dyn Verifier> = match name {
-        VerifierName::Gsm8k => Box::new(Gsm8k::default()),
-        VerifierName::Choice => Box::new(MultipleChoice::default()),
-        VerifierName::Math | VerifierName::Auto => Box::new(MathVerifier::default()),
-        VerifierName::Code => {
+        (VerifierName::Choice, _) => Box::new(MultipleChoice::default()),
+        (VerifierName::Math, _)
+        | (VerifierName::Auto, DataFormat::Math | DataFormat::Prompt | DataFormat::Auto) => {
+            Box::new(MathVerifier::default())
+        }
+        // The other formats are of code.
+        (VerifierName::Code | VerifierName::Auto, _) => {
             let config = PoolConfig {
                 workers: threads,
                 ..PoolConfig::default()
@@ -214,10 +204,7 @@ pub(crate) fn rewards(
     let settings = &recipe.verify;
     let mut rewards = WeightedReward::default();
     for (i, name) in settings.reward_funcs.iter().enumerate() {
-        let weight = settings
-            .reward_weights
-            .as_ref()
-            .map_or(1.0, |weights| weights[i]);
+        let weight = (settings.reward_weights.as_ref()).map_or(1.0, |weights| weights[i]);
         rewards = match name.as_str() {
             "format_reward" => rewards.with(Format, weight),
             "think_format_reward" => rewards.with(ThinkFormat, weight),
@@ -229,14 +216,14 @@ pub(crate) fn rewards(
                 rewards.with(cosine, weight)
             }
             "repetition_penalty_reward" => rewards.with(RepetitionPenalty::default(), weight),
-            // A fifth of the length, as in DAPO.
-            _ => rewards.with(
-                SoftOverlong {
+            _ => {
+                let overlong = SoftOverlong {
                     max_completion_len: max_len,
+                    // A fifth of the length, as in DAPO.
                     soft_punish_cache: max_len / 5,
-                },
-                weight,
-            ),
+                };
+                rewards.with(overlong, weight)
+            }
         };
     }
     rewards
@@ -281,13 +268,10 @@ pub(crate) fn check_features(recipe: &Recipe) -> Result<(), Failure> {
 
 /// Refuses numbers of a method whose products with the recipe's would leave their range.
 pub(crate) fn check_sizes(method: &Method) -> Result<(), Failure> {
+    let length = method.loss.max_completion_length;
     for (key, value, most) in [
         ("num_generations", method.num_generations, 100_000),
-        (
-            "max_completion_length",
-            method.loss.max_completion_length,
-            100_000_000,
-        ),
+        ("max_completion_length", length, 100_000_000),
     ] {
         if value > most {
             let message = format!("{key}: is {value}, must be at most {most}");
@@ -304,12 +288,10 @@ pub(crate) fn check_kept(recipe: &Recipe, folder: &RunFolder) -> Result<(), Fail
         return Ok(());
     };
     let sets = recipe.data.eval_datasets.values();
+    let model = Path::new(&recipe.model.model_name_or_path);
     let kept = (sets.map(|path| ("eval_datasets", whole(path)))).chain([
         ("dataset_name", whole(&recipe.data.dataset_name)),
-        (
-            "model_name_or_path",
-            whole(Path::new(&recipe.model.model_name_or_path)),
-        ),
+        ("model_name_or_path", whole(model)),
     ]);
     for (key, path) in kept {
         let part = path.and_then(|path| Some(path.strip_prefix(&run).ok()?.to_owned()));
@@ -375,9 +357,7 @@ pub(crate) fn learner(
 pub(crate) fn steps(recipe: &Recipe, problems: usize) -> u64 {
     let train = &recipe.train;
     let epochs = train.num_train_epochs * problems as f64 / train.prompts_per_step as f64;
-    train
-        .max_steps
-        .unwrap_or_else(|| (epochs.ceil() as u64).max(1))
+    (train.max_steps).unwrap_or_else(|| (epochs.ceil() as u64).max(1))
 }
 
 pub(crate) fn trainer_config(recipe: &Recipe, model: &Model, steps: u64) -> TrainerConfig {

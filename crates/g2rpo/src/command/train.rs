@@ -182,11 +182,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         return Err(Failure::new(Failure::SETTINGS, message));
     }
     let files = Files::read(recipe, true, &console)?;
-    let own_verifier = setup::verifier(
-        recipe.verify.verifier,
-        files.format(),
-        recipe.verify.verify_threads,
-    )?;
+    let own_verifier = setup::verifier(&recipe.verify, files.format())?;
     let local_rank = place.launch.as_ref().map(|launch| launch.local_rank);
     let model = setup::open_model(recipe, local_rank)?;
     let look = first && !matches!(what, What::GoOn(..));

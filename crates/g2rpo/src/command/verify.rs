@@ -10,7 +10,7 @@ use std::sync::Arc;
 use g2rpo::train::data::formats::parse;
 use g2rpo::train::evaluate::graded::{GradedSample, write_graded};
 use g2rpo::train::evaluate::summary::summarize;
-use g2rpo::train::recipe::settings::{DataFormat, VerifierName};
+use g2rpo::train::recipe::settings::{DataFormat, VerifierName, VerifySettings};
 use g2rpo::verify::Verifier;
 use serde_json::Value;
 
@@ -110,13 +110,17 @@ fn grade(rows: &[Row], console: &Console) -> Result<Vec<GradedSample>, Failure> 
         let verifier = match verifiers.entry(row.verifier.as_str()) {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => {
-                let kind = match row.verifier.as_str() {
+                let verifier = match row.verifier.as_str() {
                     "gsm8k" => VerifierName::Gsm8k,
                     "choice" => VerifierName::Choice,
                     "code" => VerifierName::Code,
                     _ => VerifierName::Math,
                 };
-                place.insert(setup::verifier(kind, DataFormat::Auto, None)?)
+                let settings = VerifySettings {
+                    verifier,
+                    ..VerifySettings::default()
+                };
+                place.insert(setup::verifier(&settings, DataFormat::Auto)?)
             }
         };
         let verdict = verifier.verify(&row.response, &row.reference);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::plot::{extent, mean_line};
+
 /// A bundle of lines of one name and colour: the seeds of an arm.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Bundle {
@@ -97,7 +99,7 @@ fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
     let lines: Vec<Vec<(f64, f64)>> = bundle.lines.iter().map(|line| thin(line)).collect();
     let thin_class = format!("thin {class}");
     let main = if lines.len() > 1 {
-        let (mean, band) = mean_and_band(&lines);
+        let band = band(&lines);
         if band.len() > 1 {
             let upper = band.iter().map(|&(px, _, high)| (px, high));
             let lower = band.iter().rev().map(|&(px, low, _)| (px, low));
@@ -105,7 +107,7 @@ fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
             path(&format!("band k{colour}"), &outline, "Z");
         }
         lines.iter().for_each(|line| path(&thin_class, line, ""));
-        mean
+        smooth(&mean_line(&lines))
     } else {
         let line = lines.into_iter().next().unwrap_or_default();
         let smooth = smooth(&line);
@@ -196,12 +198,7 @@ struct Axis {
 
 impl Axis {
     fn of(values: impl Iterator<Item = f64>, from: f64, to: f64, pad: bool) -> Option<Self> {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(v), high.max(v))
-        });
-        if !low.is_finite() || !high.is_finite() {
-            return None;
-        }
+        let (low, high) = extent(values)?;
         let width = high - low;
         // A constant gets a range around it, so that its line is in the middle.
         let margin = match (width == 0.0, pad) {
@@ -255,22 +252,14 @@ fn smooth(line: &[(f64, f64)]) -> Vec<(f64, f64)> {
     (0..line.len()).map(at).collect()
 }
 
-/// Mean over the lines, and their lowest and highest value, at the x of the first line.
-type Banded = (Vec<(f64, f64)>, Vec<(f64, f64, f64)>);
-
-fn mean_and_band(lines: &[Vec<(f64, f64)>]) -> Banded {
+/// The lowest and the highest value of the lines, at the x of the first line.
+fn band(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, f64)> {
     let n = lines.iter().map(Vec::len).min().unwrap_or(0);
-    let column = |i: usize| lines.iter().map(move |line| line[i].1);
-    let mean = |i: usize| (lines[0][i].0, column(i).sum::<f64>() / lines.len() as f64);
-    let band = |i: usize| {
-        let low = column(i).fold(f64::INFINITY, f64::min);
-        let high = column(i).fold(f64::NEG_INFINITY, f64::max);
-        (lines[0][i].0, low, high)
+    let at = |i: usize| {
+        let (low, high) = extent(lines.iter().map(|line| line[i].1))?;
+        Some((lines[0][i].0, low, high))
     };
-    (
-        smooth(&(0..n).map(mean).collect::<Vec<_>>()),
-        (0..n).map(band).collect(),
-    )
+    (0..n).filter_map(at).collect()
 }
 
 /// A number with as many digits as it needs.
@@ -324,9 +313,7 @@ mod tests {
 
     #[test]
     fn one_line_is_a_line_and_seeds_have_a_band() {
-        let line: Vec<(f64, f64)> = (0..10)
-            .map(|i| (f64::from(i), 0.1 * f64::from(i)))
-            .collect();
+        let line = Vec::from_iter((0..10).map(f64::from).map(|x| (x, 0.1 * x)));
         let single = chart(vec![line.clone()]);
         assert_eq!(single.matches("class=\"line k0\"").count(), 2);
         assert!(single.contains("a&lt;b") && !single.contains("a<b"));
@@ -339,9 +326,7 @@ mod tests {
 
     #[test]
     fn long_lines_are_thinned_without_moving_their_mean() {
-        let line: Vec<(f64, f64)> = (0..4800)
-            .map(|i| (f64::from(i), f64::from(i % 2)))
-            .collect();
+        let line = Vec::from_iter((0..4800).map(|i| (f64::from(i), f64::from(i % 2))));
         let thinned = thin(&line);
         assert_eq!(thinned.len(), 240);
         assert!(thinned.iter().all(|p| (p.1 - 0.5).abs() < 1e-12));
@@ -355,8 +340,8 @@ mod tests {
         // A learning rate that stays stands in the middle of its own range.
         let axis = Axis::of([3e-6, 3e-6].into_iter(), 0.0, 1.0, true).unwrap();
         assert_eq!(
-            (axis.low, axis.high, axis.place(3e-6)),
-            (1.5e-6, 4.5e-6, 0.5)
+            [axis.low, axis.high, axis.place(3e-6)],
+            [1.5e-6, 4.5e-6, 0.5]
         );
         let texts = [1.5e6, 12_000.0, 3e-7, -0.0001, 0.25].map(number);
         assert_eq!(texts, ["1.5 M", "12 k", "3e-7", "-1e-4", "0.25"]);
