@@ -49,10 +49,7 @@ impl fmt::Display for StalenessCorrection {
 }
 
 impl Ahead {
-    /// Sets the method and the update up for stale rollouts; nothing to do without any.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for what cannot be learned from stale rollouts.
+    /// Sets the method and the update up for stale rollouts, or refuses what cannot be learned from them.
     pub(crate) fn prepare(&self, method: &mut Method, update: &mut UpdateConfig) -> Result<()> {
         let steps = self.max_staleness;
         let of_steps = |problem| Err(Error::config("max_staleness", steps, problem));

@@ -67,7 +67,6 @@ impl LrSchedule {
     pub fn constant(learning_rate: f64) -> Self {
         Self {
             learning_rate,
-            lr_scheduler_type: LrSchedulerType::Constant,
             ..Self::default()
         }
     }
@@ -161,15 +160,9 @@ mod tests {
             lr_scheduler_type: LrSchedulerType::CosineWithMinLr { min_lr_rate: 1.5 },
             ..LrSchedule::default()
         };
-        assert_eq!(
-            bad.check().unwrap_err().to_string(),
-            "min_lr_rate = 1.5: is outside its domain [0, 1]"
-        );
-        let bad = LrSchedule {
-            learning_rate: f64::NAN,
-            ..LrSchedule::default()
-        };
-        assert!(bad.check().is_err());
+        let told = bad.check().unwrap_err().to_string();
+        assert_eq!(told, "min_lr_rate = 1.5: is outside its domain [0, 1]");
+        assert!(LrSchedule::constant(f64::NAN).check().is_err());
     }
 
     #[test]

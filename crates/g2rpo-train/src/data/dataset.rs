@@ -188,9 +188,7 @@ impl<'a> Dataset<'a> {
     /// [`Self::new`].
     pub fn with_think_tag(mut self, tag: &ThinkTag) -> Result<Self> {
         let mut others = std::mem::take(&mut self.others);
-        others
-            .iter_mut()
-            .try_for_each(|added| self.open_all(added, tag))?;
+        (others.iter_mut()).try_for_each(|added| self.open_all(added, tag))?;
         self.others = others;
         self.think = Some(tag.clone());
         self.recent.clear();
@@ -391,9 +389,8 @@ mod tests {
     }
 
     fn error(tasks: Vec<Task>, template: &str) -> String {
-        Dataset::with_template(tasks, &ByteTokenizer, template)
-            .unwrap_err()
-            .to_string()
+        let refused = Dataset::with_template(tasks, &ByteTokenizer, template);
+        refused.unwrap_err().to_string()
     }
 
     fn think_tag() -> ThinkTag {

@@ -47,9 +47,7 @@ fn in_json(row: &Row) -> Value {
         other => other.to_json_value(),
     };
     let columns = row.get_column_iter();
-    columns
-        .map(|(name, field)| (name.clone(), value(field)))
-        .collect()
+    (columns.map(|(name, field)| (name.clone(), value(field)))).collect()
 }
 
 fn no_sense() -> ParquetError {

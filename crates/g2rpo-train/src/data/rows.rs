@@ -100,13 +100,9 @@ impl Rows {
             }
             if format == DataFormat::Auto {
                 let known = |line: &[u8]| detect(&parse(line).ok()?, settings).ok();
-                let lines = blocks
-                    .iter()
-                    .flat_map(|block| block.0.split(|b| *b == b'\n'));
-                format = lines
-                    .filter(|l| !is_blank(l))
-                    .find_map(known)
-                    .unwrap_or(format);
+                let lines = (blocks.iter()).flat_map(|block| block.0.split(|b| *b == b'\n'));
+                let found = lines.filter(|l| !is_blank(l)).find_map(known);
+                format = found.unwrap_or(format);
             }
             let read = on_threads(&blocks, 1, |(bytes, offset, line)| {
                 Ok::<_, Error>(rows_of(bytes, *offset, *line, format, settings))

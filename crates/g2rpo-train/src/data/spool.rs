@@ -34,11 +34,8 @@ impl Spool {
 
     /// The file, from its start.
     pub(crate) fn finish(self) -> Result<File> {
-        let mut file = self
-            .0
-            .into_inner()
-            .map_err(|e| e.into_error())
-            .map_err(Self::io)?;
+        let file = self.0.into_inner().map_err(|e| e.into_error());
+        let mut file = file.map_err(Self::io)?;
         file.rewind().map_err(Self::io)?;
         Ok(file)
     }
@@ -57,9 +54,6 @@ pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, boo
 }
 
 /// The elements of a file that holds a JSON array, never all in memory.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::Data`] for what is no array.
 pub(crate) fn spool_array(path: &Path) -> Result<File> {
     let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let (mark, _) = start(&mut reader).map_err(Error::io(path))?;
@@ -69,9 +63,7 @@ pub(crate) fn spool_array(path: &Path) -> Result<File> {
         failed: None,
     };
     let mut json = serde_json::Deserializer::from_reader(reader);
-    let read = json
-        .deserialize_seq(&mut elements)
-        .and_then(|()| json.end());
+    let read = (json.deserialize_seq(&mut elements)).and_then(|()| json.end());
     if let Some(error) = elements.failed {
         return Err(error);
     }

@@ -249,10 +249,8 @@ fn texts(recipe: &Recipe, problems: &mut Problems) {
         "expected auto, cpu, cuda, or a GPU such as cuda:1",
     );
     let rewards = &recipe.verify.reward_funcs;
-    for name in rewards
-        .iter()
-        .filter(|n| !REWARD_FUNCS.contains(&n.as_str()))
-    {
+    let known = |name: &&String| REWARD_FUNCS.contains(&name.as_str());
+    for name in rewards.iter().filter(|name| !known(name)) {
         let problem = format!("{name} is none of {}", REWARD_FUNCS.join(", "));
         problems.add("reward_funcs", problem);
     }

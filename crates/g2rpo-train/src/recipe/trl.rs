@@ -459,9 +459,7 @@ fn one_file(datasets: &Value) -> Option<&str> {
     let path = said("path")?.as_str()?;
     match said("data_files") {
         // A builder of files, which is found out from the file's name here.
-        Some(file) => ["json", "parquet"]
-            .contains(&path)
-            .then_some(file.as_str()?),
+        Some(file) => matches!(path, "json" | "parquet").then_some(file.as_str()?),
         None => Some(path),
     }
 }

@@ -304,11 +304,8 @@ fn sha256(path: &Path) -> io::Result<String> {
             n => hasher.update(&buffer[..n]),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
+    let sum = hasher.finalize();
+    Ok(sum.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Removes a checkpoint under another name, so that a kill in between leaves none that looks whole.

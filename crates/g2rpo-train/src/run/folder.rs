@@ -70,7 +70,8 @@ impl RunFolder {
         fs::create_dir_all(&path).map_err(Error::io(&path))?;
         let was_locked = path.join(LOCK).exists();
         let lock = lock(&path)?;
-        let used = PARTS.iter().find(|part| path.join(part).exists());
+        let there = || PARTS.iter().filter(|part| path.join(part).exists());
+        let used = there().next();
         // Every run writes its recipe first, and metrics or a checkpoint behind it.
         let is_run = path.join(PARTS[0]).is_file();
         match (start, used) {
@@ -85,9 +86,7 @@ impl RunFolder {
                 ));
             }
             // A recipe alone may have been written by hand.
-            (Start::Resume, Some(part))
-                if *part == PARTS[0] && !was_locked && others(&path) == 0 =>
-            {
+            (Start::Resume, Some(_)) if !was_locked && there().eq([&PARTS[0]]) => {
                 return refuse("it holds a recipe and nothing of a run: `g2rpo train` begins one");
             }
             (Start::Resume, None) => {
@@ -196,14 +195,6 @@ impl RunFolder {
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         Ok(folder.join(format!("{set}_step_{step:06}.jsonl")))
     }
-}
-
-/// Parts of a run beside the recipe.
-fn others(path: &Path) -> usize {
-    PARTS[1..]
-        .iter()
-        .filter(|part| path.join(part).exists())
-        .count()
 }
 
 fn lock(path: &Path) -> Result<File> {

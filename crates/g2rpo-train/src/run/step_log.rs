@@ -122,9 +122,8 @@ fn scan(path: &Path, mut keep: impl FnMut(&[u8]) -> bool) -> Result<(u64, usize)
     let (mut bytes, mut number, mut line) = (0, 1, Vec::new());
     loop {
         line.clear();
-        let n = reader
-            .read_until(b'\n', &mut line)
-            .map_err(Error::io(path))?;
+        let read = reader.read_until(b'\n', &mut line);
+        let n = read.map_err(Error::io(path))?;
         if line.pop() != Some(b'\n') || !keep(&line) {
             return Ok((bytes, number));
         }

@@ -151,11 +151,10 @@ pub(crate) fn prepare<'a>(
         };
         train = train.with_think_tag(&tag)?;
     }
-    if train.checked().tasks < train.len() {
+    let (looked_at, all) = (train.checked().tasks, train.len());
+    if looked_at < all {
         console.say(format_args!(
-            "{} of {} problems were encoded to look at them; the others are when they are drawn",
-            train.checked().tasks,
-            train.len()
+            "{looked_at} of {all} problems were encoded to look at them; the others are when they are drawn"
         ));
     }
     Ok(Data {

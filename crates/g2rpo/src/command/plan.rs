@@ -35,12 +35,10 @@ pub(crate) fn say(
     let per_row = prompt + most;
     let rows = (recipe.model.max_tokens_per_micro_batch / per_row.max(1)).max(1);
     let micro = completions.div_ceil(per_pass).div_ceil(rows);
+    let (name, n) = (&recipe.method.method, data.train.len());
+    let passes = steps as f64 * prompts as f64 / n.max(1) as f64;
     console.say(format_args!(
-        "method {} on {} problems, {} steps ({:.2} passes)",
-        recipe.method.method,
-        data.train.len(),
-        steps,
-        steps as f64 * train.prompts_per_step as f64 / data.train.len().max(1) as f64
+        "method {name} on {n} problems, {steps} steps ({passes:.2} passes)"
     ));
     console.say(format_args!(
         "a step: {} prompts × {} completions = {completions} of at most {most} tokens; {updates} updates of {} completions, \
@@ -62,12 +60,12 @@ pub(crate) fn say(
         "{saves} checkpoints, of which {kept} are kept"
     ));
     for set in &data.evals {
-        console.say(format_args!(
-            "evaluation on {}: {} problems × {}",
-            set.name,
+        let (name, n, each) = (
+            &set.name,
             set.data.len(),
-            recipe.evaluate.num_generations_eval
-        ));
+            recipe.evaluate.num_generations_eval,
+        );
+        console.say(format_args!("evaluation on {name}: {n} problems × {each}"));
     }
     let memory = Memory::estimate(recipe, method, model, completions, per_row, resumed);
     console.say(memory);

@@ -11,11 +11,6 @@ use tch::Device;
 use super::failure::Failure;
 use super::setup;
 
-/// Which process this is, if there are several.
-pub(crate) fn launch() -> Result<Option<Launch>, Failure> {
-    Ok(Launch::from_env()?)
-}
-
 /// Connects the processes of a run.
 pub(crate) fn join(launch: &Launch, recipe: &Recipe) -> Result<Arc<dyn Collective>, Failure> {
     let limit = Duration::from_secs(recipe.train.ddp_timeout);

@@ -234,12 +234,12 @@ impl Run<'_, '_> {
                 self.console.say(told);
             }
         }
-        let written = match &checkpoints {
-            Some(checkpoints) => self
+        let mut written = Ok(());
+        if let Some(checkpoints) = &checkpoints {
+            written = self
                 .write_samples()
-                .and_then(|()| self.write_model(checkpoints)),
-            None => Ok(()),
-        };
+                .and_then(|()| self.write_model(checkpoints));
+        }
         ranks::together(&*self.ranks, "writing the model", written)
     }
 
@@ -332,10 +332,8 @@ impl Run<'_, '_> {
                 write_graded(&self.folder.evaluation(&set.name, done)?, &samples)?;
             }
             if let Some(summary) = summary {
-                self.console.say(format_args!(
-                    "after {done} steps, {}",
-                    tell(&set.name, &summary)
-                ));
+                let told = tell(&set.name, &summary);
+                self.console.say(format_args!("after {done} steps, {told}"));
             }
         }
         let metric = self.metric().unwrap_or_default();
@@ -367,10 +365,8 @@ impl Run<'_, '_> {
         samples.sort_by(|a, b| b.reward.unwrap_or(0.0).total_cmp(&a.reward.unwrap_or(0.0)));
         let n = log.num_completions_to_print.min(samples.len());
         let best = n.div_ceil(2);
-        let chosen: Vec<&SampleRow> = samples[..best]
-            .iter()
-            .chain(&samples[samples.len() - (n - best)..])
-            .collect();
+        let worst = &samples[samples.len() - (n - best)..];
+        let chosen: Vec<&SampleRow> = samples[..best].iter().chain(worst).collect();
         for sample in &chosen {
             logs.samples.write(sample)?;
         }
@@ -442,13 +438,14 @@ impl Run<'_, '_> {
             return Ok(());
         };
         let checkpoint = Checkpoints::at(&self.folder.checkpoints(), *step as u64);
-        (self.trainer.learner().get_mut()).load_state(checkpoint.path.join(LEARNER))?;
-        (self.trainer.learner().compare())
-            .map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
-        self.trainer
-            .restore(RunState::load(&checkpoint.path.join(STATE))?)?;
+        let learner = self.trainer.learner();
+        (learner.get_mut()).load_state(checkpoint.path.join(LEARNER))?;
+        (learner.compare()).map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
+        let state = RunState::load(&checkpoint.path.join(STATE))?;
+        self.trainer.restore(state)?;
+        let step = checkpoint.step;
         self.console
-            .say(format_args!("going on after {} steps", checkpoint.step));
+            .say(format_args!("going on after {step} steps"));
         Ok(())
     }
 
@@ -486,10 +483,9 @@ impl Run<'_, '_> {
                 let list = checkpoints.list()?;
                 let from = list.into_iter().find(|c| c.step == best.step);
                 let gone = || Failure::new(Failure::RUN, "the best checkpoint is gone");
-                self.console.say(format_args!(
-                    "the best model is that after {} steps",
-                    best.step
-                ));
+                let step = best.step;
+                self.console
+                    .say(format_args!("the best model is that after {step} steps"));
                 Some(from.ok_or_else(gone)?.path)
             }
             None => None,
@@ -497,10 +493,8 @@ impl Run<'_, '_> {
         let base = &self.recipe.model.model_name_or_path;
         let learner = self.trainer.learner().get();
         let adapter = learner.adapter();
-        for name in [Some(MODEL), adapter.map(|_| ADAPTER)]
-            .into_iter()
-            .flatten()
-        {
+        let names = [Some(MODEL), adapter.map(|_| ADAPTER)];
+        for name in names.into_iter().flatten() {
             let target = self.folder.path().join(name);
             let partial = self.folder.path().join(format!("{name}.partial"));
             clear(&partial)?;

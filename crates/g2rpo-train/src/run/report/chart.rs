@@ -42,10 +42,9 @@ impl Chart {
     /// The chart as a figure of HTML; nothing when there is nothing to draw.
     pub(crate) fn html(&self) -> String {
         let points = || self.bundles.iter().flat_map(|b| &b.lines).flatten();
-        let Some(x) = Axis::of(points().map(|p| p.0), LEFT, WIDTH - RIGHT, false) else {
-            return String::new();
-        };
-        let Some(y) = Axis::of(points().map(|p| p.1), HEIGHT - BOTTOM, TOP, true) else {
+        let x = Axis::of(points().map(|p| p.0), LEFT, WIDTH - RIGHT, false);
+        let y = Axis::of(points().map(|p| p.1), HEIGHT - BOTTOM, TOP, true);
+        let (Some(x), Some(y)) = (x, y) else {
             return String::new();
         };
         let mut svg = format!(
@@ -119,13 +118,10 @@ fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
     path(&format!("line {class}"), &main, "");
     let name = escape(&bundle.name);
     for &(px, py) in main.iter().filter(|_| bundle.marks || main.len() == 1) {
+        let (cx, cy, value, step) = (x.place(px), y.place(py), number(py), number(px));
         let _ = write!(
             svg,
-            "<circle class=\"mark k{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{name}: {} at {}</title></circle>",
-            x.place(px),
-            y.place(py),
-            number(py),
-            number(px)
+            "<circle class=\"mark k{colour}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\"><title>{name}: {value} at {step}</title></circle>"
         );
     }
 }
@@ -133,12 +129,10 @@ fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
 fn grid(svg: &mut String, x: &Axis, y: &Axis) {
     let (end, name) = (WIDTH - RIGHT, LEFT - 6.0);
     for tick in y.ticks() {
-        let at = y.place(tick);
+        let (at, below, tick) = (y.place(tick), y.place(tick) + 4.0, number(tick));
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{name}\" y=\"{:.1}\" class=\"y\">{}</text>",
-            at + 4.0,
-            number(tick)
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{name}\" y=\"{below:.1}\" class=\"y\">{tick}</text>"
         );
     }
     x_ticks(svg, x, HEIGHT);

@@ -103,16 +103,15 @@ fn summary(html: &mut String, arms: &[Arm<'_>]) {
             if faults.is_empty() {
                 faults.push("nothing".into());
             }
-            let _ = write!(
-                html,
-                "<tr><td><i class=\"k{}\"></i>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{}</td></tr>",
-                i % COLOURS,
-                escape(&run.name),
-                run.steps(),
+            let (colour, name, steps) = (i % COLOURS, escape(&run.name), run.steps());
+            let (first, last) = (
                 mean(&reward[..tenth]),
                 mean(&reward[reward.len() - tenth..]),
-                escape(&evaluations.join("; ")),
-                faults.join("<br>"),
+            );
+            let (evaluations, faults) = (escape(&evaluations.join("; ")), faults.join("<br>"));
+            let _ = write!(
+                html,
+                "<tr><td><i class=\"k{colour}\"></i>{name}</td><td>{steps}</td><td>{first} → {last}</td><td>{evaluations}</td><td>{faults}</td></tr>"
             );
         }
     }
@@ -279,14 +278,11 @@ fn completions(html: &mut String, runs: &[RunRecord]) {
 
 fn completion(html: &mut String, sample: &SampleRow) {
     let reward = sample.reward.map_or("masked".into(), number);
+    let (step, task, verdict) = (sample.step, sample.task, escape(&sample.verdict));
+    let (reference, question) = (escape(&short(&sample.reference)), escape(&sample.question));
     let _ = write!(
         html,
-        "<article><header>step {}, task {} · reward {reward} · {} · reference {}</header><pre class=\"question\">{}",
-        sample.step,
-        sample.task,
-        escape(&sample.verdict),
-        escape(&short(&sample.reference)),
-        escape(&sample.question)
+        "<article><header>step {step}, task {task} · reward {reward} · {verdict} · reference {reference}</header><pre class=\"question\">{question}"
     );
     if !sample.hint.is_empty() {
         let _ = write!(html, "\n<mark>{}</mark>", escape(&sample.hint));
