@@ -44,55 +44,42 @@ pub enum StalenessCorrection {
 
 impl fmt::Display for StalenessCorrection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ratio => "ratio",
-            Self::Tis => "tis",
-            Self::Dppo => "dppo",
-            Self::Decoupled => "decoupled",
-        })
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 
 impl Ahead {
-    /// Sets the method and the update up for stale rollouts; nothing to do without any.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for what cannot be learned from stale rollouts.
+    /// Sets the method and the update up for stale rollouts, or refuses what cannot be learned from them.
     pub(crate) fn prepare(&self, method: &mut Method, update: &mut UpdateConfig) -> Result<()> {
-        let refuse = |name, value: String, problem: &str| {
-            let problem = problem.to_owned();
-            Err(Error::Config {
-                name,
-                value,
+        let steps = self.max_staleness;
+        let of_steps = |problem| Err(Error::config("max_staleness", steps, problem));
+        let of_correction = |problem: &str| {
+            Err(Error::config(
+                "staleness_correction",
+                self.correction,
                 problem,
-            })
+            ))
         };
-        let named = self.correction.to_string();
-        if self.max_staleness == 0 {
+        if steps == 0 {
             return match self.correction {
                 StalenessCorrection::Ratio => Ok(()),
-                _ => refuse(
-                    "staleness_correction",
-                    named,
-                    "has no effect without max_staleness above 0",
-                ),
+                _ => of_correction("has no effect without max_staleness above 0"),
             };
         }
-        let steps = self.max_staleness.to_string();
         if method.score_context == ScoreContext::HintFree {
             let problem = "score_context = hint_free scores tokens under another prompt than they were sampled under, \
                            so nothing tells how stale they are: use off_policy or as_sampled";
-            return refuse("max_staleness", steps, problem);
+            return of_steps(problem);
         }
         if method.token_advantages.is_some() {
             let problem = "token_advantages compare log-probabilities of the policy that sampled under several prompts, \
                            and that policy is gone: leave them out";
-            return refuse("max_staleness", steps, problem);
+            return of_steps(problem);
         }
         let corrected = method.loss.importance_sampling_correction.is_some();
         if corrected && self.correction != StalenessCorrection::Ratio {
             let problem = "the method has an importance_sampling_correction already: leave one of the two out";
-            return refuse("staleness_correction", named, problem);
+            return of_correction(problem);
         }
         let by_token = |out_of_range, clip_max| {
             Some(MismatchCorrection {
@@ -118,16 +105,11 @@ impl Ahead {
         let kl_in_reward = loss.needs_reference() && loss.kl_placement == KlPlacement::Reward;
         if kl_in_reward && !update.old_is_sampler {
             let problem = "kl_placement = reward takes off the KL of the policy that sampled: use the correction ratio or dppo";
-            return refuse("staleness_correction", named, problem);
+            return of_correction(problem);
         }
         // What the correction made of the method's loss is not what the user wrote.
-        method.check().or_else(|error| {
-            refuse(
-                "staleness_correction",
-                named,
-                &format!("does not fit the method: {error}"),
-            )
-        })
+        (method.check())
+            .or_else(|error| of_correction(&format!("does not fit the method: {error}")))
     }
 }
 
@@ -148,63 +130,44 @@ mod tests {
 
     #[test]
     fn corrections_are_settings_of_the_loss() {
-        let (method, update) = prepared("grpo", StalenessCorrection::Ratio).unwrap();
-        assert_eq!(method, Method::preset("grpo", 10).unwrap());
-        assert!(update.old_is_sampler && update.log_mismatch);
-        let (method, update) = prepared("grpo", StalenessCorrection::Dppo).unwrap();
-        assert_eq!(method.loss.loss_type, LossType::Dppo);
-        assert!(update.old_is_sampler);
-        let (method, update) = prepared("grpo", StalenessCorrection::Tis).unwrap();
-        let tis = method.loss.importance_sampling_correction.unwrap();
-        assert_eq!(
-            (tis.out_of_range, tis.clip_max),
-            (OutOfRange::Truncate, Some(2.0))
-        );
-        assert!(!update.old_is_sampler);
-        let (method, _) = prepared("grpo", StalenessCorrection::Decoupled).unwrap();
-        let areal = method.loss.importance_sampling_correction.unwrap();
-        assert_eq!(
-            (areal.out_of_range, areal.clip_max),
-            (OutOfRange::Mask, Some(5.0))
-        );
+        let plain = Method::preset("grpo", 10).unwrap();
+        let (grpo, dppo) = (plain.loss.loss_type, LossType::Dppo);
+        let truncated = Some((OutOfRange::Truncate, Some(2.0)));
+        let masked = Some((OutOfRange::Mask, Some(5.0)));
+        for (correction, loss_type, weights) in [
+            (StalenessCorrection::Ratio, grpo, None),
+            (StalenessCorrection::Dppo, dppo, None),
+            (StalenessCorrection::Tis, grpo, truncated),
+            (StalenessCorrection::Decoupled, grpo, masked),
+        ] {
+            let (method, update) = prepared("grpo", correction).unwrap();
+            let of_loss = method.loss.importance_sampling_correction;
+            let of_loss = of_loss.map(|c| (c.out_of_range, c.clip_max));
+            assert_eq!((method.loss.loss_type, of_loss), (loss_type, weights));
+            assert!(update.old_is_sampler == weights.is_none() && update.log_mismatch);
+            assert!(correction != StalenessCorrection::Ratio || method == plain);
+        }
     }
 
     #[test]
     fn what_cannot_be_stale_is_refused_by_name() {
-        let told = |preset: &str| {
-            let refused = prepared(preset, StalenessCorrection::Ratio);
-            refused.unwrap_err().to_string()
-        };
-        assert!(
-            told("rlsd").starts_with("max_staleness = 1: token_advantages"),
-            "{}",
-            told("rlsd")
-        );
         let mut method = Method::preset("grpo", 10).unwrap();
         method.score_context = ScoreContext::HintFree;
-        let ahead = Ahead {
-            max_staleness: 2,
-            ..Ahead::default()
-        };
-        let error = ahead
-            .prepare(&mut method, &mut UpdateConfig::default())
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("score_context = hint_free"),
-            "{error}"
-        );
-        let idle = Ahead {
-            max_staleness: 0,
-            correction: StalenessCorrection::Tis,
-        };
-        let error = idle
-            .prepare(&mut method, &mut UpdateConfig::default())
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("no effect without max_staleness"),
-            "{error}"
-        );
+        for (max_staleness, correction, words) in [
+            (2, StalenessCorrection::Ratio, "score_context = hint_free"),
+            (
+                0,
+                StalenessCorrection::Tis,
+                "no effect without max_staleness",
+            ),
+        ] {
+            let ahead = Ahead {
+                max_staleness,
+                correction,
+            };
+            let refused = ahead.prepare(&mut method, &mut UpdateConfig::default());
+            let told = refused.unwrap_err().to_string();
+            assert!(told.contains(words), "{told}");
+        }
     }
 }

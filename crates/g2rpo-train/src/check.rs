@@ -11,21 +11,13 @@ use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::step::update::UpdateConfig;
 
-pub(crate) fn refuse(name: &'static str, value: impl ToString, problem: &str) -> Error {
-    Error::Config {
-        name,
-        value: value.to_string(),
-        problem: problem.to_owned(),
-    }
-}
-
 /// Tasks that a step cannot be made of.
 pub(crate) fn tasks(method: &Method, prompts: usize, n_tasks: usize) -> Result<()> {
     if method.difficulty.is_some() && prompts > n_tasks {
         let problem = format!(
             "difficulty chooses tasks, each once in a step, and there are {n_tasks}: ask for no more"
         );
-        return Err(refuse("prompts_per_step", prompts, &problem));
+        return Err(Error::config("prompts_per_step", prompts, problem));
     }
     Ok(())
 }
@@ -42,19 +34,19 @@ pub(crate) fn estimator(method: &Method, n_groups: usize) -> Result<()> {
         let problem = format!(
             "a standard deviation of {deviation_of} rewards divides by their number less ddof, so it must be smaller"
         );
-        return Err(refuse("advantages.ddof", advantages.ddof, &problem));
+        return Err(Error::config("advantages.ddof", advantages.ddof, problem));
     }
     if let Baseline::PassAtK { k } = advantages.baseline
         && k > members
     {
         let problem = format!("no more than num_generations = {members} can be drawn from a group");
-        return Err(refuse("advantages.baseline.pass_at_k.k", k, &problem));
+        return Err(Error::config("advantages.baseline.pass_at_k.k", k, problem));
     }
     let kl = method.loss.needs_reference() && method.loss.kl_placement == KlPlacement::Reward;
     if advantages.scale == Scale::GroupMean && (kl || method.overlong.is_some()) {
         let problem = "rewards must not be negative, and the KL term in the reward and the overlong penalty can make them \
                        so: set another scale, or leave those out";
-        return Err(refuse("advantages.scale", "group_mean", problem));
+        return Err(Error::config("advantages.scale", "group_mean", problem));
     }
     Ok(())
 }
@@ -78,14 +70,14 @@ pub(crate) fn guidance(method: &Method, data: &Dataset<'_>) -> Result<()> {
         let problem = "the method cuts guidance from worked solutions of these authors, and no task \
                        has one: give Task::solution, name its author in source.order, or choose a \
                        method without guidance, such as grpo";
-        return Err(refuse("source.order", order, problem));
+        return Err(Error::config("source.order", order, problem));
     }
     if let Some(hint) = hint.filter(|&hint| hint >= most) {
         let problem = format!(
             "the method puts hints of these authors into prompts, up to the one with index {hint}, and no task has \
              more than {most}: give Task::hints, name their author in source.order, or ask for lower levels"
         );
-        return Err(refuse("source.order", order, &problem));
+        return Err(Error::config("source.order", order, problem));
     }
     Ok(())
 }
@@ -104,7 +96,7 @@ pub(crate) fn references(verifier: &dyn Verifier, data: &Dataset<'_>) -> Result<
         "the verifier cannot reach a verdict on any reference: {}",
         why.map(|why| why.to_string()).unwrap_or_default()
     );
-    Err(refuse("tasks", data.len(), &problem))
+    Err(Error::config("tasks", data.len(), problem))
 }
 
 /// One token from the engine, under the settings of the run.

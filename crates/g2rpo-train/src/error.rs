@@ -128,6 +128,32 @@ impl Error {
         }
     }
 
+    pub(crate) fn config(
+        name: &'static str,
+        value: impl ToString,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self::Config {
+            name,
+            value: value.to_string(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn data(path: &Path, problem: impl ToString) -> Self {
+        Self::Data {
+            path: path.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn run_folder(path: &Path, problem: impl Into<String>) -> Self {
+        Self::RunFolder {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
     pub(crate) fn learner(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Learner(Box::new(error))
     }

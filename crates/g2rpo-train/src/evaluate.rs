@@ -1,5 +1,7 @@
 //! Evaluation of a policy: completions, graded, and what they say.
 
+#[cfg(test)]
+mod fixture;
 pub mod graded;
 pub mod interval;
 pub mod paired;
@@ -83,10 +85,9 @@ pub fn evaluate<E: RolloutEngine + ?Sized>(
         group: task as u32,
         member,
     };
-    let mut items = Vec::with_capacity(data.len());
-    for task in 0..data.len() {
-        items.push(data.item(task)?);
-    }
+    let items = (0..data.len())
+        .map(|task| data.item(task))
+        .collect::<Result<Vec<_>>>()?;
     let asked = || (0..data.len()).flat_map(|t| (0..config.samples_per_task).map(move |m| (t, m)));
     let requests = asked().map(|(task, member)| Request {
         prompt: items[task].prompt.clone(),
@@ -102,16 +103,13 @@ pub fn evaluate<E: RolloutEngine + ?Sized>(
         .map(|(item, rollout)| (item, rollout.answer()))
         .collect();
     let judged = verdicts(data, verifier, &answers, early)?;
-    let graded = asked().zip(rollouts).zip(judged);
-    Ok(Evaluation {
-        samples: graded
-            .map(
-                |(((task, member), rollout), (text, verdict))| GradedSample {
-                    tokens: rollout.completion.tokens.len(),
-                    truncated: rollout.completion.stop == Stop::Length,
-                    ..GradedSample::new(items[task].task.id, member, text, &verdict)
-                },
-            )
-            .collect(),
-    })
+    let samples = (asked().zip(rollouts).zip(judged))
+        .map(|(((task, member), rollout), (text, verdict))| {
+            let mut sample = GradedSample::new(items[task].task.id, member, text, &verdict);
+            sample.tokens = rollout.completion.tokens.len();
+            sample.truncated = rollout.completion.stop == Stop::Length;
+            sample
+        })
+        .collect();
+    Ok(Evaluation { samples })
 }

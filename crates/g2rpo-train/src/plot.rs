@@ -35,7 +35,7 @@ pub fn draw_svg(path: &Path, panels: &[Panel]) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg, panels).map_err(|problem| Error::Plot {
         path: path.into(),
-        problem,
+        problem: problem.to_string(),
     })?;
     crate::run::files::write_atomically(path, svg.as_bytes())
 }
@@ -52,18 +52,15 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(150, 130, 0),
 ];
 
-fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
+fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), Box<dyn std::error::Error>> {
     let size = (PANEL.0 * panels.len().max(1) as u32, PANEL.1);
     let root = SVGBackend::with_string(svg, size).into_drawing_area();
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    root.fill(&WHITE).map_err(|e| text(&e))?;
+    root.fill(&WHITE)?;
     let areas = root.split_evenly((1, panels.len().max(1)));
     for (i, (area, panel)) in areas.iter().zip(panels).enumerate() {
         let points = || {
             let lines = panel.series.iter().flat_map(|s| &s.lines);
-            lines
-                .flatten()
-                .filter(|(x, y)| x.is_finite() && y.is_finite())
+            lines.flat_map(|line| finite(line))
         };
         let (x, y) = (span(points().map(|p| p.0)), span(points().map(|p| p.1)));
         let mut chart = ChartBuilder::on(area)
@@ -71,8 +68,7 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .margin(10)
             .x_label_area_size(34)
             .y_label_area_size(48)
-            .build_cartesian_2d(x.0..x.1, y.0..y.1)
-            .map_err(|e| text(&e))?;
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
         chart
             .configure_mesh()
             .x_desc(&panel.x_label)
@@ -82,23 +78,14 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .y_labels(6)
             .x_label_formatter(&|x| tick(*x))
             .y_label_formatter(&|y| tick(*y))
-            .draw()
-            .map_err(|e| text(&e))?;
+            .draw()?;
         for (series, colour) in panel.series.iter().zip(COLOURS.iter().cycle()) {
-            let finite = |line: &[(f64, f64)]| -> Vec<(f64, f64)> {
-                let keep = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
-                line.iter().filter(keep).copied().collect()
-            };
-            if series.lines.len() > 1 {
-                for line in &series.lines {
-                    let thin = LineSeries::new(finite(line), colour.mix(0.25));
-                    chart.draw_series(thin).map_err(|e| text(&e))?;
-                }
+            for line in series.lines.iter().filter(|_| series.lines.len() > 1) {
+                chart.draw_series(LineSeries::new(finite(line), colour.mix(0.25)))?;
             }
             let style = colour.stroke_width(2);
             chart
-                .draw_series(LineSeries::new(finite(&mean_line(&series.lines)), style))
-                .map_err(|e| text(&e))?
+                .draw_series(LineSeries::new(finite(&mean_line(&series.lines)), style))?
                 .label(&series.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));
         }
@@ -109,10 +96,13 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Result<(), String> {
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.8))
-            .draw()
-            .map_err(|e| text(&e))?;
+            .draw()?;
     }
-    root.present().map_err(|e| text(&e))
+    Ok(root.present()?)
+}
+
+fn finite(line: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
+    (line.iter().copied()).filter(|(x, y)| x.is_finite() && y.is_finite())
 }
 
 fn names(panel: &Panel) -> impl Iterator<Item = &str> {
@@ -120,14 +110,10 @@ fn names(panel: &Panel) -> impl Iterator<Item = &str> {
 }
 
 /// Pointwise mean of the lines as far as all of them reach; x is taken from the first.
-fn mean_line(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+pub(crate) fn mean_line(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
     let n = lines.iter().map(Vec::len).min().unwrap_or(0);
-    (0..n)
-        .map(|i| {
-            let sum: f64 = lines.iter().map(|l| l[i].1).sum();
-            (lines[0][i].0, sum / lines.len() as f64)
-        })
-        .collect()
+    let mean = |i: usize| lines.iter().map(|l| l[i].1).sum::<f64>() / lines.len() as f64;
+    (0..n).map(|i| (lines[0][i].0, mean(i))).collect()
 }
 
 /// A number at an axis: large ones in thousands or millions, none with more digits than it needs.
@@ -142,14 +128,18 @@ fn tick(value: f64) -> String {
     format!("{}{unit}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
+/// Smallest and largest value, if there is one and both are finite.
+pub(crate) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let none = (f64::INFINITY, f64::NEG_INFINITY);
+    let found = values.fold(none, |(low, high), v| (low.min(v), high.max(v)));
+    (found.0.is_finite() && found.1.is_finite()).then_some(found)
+}
+
 /// Smallest and largest value, widened where they coincide so that an axis exists.
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-        (l.min(v), h.max(v))
-    });
-    if !low.is_finite() {
+    let Some((low, high)) = extent(values) else {
         return (0.0, 1.0);
-    }
+    };
     let pad = ((high - low) * 0.05).max(low.abs().max(1.0) * 1e-6);
     (low - pad, high + pad)
 }

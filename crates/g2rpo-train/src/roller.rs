@@ -24,10 +24,9 @@ use crate::step::play::play;
 use crate::step::report::Seconds;
 
 /// What both halves of a step read.
-#[derive(Clone, Copy)]
-pub(crate) struct Frame<'r, 'a> {
-    pub(crate) method: &'r Method,
-    pub(crate) config: &'r TrainerConfig,
+pub(crate) struct Frame<'a> {
+    pub(crate) method: Method,
+    pub(crate) config: TrainerConfig,
     pub(crate) data: &'a Dataset<'a>,
 }
 
@@ -102,7 +101,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     /// and for groups that dynamic sampling replaces. Controller, curriculum and source then learn from it: what
     /// they need to know is decided here, whatever the learner makes of it. `version` names the engine's weights.
     /// After an error the same tasks are still to come.
-    pub(crate) fn roll(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
+    pub(crate) fn roll(&mut self, frame: &Frame<'_>, version: u64) -> Result<Rolled> {
         let before = self.order.state();
         let rolled = self.batch(frame, version);
         rolled.or_else(|error| {
@@ -111,11 +110,12 @@ impl<E: RolloutEngine> Roller<'_, E> {
         })
     }
 
-    fn batch(&mut self, frame: Frame<'_, '_>, version: u64) -> Result<Rolled> {
+    fn batch(&mut self, frame: &Frame<'_>, version: u64) -> Result<Rolled> {
         let key = StepKey {
             run: frame.config.seed,
             step: self.next,
         };
+        let size = frame.method.num_generations;
         let mut rolled = Rolled {
             key,
             length: self.amount(),
@@ -124,8 +124,8 @@ impl<E: RolloutEngine> Roller<'_, E> {
             gen_batches: 0,
             tier: None,
             guided_expected: match &self.selector {
-                Some(selector) => selector.chosen_of(frame.method.num_generations),
-                None => (frame.method.selector).chosen_of(frame.method.num_generations),
+                Some(selector) => selector.chosen_of(size),
+                None => frame.method.selector.chosen_of(size),
             },
             epoch: 0.0,
             feedback: StepFeedback::new(key.step),
@@ -174,16 +174,13 @@ impl<E: RolloutEngine> Roller<'_, E> {
     /// Complete groups of the given tasks.
     fn groups(
         &mut self,
-        frame: Frame<'_, '_>,
+        frame: &Frame<'_>,
         tasks: &[usize],
         first: u32,
         rolled: &mut Rolled,
     ) -> Result<Vec<Group>> {
-        let Frame {
-            method,
-            config,
-            data,
-        } = frame;
+        let (method, config, data) = (&frame.method, &frame.config, frame.data);
+        let key = rolled.key;
         let mut parts = method.parts(&*self.controller, None)?;
         if let Some(selector) = &self.selector {
             parts.selector = &**selector;
@@ -205,7 +202,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
             parts,
             num_generations: method.num_generations,
             verifier: config.verify_prefixes.then_some(&of_prefixes as _),
-            key: rolled.key,
+            key,
         };
         let judge = Judge {
             verifier: &*self.verifier,
@@ -214,15 +211,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
         let mut groups = planner.plan(tasks, first)?;
         loop {
             let (engine, sampling) = (&mut self.engine, &config.sampling);
-            let spent = play(
-                engine,
-                &mut groups,
-                data,
-                &judge,
-                method,
-                sampling,
-                rolled.key,
-            )?;
+            let spent = play(engine, &mut groups, data, &judge, method, sampling, key)?;
             rolled.seconds.generate += spent.generate;
             rolled.seconds.grade += spent.grade;
             if !planner.revise(&mut groups)? {
@@ -233,7 +222,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     }
 
     /// Tasks of the step that an empty response solves. The verifier is asked once for each task.
-    fn silence_accepted(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) -> Result<u64> {
+    fn silence_accepted(&mut self, frame: &Frame<'_>, rolled: &Rolled) -> Result<u64> {
         let tasks: BTreeMap<usize, &Arc<Item>> = rolled.all().map(|g| (g.task, &g.item)).collect();
         let (new, items): (Vec<usize>, Vec<Arc<Item>>) = (tasks.iter())
             .filter(|(task, _)| !self.silence.contains_key(task))
@@ -245,7 +234,7 @@ impl<E: RolloutEngine> Roller<'_, E> {
     }
 
     /// Controller, curriculum and source learn from a batch.
-    fn observe(&mut self, frame: Frame<'_, '_>, rolled: &Rolled) {
+    fn observe(&mut self, frame: &Frame<'_>, rolled: &Rolled) {
         self.controller.observe(&rolled.feedback);
         self.order.observe(&rolled.feedback);
         if !self.own_source && !frame.method.source.learns() {

@@ -67,7 +67,6 @@ impl LrSchedule {
     pub fn constant(learning_rate: f64) -> Self {
         Self {
             learning_rate,
-            lr_scheduler_type: LrSchedulerType::Constant,
             ..Self::default()
         }
     }
@@ -88,23 +87,16 @@ impl LrSchedule {
             ("min_lr_rate", min_lr_rate, 1.0, "[0, 1]"),
         ] {
             if !(0.0..=max).contains(&value) {
-                return Err(Error::Config {
-                    name,
-                    value: value.to_string(),
-                    problem: format!("is outside its domain {domain}"),
-                });
+                let problem = format!("is outside its domain {domain}");
+                return Err(Error::config(name, value, problem));
             }
         }
         let falls = self.lr_scheduler_type != LrSchedulerType::Constant;
         let warms_by_share = self.warmup_steps > 0.0 && self.warmup_steps < 1.0;
         if self.num_training_steps == 0 && (falls || warms_by_share) {
-            return Err(Error::Config {
-                name: "num_training_steps",
-                value: "0".into(),
-                problem: "the rate depends on how many optimiser steps the run has: say it, or set a constant rate and \
-                          warm-up steps"
-                    .into(),
-            });
+            let problem = "the rate depends on how many optimiser steps the run has: say it, or set a constant rate and \
+                           warm-up steps";
+            return Err(Error::config("num_training_steps", 0, problem));
         }
         Ok(())
     }
@@ -168,15 +160,9 @@ mod tests {
             lr_scheduler_type: LrSchedulerType::CosineWithMinLr { min_lr_rate: 1.5 },
             ..LrSchedule::default()
         };
-        assert_eq!(
-            bad.check().unwrap_err().to_string(),
-            "min_lr_rate = 1.5: is outside its domain [0, 1]"
-        );
-        let bad = LrSchedule {
-            learning_rate: f64::NAN,
-            ..LrSchedule::default()
-        };
-        assert!(bad.check().is_err());
+        let told = bad.check().unwrap_err().to_string();
+        assert_eq!(told, "min_lr_rate = 1.5: is outside its domain [0, 1]");
+        assert!(LrSchedule::constant(f64::NAN).check().is_err());
     }
 
     #[test]

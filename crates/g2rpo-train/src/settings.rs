@@ -5,7 +5,7 @@ use g2rpo_rollout::SamplingParams;
 
 use crate::ahead::Ahead;
 use crate::check;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schedule::LrSchedule;
 use crate::step::update::UpdateConfig;
 
@@ -52,19 +52,19 @@ impl TrainerConfig {
         check::estimator(method, prompts)?;
         if prompts == 0 {
             let problem = "a step needs at least one task";
-            return Err(check::refuse("prompts_per_step", 0, problem));
+            return Err(Error::config("prompts_per_step", 0, problem));
         }
         let steps = self.update.steps_per_generation;
         if steps > prompts {
             let problem = format!(
                 "is more than prompts_per_step = {prompts}: a group is never split over optimiser steps"
             );
-            return Err(check::refuse("steps_per_generation", steps, &problem));
+            return Err(Error::config("steps_per_generation", steps, problem));
         }
         let temperature = self.sampling.temperature;
         if !(temperature.is_finite() && temperature > 0.0) {
             let problem = "must be above 0: greedy rollouts of a group are all the same";
-            return Err(check::refuse("temperature", temperature, problem));
+            return Err(Error::config("temperature", temperature, problem));
         }
         Ok(())
     }

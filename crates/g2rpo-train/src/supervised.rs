@@ -19,14 +19,13 @@ pub fn supervised_step<'a, L: Learner + ?Sized>(
     let (sequences, roles) = pack_supervised(pairs)?;
     let n_tokens = count_roles(&roles, &TRAINED);
     let mut loss = 0.0;
-    learner
-        .accumulate(&sequences, &Scoring::default(), &mut |outputs| {
-            let roles = roles.select(&outputs.rows);
-            let part = supervised_loss(&roles, &outputs.logp, &TRAINED, n_tokens)?;
-            loss += part.loss;
-            Ok(part.into_grads())
-        })
-        .map_err(Error::learner)?;
+    let done = learner.accumulate(&sequences, &Scoring::default(), &mut |outputs| {
+        let roles = roles.select(&outputs.rows);
+        let part = supervised_loss(&roles, &outputs.logp, &TRAINED, n_tokens)?;
+        loss += part.loss;
+        Ok(part.into_grads())
+    });
+    done.map_err(Error::learner)?;
     let stats = learner.apply(lr).map_err(Error::learner)?;
     Ok((loss, stats))
 }

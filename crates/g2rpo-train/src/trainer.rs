@@ -60,9 +60,7 @@ mod parts;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Trainer<'a, E, L> {
-    method: Method,
-    config: TrainerConfig,
-    data: &'a Dataset<'a>,
+    frame: Frame<'a>,
     roller: Roller<'a, E>,
     pupil: Pupil<L>,
     sync: Option<Box<Sync<'a, E, L>>>,
@@ -95,8 +93,8 @@ const MOST_DROPPED: u64 = 3;
 impl<E, L> fmt::Debug for Trainer<'_, E, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trainer")
-            .field("method", &self.method)
-            .field("config", &self.config)
+            .field("method", &self.frame.method)
+            .field("config", &self.frame.config)
             .field("step", &self.pupil.step)
             .finish_non_exhaustive()
     }
@@ -153,21 +151,18 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
             end: u64::MAX,
             newest: None,
             staleness: Staleness::default(),
-            method,
-            config,
-            data,
+            frame: Frame {
+                method,
+                config,
+                data,
+            },
         };
         check::references(&*trainer.roller.verifier, data)?;
         let item = data.item(0)?;
-        let prompt = &item.prompt[..];
-        check::engine(&mut trainer.roller.engine, prompt, &trainer.config.sampling)?;
-        let loss = &trainer.method.loss;
-        check::learner(
-            &mut trainer.pupil.learner,
-            prompt,
-            loss,
-            &trainer.config.update,
-        )?;
+        let (prompt, frame) = (&item.prompt[..], &trainer.frame);
+        check::engine(&mut trainer.roller.engine, prompt, &frame.config.sampling)?;
+        let learner = &mut trainer.pupil.learner;
+        check::learner(learner, prompt, &frame.method.loss, &frame.config.update)?;
         Ok(trainer)
     }
 
@@ -192,21 +187,18 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     /// [selector](Self::with_selector) refuses groups of `num_generations`; [`Error::Reward`], if the weight of a
     /// [reward function](Self::with_rewards) is not finite; with `max_staleness` and without [`with_sync`](Self::with_sync).
     pub fn check(&mut self) -> Result<()> {
-        if self.config.ahead.max_staleness > 0 && self.sync.is_none() {
-            return Err(Error::Config {
-                name: "max_staleness",
-                value: self.config.ahead.max_staleness.to_string(),
-                problem: "the engine samples while the learner's weights change, so it needs weights of its own: give \
-                          Trainer::with_sync what brings them to it"
-                    .into(),
-            });
+        if self.frame.config.ahead.max_staleness > 0 && self.sync.is_none() {
+            let problem = "the engine samples while the learner's weights change, so it needs weights of its own: give \
+                           Trainer::with_sync what brings them to it";
+            let steps = self.frame.config.ahead.max_staleness;
+            return Err(Error::config("max_staleness", steps, problem));
         }
         if let Some(selector) = &self.roller.selector {
-            selector.check(self.method.num_generations)?;
+            selector.check(self.frame.method.num_generations)?;
         }
         self.roller.rewards.check()?;
         if self.seeks_guidance {
-            check::guidance(&self.method, self.data)?;
+            check::guidance(&self.frame.method, self.frame.data)?;
             self.seeks_guidance = false;
         }
         Ok(())
@@ -225,7 +217,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     pub fn step(&mut self) -> Result<StepReport> {
         self.check()?;
         let clock = Instant::now();
-        let depth = self.config.ahead.max_staleness;
+        let depth = self.frame.config.ahead.max_staleness;
         // Only the first steps of a run find nothing there.
         while (self.ahead.len() as u64) < depth && self.is_wanted(0) {
             let rolled = self.roll();
@@ -234,12 +226,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         let rolled = self.next_batch()?;
         let ahead = depth > 0 && self.is_wanted(1);
         let version = self.pupil.step;
-        let frame = Frame {
-            method: &self.method,
-            config: &self.config,
-            data: self.data,
-        };
-        let (roller, pupil) = (&mut self.roller, &mut self.pupil);
+        let (frame, roller, pupil) = (&self.frame, &mut self.roller, &mut self.pupil);
         let (report, next) = thread::scope(|scope| {
             let next = ahead.then(|| scope.spawn(|| roller.roll(frame, version)));
             let report = pupil.learn(frame, rolled);
@@ -277,12 +264,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     }
 
     fn roll(&mut self) -> Result<Rolled> {
-        let frame = Frame {
-            method: &self.method,
-            config: &self.config,
-            data: self.data,
-        };
-        self.roller.roll(frame, self.pupil.step)
+        self.roller.roll(&self.frame, self.pupil.step)
     }
 
     /// The batch to learn from. Batches by weights that are too old are dropped and counted: the trainer's own pace never
@@ -300,7 +282,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
                 behind = newest - oldest;
             }
             let steps = self.pupil.step.saturating_sub(rolled.version).max(behind);
-            if steps <= self.config.ahead.max_staleness {
+            if steps <= self.frame.config.ahead.max_staleness {
                 rolled.version = self.pupil.step - steps.min(self.pupil.step);
                 return Ok(rolled);
             }
@@ -308,7 +290,7 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         }
         Err(Error::Stale {
             batches: MOST_DROPPED + 1,
-            max_staleness: self.config.ahead.max_staleness,
+            max_staleness: self.frame.config.ahead.max_staleness,
         })
     }
 
@@ -316,27 +298,21 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     /// part of it: the run that goes on samples them again, by its newer weights, and counts them as discarded.
     pub fn state(&self) -> RunState {
         let first = self.ahead.front().and_then(|rolled| rolled.as_ref().ok());
-        let RollerState {
-            order,
-            controller,
-            source,
-        } = match first {
-            Some(rolled) => rolled.before.clone(),
-            None => self.roller.state(),
-        };
+        let of_roller = first.map(|rolled| rolled.before.clone());
+        let of_roller = of_roller.unwrap_or_else(|| self.roller.state());
         RunState {
-            seed: self.config.seed,
-            method: serde_json::to_string(&self.method).unwrap_or_default(),
-            tasks: self.data.len() as u64,
-            questions: self.data.fingerprint(),
+            seed: self.frame.config.seed,
+            method: serde_json::to_string(&self.frame.method).unwrap_or_default(),
+            tasks: self.frame.data.len() as u64,
+            questions: self.frame.data.fingerprint(),
             step: self.pupil.step,
             updates: self.pupil.updates,
             sampled_tokens: self.pupil.sampled_tokens,
             dropped: self.staleness.dropped,
             discarded: self.staleness.discarded + self.ahead.len() as u64,
-            order,
-            controller,
-            source,
+            order: of_roller.order,
+            controller: of_roller.controller,
+            source: of_roller.source,
             detectors: self.pupil.detectors.clone(),
         }
     }
@@ -349,26 +325,18 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
     /// or difficulty, [`Error::Guidance`] for a state that
     /// a controller, source or difficulty cannot take up. The trainer is unchanged then.
     pub fn restore(&mut self, state: RunState) -> Result<()> {
-        if state.seed != self.config.seed {
-            return Err(Error::Config {
-                name: "seed",
-                value: self.config.seed.to_string(),
-                problem: format!("the run to go on with has the seed {}", state.seed),
-            });
+        let (seed, tasks) = (self.frame.config.seed, self.frame.data.len());
+        if state.seed != seed {
+            let problem = format!("the run to go on with has the seed {}", state.seed);
+            return Err(Error::config("seed", seed, problem));
         }
-        if state.tasks != self.data.len() as u64 {
-            return Err(Error::Config {
-                name: "tasks",
-                value: self.data.len().to_string(),
-                problem: format!("the run to go on with has {}", state.tasks),
-            });
+        if state.tasks != tasks as u64 {
+            let problem = format!("the run to go on with has {}", state.tasks);
+            return Err(Error::config("tasks", tasks, problem));
         }
-        if state.questions != 0 && state.questions != self.data.fingerprint() {
-            return Err(Error::Config {
-                name: "tasks",
-                value: self.data.len().to_string(),
-                problem: "the run to go on with drew from other questions, or from the same in another order".into(),
-            });
+        if state.questions != 0 && state.questions != self.frame.data.fingerprint() {
+            let problem = "the run to go on with drew from other questions, or from the same in another order";
+            return Err(Error::config("tasks", tasks, problem));
         }
         self.check_method(&state.method)?;
         self.roller.restore(RollerState {
@@ -395,20 +363,15 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
             "curriculum",
             "difficulty",
         ];
-        if serde_json::to_string(&self.method).is_ok_and(|own| own == method) {
+        if serde_json::to_string(&self.frame.method).is_ok_and(|own| own == method) {
             return Ok(());
         }
-        let refused = |problem| Error::Config {
-            name: "method",
-            value: "another".into(),
-            problem,
-        };
+        let refused = |problem: String| Error::config("method", "another", problem);
         let other: Method = serde_json::from_str(method)
             .map_err(|e| refused(format!("that of the run to go on with cannot be read: {e}")))?;
-        let differences = self.method.diff(&other);
-        match (differences.iter())
-            .find(|(key, ..)| LEARNED_BY.iter().any(|part| key.starts_with(part)))
-        {
+        let differences = self.frame.method.diff(&other);
+        let learned_by = |key: &str| LEARNED_BY.iter().any(|part| key.starts_with(part));
+        match differences.iter().find(|(key, ..)| learned_by(key)) {
             Some((key, here, there)) => Err(refused(format!(
                 "the run to go on with learned by another: {key} is {there} there and {here} here"
             ))),
@@ -428,12 +391,12 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
 
     /// The method that runs.
     pub fn method(&self) -> &Method {
-        &self.method
+        &self.frame.method
     }
 
     /// The tasks that are trained on.
     pub fn data(&self) -> &'a Dataset<'a> {
-        self.data
+        self.frame.data
     }
 
     /// What grades.
@@ -454,12 +417,8 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
 
 impl<L: Learner> Pupil<L> {
     /// The second half of a step: advantages, the update, and the report.
-    fn learn(&mut self, frame: Frame<'_, '_>, rolled: Rolled) -> Result<StepReport> {
-        let Frame {
-            method,
-            config: run,
-            data,
-        } = frame;
+    fn learn(&mut self, frame: &Frame<'_>, rolled: Rolled) -> Result<StepReport> {
+        let (method, run, data) = (&frame.method, &frame.config, frame.data);
         let clock = Instant::now();
         let config = &run.update;
         let groups = &rolled.groups;

@@ -8,7 +8,7 @@ use g2rpo_train::Error;
 use g2rpo_train::data::formats::{Problem, Problems, read_problems, tell_broken};
 use g2rpo_train::data::lint::{LintConfig, lint};
 use g2rpo_train::data::read::open_data;
-use g2rpo_train::data::tasks::{Listed, Sketch, TaskStore};
+use g2rpo_train::data::tasks::{Listed, Sketch};
 use g2rpo_train::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 use g2rpo_verify::code::TestSuite;
 use g2rpo_verify::{Gsm8k, MathVerifier, Verifier};
@@ -340,7 +340,7 @@ fn faults_are_named_by_the_line_that_an_editor_shows_or_by_the_row() {
             "{told}"
         );
         let found = lint(
-            &opened.tasks,
+            &*opened.tasks,
             &[],
             &Gsm8k::default(),
             &LintConfig::default(),

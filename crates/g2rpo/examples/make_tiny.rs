@@ -19,34 +19,21 @@ use serde_json::json;
 
 /// A function of one number and its tests, as HumanEval has them.
 fn function(kind: usize, n: i64) -> serde_json::Value {
-    let (name, says, body): (&str, String, String) = match kind {
-        0 => ("add", format!("Return x plus {n}."), format!("x + {n}")),
-        1 => ("sub", format!("Return x minus {n}."), format!("x - {n}")),
-        2 => ("mul", format!("Return {n} times x."), format!("{n} * x")),
-        3 => (
-            "top",
-            format!("Return the larger of x and {n}."),
-            format!("max(x, {n})"),
-        ),
-        _ => (
-            "low",
-            format!("Return the smaller of x and {n}."),
-            format!("min(x, {n})"),
-        ),
+    type Value = fn(i64, i64) -> i64;
+    let (name, says, body, value): (&str, &str, &str, Value) = match kind {
+        0 => ("add", "x plus N", "x + N", |x, n| x + n),
+        1 => ("sub", "x minus N", "x - N", |x, n| x - n),
+        2 => ("mul", "N times x", "N * x", |x, n| n * x),
+        3 => ("top", "the larger of x and N", "max(x, N)", i64::max),
+        _ => ("low", "the smaller of x and N", "min(x, N)", i64::min),
     };
-    let value = |x: i64| match kind {
-        0 => x + n,
-        1 => x - n,
-        2 => n * x,
-        3 => x.max(n),
-        _ => x.min(n),
-    };
+    let [says, body] = [says, body].map(|text| text.replace('N', &n.to_string()));
     let asserts: String = [0, 3, 50, 200]
-        .map(|x| format!("    assert candidate({x}) == {}\n", value(x)))
+        .map(|x| format!("    assert candidate({x}) == {}\n", value(x, n)))
         .concat();
     json!({
         "task_id": format!("tiny/{name}_{n}"),
-        "prompt": format!("def {name}_{n}(x):\n    \"\"\"{says}\"\"\"\n"),
+        "prompt": format!("def {name}_{n}(x):\n    \"\"\"Return {says}.\"\"\"\n"),
         "canonical_solution": format!("    return {body}\n"),
         "test": format!("def check(candidate):\n{asserts}"),
         "entry_point": format!("{name}_{n}"),

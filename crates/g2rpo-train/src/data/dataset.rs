@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +10,7 @@ use g2rpo_guidance::{
 };
 use g2rpo_rollout::{Task, TokenId, Tokenizer, read_gsm8k};
 
+use crate::data::parallel::on_threads;
 use crate::data::recent::Recent;
 use crate::data::tasks::{Listed, TaskStore, fingerprint, spread};
 use crate::error::{Error, Result};
@@ -70,6 +70,8 @@ pub struct Checked {
 
 /// Tasks that are encoded before training.
 const CHECKED: usize = 10_000;
+/// Fewer than these are not worth a thread.
+const PART: usize = 1000;
 /// The longest questions among them.
 const LONGEST: usize = 64;
 /// Tasks that are kept as they were encoded: a few MiB.
@@ -96,7 +98,7 @@ impl<'a> Dataset<'a> {
         tokenizer: &'a (dyn Tokenizer + Sync),
         template: impl Fn(&str) -> Result<String, E> + Send + Sync + 'a,
     ) -> Result<Self> {
-        Self::over(Listed::new(tasks)?, tokenizer, template)
+        Self::over(Box::new(Listed::new(tasks)?), tokenizer, template)
     }
 
     /// A data set of tasks wherever they are; as [`Self::new`].
@@ -104,12 +106,12 @@ impl<'a> Dataset<'a> {
     /// # Errors
     /// As [`Self::new`], and the store's.
     pub fn over<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-        tasks: impl TaskStore + 'a,
+        tasks: Box<dyn TaskStore + 'a>,
         tokenizer: &'a (dyn Tokenizer + Sync),
         template: impl Fn(&str) -> Result<String, E> + Send + Sync + 'a,
     ) -> Result<Self> {
         let mut data = Self {
-            tasks: Box::new(tasks),
+            tasks,
             checked: Checked::default(),
             recent: Recent::new(KEPT),
             fingerprint: OnceLock::new(),
@@ -134,39 +136,13 @@ impl<'a> Dataset<'a> {
         let longest = longest[n..].iter().map(|(_, place)| *place);
         let places: BTreeSet<usize> = spread(self.len(), CHECKED).chain(longest).collect();
         let places: Vec<usize> = places.into_iter().collect();
-        let lengths = self.on_threads(&places, |item| item.prompt.len())?;
+        let length = |place: &usize| Ok::<_, Error>(self.encoded(*place)?.prompt.len());
+        let lengths = on_threads(&places, PART, length)?;
         self.checked = Checked {
             tasks: places.len(),
             longest_prompt: lengths.into_iter().max().unwrap_or(0),
         };
         Ok(())
-    }
-
-    /// Something of each of these tasks, of many by as many threads as there are processors.
-    fn on_threads<T: Send>(
-        &self,
-        places: &[usize],
-        what: impl Fn(Item) -> T + Sync,
-    ) -> Result<Vec<T>> {
-        const PART: usize = 1000;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = places.len().div_ceil(threads).max(PART);
-        let one = |place: &usize| Ok(what(self.encoded(*place)?));
-        let done: Vec<Result<Vec<T>>> = std::thread::scope(|scope| {
-            let parts = places.chunks(part);
-            let work: Vec<_> = parts
-                .map(|part| scope.spawn(|| part.iter().map(one).collect()))
-                .collect();
-            let joined = work.into_iter().map(|thread| thread.join());
-            joined
-                .map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
-        });
-        let mut all = Vec::with_capacity(places.len());
-        for part in done {
-            all.extend(part?);
-        }
-        Ok(all)
     }
 
     /// Encodes tasks under a text that holds `{question}`.
@@ -179,11 +155,12 @@ impl<'a> Dataset<'a> {
         template: &str,
     ) -> Result<Self> {
         if !template.contains("{question}") {
-            return Err(Error::Config {
-                name: "prompt template",
-                value: format!("{template:?}"),
-                problem: "must contain {question}".into(),
-            });
+            let value = format!("{template:?}");
+            return Err(Error::config(
+                "prompt template",
+                value,
+                "must contain {question}",
+            ));
         }
         let template = template.to_owned();
         Self::new(tasks, tokenizer, move |question| {
@@ -211,9 +188,7 @@ impl<'a> Dataset<'a> {
     /// [`Self::new`].
     pub fn with_think_tag(mut self, tag: &ThinkTag) -> Result<Self> {
         let mut others = std::mem::take(&mut self.others);
-        others
-            .iter_mut()
-            .try_for_each(|added| self.open_all(added, tag))?;
+        (others.iter_mut()).try_for_each(|added| self.open_all(added, tag))?;
         self.others = others;
         self.think = Some(tag.clone());
         self.recent.clear();
@@ -327,7 +302,9 @@ impl<'a> Dataset<'a> {
             .collect();
         if by_length {
             let places: Vec<usize> = (0..self.len()).collect();
-            let lengths = self.on_threads(&places, |item| item.trace.map(|t| t.len()))?;
+            let length =
+                |place: &usize| Ok::<_, Error>(self.encoded(*place)?.trace.map(|t| t.len()));
+            let lengths = on_threads(&places, PART, length)?;
             for (facts, length) in facts.iter_mut().zip(lengths) {
                 facts.trace_len = length;
             }
@@ -412,35 +389,34 @@ mod tests {
     }
 
     fn error(tasks: Vec<Task>, template: &str) -> String {
-        Dataset::with_template(tasks, &ByteTokenizer, template)
-            .unwrap_err()
-            .to_string()
+        let refused = Dataset::with_template(tasks, &ByteTokenizer, template);
+        refused.unwrap_err().to_string()
+    }
+
+    fn think_tag() -> ThinkTag {
+        ThinkTag {
+            tokens: b"<think>".map(u32::from).to_vec(),
+            text: "<think>".into(),
+        }
     }
 
     #[test]
     fn what_cannot_be_asked_is_named() {
         let good = task(0, "a", Some("b"));
-        assert_eq!(
-            error(vec![good.clone(), task(1, "", None)], "{question}"),
-            "task 1: its prompt has no token"
-        );
-        assert_eq!(
-            error(vec![good.clone(), task(1, "c", Some(""))], "{question}"),
-            "task 1: its solution has no token"
-        );
-        assert_eq!(
-            error(vec![good.clone(), task(0, "c", None)], "{question}"),
-            "task 1: has the id 0 of task 0"
-        );
+        for (bad, told) in [
+            (task(1, "", None), "its prompt has no token"),
+            (task(1, "c", Some("")), "its solution has no token"),
+            (task(0, "c", None), "has the id 0 of task 0"),
+        ] {
+            let error = error(vec![good.clone(), bad], "{question}");
+            assert_eq!(error, format!("task 1: {told}"));
+        }
         assert!(error(vec![good], "ask").contains("must contain {question}"));
     }
 
     #[test]
     fn a_prompt_that_thinks_already_opens_no_second_thought() {
-        let tag = ThinkTag {
-            tokens: b"<think>".map(u32::from).to_vec(),
-            text: "<think>".into(),
-        };
+        let tag = think_tag();
         let tasks = vec![task(0, "a", Some("so"))];
         let thinking = |template| {
             let data = Dataset::with_template(tasks.clone(), &ByteTokenizer, template).unwrap();
@@ -455,10 +431,7 @@ mod tests {
 
     #[test]
     fn a_teacher_opens_the_thinking_whenever_it_comes() {
-        let tag = ThinkTag {
-            tokens: b"<think>".map(u32::from).to_vec(),
-            text: "<think>".into(),
-        };
+        let tag = think_tag();
         let data =
             || Dataset::with_template(vec![task(3, "a", None)], &ByteTokenizer, "{question}");
         let teacher = || Traces {

@@ -1,12 +1,13 @@
 //! Data sets on the disk: rows of JSON in the shapes in which problems are published.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use g2rpo_rollout::Task;
 use serde_json::{Map, Value, json};
 
+use crate::data::spool::{spool_array, start};
 use crate::data::spot::Spot;
 use crate::recipe::settings::{BrokenRows, DataFormat, DataSettings};
 use crate::{Error, Result};
@@ -63,7 +64,7 @@ pub struct Problems {
 
 /// Reads a file of JSON objects, one a line, or of one array of them.
 ///
-/// The file is read line by line; what is kept are the problems. `limit` ends it early.
+/// The file is read line by line; what is kept are the problems. `limit` ends it early. An array goes to a temporary file.
 ///
 /// # Errors
 /// [`Error::Data`] where rows cannot be used and `broken_rows` is `fail`, or none can; [`Error::Io`].
@@ -72,52 +73,21 @@ pub fn read_problems(
     settings: &DataSettings,
     limit: Option<usize>,
 ) -> Result<Problems> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut reader = BufReader::new(file);
+    let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let (mark, array) = start(&mut reader).map_err(Error::io(path))?;
     reader.consume(mark);
+    let mut spot: fn(usize) -> Spot = Spot::Line;
     if array {
-        let mut text = Vec::new();
-        reader.read_to_end(&mut text).map_err(Error::io(path))?;
-        let rows: Vec<Value> = serde_json::from_slice(&text).map_err(|e| Error::Data {
-            path: path.into(),
-            problem: e.to_string(),
-        })?;
-        let rows = rows.into_iter().map(object).enumerate();
-        return collect_problems(
-            path,
-            rows.map(|(i, row)| Ok((Spot::Row(i + 1), row))),
-            settings,
-            limit,
-        );
+        (reader, spot) = (BufReader::new(spool_array(path)?), Spot::Row);
     }
-    let mut number = 0;
-    let rows = std::iter::from_fn(|| {
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            number += 1;
-            match reader.read_until(b'\n', &mut line) {
-                Ok(0) => return None,
-                Err(error) => return Some(Err(Error::io(path)(error))),
-                Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                Ok(_) => return Some(Ok((Spot::Line(number), parse(&line)))),
-            }
-        }
+    let blank = |line: &Vec<u8>| line.iter().all(u8::is_ascii_whitespace);
+    let lines = (1..).zip(reader.split(b'\n'));
+    let rows = lines.filter(|(_, line)| !line.as_ref().is_ok_and(blank));
+    let rows = rows.map(|(number, line)| {
+        let line = line.map_err(Error::io(path))?;
+        Ok((spot(number), parse(&line)))
     });
     collect_problems(path, rows, settings, limit)
-}
-
-/// Bytes of a byte order mark, which means nothing in UTF-8, and whether an array begins behind it.
-pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, bool)> {
-    let bytes = reader.fill_buf()?;
-    let mark = if bytes.starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
-    };
-    let array = bytes[mark..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
-    Ok((mark, array))
 }
 
 /// The problems of rows, each with its place, from any source.
@@ -167,18 +137,12 @@ pub(crate) fn check_broken(
     n_rows: usize,
     settings: &DataSettings,
 ) -> Result<()> {
-    let refuse = |problem| {
-        Err(Error::Data {
-            path: path.into(),
-            problem,
-        })
-    };
     if n_rows == 0 {
-        return refuse("the file holds no row".into());
+        return Err(Error::data(path, "the file holds no row"));
     }
     let fails = settings.broken_rows == BrokenRows::Fail || broken.len() == n_rows;
     if fails && !broken.is_empty() {
-        return refuse(tell_broken(broken, n_rows));
+        return Err(Error::data(path, tell_broken(broken, n_rows)));
     }
     Ok(())
 }
@@ -196,7 +160,11 @@ pub fn tell_broken(broken: &[(Spot, String)], n_rows: usize) -> String {
     text
 }
 
-pub(crate) fn parse(line: &[u8]) -> Result<Row, String> {
+/// A row from a line of JSON.
+///
+/// # Errors
+/// In words, for what is not UTF-8, not JSON, or no object.
+pub fn parse(line: &[u8]) -> Result<Row, String> {
     let text =
         std::str::from_utf8(line.trim_ascii_end()).map_err(|_| "it is not UTF-8".to_owned())?;
     let value = serde_json::from_str(text).map_err(|e| {
@@ -215,11 +183,7 @@ pub(crate) fn object(value: Value) -> Result<Row, String> {
 
 pub(crate) fn detect(row: &Row, settings: &DataSettings) -> Result<DataFormat, String> {
     let has = |name: &str| row.contains_key(name);
-    let answers = |text: &str| {
-        row.get("answer")
-            .and_then(Value::as_str)
-            .is_some_and(|a| a.contains(text))
-    };
+    let answer = row.get("answer").and_then(Value::as_str);
     let mapped =
         settings.columns.contains_key("question") && settings.columns.contains_key("reference");
     Ok(match () {
@@ -227,7 +191,7 @@ pub(crate) fn detect(row: &Row, settings: &DataSettings) -> Result<DataFormat, S
         () if has("test_list") => DataFormat::Mbpp,
         () if has("question_content") => DataFormat::Livecodebench,
         () if has("input_output") => DataFormat::Apps,
-        () if has("question") && answers("####") => DataFormat::Gsm8k,
+        () if has("question") && answer.is_some_and(|a| a.contains("####")) => DataFormat::Gsm8k,
         () if has("problem") && (has("answer") || has("solution")) => DataFormat::Math,
         () if mapped || (has("prompt") && has("answer")) => DataFormat::Prompt,
         () => {
@@ -292,11 +256,15 @@ impl Reader<'_> {
         text_of(value).map_err(|problem| format!("column {column:?}: {problem}"))
     }
 
+    /// What a column holds, if that is anything.
+    fn value(&self, column: &str) -> Option<&Value> {
+        self.row.get(column).filter(|value| !value.is_null())
+    }
+
     fn optional(&self, part: &str, columns: &[&str]) -> Result<Option<String>, String> {
-        let there = |column: &&&str| self.row.get(**column).is_some_and(|v| !v.is_null());
         let nothing = match self.mapped(part) {
             Some(column) => self.row.get(column).is_some_and(Value::is_null),
-            None => columns.iter().find(there).is_none(),
+            None => !columns.iter().any(|column| self.value(column).is_some()),
         };
         if nothing {
             return Ok(None);
@@ -310,14 +278,12 @@ impl Reader<'_> {
         let reference = match self.mapped("reference") {
             Some(_) => self.text("reference", &[])?,
             None => {
-                let mark = solution
-                    .rsplit_once("####")
-                    .map(|(_, reference)| reference.trim());
-                let reference = mark.ok_or("the answer has no line \"#### number\"")?;
-                if reference.is_empty() {
+                let mark = solution.rsplit_once("####");
+                let (_, reference) = mark.ok_or("the answer has no line \"#### number\"")?;
+                if reference.trim().is_empty() {
                     return Err("nothing follows \"####\" in the answer".into());
                 }
-                reference.to_owned()
+                reference.trim().to_owned()
             }
         };
         let steps = solution.split("####").next().unwrap_or_default();
@@ -340,9 +306,7 @@ impl Reader<'_> {
                 .to_owned(),
         };
         let level = self.optional("level", &["level"])?;
-        let digits = level
-            .as_deref()
-            .map(|l| l.trim_start_matches("Level").trim());
+        let digits = (level.as_deref()).map(|l| l.trim_start_matches("Level").trim());
         Ok(Problem {
             question: self.text("question", &["problem", "question"])?,
             reference,
@@ -392,22 +356,16 @@ impl Reader<'_> {
     fn apps(&self) -> Result<Problem, String> {
         let tests = self.json("input_output")?;
         let with_function = tests.get("fn_name").is_some();
-        let solutions = match self.row.get("solutions") {
-            None | Some(Value::Null) => Value::Null,
+        let solutions = match self.value("solutions") {
+            None => Value::Null,
             Some(Value::String(text)) if text.trim().is_empty() => Value::Null,
             Some(_) => self.json("solutions")?,
-        };
-        let difficulty = match self.row.get("difficulty").and_then(Value::as_str) {
-            Some("introductory") => Some(1.0),
-            Some("interview") => Some(2.0),
-            Some("competition") => Some(3.0),
-            _ => None,
         };
         Ok(Problem {
             question: self.programming(&["question"], with_function)?,
             reference: tests.to_string(),
             solution: solutions.get(0).and_then(Value::as_str).map(fenced),
-            difficulty,
+            difficulty: self.rank(["introductory", "interview", "competition"]),
             level: self.optional("level", &["difficulty"])?,
             ..Problem::default()
         })
@@ -415,24 +373,18 @@ impl Reader<'_> {
 
     fn livecodebench(&self) -> Result<Problem, String> {
         let mut tests = json!({"test_cases": self.json("public_test_cases")?});
-        let metadata = match self.row.get("metadata") {
-            None | Some(Value::Null) => Value::Null,
+        let metadata = match self.value("metadata") {
+            None => Value::Null,
             Some(_) => self.json("metadata")?,
         };
         let function = metadata.get("func_name").filter(|name| !name.is_null());
         if let Some(function) = function {
             tests["func_name"] = function.clone();
         }
-        let difficulty = match self.row.get("difficulty").and_then(Value::as_str) {
-            Some("easy") => Some(1.0),
-            Some("medium") => Some(2.0),
-            Some("hard") => Some(3.0),
-            _ => None,
-        };
         Ok(Problem {
             question: self.programming(&["question_content"], function.is_some())?,
             reference: tests.to_string(),
-            difficulty,
+            difficulty: self.rank(["easy", "medium", "hard"]),
             level: self.optional("level", &["difficulty"])?,
             ..Problem::default()
         })
@@ -445,6 +397,12 @@ impl Reader<'_> {
             solution: self.optional("solution", &["solution"])?,
             ..Problem::default()
         })
+    }
+
+    /// The difficulty that one of three words says, from the easiest.
+    fn rank(&self, words: [&str; 3]) -> Option<f64> {
+        let word = self.row.get("difficulty")?.as_str()?;
+        Some(words.iter().position(|w| *w == word)? as f64 + 1.0)
     }
 
     /// The task of a programming contest and in what form its answer is wanted.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use g2rpo_rollout::Task;
-use g2rpo_verify::{Outcome, Verifier, check_references, verify_parallel};
+use g2rpo_verify::{Outcome, Verdict, Verifier, check_references, verify_parallel};
 use serde::Serialize;
 
 use crate::data::spot::Spot;
@@ -47,12 +47,9 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = 100.0 * self.count as f64 / self.of.max(1) as f64;
-        write!(
-            f,
-            "{} of {} ({share:.1} %) {}",
-            self.count, self.of, self.what
-        )?;
+        let (count, of, what) = (self.count, self.of, self.what);
+        let share = 100.0 * count as f64 / of.max(1) as f64;
+        write!(f, "{count} of {of} ({share:.1} %) {what}")?;
         if !self.examples.is_empty() {
             write!(f, ": {}", self.examples.join("; "))?;
         }
@@ -114,33 +111,22 @@ pub fn lint(
     let (solved, wrong) = wrong_solutions(&tasks, verifier, config);
 
     let spot = |place: usize| train.spot(place).to_string();
-    let without = (0..of).filter(|place| !train.sketch(*place).has_solution);
-    let (others, evals) = (eval.iter(), |store: &&dyn TaskStore| {
-        let keys: Vec<u64> = (0..store.len())
-            .map(|place| store.sketch(place).question_key)
-            .collect();
-        keys
-    });
-    let asked: HashSet<u64> = others.flat_map(evals).collect();
-    let overlap = (0..of).filter(|place| asked.contains(&train.sketch(*place).question_key));
+    let unguided = |place: &usize| !train.sketch(*place).has_solution;
+    let without = (0..of).filter(unguided).map(spot).collect();
+    let keys = |store: &&dyn TaskStore| {
+        let keys = (0..store.len()).map(|place| store.sketch(place).question_key);
+        keys.collect::<Vec<u64>>()
+    };
+    let asked: HashSet<u64> = eval.iter().flat_map(keys).collect();
+    let known = |place: &usize| asked.contains(&train.sketch(*place).question_key);
+    let overlap = (0..of).filter(known).map(spot).collect();
+    let (n, unverifiable) = (tasks.len(), unverifiable.collect());
     let findings = [
-        Finding::of(
-            "references cannot be verified",
-            tasks.len(),
-            unverifiable.collect(),
-        ),
+        Finding::of("references cannot be verified", n, unverifiable),
         Finding::of("solutions do not reach their reference", solved, wrong),
-        Finding::of(
-            "have no solution, so nothing guides them",
-            of,
-            without.map(spot).collect(),
-        ),
+        Finding::of("have no solution, so nothing guides them", of, without),
         Finding::of("are asked twice", of, asked_twice(train)),
-        Finding::of(
-            "are asked in the evaluation as well",
-            of,
-            overlap.map(spot).collect(),
-        ),
+        Finding::of("are asked in the evaluation as well", of, overlap),
     ];
     Ok(findings.into_iter().flatten().collect())
 }
@@ -169,24 +155,18 @@ fn wrong_solutions(
     config: &LintConfig,
 ) -> (usize, Vec<String>) {
     let solved: Vec<&(Spot, Task)> = tasks.iter().filter(|(_, t)| t.solution.is_some()).collect();
-    let chosen: Vec<&(Spot, Task)> = spread(solved.len(), config.max_solutions)
-        .map(|i| solved[i])
-        .collect();
+    let chosen = spread(solved.len(), config.max_solutions).map(|i| solved[i]);
+    let chosen: Vec<&(Spot, Task)> = chosen.collect();
     let pairs: Vec<(&str, &str)> = (chosen.iter())
         .filter_map(|(_, t)| Some((t.solution.as_deref()?, t.reference.as_str())))
         .collect();
     let verdicts = verify_parallel(verifier, &pairs, config.threads);
-    let wrong = chosen
-        .iter()
-        .zip(&verdicts)
-        .filter_map(|((spot, _), verdict)| {
-            let why = match &verdict.outcome {
-                // Those are told of with the references.
-                Outcome::Correct | Outcome::Unverifiable(_) => return None,
-                Outcome::Incorrect(why) => why.to_string(),
-                Outcome::Fault(why) => why.to_string(),
-            };
-            Some(format!("{spot}: {why}"))
-        });
+    let wrong = |((spot, _), verdict): (&&(Spot, Task), &Verdict)| match &verdict.outcome {
+        // Those are told of with the references.
+        Outcome::Correct | Outcome::Unverifiable(_) => None,
+        Outcome::Incorrect(why) => Some(format!("{spot}: {why}")),
+        Outcome::Fault(why) => Some(format!("{spot}: {why}")),
+    };
+    let wrong = chosen.iter().zip(&verdicts).filter_map(wrong);
     (chosen.len(), wrong.collect())
 }

@@ -4,11 +4,12 @@ pub mod dataset;
 pub mod formats;
 pub mod lint;
 pub mod order;
+pub mod parallel;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod read;
 mod recent;
-pub mod rows;
+mod rows;
 mod spool;
 pub mod spot;
 pub mod tasks;

@@ -17,45 +17,17 @@ use parquet::record::{Field, Row};
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
-use crate::data::formats::{Problems, collect_problems, object};
-use crate::data::spot::Spot;
-use crate::recipe::settings::DataSettings;
 use crate::run::files::write_atomically;
 use crate::{Error, Result, SampleRow};
 
-/// Reads a Parquet file as [`read_problems`](crate::data::formats::read_problems) reads JSONL.
-/// Row groups are read one after the other.
-///
-/// Files that are compressed by Snappy, Zstandard, gzip or LZ4, or not at all, are read.
-///
-/// # Errors
-/// As there, and [`Error::Data`] for a file that is no Parquet or is damaged.
-pub fn read_parquet(
-    path: &Path,
-    settings: &DataSettings,
-    limit: Option<usize>,
-) -> Result<Problems> {
-    let rows = values(path)?.map(|row| row.map(|(i, row)| (Spot::Row(i), object(row))));
-    collect_problems(path, rows, settings, limit)
-}
-
-/// The rows of a Parquet file with their numbers, from 1.
-///
-/// # Errors
-/// As [`read_parquet`].
+/// The rows of a Parquet file with their numbers, from 1. Row groups are read one after the other.
 pub(crate) fn values(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Value)>>> {
-    let damaged = |error: ParquetError| Error::Data {
-        path: path.into(),
-        problem: error.to_string(),
-    };
+    let damaged = |error: ParquetError| Error::data(path, error);
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     check_places(reader.metadata(), length).map_err(damaged)?;
-    check_codecs(reader.metadata()).map_err(|problem| Error::Data {
-        path: path.into(),
-        problem,
-    })?;
+    check_codecs(reader.metadata()).map_err(|problem| Error::data(path, problem))?;
     let mut rows = reader.into_iter().enumerate();
     Ok(std::iter::from_fn(move || {
         // The library panics at some damaged pages.
@@ -75,9 +47,7 @@ fn in_json(row: &Row) -> Value {
         other => other.to_json_value(),
     };
     let columns = row.get_column_iter();
-    columns
-        .map(|(name, field)| (name.clone(), value(field)))
-        .collect()
+    (columns.map(|(name, field)| (name.clone(), value(field)))).collect()
 }
 
 fn no_sense() -> ParquetError {
@@ -225,6 +195,7 @@ impl Column {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn bytes_that_are_a_text_are_one() {
@@ -241,11 +212,8 @@ mod tests {
         }
         group.close().unwrap();
         file.close().unwrap();
-        let read = read_parquet(&path, &DataSettings::default(), None).unwrap();
-        let problem = &read.problems[0];
-        assert_eq!(
-            (&*problem.question, &*problem.reference),
-            ("Wie groß?", "7")
-        );
+        let (_, row) = values(&path).unwrap().next().unwrap().unwrap();
+        let expected = json!({"question": "Wie groß?", "answer": "#### 7", "image": null});
+        assert_eq!(row, expected);
     }
 }

@@ -5,26 +5,25 @@ use std::path::Path;
 
 use g2rpo_rollout::Task;
 
-use crate::data::formats::{Problems, check_broken, read_problems};
+use crate::data::formats::{Problems, check_broken, collect_problems, object, read_problems};
 #[cfg(feature = "parquet")]
-use crate::data::parquet::{read_parquet, values};
+use crate::data::parquet::values;
 use crate::data::rows::{Rows, Scanned};
-#[cfg(feature = "parquet")]
-use crate::data::spool::Spool;
-use crate::data::spool::spool_array;
+use crate::data::spool::{Spool, spool_array};
 use crate::data::spot::Spot;
 use crate::data::tasks::{Listed, TaskStore};
 use crate::error::{Error, Result};
 use crate::recipe::settings::{DataFormat, DataSettings};
 
 /// Reads a file whose name ends in `.parquet` as Parquet, with the feature `parquet`, and any other as
-/// [`read_problems`] does.
+/// [`read_problems`] does. Parquet is compressed by Snappy, Zstandard, gzip or LZ4, or not at all.
 ///
 /// # Errors
-/// As there; [`Error::Data`] for Parquet without the feature.
+/// As there; [`Error::Data`] for a file that is no Parquet or is damaged, and for Parquet without the feature.
 pub fn read_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> Result<Problems> {
     if path.extension().is_some_and(|e| e == "parquet") {
-        read_parquet(path, settings, limit)
+        let rows = values(path)?.map(|row| row.map(|(i, row)| (Spot::Row(i), object(row))));
+        collect_problems(path, rows, settings, limit)
     } else {
         read_problems(path, settings, limit)
     }
@@ -88,10 +87,10 @@ pub fn open_data(path: &Path, settings: &DataSettings, limit: Option<usize>) -> 
     })
 }
 
-#[cfg(feature = "parquet")]
 fn spool_parquet(path: &Path) -> Result<File> {
+    let rows = values(path)?;
     let mut spool = Spool::new()?;
-    for row in values(path)? {
+    for row in rows {
         spool.push(&row?.1)?;
     }
     spool.finish()
@@ -99,20 +98,9 @@ fn spool_parquet(path: &Path) -> Result<File> {
 
 /// Says what is missing to read Parquet.
 #[cfg(not(feature = "parquet"))]
-fn no_parquet(path: &Path) -> Error {
-    let problem = "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL";
-    Error::Data {
-        path: path.into(),
-        problem: problem.into(),
-    }
-}
-
-#[cfg(not(feature = "parquet"))]
-fn spool_parquet(path: &Path) -> Result<File> {
-    Err(no_parquet(path))
-}
-
-#[cfg(not(feature = "parquet"))]
-fn read_parquet(path: &Path, _: &DataSettings, _: Option<usize>) -> Result<Problems> {
-    Err(no_parquet(path))
+fn values(path: &Path) -> Result<std::iter::Empty<Result<(usize, serde_json::Value)>>> {
+    Err(Error::data(
+        path,
+        "this program was built without Parquet: build it with the feature `parquet`, or write the file as JSONL",
+    ))
 }

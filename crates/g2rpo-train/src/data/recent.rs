@@ -21,10 +21,9 @@ struct Kept<T> {
 impl<T: Clone> Recent<T> {
     /// Of at most this many places.
     pub(crate) fn new(most: usize) -> Self {
-        let (by_place, oldest_first) = (HashMap::new(), VecDeque::new());
         let kept = Mutex::new(Kept {
-            by_place,
-            oldest_first,
+            by_place: HashMap::new(),
+            oldest_first: VecDeque::new(),
         });
         Self { most, kept }
     }
@@ -44,10 +43,9 @@ impl<T: Clone> Recent<T> {
         if kept.by_place.insert(place, made.clone()).is_none() {
             kept.oldest_first.push_back(place);
         }
-        while kept.oldest_first.len() > self.most {
-            let Some(oldest) = kept.oldest_first.pop_front() else {
-                break;
-            };
+        if kept.oldest_first.len() > self.most
+            && let Some(oldest) = kept.oldest_first.pop_front()
+        {
             kept.by_place.remove(&oldest);
         }
         Ok(made)

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use g2rpo_rollout::Task;
 
-use crate::data::formats::{Problem, detect, parse, problem, start};
+use crate::data::formats::{Problem, detect, parse, problem};
+use crate::data::parallel::{on_threads, processors};
+use crate::data::spool::start;
 use crate::data::spot::Spot;
 use crate::data::tasks::{Sketch, TaskStore};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ const BLOCK: u64 = 4 << 20;
 
 /// The problems of a file of JSON objects, one a line. Every line is read once and checked; what is kept of it are 56
 /// bytes, and the problem is read again when somebody asks for it.
-pub struct Rows {
+pub(crate) struct Rows {
     path: PathBuf,
     file: Mutex<File>,
     settings: DataSettings,
@@ -47,16 +47,6 @@ struct Place {
     question_len: u32,
     hints: u16,
     has_solution: bool,
-}
-
-impl std::fmt::Debug for Rows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows")
-            .field("path", &self.path)
-            .field("format", &self.format)
-            .field("problems", &self.places.len())
-            .finish_non_exhaustive()
-    }
 }
 
 /// What came of reading a file.
@@ -90,7 +80,7 @@ impl Rows {
         let (mut places, mut broken) = (Vec::new(), Vec::new());
         let (mut offset, mut line, mut id) = (mark as u64, 1, 0);
         let most = limit.unwrap_or(usize::MAX);
-        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let threads = processors();
         while places.len() < most {
             let mut blocks = Vec::new();
             while blocks.len() < threads {
@@ -110,15 +100,14 @@ impl Rows {
             }
             if format == DataFormat::Auto {
                 let known = |line: &[u8]| detect(&parse(line).ok()?, settings).ok();
-                let lines = blocks
-                    .iter()
-                    .flat_map(|block| block.0.split(|b| *b == b'\n'));
-                format = lines
-                    .filter(|l| !is_blank(l))
-                    .find_map(known)
-                    .unwrap_or(format);
+                let lines = (blocks.iter()).flat_map(|block| block.0.split(|b| *b == b'\n'));
+                let found = lines.filter(|l| !is_blank(l)).find_map(known);
+                format = found.unwrap_or(format);
             }
-            for (line, row) in in_parallel(&blocks, format, settings) {
+            let read = on_threads(&blocks, 1, |(bytes, offset, line)| {
+                Ok::<_, Error>(rows_of(bytes, *offset, *line, format, settings))
+            });
+            for (line, row) in read?.into_iter().flatten() {
                 if places.len() >= most {
                     break;
                 }
@@ -126,10 +115,8 @@ impl Rows {
                     Ok(place) => places.push(Place { id, ..place }),
                     Err(problem) => broken.push((spot(line), problem)),
                 }
-                id = id.checked_add(1).ok_or_else(|| Error::Data {
-                    path: path.into(),
-                    problem: "it has more rows than can be numbered".into(),
-                })?;
+                let many = || Error::data(path, "it has more rows than can be numbered");
+                id = id.checked_add(1).ok_or_else(many)?;
             }
         }
         let rows = Self {
@@ -211,23 +198,7 @@ impl TaskStore for Rows {
 /// A line, from 1, and the problem in it or what is wrong with it.
 type Row = (usize, Result<Place, String>);
 
-/// The rows of blocks, each with the offset of its first byte and the number of its first line.
-fn in_parallel(
-    blocks: &[(Vec<u8>, u64, usize)],
-    format: DataFormat,
-    settings: &DataSettings,
-) -> Vec<Row> {
-    thread::scope(|scope| {
-        let read = |(bytes, offset, line)| move || rows_of(bytes, offset, line, format, settings);
-        let work: Vec<_> = (blocks.iter())
-            .map(|(bytes, offset, line)| scope.spawn(read((bytes, *offset, *line))))
-            .collect();
-        let done = work.into_iter().map(|thread| thread.join());
-        done.flat_map(|rows| rows.unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
-}
-
+/// The rows of a block, with the offset of its first byte and the number of its first line.
 fn rows_of(
     bytes: &[u8],
     mut offset: u64,

@@ -8,7 +8,6 @@ use std::path::Path;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::data::formats::start;
 use crate::error::{Error, Result};
 
 /// Rows on their way to a temporary file, which has no name and goes with the program.
@@ -16,9 +15,6 @@ pub(crate) struct Spool(BufWriter<File>);
 
 impl Spool {
     /// In the folder for temporary files.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub(crate) fn new() -> Result<Self> {
         let file = tempfile::tempfile().map_err(Self::io)?;
         Ok(Self(BufWriter::new(file)))
@@ -38,20 +34,26 @@ impl Spool {
 
     /// The file, from its start.
     pub(crate) fn finish(self) -> Result<File> {
-        let mut file = self
-            .0
-            .into_inner()
-            .map_err(|e| e.into_error())
-            .map_err(Self::io)?;
+        let file = self.0.into_inner().map_err(|e| e.into_error());
+        let mut file = file.map_err(Self::io)?;
         file.rewind().map_err(Self::io)?;
         Ok(file)
     }
 }
 
+/// Bytes of a byte order mark, which means nothing in UTF-8, and whether an array begins behind it.
+pub(crate) fn start(reader: &mut BufReader<File>) -> std::io::Result<(usize, bool)> {
+    let bytes = reader.fill_buf()?;
+    let mark = if bytes.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    let array = bytes[mark..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    Ok((mark, array))
+}
+
 /// The elements of a file that holds a JSON array, never all in memory.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::Data`] for what is no array.
 pub(crate) fn spool_array(path: &Path) -> Result<File> {
     let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let (mark, _) = start(&mut reader).map_err(Error::io(path))?;
@@ -61,16 +63,11 @@ pub(crate) fn spool_array(path: &Path) -> Result<File> {
         failed: None,
     };
     let mut json = serde_json::Deserializer::from_reader(reader);
-    let read = json
-        .deserialize_seq(&mut elements)
-        .and_then(|()| json.end());
+    let read = (json.deserialize_seq(&mut elements)).and_then(|()| json.end());
     if let Some(error) = elements.failed {
         return Err(error);
     }
-    read.map_err(|error| Error::Data {
-        path: path.into(),
-        problem: error.to_string(),
-    })?;
+    read.map_err(|error| Error::data(path, error))?;
     elements.spool.finish()
 }
 

@@ -75,12 +75,8 @@ impl GradedSample {
     pub fn new(task: u64, sample: u32, text: impl Into<String>, verdict: &Verdict) -> Self {
         let text = text.into();
         let answer = verdict.span.clone().and_then(|span| text.get(span));
-        let reason = match &verdict.outcome {
-            Outcome::Correct => String::new(),
-            Outcome::Incorrect(why) => why.to_string(),
-            Outcome::Unverifiable(why) => why.to_string(),
-            Outcome::Fault(why) => why.to_string(),
-        };
+        let told = verdict.to_string();
+        let reason = told.split_once(": ").map_or("", |(_, why)| why);
         Self {
             task,
             sample,
@@ -88,7 +84,7 @@ impl GradedSample {
             answer: answer.map(str::to_owned),
             text,
             verdict: (&verdict.outcome).into(),
-            reason,
+            reason: reason.to_owned(),
             tokens: 0,
             truncated: false,
         }

@@ -32,10 +32,8 @@ pub struct Interval {
 /// ```
 pub fn wilson(successes: usize, n: usize, z: f64) -> Interval {
     if n == 0 {
-        return Interval {
-            low: 0.0,
-            high: 1.0,
-        };
+        let (low, high) = (0.0, 1.0);
+        return Interval { low, high };
     }
     let (n, p) = (n as f64, successes as f64 / n as f64);
     let z2 = z * z;
@@ -92,6 +90,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::fixture::fixture;
     use serde::Deserialize;
 
     #[derive(Deserialize)]
@@ -101,14 +100,9 @@ mod tests {
         bootstrap: Interval,
     }
 
-    fn fixture() -> Fixture {
-        let text = include_str!("../../../../testdata/train/statistics.json");
-        serde_json::from_str(text).unwrap()
-    }
-
     #[test]
     fn wilson_agrees_with_scipy() {
-        for (successes, n, low, high) in fixture().wilson {
+        for (successes, n, low, high) in fixture::<Fixture>().wilson {
             let got = wilson(successes, n, Z95);
             assert!((got.low - low).abs() < 1e-12, "{successes}/{n}: {got:?}");
             assert!((got.high - high).abs() < 1e-12, "{successes}/{n}: {got:?}");
@@ -118,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_bootstrap_agrees_with_scipy_within_its_own_noise() {
-        let f = fixture();
+        let f: Fixture = fixture();
         let got = bootstrap_mean(&f.bootstrap_values, 0.95, 20_000, 1).unwrap();
         // The ends of 20,000 draws vary by about 0.002 here; those of scipy were 200,000.
         assert!((got.low - f.bootstrap.low).abs() < 0.01, "{got:?}");

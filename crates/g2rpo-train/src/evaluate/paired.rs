@@ -89,6 +89,7 @@ pub fn sign_test(wins: usize, losses: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::fixture::fixture;
     use serde::Deserialize;
 
     #[derive(Deserialize)]
@@ -98,9 +99,7 @@ mod tests {
 
     #[test]
     fn the_sign_test_is_scipys_and_mcnemars() {
-        let text = include_str!("../../../../testdata/train/statistics.json");
-        let fixture: Fixture = serde_json::from_str(text).unwrap();
-        for (wins, losses, p) in fixture.sign_test {
+        for (wins, losses, p) in fixture::<Fixture>().sign_test {
             let got = sign_test(wins, losses);
             assert!((got - p).abs() < 1e-9 * p, "{wins} {losses}: {got} {p}");
         }
@@ -108,10 +107,8 @@ mod tests {
 
     #[test]
     fn a_difference_that_every_problem_shows_is_sure() {
-        let pairs: Vec<(f64, f64)> = (0..20)
-            .map(|i| (f64::from(i), f64::from(i) + 0.5))
-            .collect();
-        let c = compare_paired(&pairs, 3).unwrap();
+        let pairs = (0..20).map(f64::from).map(|x| (x, x + 0.5));
+        let c = compare_paired(&Vec::from_iter(pairs), 3).unwrap();
         assert_eq!((c.interval.low, c.interval.high), (0.5, 0.5));
         assert_eq!((c.wins, c.losses), (20, 0));
         assert!(c.p_value < 2e-6);

@@ -125,6 +125,7 @@ fn choose(n: usize, k: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::fixture::fixture;
     use serde::Deserialize;
 
     #[derive(Deserialize)]
@@ -142,19 +143,12 @@ mod tests {
         expected: f64,
     }
 
-    fn fixture() -> Fixture {
-        let text = include_str!("../../../../testdata/train/statistics.json");
-        serde_json::from_str(text).unwrap()
-    }
-
     #[test]
     fn pass_at_k_is_the_ratio_of_binomials() {
-        for (n, c, k, expected) in fixture().pass_at_k {
+        for (n, c, k, expected) in fixture::<Fixture>().pass_at_k {
             let got = pass_at_k(n, c, k).unwrap();
-            assert!(
-                (got - expected).abs() < 1e-13,
-                "{n} {c} {k}: {got} {expected}"
-            );
+            let close = (got - expected).abs() < 1e-13;
+            assert!(close, "{n} {c} {k}: {got} {expected}");
         }
         assert_eq!(pass_at_k(3, 1, 0), None);
         assert_eq!(pass_at_k(3, 4, 1), None);
@@ -162,7 +156,7 @@ mod tests {
 
     #[test]
     fn majority_is_that_of_all_subsets_counted_one_by_one() {
-        for case in fixture().maj_at_k {
+        for case in fixture::<Fixture>().maj_at_k {
             let texts = ["a", "b", "c", "d", "e"];
             let mut votes = vec![Vote::Right; case.right];
             votes.extend(vec![Vote::Abstained; case.abstained]);

@@ -106,6 +106,7 @@ fn summarize_part(samples: &[&GradedSample], seed: u64) -> Option<Summary> {
         let votes: Vec<Vote<'_>> = s.iter().map(|s| s.vote()).collect();
         maj_at_k(&votes, fewest)
     };
+    let majority = mean_over_tasks(&maj).filter(|_| fewest > 1);
     let n = samples.len() as f64;
     Some(Summary {
         problems: tasks.len(),
@@ -113,10 +114,7 @@ fn summarize_part(samples: &[&GradedSample], seed: u64) -> Option<Summary> {
         accuracy: shares.iter().sum::<f64>() / shares.len() as f64,
         interval,
         pass_at: ks.iter().filter_map(pass).collect(),
-        maj_at: (fewest > 1)
-            .then(|| mean_over_tasks(&maj))
-            .flatten()
-            .map(|m| (fewest, m)),
+        maj_at: majority.map(|m| (fewest, m)),
         undecided: (samples.iter())
             .filter(|s| matches!(s.verdict, VerdictKind::Unverifiable | VerdictKind::Fault))
             .count(),

@@ -1,6 +1,7 @@
 //! Whether the settings of a recipe make sense, each by itself and together.
 
-use super::server::{VllmMode, WeightSyncName};
+use super::keys::key;
+use super::server::{ServerSettings, VllmMode, WeightSyncName};
 use super::settings::{DdpBackend, Recipe, SchedulerName};
 
 /// Reward functions that a recipe can name, beside the verdict.
@@ -52,172 +53,106 @@ impl Problems {
 }
 
 fn needed(recipe: &Recipe, problems: &mut Problems) {
-    let model = &recipe.model.model_name_or_path;
-    problems.unless(
-        !model.is_empty(),
-        "model_name_or_path",
-        "is missing: the folder of a checkpoint, or its id on the Hugging Face hub",
-    );
-    let data = recipe.data.dataset_name.as_os_str();
-    problems.unless(
-        !data.is_empty(),
-        "dataset_name",
-        "is missing: the file with the training problems",
-    );
-    let output = recipe.save.output_dir.as_os_str();
-    problems.unless(
-        !output.is_empty(),
-        "output_dir",
-        "is missing: the folder that the run is written to",
-    );
+    for (key, empty, what) in [
+        (
+            "model_name_or_path",
+            recipe.model.model_name_or_path.is_empty(),
+            "the folder of a checkpoint, or its id on the Hugging Face hub",
+        ),
+        (
+            "dataset_name",
+            recipe.data.dataset_name.as_os_str().is_empty(),
+            "the file with the training problems",
+        ),
+        (
+            "output_dir",
+            recipe.save.output_dir.as_os_str().is_empty(),
+            "the folder that the run is written to",
+        ),
+    ] {
+        problems.unless(!empty, key, format!("is missing: {what}"));
+    }
 }
 
 fn numbers(recipe: &Recipe, problems: &mut Problems) {
-    let (model, generate, optim, train) = (
-        &recipe.model,
-        &recipe.generate,
-        &recipe.optim,
-        &recipe.train,
-    );
-    let unit = |x: f64| (0.0..=1.0).contains(&x);
-    let not_negative = |x: f64| x >= 0.0 && x.is_finite();
-    let positive = |x: f64| x > 0.0 && x.is_finite();
-    // Logits divided by less leave the range in which log-probabilities are exact.
-    let sharp = |x: f64| x >= 1e-3;
-    for (key, fine, domain) in [
+    let (generate, optim, train) = (&recipe.generate, &recipe.optim, &recipe.train);
+    let (drawn, evaluated) = (generate.temperature, recipe.evaluate.eval_temperature);
+    for (key, value, domain) in [
         (
             "temperature",
-            positive(generate.temperature),
+            drawn,
             "above 0: greedy completions of a problem are all the same",
         ),
         (
             "temperature",
-            generate.temperature <= 0.0 || sharp(generate.temperature),
+            drawn,
             "at least 0.001: logits are divided by it, and below that completions of a problem are all the same",
         ),
-        (
-            "top_p",
-            generate.top_p > 0.0 && generate.top_p <= 1.0,
-            "in (0, 1]",
-        ),
-        ("min_p", generate.min_p.is_none_or(unit), "in [0, 1]"),
-        (
-            "repetition_penalty",
-            positive(generate.repetition_penalty),
-            "above 0",
-        ),
+        ("top_p", generate.top_p, "in (0, 1]"),
+        ("min_p", generate.min_p.unwrap_or(0.0), "in [0, 1]"),
+        ("repetition_penalty", generate.repetition_penalty, "above 0"),
+        ("learning_rate", optim.learning_rate, "0 or more"),
         (
             "learning_rate",
-            not_negative(optim.learning_rate),
-            "0 or more",
-        ),
-        (
-            "learning_rate",
-            optim.learning_rate <= 1.0,
+            optim.learning_rate,
             "at most 1: AdamW moves each weight by about that much in a step, and a larger move ruins the model at once",
         ),
-        ("min_lr_rate", unit(optim.min_lr_rate), "in [0, 1]"),
-        (
-            "warmup_steps",
-            not_negative(optim.warmup_steps),
-            "0 or more",
-        ),
-        (
-            "weight_decay",
-            not_negative(optim.weight_decay),
-            "0 or more",
-        ),
-        (
-            "adam_beta1",
-            (0.0..1.0).contains(&optim.adam_beta1),
-            "in [0, 1)",
-        ),
-        (
-            "adam_beta2",
-            (0.0..1.0).contains(&optim.adam_beta2),
-            "in [0, 1)",
-        ),
-        ("adam_epsilon", positive(optim.adam_epsilon), "above 0"),
-        (
-            "max_grad_norm",
-            not_negative(optim.max_grad_norm),
-            "0 or more",
-        ),
+        ("min_lr_rate", optim.min_lr_rate, "in [0, 1]"),
+        ("warmup_steps", optim.warmup_steps, "0 or more"),
+        ("weight_decay", optim.weight_decay, "0 or more"),
+        ("adam_beta1", optim.adam_beta1, "in [0, 1)"),
+        ("adam_beta2", optim.adam_beta2, "in [0, 1)"),
+        ("adam_epsilon", optim.adam_epsilon, "above 0"),
+        ("max_grad_norm", optim.max_grad_norm, "0 or more"),
         (
             "ref_model_mixup_alpha",
-            unit(optim.ref_model_mixup_alpha),
+            optim.ref_model_mixup_alpha,
             "in [0, 1]",
         ),
-        ("lora_alpha", positive(model.lora_alpha), "above 0"),
-        (
-            "num_train_epochs",
-            positive(train.num_train_epochs),
-            "above 0",
-        ),
+        ("lora_alpha", recipe.model.lora_alpha, "above 0"),
+        ("num_train_epochs", train.num_train_epochs, "above 0"),
+        ("eval_temperature", evaluated, "0 or more"),
         (
             "eval_temperature",
-            not_negative(recipe.evaluate.eval_temperature),
-            "0 or more",
-        ),
-        (
-            "eval_temperature",
-            recipe.evaluate.eval_temperature <= 0.0 || sharp(recipe.evaluate.eval_temperature),
+            evaluated,
             "0, which is greedy, or at least 0.001, as logits are divided by it",
         ),
     ] {
-        problems.unless(fine, key, format!("must be {domain}"));
+        problems.unless(is_in(domain, value), key, format!("must be {domain}"));
     }
-    for (key, value) in [
-        ("lora_r", model.lora_r),
-        (
-            "max_tokens_per_micro_batch",
-            model.max_tokens_per_micro_batch,
-        ),
-        ("max_logits_mib", model.max_logits_mib),
-        ("max_rows", generate.max_rows),
-        ("max_cache_mib", generate.max_cache_mib),
-        ("prompts_per_step", train.prompts_per_step),
-        ("num_iterations", train.num_iterations),
-        ("steps_per_generation", train.steps_per_generation),
-        ("num_generations_eval", recipe.evaluate.num_generations_eval),
-        ("ref_model_sync_steps", optim.ref_model_sync_steps as usize),
-        ("ddp_timeout", train.ddp_timeout as usize),
-        ("save_steps", recipe.save.save_steps as usize),
-        ("logging_steps", recipe.log.logging_steps as usize),
-        ("max_steps", train.max_steps.map_or(1, |n| n as usize)),
-        (
-            "eval_steps",
-            recipe.evaluate.eval_steps.map_or(1, |n| n as usize),
-        ),
-        (
-            "early_stopping_patience",
-            train.early_stopping_patience.map_or(1, |n| n as usize),
-        ),
-        (
-            "save_total_limit",
-            recipe.save.save_total_limit.unwrap_or(1),
-        ),
-        ("verify_threads", recipe.verify.verify_threads.unwrap_or(1)),
-        (
-            "max_train_samples",
-            recipe.data.max_train_samples.unwrap_or(1),
-        ),
-        (
-            "max_eval_samples",
-            recipe.data.max_eval_samples.unwrap_or(1),
-        ),
-        (
-            "max_prompt_length",
-            recipe.data.max_prompt_length.unwrap_or(1),
-        ),
+    let settings = serde_json::to_value(recipe).unwrap_or_default();
+    for name in [
+        "lora_r",
+        "max_tokens_per_micro_batch",
+        "max_logits_mib",
+        "max_rows",
+        "max_cache_mib",
+        "prompts_per_step",
+        "num_iterations",
+        "steps_per_generation",
+        "num_generations_eval",
+        "ref_model_sync_steps",
+        "ddp_timeout",
+        "save_steps",
+        "logging_steps",
+        "max_steps",
+        "eval_steps",
+        "early_stopping_patience",
+        "save_total_limit",
+        "verify_threads",
+        "max_train_samples",
+        "max_eval_samples",
+        "max_prompt_length",
     ] {
-        problems.unless(value >= 1, key, "must be at least 1");
+        let value = key(name).and_then(|key| settings[key.section][name].as_u64());
         // Products of several of them must stay numbers.
-        let most = match key {
+        let most = match name {
             "prompts_per_step" | "num_iterations" => 1_000_000,
             _ => 1_000_000_000,
         };
-        problems.unless(value <= most, key, format!("must be at most {most}"));
+        problems.unless(value != Some(0), name, "must be at least 1");
+        let bound = format!("must be at most {most}");
+        problems.unless(value.is_none_or(|value| value <= most), name, bound);
     }
     problems.unless(
         recipe.model.device != "cpu" || train.ddp_backend != Some(DdpBackend::Nccl),
@@ -232,6 +167,20 @@ fn numbers(recipe: &Recipe, problems: &mut Problems) {
             train.prompts_per_step
         ),
     );
+}
+
+/// Whether a number is in the domain of these words.
+fn is_in(domain: &str, x: f64) -> bool {
+    match domain.split(':').next().unwrap_or_default() {
+        "above 0" => x > 0.0 && x.is_finite(),
+        "0 or more" => x >= 0.0 && x.is_finite(),
+        "in (0, 1]" => x > 0.0 && x <= 1.0,
+        "in [0, 1)" => (0.0..1.0).contains(&x),
+        "in [0, 1]" => (0.0..=1.0).contains(&x),
+        "at most 1" => x <= 1.0,
+        // Logits divided by less leave the range in which log-probabilities are exact.
+        words => words.contains("at least 0.001") && (x <= 0.0 || x >= 1e-3),
+    }
 }
 
 fn evaluation(recipe: &Recipe, problems: &mut Problems) {
@@ -300,10 +249,8 @@ fn texts(recipe: &Recipe, problems: &mut Problems) {
         "expected auto, cpu, cuda, or a GPU such as cuda:1",
     );
     let rewards = &recipe.verify.reward_funcs;
-    for name in rewards
-        .iter()
-        .filter(|n| !REWARD_FUNCS.contains(&n.as_str()))
-    {
+    let known = |name: &&String| REWARD_FUNCS.contains(&name.as_str());
+    for name in rewards.iter().filter(|name| !known(name)) {
         let problem = format!("{name} is none of {}", REWARD_FUNCS.join(", "));
         problems.add("reward_funcs", problem);
     }
@@ -359,21 +306,25 @@ fn servers(recipe: &Recipe, problems: &mut Problems) {
         // The upper bound is a year, far inside what a Duration holds.
         problems.unless(value > 0.0 && value < 3.2e7, key, "must be above 0");
     }
-    for (key, value) in [
-        ("max_in_flight", server.max_in_flight),
-        (
-            "max_prompt_tokens_in_flight",
-            server.max_prompt_tokens_in_flight.unwrap_or(1),
-        ),
-    ] {
-        problems.unless(value >= 1, key, "must be at least 1");
-    }
+    let tokens = server.max_prompt_tokens_in_flight;
+    problems.unless(
+        server.max_in_flight >= 1,
+        "max_in_flight",
+        "must be at least 1",
+    );
+    problems.unless(
+        tokens != Some(0),
+        "max_prompt_tokens_in_flight",
+        "must be at least 1",
+    );
 }
 
 /// Keys that nothing reads as the other settings are, and what they need to have an effect.
 pub(crate) fn idle_keys(recipe: &Recipe) -> Vec<(&'static str, &'static str)> {
     let (model, optim, data) = (&recipe.model, &recipe.optim, &recipe.data);
     let scheduler = optim.lr_scheduler_type;
+    let servers = ServerSettings::KEYS.iter().map(|(key, _)| *key);
+    let servers: Vec<&str> = servers.filter(|key| *key != "use_vllm").collect();
     [
         (
             &["lora_r", "lora_alpha", "lora_target_modules", "use_rslora"][..],
@@ -414,29 +365,7 @@ pub(crate) fn idle_keys(recipe: &Recipe) -> Vec<(&'static str, &'static str)> {
             !data.eval_datasets.is_empty(),
             "eval_datasets",
         ),
-        (
-            &[
-                "vllm_mode",
-                "server_backend",
-                "vllm_server_base_url",
-                "vllm_server_host",
-                "vllm_server_port",
-                "vllm_server_timeout",
-                "server_model",
-                "api_key_env",
-                "max_in_flight",
-                "max_prompt_tokens_in_flight",
-                "request_timeout",
-                "max_retries",
-                "weight_sync",
-                "weight_sync_timeout",
-                "weights_dir",
-                "weights_dir_on_server",
-                "canary_tolerance",
-            ],
-            recipe.server.use_vllm,
-            "use_vllm = true",
-        ),
+        (&servers, recipe.server.use_vllm, "use_vllm = true"),
         (
             &["vllm_server_host", "vllm_server_port"],
             recipe.server.vllm_server_base_url.is_empty() || !recipe.server.use_vllm,

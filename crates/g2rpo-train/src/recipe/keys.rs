@@ -1,65 +1,56 @@
 //! Names: which keys there are, where they belong, and which one was meant.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::settings::Recipe;
+use super::server::ServerSettings;
+use super::settings::{
+    DataSettings, EvaluateSettings, GenerateSettings, LogSettings, ModelSettings, OptimSettings,
+    Recipe, SaveSettings, TrainSettings, VerifySettings,
+};
 
 /// A key of a recipe, without those of the method.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
     /// Its section.
-    pub section: String,
+    pub section: &'static str,
     /// Its name.
-    pub name: String,
+    pub name: &'static str,
     /// What it is when nobody says anything; `null` for none.
     pub default: Value,
     /// What it means.
-    pub doc: String,
+    pub doc: &'static str,
 }
 
 /// All keys, in the order in which the sections declare them.
 pub fn keys() -> &'static [Key] {
-    static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
-    let place = |name: &str| SOURCE.find(&format!("pub {name}: "));
-    KEYS.get_or_init(|| {
-        let mut keys = Vec::new();
-        if let Ok(Value::Object(sections)) = serde_json::to_value(Recipe::default()) {
-            for section in SECTIONS {
-                let Some(Value::Object(of_section)) = sections.get(section) else {
-                    continue;
-                };
-                let mut of_section: Vec<_> = of_section.iter().collect();
-                of_section.sort_by_key(|(name, _)| place(name));
-                keys.extend(of_section.into_iter().map(|(name, default)| Key {
-                    section: section.to_owned(),
-                    name: name.clone(),
-                    default: default.clone(),
-                    doc: doc(name),
-                }));
-            }
-        }
-        keys
-    })
-}
-
-/// Where the fields say what they mean, so that it is said in one place.
-const SOURCE: &str = concat!(include_str!("settings.rs"), include_str!("server.rs"));
-
-/// What the field of that name says of itself.
-fn doc(name: &str) -> String {
-    let field = format!("pub {name}: ");
-    let mut words = Vec::new();
-    for line in SOURCE.lines().map(str::trim) {
-        match line.strip_prefix("/// ") {
-            Some(text) => words.push(text),
-            None if line.starts_with("#[") => {}
-            None if line.starts_with(&field) => break,
-            None => words.clear(),
-        }
-    }
-    words.join(" ")
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+        let defaults = serde_json::to_value(Recipe::default()).unwrap_or_default();
+        let of_sections = [
+            ModelSettings::KEYS,
+            DataSettings::KEYS,
+            VerifySettings::KEYS,
+            &[("method", "Name of a preset.")],
+            GenerateSettings::KEYS,
+            ServerSettings::KEYS,
+            OptimSettings::KEYS,
+            TrainSettings::KEYS,
+            EvaluateSettings::KEYS,
+            SaveSettings::KEYS,
+            LogSettings::KEYS,
+        ];
+        let sections = SECTIONS.into_iter().zip(of_sections);
+        let keys = sections.flat_map(|(section, keys)| keys.iter().map(move |key| (section, key)));
+        keys.map(|(section, &(name, doc))| Key {
+            section,
+            name,
+            default: defaults[section][name].clone(),
+            doc: doc.trim_start(),
+        })
+        .collect()
+    });
+    &KEYS
 }
 
 /// The key of that name.
@@ -129,14 +120,15 @@ mod tests {
         };
         let sections: HashSet<&str> = recipe.keys().map(String::as_str).collect();
         assert_eq!(sections, SECTIONS.into_iter().collect());
-        let names: HashSet<&str> = keys().iter().map(|k| k.name.as_str()).collect();
+        let names: HashSet<&str> = keys().iter().map(|k| k.name).collect();
         assert_eq!(names.len(), keys().len());
         assert!(names.len() > 60 && names.contains("max_steps"));
-        let silent: Vec<&Key> = keys().iter().filter(|k| k.doc.is_empty()).collect();
-        assert!(silent.is_empty(), "{silent:?}");
-        assert_eq!(
-            key("seed").unwrap().doc,
-            "Of everything that is drawn. TRL's default."
-        );
+        let known = |k: &Key| recipe[k.section].get(k.name).is_some();
+        let odd: Vec<&Key> = (keys().iter())
+            .filter(|k| k.doc.is_empty() || !known(k))
+            .collect();
+        assert!(odd.is_empty(), "{odd:?}");
+        let doc = "Of everything that is drawn. TRL's default.";
+        assert_eq!(key("seed").unwrap().doc, doc);
     }
 }

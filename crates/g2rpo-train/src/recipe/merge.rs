@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::check::check;
 use super::keys::{SECTIONS, did_you_mean, expected, key, keys, nearest};
@@ -62,12 +62,8 @@ pub fn merge(settings: Vec<Setting>, mut problems: Vec<String>) -> Result<Recipe
     let mut recipe =
         serde_json::to_value(Recipe::default()).map_err(|e| Error::Recipe(vec![e.to_string()]))?;
     for (name, (value, origin)) in &given {
-        let section = key(name).map_or("method", |key| &key.section);
-        let single = Value::Object(Map::from_iter([(
-            section.to_owned(),
-            Value::Object(Map::from_iter([(name.clone(), value.clone())])),
-        )]));
-        match serde_json::from_value::<Recipe>(single) {
+        let section = key(name).map_or("method", |key| key.section);
+        match serde_json::from_value::<Recipe>(json!({ section: { name.as_str(): value } })) {
             Ok(_) => recipe[section][name] = value.clone(),
             Err(error) => {
                 let expected = expected(&error.to_string(), value);
@@ -126,7 +122,7 @@ fn place(setting: &Setting) -> Result<(), String> {
         return Err(format!("[{section}] is no section: {meant}"));
     }
     let belongs = match (key(name), fate(name)) {
-        (Some(key), _) => &key.section,
+        (Some(key), _) => key.section,
         (None, Some(Fate::Refused(why) | Fate::Meaningless(why) | Fate::Translated(why))) => {
             return Err(format!(
                 "{name} is a key of TRL that recipes do not have: {why}"
@@ -137,12 +133,12 @@ fn place(setting: &Setting) -> Result<(), String> {
     };
     match &setting.section {
         Some(section) if section != belongs && key(name).is_none() && fate(name).is_none() => {
-            let meant = nearest(name, keys().iter().map(|key| key.name.as_str()));
+            let meant = nearest(name, keys().iter().map(|key| key.name));
             match meant {
                 Some(meant) => Err(format!("unknown key {name}: {}", did_you_mean(meant))),
                 None => {
                     let there = keys().iter().filter(|key| key.section == *section);
-                    let there: Vec<&str> = there.map(|key| key.name.as_str()).collect();
+                    let there: Vec<&str> = there.map(|key| key.name).collect();
                     let there = there.join(", ");
                     Err(format!("unknown key {name}: [{section}] has {there}"))
                 }

@@ -33,8 +33,8 @@ impl MethodSettings {
     /// not go with the others.
     pub fn build(&self, steps: u64) -> Result<Method> {
         self.try_build(steps, true).map_err(|faults| {
-            let problem = |fault: Fault| format!("{}: {}", fault.path, fault.problem);
-            Error::Recipe(faults.into_iter().map(problem).collect())
+            let told = |(path, problem)| format!("{path}: {problem}");
+            Error::Recipe(faults.into_iter().map(told).collect())
         })
     }
 
@@ -42,7 +42,7 @@ impl MethodSettings {
     /// which is to be `sound`.
     fn try_build(&self, steps: u64, sound: bool) -> Result<Method, Vec<Fault>> {
         let preset = Method::preset(&self.method, steps)
-            .map_err(|error| vec![Fault::new("method", preset_problem(&self.method, &error))])?;
+            .map_err(|error| vec![("method".into(), preset_problem(&self.method, &error))])?;
         let (method, mut faults) = self.set_all(preset.clone(), &self.overrides, steps);
         let sound = sound && faults.is_empty();
         // Without a setting that is refused the others show what is wrong with them.
@@ -71,7 +71,7 @@ impl MethodSettings {
                 about = leaves.iter().filter(|leaf| is_bound(leaf)).collect();
             }
             let at = about.first().map_or("method", |leaf| leaf.as_str());
-            faults.push(Fault::new(at, error.to_string()));
+            faults.push((at.to_owned(), error.to_string()));
             if about.is_empty() {
                 break;
             }
@@ -86,7 +86,8 @@ impl MethodSettings {
                 // What the preset says is idle by what somebody changed, which is told once.
                 if at.is_some() || faults.is_empty() {
                     let at = at.map_or("method", String::as_str);
-                    faults.push(Fault::new(at, MethodError::Idle { key, needs }.to_string()));
+                    let problem = MethodError::Idle { key, needs }.to_string();
+                    faults.push((at.to_owned(), problem));
                 }
             }
         }
@@ -155,31 +156,16 @@ impl MethodSettings {
     }
 }
 
-/// What is wrong with a setting.
-struct Fault {
-    /// Its path as it was written.
-    path: String,
-    problem: String,
-}
-
-impl Fault {
-    fn new(path: &str, problem: String) -> Self {
-        Self {
-            path: path.to_owned(),
-            problem,
-        }
-    }
-}
+/// The path of a setting as it was written, and what is wrong with it.
+pub(crate) type Fault = (String, String);
 
 /// Paths in the method's section and what is wrong with them; `sound` says that no other setting of it was refused before,
 /// and `known` that the name of the method was not.
-pub(crate) fn check_method(recipe: &Recipe, sound: bool, known: bool) -> Vec<(String, String)> {
+pub(crate) fn check_method(recipe: &Recipe, sound: bool, known: bool) -> Vec<Fault> {
     // How many steps there will be is not known yet, and of no influence on what is right.
     let steps = recipe.train.max_steps.unwrap_or(1000);
-    let faults = |settings: &MethodSettings| {
-        let faults = settings.try_build(steps, sound).err();
-        faults.unwrap_or_default()
-    };
+    let faults =
+        |settings: &MethodSettings| settings.try_build(steps, sound).err().unwrap_or_default();
     let method = &recipe.method;
     let is_preset = Method::NAMES.contains(&method.method.as_str());
     let mut found = match known {
@@ -189,8 +175,7 @@ pub(crate) fn check_method(recipe: &Recipe, sound: bool, known: bool) -> Vec<(St
     if !known || !is_preset {
         found.extend(in_every_preset(method, &faults));
     }
-    let found = found.into_iter();
-    found.map(|fault| (fault.path, fault.problem)).collect()
+    found
 }
 
 /// What is wrong whichever preset is meant.
@@ -207,10 +192,10 @@ fn in_every_preset(
     let likely = nearest(&settings.method, Method::NAMES.iter().copied());
     let likely = likely.unwrap_or(Method::NAMES[0]);
     let mut found = of_preset(&likely);
-    found.retain(|fault| fault.path != "method");
+    found.retain(|(path, _)| path != "method");
     for name in Method::NAMES.iter().filter(|name| **name != likely) {
         let other = of_preset(name);
-        found.retain(|fault| other.iter().any(|o| o.path == fault.path));
+        found.retain(|(path, _)| other.iter().any(|(of_other, _)| of_other == path));
     }
     found
 }
@@ -270,7 +255,7 @@ fn fault(path: &str, written: &str, value: &Value, error: MethodError) -> Fault 
     let field = problem.split_once("unknown field `");
     let field = field.and_then(|(_, rest)| Some(rest.split_once('`')?.0));
     let path = joined(written, field.unwrap_or_default());
-    Fault { path, problem }
+    (path, problem)
 }
 
 /// Words of an error that may be names of settings.
@@ -337,7 +322,7 @@ fn setting_problem(name: &str, value: &Value, error: MethodError) -> String {
     match error {
         MethodError::UnknownKey { nearest: meant, .. } => {
             let end = meant.rsplit('.').next().unwrap_or(&meant);
-            let known = keys().iter().map(|key| key.name.as_str());
+            let known = keys().iter().map(|key| key.name);
             let meant = nearest(name, known.chain([end, meant.as_str()]));
             meant.map_or_else(
                 || "unknown key: `g2rpo init` writes a recipe with all keys".into(),

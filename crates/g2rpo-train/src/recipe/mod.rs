@@ -6,6 +6,7 @@ pub(crate) mod merge;
 pub(crate) mod method;
 pub(crate) mod overrides;
 pub mod read;
+mod section;
 pub mod server;
 pub(crate) mod setting;
 pub mod settings;

@@ -1,6 +1,5 @@
 //! Reads recipes: TOML files and settings from the command line.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -18,10 +17,17 @@ pub use super::setting::Setting;
 /// Reads files of settings and settings such as `learning_rate=1e-6`, later ones over earlier ones.
 ///
 /// # Errors
-/// [`Error::Recipe`] with every mistake in one list, each with its place and what is expected; where a file is no TOML, that
-/// alone, as it hides what the file says. [`Error::Io`].
+/// [`Error::Recipe`] with every mistake in one list, each with its place and what is expected; as [`read_files`].
 pub fn read_recipe(files: &[impl AsRef<Path>], sets: &[impl AsRef<str>]) -> Result<Recipe> {
-    let (mut settings, mut problems, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    with_arguments(read_files(files)?, &[] as &[&str], sets)
+}
+
+/// Settings of files, in their order.
+///
+/// # Errors
+/// [`Error::Recipe`] where a file is no TOML, with that alone, as it hides what the file says; [`Error::Io`].
+pub fn read_files(files: &[impl AsRef<Path>]) -> Result<Vec<Setting>> {
+    let (mut settings, mut unreadable) = (Vec::new(), Vec::new());
     for file in files {
         let path = file.as_ref();
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
@@ -30,11 +36,26 @@ pub fn read_recipe(files: &[impl AsRef<Path>], sets: &[impl AsRef<str>]) -> Resu
             Err(of_file) => unreadable.extend(of_file),
         }
     }
-    if !unreadable.is_empty() {
-        return Err(Error::Recipe(unreadable));
+    if unreadable.is_empty() {
+        Ok(settings)
+    } else {
+        Err(Error::Recipe(unreadable))
     }
-    for set in sets {
-        match parse_set(set.as_ref()) {
+}
+
+/// A recipe from settings of files and what a command line says over them: keys that are left out, then settings.
+///
+/// # Errors
+/// [`Error::Recipe`] with every mistake.
+pub fn with_arguments(
+    mut settings: Vec<Setting>,
+    unsets: &[impl AsRef<str>],
+    sets: &[impl AsRef<str>],
+) -> Result<Recipe> {
+    let mut problems = Vec::new();
+    let unsets = unsets.iter().map(|key| parse_unset(key.as_ref()));
+    for said in unsets.chain(sets.iter().map(|set| parse_set(set.as_ref()))) {
+        match said {
             Ok(setting) => settings.push(setting),
             Err(problem) => problems.push(problem),
         }
@@ -169,25 +190,13 @@ fn sectioned(name: &str) -> (Option<String>, String) {
 /// The value of a setting, with where its parts stand and which of them no setting can be.
 fn setting_of(value: &DeValue<'_>, origin: &dyn Fn(usize) -> String) -> Setting {
     let mut setting = Setting::default();
-    let mut reader = Reader {
-        origin,
-        parts: BTreeMap::new(),
-        faults: Vec::new(),
-    };
-    setting.value = reader.json(value, "");
-    (setting.parts, setting.faults) = (reader.parts, reader.faults);
+    setting.value = setting.json(value, "", origin);
     setting
 }
 
-struct Reader<'a> {
-    origin: &'a dyn Fn(usize) -> String,
-    parts: BTreeMap<String, String>,
-    faults: Vec<(String, String)>,
-}
-
-impl Reader<'_> {
+impl Setting {
     /// A value as JSON, null where no setting can be such.
-    fn json(&mut self, value: &DeValue<'_>, path: &str) -> Value {
+    fn json(&mut self, value: &DeValue<'_>, path: &str, origin: &dyn Fn(usize) -> String) -> Value {
         match value {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Integer(integer) => {
@@ -214,16 +223,19 @@ impl Reader<'_> {
             DeValue::Boolean(boolean) => Value::Bool(*boolean),
             DeValue::Datetime(date) => self.fault(path, format!("{date}: no setting is a date")),
             DeValue::Array(array) => {
-                let items = array.iter().map(|item| self.json(item.get_ref(), path));
-                Value::Array(items.collect())
+                let items = array.iter();
+                Value::Array(
+                    items
+                        .map(|item| self.json(item.get_ref(), path, origin))
+                        .collect(),
+                )
             }
             DeValue::Table(table) => {
                 let mut map = Map::new();
                 for (name, value) in table.iter() {
                     let here = joined(path, name.get_ref());
-                    self.parts
-                        .insert(here.clone(), (self.origin)(name.span().start));
-                    let value = self.json(value.get_ref(), &here);
+                    self.parts.insert(here.clone(), origin(name.span().start));
+                    let value = self.json(value.get_ref(), &here, origin);
                     map.insert(name.get_ref().to_string(), value);
                 }
                 Value::Object(map)

@@ -4,74 +4,51 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Section `[server]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerSettings {
-    /// Let servers make the completions instead of this process. TRL's name.
-    pub use_vllm: bool,
-    /// Where vLLM runs: `server`, beside this process. TRL's default, `colocate`, is not done.
-    pub vllm_mode: VllmMode,
-    /// What kind of server it is: `vllm` or `sglang`.
-    pub server_backend: ServerBackend,
-    /// Address of the server, or several that share the work, as a list or with commas. TRL's name;
-    /// by default that of `vllm_server_host` and `vllm_server_port`.
-    #[serde(deserialize_with = "addresses")]
-    pub vllm_server_base_url: Vec<String>,
-    /// Host of the server, where no address is given. TRL's default.
-    pub vllm_server_host: String,
-    /// Port of the server, where no address is given. TRL's default.
-    pub vllm_server_port: u16,
-    /// Seconds to wait for a server that does not answer, at the start and after it was lost. TRL's default.
-    pub vllm_server_timeout: f64,
-    /// Name of the model at the server; by default the only one that it lists.
-    pub server_model: Option<String>,
-    /// Environment variable that holds the servers' API key; by default none is sent.
-    pub api_key_env: Option<String>,
-    /// Most requests in flight at one server.
-    pub max_in_flight: usize,
-    /// Most tokens of prompts in flight at one server; no bound by default.
-    pub max_prompt_tokens_in_flight: Option<usize>,
-    /// Seconds that one completion may take at the server.
-    pub request_timeout: f64,
-    /// Tries after the first one, for what may be tried again.
-    pub max_retries: u32,
-    /// How new weights reach the servers: `adapter` or `folder`; by default an adapter with
-    /// `use_peft`, else a folder.
-    pub weight_sync: Option<WeightSyncName>,
-    /// Seconds that one sync of weights may take at one server.
-    pub weight_sync_timeout: f64,
-    /// Folder that weights are written to for the servers; by default `weights` in `output_dir`.
-    pub weights_dir: Option<PathBuf>,
-    /// The same folder as the servers see it, where they see it elsewhere.
-    pub weights_dir_on_server: Option<PathBuf>,
-    /// Mean distance in nats that the servers' log-probabilities may have from the learner's after a
-    /// sync. 0.05 suits bfloat16, 0.001 float32 on both sides.
-    pub canary_tolerance: f64,
-}
+use super::section::section;
 
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            use_vllm: false,
-            vllm_mode: VllmMode::Server,
-            server_backend: ServerBackend::Vllm,
-            vllm_server_base_url: Vec::new(),
-            vllm_server_host: "0.0.0.0".into(),
-            vllm_server_port: 8000,
-            vllm_server_timeout: 240.0,
-            server_model: None,
-            api_key_env: None,
-            max_in_flight: 256,
-            max_prompt_tokens_in_flight: None,
-            request_timeout: 600.0,
-            max_retries: 3,
-            weight_sync: None,
-            weight_sync_timeout: 600.0,
-            weights_dir: None,
-            weights_dir_on_server: None,
-            canary_tolerance: 0.05,
-        }
+section! {
+    /// Section `[server]`.
+    pub struct ServerSettings {
+        /// Let servers make the completions instead of this process. TRL's name.
+        pub use_vllm: bool = false,
+        /// Where vLLM runs: `server`, beside this process. TRL's default, `colocate`, is not done.
+        pub vllm_mode: VllmMode = VllmMode::Server,
+        /// What kind of server it is: `vllm` or `sglang`.
+        pub server_backend: ServerBackend = ServerBackend::Vllm,
+        /// Address of the server, or several that share the work, as a list or with commas. TRL's name;
+        /// by default that of `vllm_server_host` and `vllm_server_port`.
+        #[serde(deserialize_with = "addresses")]
+        pub vllm_server_base_url: Vec<String> = Vec::new(),
+        /// Host of the server, where no address is given. TRL's default.
+        pub vllm_server_host: String = "0.0.0.0".into(),
+        /// Port of the server, where no address is given. TRL's default.
+        pub vllm_server_port: u16 = 8000,
+        /// Seconds to wait for a server that does not answer, at the start and after it was lost. TRL's default.
+        pub vllm_server_timeout: f64 = 240.0,
+        /// Name of the model at the server; by default the only one that it lists.
+        pub server_model: Option<String> = None,
+        /// Environment variable that holds the servers' API key; by default none is sent.
+        pub api_key_env: Option<String> = None,
+        /// Most requests in flight at one server.
+        pub max_in_flight: usize = 256,
+        /// Most tokens of prompts in flight at one server; no bound by default.
+        pub max_prompt_tokens_in_flight: Option<usize> = None,
+        /// Seconds that one completion may take at the server.
+        pub request_timeout: f64 = 600.0,
+        /// Tries after the first one, for what may be tried again.
+        pub max_retries: u32 = 3,
+        /// How new weights reach the servers: `adapter` or `folder`; by default an adapter with
+        /// `use_peft`, else a folder.
+        pub weight_sync: Option<WeightSyncName> = None,
+        /// Seconds that one sync of weights may take at one server.
+        pub weight_sync_timeout: f64 = 600.0,
+        /// Folder that weights are written to for the servers; by default `weights` in `output_dir`.
+        pub weights_dir: Option<PathBuf> = None,
+        /// The same folder as the servers see it, where they see it elsewhere.
+        pub weights_dir_on_server: Option<PathBuf> = None,
+        /// Mean distance in nats that the servers' log-probabilities may have from the learner's after a
+        /// sync. 0.05 suits bfloat16, 0.001 float32 on both sides.
+        pub canary_tolerance: f64 = 0.05,
     }
 }
 

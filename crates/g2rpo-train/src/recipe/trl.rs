@@ -58,7 +58,7 @@ struct Translation<'a> {
     problems: Vec<String>,
 }
 
-impl Translation<'_> {
+impl<'a> Translation<'a> {
     fn key(&mut self, name: &str, value: &Value) {
         match fate(name) {
             None => {
@@ -76,7 +76,8 @@ impl Translation<'_> {
                 self.note(name, "is passed over, as datasets is given");
             }
             // With the functions that they are of.
-            Some(Fate::Taken) if name == "reward_weights" && self.said("reward_funcs") => {}
+            Some(Fate::Taken)
+                if name == "reward_weights" && self.said("reward_funcs").is_some() => {}
             Some(Fate::Taken) => self.set(name, typed(name, value)),
             Some(Fate::Translated(how)) => self.translate(name, value, how),
             Some(Fate::Refused(why)) if !is_off(value) => {
@@ -100,19 +101,14 @@ impl Translation<'_> {
                 kwargs.is_some_and(|k| k.keys().all(|key| key == "min_lr_rate"))
             }
             "optim" => matches!(text, "adamw_torch" | "adamw_torch_fused"),
-            "bf16" => {
-                if truth(value) == Some(true) {
-                    self.set("dtype", "bfloat16".into());
-                }
-                truth(value).is_some()
-            }
+            "bf16" => self.where_it_is(true, value, "dtype", "bfloat16"),
             "activation_checkpointing" => {
                 self.set("gradient_checkpointing", typed(name, value));
                 truth(value).is_some()
             }
             "logging_steps" | "save_steps" => match whole(value) {
                 Some(n) if n >= 1 => {
-                    self.set(name, n.into());
+                    self.set(name, n);
                     true
                 }
                 _ => false,
@@ -123,38 +119,23 @@ impl Translation<'_> {
             },
             "eval_strategy" => {
                 if text == "steps" && !self.config.contains_key("eval_steps") {
-                    let logging = self.config.get("logging_steps").and_then(whole);
-                    self.set("eval_steps", logging.unwrap_or(10).into());
+                    self.set("eval_steps", self.logging_steps());
                 }
                 text == "steps" || is_off(value)
             }
             "save_strategy" => matches!(text, "steps" | "best"),
-            "metric_for_best_model" => {
+            "metric_for_best_model" | "dataset_train_split" | "dataset_test_split" => {
                 self.note(name, how);
                 true
             }
-            "use_cpu" => {
-                if truth(value) == Some(true) {
-                    self.set("device", "cpu".into());
-                }
-                truth(value).is_some()
-            }
+            "use_cpu" => self.where_it_is(true, value, "device", "cpu"),
             "train_sampling_strategy" => text == "random",
-            "shuffle_dataset" => {
-                if truth(value) == Some(false) {
-                    self.set("curriculum", "given".into());
-                }
-                truth(value).is_some()
-            }
+            "shuffle_dataset" => self.where_it_is(false, value, "curriculum", "given"),
             "multi_objective_aggregation" => text == "sum_then_normalize",
             "log_completions" => {
-                let logging = self.config.get("logging_steps").and_then(whole);
-                let steps = if truth(value) == Some(true) {
-                    logging.unwrap_or(10)
-                } else {
-                    0
-                };
-                self.set("log_completions_steps", steps.into());
+                let shown = truth(value) == Some(true);
+                let steps = if shown { self.logging_steps() } else { 0 };
+                self.set("log_completions_steps", steps);
                 truth(value).is_some()
             }
             "model_revision" => text == "main",
@@ -167,15 +148,11 @@ impl Translation<'_> {
             "datasets" if is_off(value) => true,
             "datasets" => match one_file(value) {
                 Some(file) => {
-                    self.set_as("datasets", "dataset_name", file.into());
+                    self.set_by("datasets", "dataset_name", file);
                     true
                 }
                 None => false,
             },
-            "dataset_train_split" | "dataset_test_split" => {
-                self.note(name, how);
-                true
-            }
             "scale_rewards" => {
                 let scale = match (value, text) {
                     (Value::Bool(true), _) | (_, "group") => Some("group_std"),
@@ -184,7 +161,7 @@ impl Translation<'_> {
                     _ => None,
                 };
                 if let Some(scale) = scale {
-                    self.set("scale", scale.into());
+                    self.set("scale", scale);
                 }
                 scale.is_some()
             }
@@ -208,11 +185,19 @@ impl Translation<'_> {
         }
     }
 
+    /// Sets a key where a switch of TRL is on, or off; says whether it is either.
+    fn where_it_is(&mut self, on: bool, switch: &Value, key: &str, value: &str) -> bool {
+        if truth(switch) == Some(on) {
+            self.set(key, value);
+        }
+        truth(switch).is_some()
+    }
+
     fn report_to(&mut self, target: &Value) -> bool {
         match target.as_str() {
             Some("none") => true,
             Some("tensorboard" | "all") => {
-                self.set("report_to", "tensorboard".into());
+                self.set("report_to", "tensorboard");
                 true
             }
             _ => false,
@@ -240,10 +225,8 @@ impl Translation<'_> {
         }
         let verdict = functions.len() < names.len();
         if !verdict {
-            self.note(
-                "reward_funcs",
-                "the verdict of the verifier pays 1 beside them",
-            );
+            let why = "the verdict of the verifier pays 1 beside them";
+            self.note("reward_funcs", why);
         }
         self.reward_weights(names.len(), &places);
         self.set("reward_funcs", Value::Array(functions));
@@ -252,12 +235,11 @@ impl Translation<'_> {
 
     /// The weights of functions at these `places` among `all`; that of the verdict is 1.
     fn reward_weights(&mut self, all: usize, places: &[usize]) {
-        if !self.said("reward_weights") {
+        let Some(value) = self.said("reward_weights") else {
             return;
-        }
-        let value = self.config.get("reward_weights");
-        let single: Vec<Value> = value.cloned().into_iter().collect();
-        let weights = value.and_then(Value::as_array).unwrap_or(&single);
+        };
+        let single = vec![value.clone()];
+        let weights = value.as_array().unwrap_or(&single);
         if weights.len() != all {
             let problem = format!("{} weights for {all} reward_funcs", weights.len());
             return self.problem("reward_weights", problem);
@@ -284,12 +266,11 @@ impl Translation<'_> {
 
     /// TRL counts completions and micro-batches, a recipe counts problems and optimiser steps.
     fn batches(&mut self) {
-        let count = |name: &str| self.config.get(name).filter(|v| !v.is_null());
-        let or = |name, default| count(name).and_then(whole).unwrap_or(default);
+        let or = |name, default| self.said(name).and_then(whole).unwrap_or(default);
         let rows = or("per_device_train_batch_size", 8);
         let accumulated = or("gradient_accumulation_steps", 1);
         let generations = or("num_generations", 8);
-        let micro_batches = match count("generation_batch_size").and_then(whole) {
+        let micro_batches = match self.said("generation_batch_size").and_then(whole) {
             Some(batch) if rows > 0 && batch % rows == 0 => batch / rows,
             Some(_) => {
                 let problem = format!("is no multiple of per_device_train_batch_size = {rows}");
@@ -310,12 +291,9 @@ impl Translation<'_> {
         }
         let updates = micro_batches / accumulated;
         let per_step = updates * or("num_iterations", 1);
-        self.set_from(
-            "per_device_train_batch_size",
-            "prompts_per_step",
-            completions / generations,
-        );
-        self.set_from("steps_per_generation", "steps_per_generation", updates);
+        let prompts = completions / generations;
+        self.set_by("per_device_train_batch_size", "prompts_per_step", prompts);
+        self.set_by("steps_per_generation", "steps_per_generation", updates);
         if max_steps > 0 {
             if max_steps % per_step != 0 {
                 let note = format!(
@@ -324,29 +302,31 @@ impl Translation<'_> {
                 self.note("max_steps", &note);
             }
             let steps = (max_steps + per_step - 1) / per_step;
-            self.set_from("max_steps", "max_steps", steps);
+            self.set_by("max_steps", "max_steps", steps);
             self.settings.retain(|s| s.key != "num_train_epochs");
         }
         if per_step > 1 {
-            for key in [
+            let counts = [
                 "eval_steps",
                 "save_steps",
                 "logging_steps",
                 "log_completions_steps",
-            ] {
-                self.settings
-                    .iter_mut()
-                    .filter(|s| s.key == key)
-                    .for_each(|s| {
-                        let steps = whole(&s.value).unwrap_or(0);
-                        s.value = ((steps + per_step - 1) / per_step).into();
-                    });
+            ];
+            let settings = self.settings.iter_mut();
+            for setting in settings.filter(|s| counts.contains(&s.key.as_str())) {
+                let steps = whole(&setting.value).unwrap_or(0);
+                setting.value = ((steps + per_step - 1) / per_step).into();
             }
         }
     }
 
-    fn said(&self, name: &str) -> bool {
-        self.config.get(name).is_some_and(|value| !value.is_null())
+    fn said(&self, name: &str) -> Option<&'a Value> {
+        self.config.get(name).filter(|value| !value.is_null())
+    }
+
+    fn logging_steps(&self) -> i64 {
+        let steps = self.config.get("logging_steps").and_then(whole);
+        steps.unwrap_or(10)
     }
 
     fn asks(&self, name: &str) -> bool {
@@ -366,7 +346,7 @@ impl Translation<'_> {
         if !self.config.contains_key("vllm_mode") {
             self.default("vllm_mode", "colocate".into());
         }
-        let said = |name: &str| self.config.get(name).filter(|v| !v.is_null());
+        let said = |name: &str| self.said(name);
         let corrects = said("vllm_importance_sampling_correction").and_then(truth);
         if corrects == Some(false) {
             return;
@@ -391,15 +371,6 @@ impl Translation<'_> {
         self.default("importance_sampling_correction", correction.into());
     }
 
-    fn default(&mut self, key: &str, value: Value) {
-        self.settings.push(Setting {
-            key: key.to_owned(),
-            value,
-            origin: "default of TRL".into(),
-            ..Setting::default()
-        });
-    }
-
     /// What TRL does when nothing is said and a recipe would not.
     fn defaults(&mut self) {
         for (key, value) in [
@@ -419,22 +390,20 @@ impl Translation<'_> {
         }
     }
 
-    fn set(&mut self, key: &str, value: Value) {
-        let origin = (self.origin)(key);
-        self.settings.push(Setting {
-            key: key.to_owned(),
-            value,
-            origin,
-            ..Setting::default()
-        });
+    fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.set_by(key, key, value);
     }
 
-    fn set_from(&mut self, theirs: &str, key: &str, value: i64) {
-        self.set_as(theirs, key, value.into());
+    /// Sets what another key of TRL says.
+    fn set_by(&mut self, theirs: &str, key: &str, value: impl Into<Value>) {
+        self.push((self.origin)(theirs), key, value.into());
     }
 
-    fn set_as(&mut self, theirs: &str, key: &str, value: Value) {
-        let origin = (self.origin)(theirs);
+    fn default(&mut self, key: &str, value: Value) {
+        self.push("default of TRL".into(), key, value);
+    }
+
+    fn push(&mut self, origin: String, key: &str, value: Value) {
         self.settings.push(Setting {
             key: key.to_owned(),
             value,
@@ -467,8 +436,7 @@ impl Translation<'_> {
     }
 
     fn problem(&mut self, name: &str, problem: String) {
-        let value = self.config.get(name).map(|v| format!(" = {v}"));
-        let value = value.unwrap_or_default();
+        let value = (self.config.get(name)).map_or(String::new(), |v| format!(" = {v}"));
         self.problems
             .push(format!("{}: {name}{value}: {problem}", (self.origin)(name)));
     }
@@ -491,23 +459,18 @@ fn one_file(datasets: &Value) -> Option<&str> {
     let path = said("path")?.as_str()?;
     match said("data_files") {
         // A builder of files, which is found out from the file's name here.
-        Some(file) => ["json", "parquet"]
-            .contains(&path)
-            .then_some(file.as_str()?),
+        Some(file) => matches!(path, "json" | "parquet").then_some(file.as_str()?),
         None => Some(path),
     }
 }
 
 /// Level of a correction and what it does outside its range, by TRL's name of both.
 fn mismatch_mode(name: &str) -> Option<(&'static str, &'static str)> {
-    let level = match name.split_once('_')?.0 {
-        "token" => "token",
-        "sequence" => "sequence_sum",
-        _ => return None,
-    };
-    match name.split_once('_')?.1 {
-        "truncate" => Some((level, "truncate")),
-        "mask" => Some((level, "mask")),
+    match name {
+        "token_truncate" => Some(("token", "truncate")),
+        "token_mask" => Some(("token", "mask")),
+        "sequence_truncate" => Some(("sequence_sum", "truncate")),
+        "sequence_mask" => Some(("sequence_sum", "mask")),
         _ => None,
     }
 }

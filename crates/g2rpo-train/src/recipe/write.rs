@@ -31,7 +31,7 @@ pub fn to_toml(recipe: &Recipe, comments: bool) -> String {
                 line(&mut text, format_args!("# {}", key.doc));
             }
             let idle = idle.iter().any(|(name, _)| *name == key.name);
-            write_key(&mut text, &key.name, &recipe[section][&key.name], idle);
+            write_key(&mut text, key.name, &recipe[section][key.name], idle);
         }
         if let ("method", Some(settings)) = (section, recipe[section].as_object()) {
             for (name, value) in settings.iter().filter(|(name, _)| key(name).is_none()) {
@@ -59,7 +59,7 @@ pub fn differences(first: &Recipe, second: &Recipe) -> Vec<(String, String, Stri
     let methods = [&first, &second].map(|recipe| recipe["method"].as_object());
     let of_methods = methods.into_iter().flatten().flat_map(|m| m.keys());
     let mut names: Vec<(&str, &str)> = (keys().iter())
-        .map(|key| (key.section.as_str(), key.name.as_str()))
+        .map(|key| (key.section, key.name))
         .chain(of_methods.map(|name| ("method", name.as_str())))
         .collect();
     let mut seen = HashSet::new();

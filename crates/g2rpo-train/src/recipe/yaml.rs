@@ -30,13 +30,16 @@ pub fn parse_trl(text: &str, name: &str) -> Result<TrlConfig, Vec<String>> {
     let read = serde_saphyr::from_str_with_options::<Map<String, Value>>(text, options);
     let config = read.map_err(|error| vec![problem(text, name, &error)])?;
     let origin = |key: &str| {
-        let at = (text.lines()).position(|line| {
-            let rest = line.strip_prefix(key).map(str::trim_start);
-            rest.is_some_and(|rest| rest.starts_with(':'))
-        });
+        let at = text.lines().position(|line| gives(line, key));
         at.map_or_else(|| name.to_owned(), |at| format!("{name}, line {}", at + 1))
     };
     from_trl(&config, &origin)
+}
+
+/// Whether a line begins with this key.
+fn gives(line: &str, key: &str) -> bool {
+    let rest = line.strip_prefix(key);
+    rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
 /// What is no YAML, in words.
@@ -45,11 +48,8 @@ fn problem(text: &str, name: &str, error: &Error) -> String {
         Error::DuplicateMappingKey { key, location } => {
             let key = key.as_deref().unwrap_or("a key");
             let line = usize::try_from(location.line()).unwrap_or(0);
-            let written = |line: &&str| {
-                let rest = line.trim_start().strip_prefix(key).map(str::trim_start);
-                rest.is_some_and(|rest| rest.starts_with(':'))
-            };
-            let first = (text.lines().take(line.saturating_sub(1))).position(|line| written(&line));
+            let mut before = text.lines().take(line.saturating_sub(1));
+            let first = before.position(|line| gives(line.trim_start(), key));
             let first = first.map_or("the file".to_owned(), |at| format!("line {}", at + 1));
             format!(
                 "{name}, line {line}: {key}: {first} gives it as well, and nothing says which counts: keep one of the two"

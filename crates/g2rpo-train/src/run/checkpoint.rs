@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::run::files::{partial, sync_folder_of, write_atomically};
+use crate::run::files::{if_there, partial, sync_folder_of, write_atomically};
 use crate::{Error, Result};
 
 const MANIFEST: &str = "manifest.json";
@@ -88,11 +88,8 @@ impl Checkpoints {
     pub fn open(folder: impl Into<PathBuf>, save_total_limit: Option<usize>) -> Result<Self> {
         let folder = folder.into();
         if save_total_limit == Some(0) {
-            return Err(Error::Config {
-                name: "save_total_limit",
-                value: "0".into(),
-                problem: "at least one checkpoint must be kept; leave it out to keep all".into(),
-            });
+            let problem = "at least one checkpoint must be kept; leave it out to keep all";
+            return Err(Error::config("save_total_limit", 0, problem));
         }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
@@ -202,10 +199,7 @@ impl Checkpoints {
     /// [`Error::Io`].
     pub fn clear_best(&self) -> Result<()> {
         let path = self.folder.join(BEST);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
-            _ => Ok(()),
-        }
+        (if_there(fs::remove_file(&path)).map(drop)).map_err(Error::io(&path))
     }
 
     /// The best checkpoint so far, if one was noted.
@@ -215,13 +209,9 @@ impl Checkpoints {
     /// as any checkpoint may be the best.
     pub fn best(&self) -> Result<Option<Best>> {
         let path = self.folder.join(BEST);
-        match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io(&path)(e)),
-            Ok(json) => serde_json::from_slice(&json)
-                .map(Some)
-                .map_err(|e| Error::io(&path)(e.into())),
-        }
+        let json = if_there(fs::read(&path)).map_err(Error::io(&path))?;
+        let best = json.map(|json| serde_json::from_slice(&json)).transpose();
+        best.map_err(|e| Error::io(&path)(e.into()))
     }
 
     /// Removes the oldest checkpoints beyond the limit, never the best, and nothing at all while
@@ -262,10 +252,8 @@ pub fn verify(checkpoint: &Path, read: bool) -> Result<(), String> {
         let fault = |problem: String| format!("{}: {problem}", entry.path);
         let bytes = fs::metadata(&path).map_err(|e| fault(e.to_string()))?.len();
         if bytes != entry.bytes {
-            let expected = entry.bytes;
-            return Err(fault(format!(
-                "{bytes} bytes where {expected} were written"
-            )));
+            let problem = format!("{bytes} bytes where {} were written", entry.bytes);
+            return Err(fault(problem));
         }
         if read && sha256(&path).map_err(|e| fault(e.to_string()))? != entry.sha256 {
             return Err(fault("its content is not what was written".into()));
@@ -316,30 +304,20 @@ fn sha256(path: &Path) -> io::Result<String> {
             n => hasher.update(&buffer[..n]),
         }
     }
-    let hex = hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    Ok(hex)
+    let sum = hasher.finalize();
+    Ok(sum.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Removes a checkpoint under another name, so that a kill in between leaves none that looks whole.
 fn remove(path: &Path) -> Result<()> {
     let going = path.with_extension("old.partial");
     remove_if_there(&going)?;
-    match fs::rename(path, &going) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Error::io(path)(e)),
-        Ok(()) => remove_if_there(&going),
-    }
+    if_there(fs::rename(path, &going)).map_err(Error::io(path))?;
+    remove_if_there(&going)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(e)),
-        _ => Ok(()),
-    }
+    (if_there(fs::remove_dir_all(path)).map(drop)).map_err(Error::io(path))
 }
 
 #[cfg(test)]
@@ -368,10 +346,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = open(dir.path(), Some(2));
         save(&checkpoints, 10);
-        let best = Best {
-            step: 10,
-            value: 0.5,
-        };
+        let (step, value) = (10, 0.5);
+        let best = Best { step, value };
         checkpoints.set_best(best).unwrap();
         for step in [20, 30, 1_000_000] {
             save(&checkpoints, step);
@@ -408,37 +384,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = open(dir.path(), None);
         let good = save(&checkpoints, 10);
-        type Damage<'a> = (&'a dyn Fn(&Path), &'static str);
-        let damages: [Damage<'_>; 5] = [
+        let (changed, shorter) = ([1; 3000], [0; 2999]);
+        for (file, content, told) in [
             (
-                &|p| fs::write(p.join("model/weights"), [1; 3000]).unwrap(),
-                "model/weights: its content is not what was written",
+                "model/weights",
+                Some(&changed[..]),
+                "its content is not what was written",
             ),
             (
-                &|p| fs::write(p.join("model/weights"), [0; 2999]).unwrap(),
-                "model/weights: 2999 bytes where 3000 were written",
+                "model/weights",
+                Some(&shorter),
+                "2999 bytes where 3000 were written",
             ),
-            (
-                &|p| fs::remove_file(p.join("state.json")).unwrap(),
-                "state.json: No such",
-            ),
-            (
-                &|p| fs::write(p.join(MANIFEST), "{").unwrap(),
-                "manifest.json: EOF",
-            ),
-            (
-                &|p| fs::remove_file(p.join(MANIFEST)).unwrap(),
-                "manifest.json: No such",
-            ),
-        ];
-        for (damage, expected) in damages {
-            let bad = save(&checkpoints, 20);
-            damage(&bad.path);
+            ("state.json", None, "No such"),
+            (MANIFEST, Some(b"{"), "EOF"),
+            (MANIFEST, None, "No such"),
+        ] {
+            let bad = save(&checkpoints, 20).path.join(file);
+            match content {
+                Some(content) => fs::write(bad, content).unwrap(),
+                None => fs::remove_file(bad).unwrap(),
+            }
             let (latest, damaged) = checkpoints.latest().unwrap();
             assert_eq!(latest.as_ref(), Some(&good));
             assert_eq!(damaged.len(), 1);
             let problem = &damaged[0].problem;
-            assert!(problem.starts_with(expected), "{problem}");
+            assert!(problem.starts_with(&format!("{file}: {told}")), "{problem}");
         }
         // A save at the same step replaces the damaged one.
         save(&checkpoints, 20);
@@ -450,21 +421,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = open(dir.path(), Some(1));
         save(&checkpoints, 10);
-        let error = checkpoints
-            .save(20, |folder| {
-                fs::write(folder.join("half"), "x")?;
-                Err(io::Error::from(io::ErrorKind::StorageFull).into())
-            })
-            .unwrap_err();
-        assert!(error.to_string().contains("step_000020"), "{error}");
-        assert!(error.to_string().contains("no storage space"), "{error}");
-        assert_eq!(steps(&checkpoints), [10]);
-        assert_eq!(
-            fs::read_dir(dir.path().join("checkpoints"))
-                .unwrap()
-                .count(),
-            1
+        let failed = checkpoints.save(20, |folder| {
+            fs::write(folder.join("half"), "x")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull).into())
+        });
+        let told = failed.unwrap_err().to_string();
+        assert!(
+            told.contains("step_000020") && told.contains("no storage space"),
+            "{told}"
         );
+        assert_eq!(steps(&checkpoints), [10]);
+        let left = fs::read_dir(dir.path().join("checkpoints")).unwrap();
+        assert_eq!(left.count(), 1);
     }
 
     #[test]

@@ -50,14 +50,10 @@ impl EventWriter {
             .open(&path)
             .map_err(Error::io(&path))?;
         let mut writer = Self { file, path, clock };
-        let mut version = Message::default();
-        version.double(1, clock());
-        version.bytes(3, b"brain.Event:2");
-        writer.record(&version.0)?;
+        let version = Message::default().double(1, clock());
+        writer.record(&version.bytes(3, b"brain.Event:2"))?;
         // SessionLog with status START makes readers drop what was logged from this step on.
-        let mut session = Message::default();
-        session.varint(1, 1);
-        writer.event(step, 7, &session)?;
+        writer.event(step, 7, &Message::default().varint(1, 1))?;
         Ok(writer)
     }
 
@@ -66,13 +62,11 @@ impl EventWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn write_row(&mut self, row: &MetricsRow) -> Result<()> {
-        let mut summary = Message::default();
-        for (name, value) in row.iter().filter(|(_, value)| value.is_finite()) {
-            let mut scalar = Message::default();
-            scalar.bytes(1, name.as_bytes());
-            scalar.float(2, value as f32);
-            summary.bytes(1, &scalar.0);
-        }
+        let finite = row.iter().filter(|(_, value)| value.is_finite());
+        let summary = finite.fold(Message::default(), |summary, (name, value)| {
+            let scalar = Message::default().bytes(1, name.as_bytes());
+            summary.bytes(1, &scalar.float(2, value as f32).0)
+        });
         self.event(row.step(), 5, &summary)
     }
 
@@ -82,36 +76,23 @@ impl EventWriter {
     /// [`Error::Io`].
     pub fn write_text(&mut self, name: &str, step: u64, text: &str) -> Result<()> {
         const DT_STRING: u64 = 7;
-        let mut dim = Message::default();
-        dim.varint(1, 1);
-        let mut shape = Message::default();
-        shape.bytes(2, &dim.0);
-        let mut tensor = Message::default();
-        tensor.varint(1, DT_STRING);
-        tensor.bytes(2, &shape.0);
-        tensor.bytes(8, text.as_bytes());
-        let mut plugin = Message::default();
-        plugin.bytes(1, b"text");
-        let mut metadata = Message::default();
-        metadata.bytes(1, &plugin.0);
-        let mut value = Message::default();
-        value.bytes(1, name.as_bytes());
-        value.bytes(8, &tensor.0);
-        value.bytes(9, &metadata.0);
-        let mut summary = Message::default();
-        summary.bytes(1, &value.0);
-        self.event(step, 5, &summary)
+        let dim = Message::default().varint(1, 1);
+        let shape = Message::default().bytes(2, &dim.0);
+        let tensor = Message::default().varint(1, DT_STRING).bytes(2, &shape.0);
+        let plugin = Message::default().bytes(1, b"text");
+        let metadata = Message::default().bytes(1, &plugin.0);
+        let value = (Message::default().bytes(1, name.as_bytes()))
+            .bytes(8, &tensor.bytes(8, text.as_bytes()).0)
+            .bytes(9, &metadata.0);
+        self.event(step, 5, &Message::default().bytes(1, &value.0))
     }
 
     fn event(&mut self, step: u64, field: u32, content: &Message) -> Result<()> {
-        let mut event = Message::default();
-        event.double(1, (self.clock)());
-        event.varint(2, step);
-        event.bytes(field, &content.0);
-        self.record(&event.0)
+        let event = Message::default().double(1, (self.clock)()).varint(2, step);
+        self.record(&event.bytes(field, &content.0))
     }
 
-    fn record(&mut self, data: &[u8]) -> Result<()> {
+    fn record(&mut self, Message(data): &Message) -> Result<()> {
         let length = (data.len() as u64).to_le_bytes();
         let mut record = length.to_vec();
         record.extend(masked_crc32c(&length).to_le_bytes());
@@ -147,33 +128,38 @@ fn now() -> f64 {
 struct Message(Vec<u8>);
 
 impl Message {
-    fn varint(&mut self, field: u32, value: u64) {
-        self.raw_varint(u64::from(field) << 3);
-        self.raw_varint(value);
+    fn varint(self, field: u32, value: u64) -> Self {
+        self.key(field, 0).raw_varint(value)
     }
 
-    fn double(&mut self, field: u32, value: f64) {
-        self.raw_varint(u64::from(field) << 3 | 1);
-        self.0.extend(value.to_le_bytes());
+    fn double(self, field: u32, value: f64) -> Self {
+        self.key(field, 1).raw(&value.to_le_bytes())
     }
 
-    fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        self.raw_varint(u64::from(field) << 3 | 2);
-        self.raw_varint(bytes.len() as u64);
+    fn bytes(self, field: u32, bytes: &[u8]) -> Self {
+        (self.key(field, 2).raw_varint(bytes.len() as u64)).raw(bytes)
+    }
+
+    fn float(self, field: u32, value: f32) -> Self {
+        self.key(field, 5).raw(&value.to_le_bytes())
+    }
+
+    fn key(self, field: u32, wire_type: u64) -> Self {
+        self.raw_varint(u64::from(field) << 3 | wire_type)
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);
+        self
     }
 
-    fn float(&mut self, field: u32, value: f32) {
-        self.raw_varint(u64::from(field) << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn raw_varint(&mut self, mut value: u64) {
+    fn raw_varint(mut self, mut value: u64) -> Self {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
             value >>= 7;
         }
         self.0.push(value as u8);
+        self
     }
 }
 
@@ -192,11 +178,7 @@ fn crc32c(data: &[u8]) -> u32 {
             let mut crc = i as u32;
             let mut bit = 0;
             while bit < 8 {
-                crc = if crc & 1 == 1 {
-                    crc >> 1 ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
+                crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
                 bit += 1;
             }
             table[i] = crc;

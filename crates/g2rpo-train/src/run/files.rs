@@ -25,6 +25,17 @@ pub fn replace_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>
         .map_err(Error::io(path))
 }
 
+/// What came of reading or removing something; nothing where it is not there.
+///
+/// # Errors
+/// Any other than that.
+pub fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
+    }
+}
+
 /// The name under which something is written before it is renamed to `path`.
 pub(crate) fn partial(path: &Path) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use crate::run::files::write_atomically;
+use crate::run::files::{if_there, write_atomically};
 use crate::{Error, Result};
 
 /// What to do about a folder that holds a run already.
@@ -63,42 +63,34 @@ impl RunFolder {
     /// or none where one should be; [`Error::Io`].
     pub fn open(path: impl Into<PathBuf>, start: Start) -> Result<Self> {
         let path = path.into();
-        let refuse = |problem: String| Error::RunFolder {
-            path: path.clone(),
-            problem,
-        };
+        let refuse = |problem: &str| Err(Error::run_folder(&path, problem));
         if start == Start::Resume && !path.is_dir() {
-            return Err(refuse("there is no such run to resume".into()));
+            return refuse("there is no such run to resume");
         }
         fs::create_dir_all(&path).map_err(Error::io(&path))?;
         let was_locked = path.join(LOCK).exists();
         let lock = lock(&path)?;
-        let used = PARTS.iter().find(|part| path.join(part).exists());
+        let there = || PARTS.iter().filter(|part| path.join(part).exists());
+        let used = there().next();
         // Every run writes its recipe first, and metrics or a checkpoint behind it.
         let is_run = path.join(PARTS[0]).is_file();
         match (start, used) {
             (Start::Overwrite | Start::New, Some(part)) if !is_run => {
-                return Err(refuse(format!(
+                return refuse(&format!(
                     "{part} is there and no recipe.toml, so this is not the folder of a run and nothing in it is replaced: choose another"
-                )));
-            }
-            (Start::New, Some(part)) => {
-                let problem = format!(
-                    "it holds a run already ({part} is there): resume it, overwrite it, or choose another folder"
-                );
-                return Err(refuse(problem));
-            }
-            // A recipe alone may have been written by hand.
-            (Start::Resume, Some(part))
-                if *part == PARTS[0] && !was_locked && others(&path) == 0 =>
-            {
-                return Err(refuse(
-                    "it holds a recipe and nothing of a run: `g2rpo train` begins one".into(),
                 ));
             }
+            (Start::New, Some(part)) => {
+                return refuse(&format!(
+                    "it holds a run already ({part} is there): resume it, overwrite it, or choose another folder"
+                ));
+            }
+            // A recipe alone may have been written by hand.
+            (Start::Resume, Some(_)) if !was_locked && there().eq([&PARTS[0]]) => {
+                return refuse("it holds a recipe and nothing of a run: `g2rpo train` begins one");
+            }
             (Start::Resume, None) => {
-                let problem = "no run was started in it, so there is nothing to resume";
-                return Err(refuse(problem.into()));
+                return refuse("no run was started in it, so there is nothing to resume");
             }
             _ => {}
         }
@@ -205,14 +197,6 @@ impl RunFolder {
     }
 }
 
-/// Parts of a run beside the recipe.
-fn others(path: &Path) -> usize {
-    PARTS[1..]
-        .iter()
-        .filter(|part| path.join(part).exists())
-        .count()
-}
-
 fn lock(path: &Path) -> Result<File> {
     let file = path.join(LOCK);
     let mut lock = OpenOptions::new()
@@ -228,13 +212,11 @@ fn lock(path: &Path) -> Result<File> {
             let mut owner = String::new();
             // The number is for the message only; the lock itself is not in the file's text.
             let _ = lock.read_to_string(&mut owner);
-            return Err(Error::RunFolder {
-                path: path.into(),
-                problem: format!(
-                    "it is in use by process {}: end that one first, or choose another folder",
-                    owner.trim()
-                ),
-            });
+            let owner = owner.trim();
+            let problem = format!(
+                "it is in use by process {owner}: end that one first, or choose another folder"
+            );
+            return Err(Error::run_folder(path, problem));
         }
         Err(TryLockError::Error(error)) => return Err(Error::io(&file)(error)),
     }
@@ -253,16 +235,12 @@ fn remove(path: &Path) -> Result<()> {
     } else {
         fs::remove_file(path)
     };
-    match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
-        _ => Ok(()),
-    }
+    (if_there(removed).map(drop)).map_err(Error::io(path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
 
     fn message(path: &Path, start: Start) -> String {
         RunFolder::open(path, start).unwrap_err().to_string()
@@ -282,76 +260,15 @@ mod tests {
         // Somebody's own files of such names are left alone.
         for start in [Start::New, Start::Overwrite] {
             let error = message(&path, start);
-            assert!(
-                error.contains("metrics.jsonl is there and no recipe.toml"),
-                "{error}"
-            );
+            assert!(error.contains("metrics.jsonl is there and no recipe.toml"));
         }
         fs::write(path.join("recipe.toml"), "").unwrap();
-        let error = message(&path, Start::New);
-        assert!(
-            error.contains("holds a run already (recipe.toml"),
-            "{error}"
-        );
+        assert!(message(&path, Start::New).contains("holds a run already (recipe.toml"));
         drop(RunFolder::open(&path, Start::Resume).unwrap());
         let run = RunFolder::open(&path, Start::Overwrite).unwrap();
         assert!(path.join("metrics.jsonl").exists());
         run.clear().unwrap();
         assert!(!path.join("metrics.jsonl").exists() && !path.join("checkpoints").exists());
         assert!(path.join("mine.txt").exists());
-    }
-
-    #[test]
-    fn a_recipe_alone_is_no_run() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("recipe.toml"), "").unwrap();
-        let error = message(dir.path(), Start::Resume);
-        assert!(error.contains("nothing of a run"), "{error}");
-    }
-
-    #[test]
-    fn a_file_in_the_place_of_the_folder_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run");
-        fs::write(&path, "").unwrap();
-        assert!(message(&path, Start::New).contains("run"));
-    }
-
-    /// Not a test: what the next one starts as a process of its own.
-    #[test]
-    fn hold_a_folder() {
-        let Some(path) = std::env::var_os("G2RPO_TEST_HOLD_FOLDER") else {
-            return;
-        };
-        let _run = RunFolder::open(PathBuf::from(path), Start::New).unwrap();
-        println!("held");
-        std::thread::sleep(std::time::Duration::from_secs(60));
-    }
-
-    #[test]
-    fn a_living_process_keeps_its_folder_and_a_killed_one_does_not() {
-        use std::io::BufRead;
-
-        let dir = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "--nocapture",
-                "run::folder::tests::hold_a_folder",
-            ])
-            .env("G2RPO_TEST_HOLD_FOLDER", dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-        let held = (stdout.lines()).any(|line| line.unwrap().contains("held"));
-        assert!(held);
-        let error = message(dir.path(), Start::New);
-        let expected = format!("in use by process {}", child.id());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(error.contains(&expected), "{error}");
-        assert!(dir.path().join(LOCK).exists());
-        RunFolder::open(dir.path(), Start::New).unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::files::if_there;
 use crate::{Error, Result};
 
 /// Appends rows to a JSONL file, one object a line, each handed to the system before the next step.
@@ -96,15 +97,10 @@ impl StepLog {
 pub fn read_rows<R: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<R>> {
     let mut rows = Vec::new();
     let mut problem = None;
-    let (_, line) = scan(path, |line| match serde_json::from_slice(line) {
-        Ok(row) => {
-            rows.push(row);
-            true
-        }
-        Err(error) => {
-            problem = Some(error.to_string());
-            false
-        }
+    let (_, line) = scan(path, |line| {
+        let row = serde_json::from_slice(line).map(|row| rows.push(row));
+        problem = row.err().map(|error| error.to_string());
+        problem.is_none()
     })?;
     match problem {
         None => Ok(rows),
@@ -119,17 +115,15 @@ pub fn read_rows<R: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<R>> 
 /// Hands whole lines to `keep` until it says no. Returns the bytes of the lines kept and the
 /// number of the line at which it stopped. A missing file has no lines.
 fn scan(path: &Path, mut keep: impl FnMut(&[u8]) -> bool) -> Result<(u64, usize)> {
-    let file = match File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((0, 1)),
-        other => other.map_err(Error::io(path))?,
+    let Some(file) = if_there(File::open(path)).map_err(Error::io(path))? else {
+        return Ok((0, 1));
     };
     let mut reader = BufReader::new(file);
     let (mut bytes, mut number, mut line) = (0, 1, Vec::new());
     loop {
         line.clear();
-        let n = reader
-            .read_until(b'\n', &mut line)
-            .map_err(Error::io(path))?;
+        let read = reader.read_until(b'\n', &mut line);
+        let n = read.map_err(Error::io(path))?;
         if line.pop() != Some(b'\n') || !keep(&line) {
             return Ok((bytes, number));
         }
@@ -158,10 +152,8 @@ mod tests {
         assert_eq!(log.kept_steps(), 2);
         log.write(&MetricsRow::new(2)).unwrap();
         log.sync().unwrap();
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n"
-        );
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written, "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n");
     }
 
     #[test]
@@ -177,11 +169,8 @@ mod tests {
             for step in step..3 {
                 log.write(&MetricsRow::new(step)).unwrap();
             }
-            assert_eq!(
-                std::fs::read_to_string(&path).unwrap(),
-                rows,
-                "cut at {cut}"
-            );
+            let written = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(written, rows, "cut at {cut}");
         }
     }
 
@@ -192,16 +181,10 @@ mod tests {
         let kept = || StepLog::resume(&path, 3).unwrap().kept_steps();
         assert_eq!(kept(), 0);
         // Two rows of a step are an evaluation before it and its own.
-        for (rows, n) in [
-            (
-                "{\"step\":0}\n{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n",
-                3,
-            ),
-            ("{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n", 2),
-            ("{\"step\":0}\nx\n{\"step\":2}\n", 1),
-        ] {
-            std::fs::write(&path, rows).unwrap();
-            assert_eq!(kept(), n, "{rows}");
+        for (steps, n) in [("0012", 3), ("123", 2), ("0x2", 1)] {
+            let row = |step: char| format!("{{\"step\":{step}}}\n");
+            std::fs::write(&path, steps.chars().map(row).collect::<String>()).unwrap();
+            assert_eq!(kept(), n, "{steps}");
         }
     }
 

@@ -76,9 +76,6 @@ pub(crate) fn verdicts(
 }
 
 /// Whether an empty response to each of these tasks would be accepted.
-///
-/// # Errors
-/// As [`verdicts`].
 pub(crate) fn accepts_silence(
     data: &Dataset<'_>,
     verifier: &dyn Verifier,
@@ -139,13 +136,9 @@ pub(crate) fn grade_all(
             .collect();
         let added = judge.rewards.rewards(&samples)?;
         for (((answer, verdict), _), added) in new.into_iter().zip(added) {
-            let Rollout {
-                guidance,
-                completion,
-                ..
-            } = &group.rollouts[group.grades.len()];
-            let budget = &method.limits.budget;
-            let length = budget.counted(guidance.len(), completion.tokens.len());
+            let rollout = &group.rollouts[group.grades.len()];
+            let own = rollout.completion.tokens.len();
+            let length = method.limits.budget.counted(rollout.guidance.len(), own);
             let overlong = (method.overlong.as_ref()).map_or(0.0, |o| {
                 o.penalty(method.loss.max_completion_length, length)
             });

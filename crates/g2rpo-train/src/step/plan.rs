@@ -58,14 +58,9 @@ impl Planner<'_> {
             // A draw of its own, so that a source that draws changes nothing else.
             let guidance = (self.source).guidance(&query, &mut self.key.rng(index, u32::MAX));
             let mut rng = self.key.rng(index, 0);
+            let (found, size) = (guidance.as_ref(), self.num_generations);
             let plan = self.with_caps(&item.task.reference, |parts| {
-                plan_group(
-                    parts,
-                    &query,
-                    guidance.as_ref(),
-                    self.num_generations,
-                    &mut rng,
-                )
+                plan_group(parts, &query, found, size, &mut rng)
             })?;
             Ok(Group {
                 task,

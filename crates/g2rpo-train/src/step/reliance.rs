@@ -11,9 +11,6 @@ use crate::step::update::UpdateConfig;
 
 /// [`hint_reliance`] over the hinted successes among the rows; `None`, and no pass of the learner,
 /// without any. Two passes over these rows otherwise.
-///
-/// # Errors
-/// [`Error::Learner`](crate::Error::Learner).
 pub(crate) fn reliance<L: Learner + ?Sized>(
     learner: &mut L,
     groups: &[Group],
@@ -33,11 +30,10 @@ pub(crate) fn reliance<L: Learner + ?Sized>(
     }
     let scoring = config.scoring(false);
     let bare = pack(hinted.iter().copied())?;
-    let sampled = pack(
-        hinted
-            .iter()
-            .map(|(_, rollout)| (&rollout.prompt[..], *rollout)),
-    )?;
+    let sampled = hinted
+        .iter()
+        .map(|(_, rollout)| (&rollout.prompt[..], *rollout));
+    let sampled = pack(sampled)?;
     let mut of = |sequences| logps(learner, sequences, WhichPolicy::Current, &scoring);
     let (plain, with_hint) = (of(&bare.sequences)?, of(&sampled.sequences)?);
     let all: Vec<usize> = (0..hinted.len()).collect();

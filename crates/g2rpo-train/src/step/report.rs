@@ -1,11 +1,10 @@
 //! Last of a step: everything that happened in it, and the views that loops log.
 
-use g2rpo_core::{Advantages, Role};
+use g2rpo_core::Advantages;
 use g2rpo_guidance::{
     Given, Placement, Steering, StepFeedback, StepStats, Warning, Which, inspect_prefix,
 };
 use g2rpo_rollout::{Stop, TokenId};
-use g2rpo_verify::{Outcome, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::Dataset;
@@ -136,9 +135,7 @@ impl StepReport {
 
     /// Tokens sampled in the step, those of members that are not trained on included.
     pub fn sampled_tokens(&self) -> usize {
-        self.members()
-            .map(|m| m.rollout.completion.tokens.len())
-            .sum()
+        (self.members().map(|m| m.rollout.completion.tokens.len())).sum()
     }
 
     /// The step as numbers under TRL's names; what concerns guidance is under `guidance/`.
@@ -175,16 +172,12 @@ impl StepReport {
         row.put("reward", mean_reward(Which::All).unwrap_or(f64::NAN));
         for (i, name) in self.reward_names.iter().enumerate() {
             let parts = self.members().filter_map(|m| m.grade.parts[i]);
-            if let Some(mean) = mean(parts) {
-                row.put(&format!("rewards/{name}/mean"), mean);
-            }
+            row.put(&format!("rewards/{name}/mean"), mean(parts));
         }
         let stds = self.advantages.groups.iter().filter_map(|g| g.std);
         row.put("reward_std", mean(stds).unwrap_or(0.0));
-        row.put(
-            "frac_reward_zero_std",
-            self.advantages.frac_reward_zero_std(),
-        );
+        let advantages = &self.advantages;
+        row.put("frac_reward_zero_std", advantages.frac_reward_zero_std());
         let absolute: f64 = self.advantages.advantages.iter().map(|a| a.abs()).sum();
         row.put("advantage_abs", absolute / n);
         row.put("completions/mean_length", share(batch.roles.values().len()));
@@ -198,23 +191,13 @@ impl StepReport {
         let chosen = self.members().filter(|m| m.plan.is_chosen());
         let tokens = mean(chosen.map(|m| m.plan.cut.len as f64));
         row.put("guidance/tokens", tokens.unwrap_or(0.0));
-        for (name, which) in [
-            ("guidance/reward_guided", Which::Guided),
-            ("guidance/reward_unguided", Which::Unguided),
-        ] {
-            if let Some(reward) = mean_reward(which) {
-                row.put(name, reward);
-            }
-        }
+        row.put("guidance/reward_guided", mean_reward(Which::Guided));
+        row.put("guidance/reward_unguided", mean_reward(Which::Unguided));
         let guided = self.rows.guided.iter().filter(|g| **g).count();
         row.put("guidance/frac_guided", share(guided));
-        row.put(
-            "guidance/frac_identity_only",
-            self.advantages.frac_identity_only_variance(),
-        );
-        if let Some(reliance) = self.hint_reliance {
-            row.put("guidance/hint_reliance", reliance);
-        }
+        let identity_only = advantages.frac_identity_only_variance();
+        row.put("guidance/frac_identity_only", identity_only);
+        row.put("guidance/hint_reliance", self.hint_reliance);
         if self.gen_batches > 1 || !self.replaced.is_empty() {
             let replaced = self.replaced.len() as f64;
             let all = self.groups.len() as f64 + replaced;
@@ -223,15 +206,9 @@ impl StepReport {
         }
         row.extend(self.update.metrics.entries());
         let mismatch = &self.update.mismatch;
-        for (name, value) in [
-            ("mismatch/logp_difference", mismatch.logp_difference()),
-            ("mismatch/kl", mismatch.kl()),
-            ("mismatch/ess", mismatch.ess()),
-        ] {
-            if let Some(value) = value {
-                row.put(name, value);
-            }
-        }
+        row.put("mismatch/logp_difference", mismatch.logp_difference());
+        row.put("mismatch/kl", mismatch.kl());
+        row.put("mismatch/ess", mismatch.ess());
         if self.staleness != Staleness::default() {
             row.put("staleness", self.staleness.steps as f64);
             row.put("staleness/dropped", self.staleness.dropped as f64);
@@ -326,7 +303,7 @@ impl StepReport {
         };
         stats.guided_min = counts().min();
         stats.guided_max = counts().max();
-        let mut found = PrefixCounts::default();
+        let (mut answers, mut broken, mut stops) = (0, 0, 0);
         for group in self.all_groups() {
             let trace = group.guidance.as_ref().and_then(|g| g.trace.as_ref());
             for plan in &group.plan.members {
@@ -334,30 +311,33 @@ impl StepReport {
                     (trace, plan.given(group.guidance.as_ref(), placement))
                 {
                     let problems = inspect_prefix(trace, ids.len());
-                    found.answers += u64::from(problems.announces_answer);
-                    found.broken += u64::from(problems.broken_tags);
-                    found.stops += u64::from(ids.iter().any(|id| self.stop_ids.contains(id)));
+                    answers += u64::from(problems.announces_answer);
+                    broken += u64::from(problems.broken_tags);
+                    stops += u64::from(ids.iter().any(|id| self.stop_ids.contains(id)));
                 }
             }
         }
-        stats.prefixes_with_answer = Some(found.answers);
-        stats.prefixes_with_broken_tags = Some(found.broken);
-        stats.prefixes_with_stop = Some(found.stops);
+        stats.prefixes_with_answer = Some(answers);
+        stats.prefixes_with_broken_tags = Some(broken);
+        stats.prefixes_with_stop = Some(stops);
         stats.silence_accepted = self.silence_accepted;
         stats.hint_reliance = self.hint_reliance;
         let format = (self.reward_names.iter()).position(|name| name.contains("format"));
         if let Some(i) = format {
             stats.format_reward = mean(self.members().filter_map(|m| m.grade.parts[i]));
         }
-        let rows: Vec<RowFacts> = (0..self.rows.len()).map(|row| self.facts(row)).collect();
-        let of = |guided: bool, value: fn(&RowFacts) -> f64| {
-            mean(rows.iter().filter(|r| r.guided == guided).map(value))
+        let of = |guided: bool, value: &dyn Fn(usize) -> f64| {
+            let rows = (0..self.rows.len()).filter(|&row| self.rows.guided[row] == guided);
+            mean(rows.map(value))
         };
-        stats.truncated_guided = of(true, |r| r.truncated);
-        stats.truncated_unguided = of(false, |r| r.truncated);
-        stats.own_tokens_guided = of(true, |r| r.own);
-        stats.own_tokens_unguided = of(false, |r| r.own);
-        stats.advantage_unguided = of(false, |r| r.advantage);
+        let truncated = |row: usize| f64::from(u8::from(self.rows.batch.truncated[row]));
+        let lengths: Vec<usize> = self.rows.own_lengths().collect();
+        let own = |row: usize| lengths[row] as f64;
+        stats.truncated_guided = of(true, &truncated);
+        stats.truncated_unguided = of(false, &truncated);
+        stats.own_tokens_guided = of(true, &own);
+        stats.own_tokens_unguided = of(false, &own);
+        stats.advantage_unguided = of(false, &|row| self.advantages.advantages[row]);
         let metrics = &self.update.metrics;
         stats.entropy = metrics.entropy.mean();
         stats.guidance_negative_share = metrics.guidance_negative.mean();
@@ -367,17 +347,6 @@ impl StepReport {
         stats.logp_guidance = metrics.guidance_logp.mean();
         stats.logp_own = metrics.own_logp.mean();
         stats
-    }
-
-    fn facts(&self, row: usize) -> RowFacts {
-        let batch = &self.rows.batch;
-        let own = batch.roles.row(row).iter().filter(|r| **r == Role::Own);
-        RowFacts {
-            guided: self.rows.guided[row],
-            truncated: f64::from(u8::from(batch.truncated[row])),
-            own: own.count() as f64,
-            advantage: self.advantages.advantages[row],
-        }
     }
 
     /// Every completion of the step as text, groups in order.
@@ -404,7 +373,7 @@ impl StepReport {
                     guidance: decode(&member.rollout.guidance)?,
                     completion: decode(&member.rollout.completion.tokens)?,
                     reference: task.reference.clone(),
-                    verdict: verdict_text(&member.grade.verdict),
+                    verdict: member.grade.verdict.to_string(),
                     reward: member.grade.reward,
                     advantage: row.map(|row| self.advantages.advantages[row]),
                     tokens: member.rollout.completion.tokens.len(),
@@ -413,31 +382,6 @@ impl StepReport {
             }
         }
         Ok(samples)
-    }
-}
-
-/// Guided prefixes with something wrong.
-#[derive(Default)]
-struct PrefixCounts {
-    answers: u64,
-    broken: u64,
-    stops: u64,
-}
-
-/// What the means of the strata are over.
-struct RowFacts {
-    guided: bool,
-    truncated: f64,
-    own: f64,
-    advantage: f64,
-}
-
-fn verdict_text(verdict: &Verdict) -> String {
-    match &verdict.outcome {
-        Outcome::Correct => "correct".to_owned(),
-        Outcome::Incorrect(why) => format!("incorrect: {why}"),
-        Outcome::Unverifiable(why) => format!("unverifiable: {why}"),
-        Outcome::Fault(why) => format!("fault: {why}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use g2rpo_core::{KlPlacement, Learner, Ragged, Scoring, Sequences, TokenStreams, WhichPolicy};
 use g2rpo_guidance::{Method, ScoreContext};
-use g2rpo_rollout::{Batch, pack};
+use g2rpo_rollout::pack;
 
 use crate::error::{Error, Result};
 use crate::step::group::Group;
@@ -44,7 +44,11 @@ pub fn rescore<L: Learner + ?Sized>(
     if config.old_is_sampler {
         streams = streams.with_logp_old(batch.logp_sampling.clone())?;
     } else if method.score_context == ScoreContext::OffPolicy {
-        let sampled = as_sampled(groups, rows)?;
+        // Under the prompts that they were sampled under.
+        let sampled = pack(
+            rows.iter(groups)
+                .map(|m| (&m.rollout.prompt[..], m.rollout)),
+        )?;
         let old = logps(learner, &sampled.sequences, WhichPolicy::Current, &scoring)?;
         streams = streams.with_logp_old(old)?;
     } else if reuses || corrects_mismatch || kl_in_reward {
@@ -71,14 +75,6 @@ pub fn rescore<L: Learner + ?Sized>(
         }
     }
     Ok(streams)
-}
-
-/// The rows under the prompts that they were sampled under.
-fn as_sampled(groups: &[Group], rows: &Rows) -> Result<Batch> {
-    let sampled = rows
-        .iter(groups)
-        .map(|m| (&m.rollout.prompt[..], m.rollout));
-    Ok(pack(sampled)?)
 }
 
 /// Log-probabilities of sequences without gradient.

@@ -51,9 +51,7 @@ impl Rows {
             (prompt, rollout)
         }))?;
         let rows = members.iter().map(of);
-        let guided = rows
-            .clone()
-            .map(|(group, m)| group.plan.members[m].is_guided());
+        let guided = (rows.clone()).map(|(group, m)| group.plan.members[m].is_guided());
         let rewards = rows.map(|(group, m)| group.grades[m].reward);
         Ok(Self {
             batch,

@@ -67,22 +67,16 @@ impl UpdateConfig {
             ("steps_per_generation", self.steps_per_generation),
         ] {
             if value == 0 {
-                return Err(Error::Config {
-                    name,
-                    value: "0".into(),
-                    problem: "at least one update must be made per generation batch".into(),
-                });
+                let problem = "at least one update must be made per generation batch";
+                return Err(Error::config(name, 0, problem));
             }
         }
         if let Some(TokenAdvantage::Rlcsd(_)) = &method.token_advantages
             && self.steps_per_generation > 1
         {
-            return Err(Error::Config {
-                name: "token_advantages",
-                value: "rlcsd".into(),
-                problem: "the two means of rlcsd are over one optimiser step: set steps_per_generation = 1"
-                    .into(),
-            });
+            let problem =
+                "the two means of rlcsd are over one optimiser step: set steps_per_generation = 1";
+            return Err(Error::config("token_advantages", "rlcsd", problem));
         }
         Ok(())
     }
@@ -182,24 +176,22 @@ impl Step<'_> {
             return Ok(());
         }
         let of_step = self.streams.select(&scored);
-        let scoring = self
-            .config
-            .scoring(self.config.log_entropy || loss.needs_entropy());
-        learner
-            .accumulate(&self.sequences.select(&scored), &scoring, &mut |outputs| {
-                let mut streams = of_step.with_outputs(outputs)?;
-                if self.config.log_mismatch && self.is_first {
-                    result.mismatch.add(&streams);
-                }
-                if self.config.old_is_sampler {
-                    without_ratio(&mut streams);
-                }
-                let part = policy_loss(&streams, loss, &totals)?;
-                result.loss += part.loss;
-                result.metrics.merge(&part.metrics);
-                Ok(part.into_grads())
-            })
-            .map_err(Error::learner)?;
+        let scoring = (self.config).scoring(self.config.log_entropy || loss.needs_entropy());
+        let sequences = self.sequences.select(&scored);
+        let done = learner.accumulate(&sequences, &scoring, &mut |outputs| {
+            let mut streams = of_step.with_outputs(outputs)?;
+            if self.config.log_mismatch && self.is_first {
+                result.mismatch.add(&streams);
+            }
+            if self.config.old_is_sampler {
+                without_ratio(&mut streams);
+            }
+            let part = policy_loss(&streams, loss, &totals)?;
+            result.loss += part.loss;
+            result.metrics.merge(&part.metrics);
+            Ok(part.into_grads())
+        });
+        done.map_err(Error::learner)?;
         result.stats = Some(learner.apply(self.lr).map_err(Error::learner)?);
         Ok(())
     }

@@ -45,10 +45,8 @@ pub(crate) fn known(
     let now = match found {
         Some(best) => {
             checkpoints.set_best(best)?;
-            format!(
-                "by the evaluations on record it is that after {} steps",
-                best.step
-            )
+            let step = best.step;
+            format!("by the evaluations on record it is that after {step} steps")
         }
         None => {
             checkpoints.clear_best()?;

@@ -96,11 +96,8 @@ impl Console {
     fn left(&self, done: u64) -> Option<Duration> {
         let (start, first) = self.started?;
         let steps = done.checked_sub(first).filter(|n| *n > 0)?;
-        Some(
-            start
-                .elapsed()
-                .mul_f64(self.total.saturating_sub(done) as f64 / steps as f64),
-        )
+        let left = self.total.saturating_sub(done) as f64;
+        Some(start.elapsed().mul_f64(left / steps as f64))
     }
 
     pub(crate) fn finish(&self) {
@@ -110,18 +107,15 @@ impl Console {
     /// Completions as a table, guidance between ⟦ and ⟧.
     pub(crate) fn samples(&self, samples: &[&SampleRow]) {
         for sample in samples {
-            let reward = sample
-                .reward
-                .map_or("masked".to_owned(), |r| format!("{r:.2}"));
+            let reward = (sample.reward).map_or("masked".to_owned(), |r| format!("{r:.2}"));
             let guidance = match sample.guidance.as_str() {
                 "" => String::new(),
                 text => format!("⟦{text}⟧"),
             };
             let text = short(&format!("{guidance}{}", sample.completion), 160);
-            let question = short(&sample.question, 60);
+            let (question, verdict) = (short(&sample.question, 60), &sample.verdict);
             self.say(format_args!(
-                "  {reward:>6}  {question}  │  {text}  │  {}",
-                sample.verdict
+                "  {reward:>6}  {question}  │  {text}  │  {verdict}"
             ));
         }
     }
@@ -171,9 +165,6 @@ mod tests {
     fn durations_and_sizes_are_said_as_people_say_them() {
         let texts = [5, 600, 7200].map(|s| time(Duration::from_secs(s)));
         assert_eq!(texts, ["5 s", "10 min", "2.0 h"]);
-        assert_eq!(
-            (bytes(3e6), bytes(3e10)),
-            ("3 MiB".into(), "27.9 GiB".into())
-        );
+        assert_eq!([bytes(3e6), bytes(3e10)], ["3 MiB", "27.9 GiB"]);
     }
 }

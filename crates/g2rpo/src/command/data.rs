@@ -7,6 +7,7 @@ use g2rpo::libtorch::Model;
 use g2rpo::rollout::{Task, Tokenizer};
 use g2rpo::train::data::formats::{Problem, Problems, tell_broken};
 use g2rpo::train::data::lint::{Finding, LintConfig, lint};
+use g2rpo::train::data::parallel::on_threads;
 use g2rpo::train::data::read::{Opened, open_data, read_data};
 use g2rpo::train::data::spot::Spot;
 use g2rpo::train::data::tasks::{Chosen, Listed, TaskStore};
@@ -47,11 +48,8 @@ impl Files {
         let told = |path: &Path, broken: &[(Spot, String)], n: usize| {
             if !broken.is_empty() {
                 let n = n + broken.len();
-                console.warn(format_args!(
-                    "{}: {}",
-                    path.display(),
-                    tell_broken(broken, n)
-                ));
+                let told = tell_broken(broken, n);
+                console.warn(format_args!("{}: {told}", path.display()));
             }
         };
         let train = train.then(|| {
@@ -116,7 +114,7 @@ pub(crate) fn prepare<'a>(
     let mut findings = Vec::new();
     if look {
         let sets: Vec<&dyn TaskStore> = evals.iter().map(|set| set.data.tasks()).collect();
-        findings = lint(&tasks, &sets, verifier, &LintConfig::default())?;
+        findings = lint(&*tasks, &sets, verifier, &LintConfig::default())?;
     }
     let length = |question: &str| {
         let text = prompt(question).unwrap_or_default();
@@ -153,11 +151,10 @@ pub(crate) fn prepare<'a>(
         };
         train = train.with_think_tag(&tag)?;
     }
-    if train.checked().tasks < train.len() {
+    let (looked_at, all) = (train.checked().tasks, train.len());
+    if looked_at < all {
         console.say(format_args!(
-            "{} of {} problems were encoded to look at them; the others are when they are drawn",
-            train.checked().tasks,
-            train.len()
+            "{looked_at} of {all} problems were encoded to look at them; the others are when they are drawn"
         ));
     }
     Ok(Data {
@@ -220,21 +217,7 @@ fn too_long(
     let near: Vec<usize> = places
         .filter(|place| tasks.sketch(*place).question_len + around > most)
         .collect();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let one = |place: &usize| Ok((*place, length(&tasks.task(*place)?.question)));
-    let found: Vec<Result<Vec<(usize, usize)>, Error>> = std::thread::scope(|scope| {
-        let parts = near.chunks(near.len().div_ceil(threads).max(1));
-        let work: Vec<_> = parts
-            .map(|part| scope.spawn(move || part.iter().map(one).collect()))
-            .collect();
-        let joined = work.into_iter().map(|thread| thread.join());
-        joined
-            .map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
-    let mut long = BTreeMap::new();
-    for part in found {
-        long.extend(part?.into_iter().filter(|(_, n)| *n > most));
-    }
-    Ok(long)
+    let one = |place: &usize| Ok::<_, Error>((*place, length(&tasks.task(*place)?.question)));
+    let found = on_threads(&near, 1, one)?;
+    Ok(found.into_iter().filter(|(_, n)| *n > most).collect())
 }

@@ -14,7 +14,7 @@ use g2rpo::verify::Verifier;
 use super::cli::{CompareArgs, EvalArgs};
 use super::console::Console;
 use super::data::{EvalSet, Files, prepare};
-use super::failure::{Failure, refuse_file};
+use super::failure::{Failure, because, refuse_file};
 use super::setup;
 
 /// Evaluates a set; the summary's numbers go into `row` under `eval/`.
@@ -43,14 +43,9 @@ fn put(row: &mut MetricsRow, set: &str, summary: &Summary) {
     put("high", summary.interval.high);
     put("problems", summary.problems as f64);
     put("mean_length", summary.mean_tokens);
-    put(
-        "clipped_ratio",
-        summary.truncated as f64 / summary.samples.max(1) as f64,
-    );
-    put(
-        "undecided",
-        summary.undecided as f64 / summary.samples.max(1) as f64,
-    );
+    let share = |n: usize| n as f64 / summary.samples.max(1) as f64;
+    put("clipped_ratio", share(summary.truncated));
+    put("undecided", share(summary.undecided));
     for (k, value) in summary.pass_at.iter().skip(1) {
         put(&format!("pass@{k}"), *value);
     }
@@ -85,10 +80,8 @@ pub(crate) fn tell(name: &str, summary: &Summary) -> String {
         text.push_str(&format!("; {} cut off", summary.truncated));
     }
     for (level, of_level) in &summary.levels {
-        text.push_str(&format!(
-            "\n  {level}: {:.3} on {}",
-            of_level.accuracy, of_level.problems
-        ));
+        let (accuracy, problems) = (of_level.accuracy, of_level.problems);
+        text.push_str(&format!("\n  {level}: {accuracy:.3} on {problems}"));
     }
     text
 }
@@ -108,16 +101,11 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         refuse_file("--out ", out)?;
         refuse_data_sets(out, &recipe)?;
-        std::fs::create_dir_all(out)
-            .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+        std::fs::create_dir_all(out).map_err(because(Failure::RUN, out.display()))?;
     }
     let files = Files::read(&recipe, false, &console)?;
     let method = recipe.method.build(1000)?;
-    let verifier = setup::verifier(
-        recipe.verify.verifier,
-        files.format(),
-        recipe.verify.verify_threads,
-    )?;
+    let verifier = setup::verifier(&recipe.verify, files.format())?;
     let model = setup::open_model(&recipe, None)?;
     let data = prepare(files, &recipe, &model, &*verifier, false, &console)?;
     let mut engine = setup::own_engine(&recipe, &model)?;
@@ -167,11 +155,9 @@ pub(crate) fn compare_runs(args: &CompareArgs) -> Result<(), Failure> {
                 continue;
             };
             compared += 1;
-            let tasks = |samples: &[GradedSample]| -> BTreeSet<u64> {
-                samples.iter().map(|sample| sample.task).collect()
-            };
-            let (a, b) = (tasks(&a), tasks(&b));
-            let alone = a.symmetric_difference(&b).count();
+            let tasks =
+                |samples: &[GradedSample]| BTreeSet::from_iter(samples.iter().map(|s| s.task));
+            let alone = tasks(&a).symmetric_difference(&tasks(&b)).count();
             if alone > 0 {
                 console.warn(format_args!(
                     "{name}: {alone} problems were answered in one of the two alone and are left out"
@@ -216,12 +202,11 @@ fn pairs(first: &Path, second: &Path) -> Result<Vec<(String, PathBuf, PathBuf)>,
         .into_iter()
         .any(|(file, others)| file.is_file() && others.len() == 1);
     if lone {
-        let pairs = a.into_iter().zip(b);
-        let named = |((x, file), (y, other)): ((String, PathBuf), (String, PathBuf))| {
+        let named = |((x, file), (y, other))| {
             let name = if first.is_file() { y } else { x };
             (name, file, other)
         };
-        return Ok(pairs.map(named).collect());
+        return Ok(a.into_iter().zip(b).map(named).collect());
     }
     let names = |sets: &[(String, PathBuf)]| {
         let names: Vec<&str> = sets.iter().map(|(set, _)| set.as_str()).collect();
@@ -268,8 +253,7 @@ fn evaluations(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
         false if is_run => return Err(refuse("the run was not evaluated")),
         false => path.into(),
     };
-    let entries = std::fs::read_dir(&folder)
-        .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", folder.display())))?;
+    let entries = std::fs::read_dir(&folder).map_err(because(Failure::RUN, folder.display()))?;
     let entries = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files: Vec<PathBuf> = entries
         .filter(|file| file.is_file() && file.extension().is_some_and(|end| end == "jsonl"))

@@ -1,5 +1,6 @@
 //! What a command ends with when it cannot do what was asked: a sentence and an exit code by kind.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -84,10 +85,7 @@ impl From<libtorch::Error> for Failure {
 }
 
 /// Adds what a library's error was about.
-pub(crate) fn because(
-    code: u8,
-    what: impl std::fmt::Display,
-) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+pub(crate) fn because<E: Display>(code: u8, what: impl Display) -> impl Fn(E) -> Failure {
     move |error| Failure::new(code, format!("{what}: {error}"))
 }
 

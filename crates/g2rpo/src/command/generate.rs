@@ -79,7 +79,7 @@ fn prompt(args: &GenerateArgs, model: &Model) -> Result<Vec<TokenId>, Failure> {
             .tokenizer
             .encode(&setup::prompt(model, &data)?(&args.prompt)?)
     };
-    encoded.map_err(|e| because(Failure::SETTINGS, "the prompt")(&e))
+    encoded.map_err(because(Failure::SETTINGS, "the prompt"))
 }
 
 /// Refuses what cannot be sampled by, as in a recipe, and what would have no effect.

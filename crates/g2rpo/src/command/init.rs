@@ -2,100 +2,69 @@
 
 use std::path::Path;
 
-use g2rpo::train::recipe::read::{merge, parse_toml};
+use g2rpo::train::recipe::read::{Setting, merge, parse_toml};
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::to_toml;
 use g2rpo::train::write_atomically;
 
 use super::cli::InitArgs;
 use super::console::Console;
-use super::failure::Failure;
+use super::failure::{Failure, because};
 use super::setup;
 
-/// Recipes that come with the program.
-pub(crate) const SHIPPED: [(&str, &str); 8] = [
-    ("tiny-math", include_str!("../../recipes/tiny-math.toml")),
-    ("tiny-code", include_str!("../../recipes/tiny-code.toml")),
-    (
-        "smollm2-135m-gsm8k",
-        include_str!("../../recipes/smollm2-135m-gsm8k.toml"),
-    ),
-    (
-        "qwen3-0.6b-gsm8k",
-        include_str!("../../recipes/qwen3-0.6b-gsm8k.toml"),
-    ),
-    (
-        "qwen3-0.6b-math",
-        include_str!("../../recipes/qwen3-0.6b-math.toml"),
-    ),
-    (
-        "qwen3-1.7b-gsm8k",
-        include_str!("../../recipes/qwen3-1.7b-gsm8k.toml"),
-    ),
-    (
-        "qwen3-1.7b-math",
-        include_str!("../../recipes/qwen3-1.7b-math.toml"),
-    ),
-    (
-        "code-humaneval",
-        include_str!("../../recipes/code-humaneval.toml"),
-    ),
-];
+/// Files by their names, as they are in this folder of the source.
+macro_rules! files {
+    ($folder:literal, $end:literal, [$($name:literal),+ $(,)?]) => {
+        [$(($name, include_bytes!(concat!("../../recipes/", $folder, $name, $end)).as_slice())),+]
+    };
+}
 
-/// A file by its name.
 type File = (&'static str, &'static [u8]);
 
+/// Recipes that come with the program.
+const SHIPPED: [File; 8] = files!(
+    "",
+    ".toml",
+    [
+        "tiny-math",
+        "tiny-code",
+        "smollm2-135m-gsm8k",
+        "qwen3-0.6b-gsm8k",
+        "qwen3-0.6b-math",
+        "qwen3-1.7b-gsm8k",
+        "qwen3-1.7b-math",
+        "code-humaneval"
+    ]
+);
+
 /// What the tiny recipes need, so that they run as they are.
-const TINY: [(&str, &[File]); 2] = [
+const TINY: [(&str, [File; 2]); 2] = [
     (
         "tiny-math",
-        &[
-            (
-                "tiny-train.jsonl",
-                include_bytes!("../../recipes/tiny/tiny-train.jsonl"),
-            ),
-            (
-                "tiny-test.jsonl",
-                include_bytes!("../../recipes/tiny/tiny-test.jsonl"),
-            ),
-        ],
+        files!("tiny/", "", ["tiny-train.jsonl", "tiny-test.jsonl"]),
     ),
     (
         "tiny-code",
-        &[
-            (
-                "tiny-code.jsonl",
-                include_bytes!("../../recipes/tiny/tiny-code.jsonl"),
-            ),
-            (
-                "tiny-code-test.jsonl",
-                include_bytes!("../../recipes/tiny/tiny-code-test.jsonl"),
-            ),
-        ],
+        files!("tiny/", "", ["tiny-code.jsonl", "tiny-code-test.jsonl"]),
     ),
 ];
-const TINY_MODEL: [File; 5] = [
-    (
-        "config.json",
-        include_bytes!("../../recipes/tiny/tiny-model/config.json"),
-    ),
-    (
-        "generation_config.json",
-        include_bytes!("../../recipes/tiny/tiny-model/generation_config.json"),
-    ),
-    (
-        "model.safetensors",
-        include_bytes!("../../recipes/tiny/tiny-model/model.safetensors"),
-    ),
-    (
-        "tokenizer.json",
-        include_bytes!("../../recipes/tiny/tiny-model/tokenizer.json"),
-    ),
-    (
-        "tokenizer_config.json",
-        include_bytes!("../../recipes/tiny/tiny-model/tokenizer_config.json"),
-    ),
-];
+const TINY_MODEL: [File; 5] = files!(
+    "tiny/",
+    "",
+    [
+        "tiny-model/config.json",
+        "tiny-model/generation_config.json",
+        "tiny-model/model.safetensors",
+        "tiny-model/tokenizer.json",
+        "tiny-model/tokenizer_config.json"
+    ]
+);
+
+/// A shipped recipe as settings.
+fn settings(name: &str, text: &[u8]) -> Result<Vec<Setting>, Failure> {
+    let read = parse_toml(&String::from_utf8_lossy(text), name);
+    read.map_err(|problems| Failure::new(Failure::SETTINGS, problems.join("\n")))
+}
 
 /// Writes what a tiny recipe needs beside it; what is there already stays.
 fn write_tiny(name: &str, recipe: &Path) -> Result<(), Failure> {
@@ -104,13 +73,9 @@ fn write_tiny(name: &str, recipe: &Path) -> Result<(), Failure> {
     };
     let place = recipe.parent().unwrap_or(Path::new(""));
     let model = place.join("tiny-model");
-    std::fs::create_dir_all(&model)
-        .map_err(|e| Failure::new(Failure::OTHER, format!("{}: {e}", model.display())))?;
-    let files = files.iter().map(|(file, bytes)| (place.join(file), bytes));
-    let of_model = TINY_MODEL
-        .iter()
-        .map(|(file, bytes)| (model.join(file), bytes));
-    for (path, bytes) in files.chain(of_model) {
+    std::fs::create_dir_all(&model).map_err(because(Failure::OTHER, model.display()))?;
+    for (file, bytes) in files.iter().chain(&TINY_MODEL) {
+        let path = place.join(file);
         if !path.exists() {
             write_atomically(&path, bytes)?;
         }
@@ -133,9 +98,7 @@ pub(crate) fn init(args: &InitArgs) -> Result<(), Failure> {
                 let message = format!("--from {name}: there are {}", names());
                 Failure::new(Failure::SETTINGS, message)
             })?;
-            let settings = parse_toml(text, name)
-                .map_err(|p| Failure::new(Failure::SETTINGS, p.join("\n")))?;
-            merge(settings, Vec::new())?
+            merge(settings(name, text)?, Vec::new())?
         }
         (None, Some(path)) => {
             let config = setup::read_config(path)?;
@@ -171,27 +134,4 @@ fn example() -> Recipe {
         .insert("test".into(), "test.jsonl".into());
     recipe.save.output_dir = "runs/first".into();
     recipe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_shipped_recipe_is_right_as_grpo_and_as_guided() {
-        for (name, text) in SHIPPED {
-            for method in ["grpo", "g2rpo-a"] {
-                let mut settings = parse_toml(text, name).unwrap();
-                settings.push(
-                    g2rpo::train::recipe::read::parse_set(&format!("method={method}")).unwrap(),
-                );
-                let recipe = merge(settings, Vec::new())
-                    .unwrap_or_else(|e| panic!("{name} as {method}: {e}"));
-                recipe
-                    .method
-                    .build(100)
-                    .unwrap_or_else(|e| panic!("{name} as {method}: {e}"));
-            }
-        }
-    }
 }

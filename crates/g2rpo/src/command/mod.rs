@@ -30,7 +30,7 @@ use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
-use failure::Failure;
+use failure::{Failure, because};
 use lines::To;
 
 /// Reads the command line and does what it says.
@@ -47,12 +47,8 @@ pub(crate) fn main() -> ExitCode {
 /// like those of the command.
 fn trace() -> Result<(), Failure> {
     let wanted = std::env::var_os(EnvFilter::DEFAULT_ENV);
-    let filter = EnvFilter::try_new(
-        wanted
-            .as_ref()
-            .map_or("warn".into(), |w| w.to_string_lossy()),
-    );
-    let filter = filter.map_err(|e| Failure::new(Failure::SETTINGS, format!("RUST_LOG: {e}")))?;
+    let words = (wanted.as_ref()).map_or("warn".into(), |w| w.to_string_lossy());
+    let filter = EnvFilter::try_new(words).map_err(because(Failure::SETTINGS, "RUST_LOG"))?;
     let tell = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -60,11 +56,7 @@ fn trace() -> Result<(), Failure> {
         .log_internal_errors(false);
     match wanted {
         Some(_) => tell.init(),
-        None => tell
-            .without_time()
-            .with_target(false)
-            .with_level(false)
-            .init(),
+        None => (tell.without_time().with_target(false).with_level(false)).init(),
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::differences;
 use g2rpo::train::{Dataset, Planner, StepKey, Trainer};
 
-use super::console::{Console, time};
+use super::console::{Console, short, time};
 use super::data::Data;
 use super::failure::Failure;
 use super::memory::Memory;
@@ -27,25 +27,18 @@ pub(crate) fn say(
     console: &Console,
 ) -> Memory {
     let train = &recipe.train;
-    let completions = train
-        .prompts_per_step
-        .saturating_mul(method.num_generations);
-    let updates = train
-        .num_iterations
-        .saturating_mul(train.steps_per_generation);
+    let (prompts, per_pass) = (train.prompts_per_step, train.steps_per_generation);
+    let completions = prompts.saturating_mul(method.num_generations);
+    let updates = train.num_iterations.saturating_mul(per_pass);
     let most = method.loss.max_completion_length;
     let prompt = data.train.checked().longest_prompt;
     let per_row = prompt + most;
     let rows = (recipe.model.max_tokens_per_micro_batch / per_row.max(1)).max(1);
-    let micro = completions
-        .div_ceil(train.steps_per_generation)
-        .div_ceil(rows);
+    let micro = completions.div_ceil(per_pass).div_ceil(rows);
+    let (name, n) = (&recipe.method.method, data.train.len());
+    let passes = steps as f64 * prompts as f64 / n.max(1) as f64;
     console.say(format_args!(
-        "method {} on {} problems, {} steps ({:.2} passes)",
-        recipe.method.method,
-        data.train.len(),
-        steps,
-        steps as f64 * train.prompts_per_step as f64 / data.train.len().max(1) as f64
+        "method {name} on {n} problems, {steps} steps ({passes:.2} passes)"
     ));
     console.say(format_args!(
         "a step: {} prompts × {} completions = {completions} of at most {most} tokens; {updates} updates of {} completions, \
@@ -60,39 +53,32 @@ pub(crate) fn say(
         count(tokens),
         count(tokens.saturating_mul(steps))
     ));
-    let saves =
-        steps / recipe.save.save_steps + u64::from(!steps.is_multiple_of(recipe.save.save_steps));
-    let kept = recipe
-        .save
-        .save_total_limit
-        .map_or("all".to_owned(), |n| format!("{n} and the best"));
+    let saves = steps.div_ceil(recipe.save.save_steps);
+    let kept = recipe.save.save_total_limit;
+    let kept = kept.map_or("all".to_owned(), |n| format!("{n} and the best"));
     console.say(format_args!(
         "{saves} checkpoints, of which {kept} are kept"
     ));
     for set in &data.evals {
-        console.say(format_args!(
-            "evaluation on {}: {} problems × {}",
-            set.name,
+        let (name, n, each) = (
+            &set.name,
             set.data.len(),
-            recipe.evaluate.num_generations_eval
-        ));
+            recipe.evaluate.num_generations_eval,
+        );
+        console.say(format_args!("evaluation on {name}: {n} problems × {each}"));
     }
     let memory = Memory::estimate(recipe, method, model, completions, per_row, resumed);
     console.say(memory);
-    let different = differences(&Recipe::default(), recipe);
-    let different: Vec<String> = different
-        .iter()
-        .map(|(key, _, value)| format!("{key} = {value}"))
-        .collect();
-    console.say(format_args!("not as by default: {}", different.join(", ")));
+    let different = differences(&Recipe::default(), recipe).into_iter();
+    let different = different.map(|(key, _, value)| format!("{key} = {value}"));
+    let different = Vec::from_iter(different).join(", ");
+    console.say(format_args!("not as by default: {different}"));
     if let Ok(preset) = Method::preset(&recipe.method.method, steps) {
-        let changed = preset.diff(method);
-        let changed: Vec<String> = changed
-            .iter()
-            .map(|(key, was, is)| format!("{key} = {is} (preset {was})"))
-            .collect();
+        let changed = preset.diff(method).into_iter();
+        let changed = changed.map(|(key, was, is)| format!("{key} = {is} (preset {was})"));
+        let changed = Vec::from_iter(changed).join(", ");
         if !changed.is_empty() {
-            console.say(format_args!("not as in the preset: {}", changed.join(", ")));
+            console.say(format_args!("not as in the preset: {changed}"));
         }
     }
     if let Some(remark) = method.remark() {
@@ -143,17 +129,13 @@ pub(crate) fn samples(
     console: &Console,
 ) -> Result<(), Failure> {
     const SHOWN: usize = 3;
-    let controller = method
-        .controller
-        .build()
-        .map_err(g2rpo::train::Error::from)?;
+    let controller = (method.controller.build()).map_err(g2rpo::train::Error::from)?;
+    let parts = method.parts(&*controller, None);
     let source = data.source(&method.source);
     let planner = Planner {
         data,
         source: &*source,
-        parts: method
-            .parts(&*controller, None)
-            .map_err(g2rpo::train::Error::from)?,
+        parts: parts.map_err(g2rpo::train::Error::from)?,
         num_generations: method.num_generations,
         verifier: None,
         key: StepKey {
@@ -180,10 +162,8 @@ pub(crate) fn samples(
             group.plan.members.len()
         ));
         console.say(format_args!("{}{given}", decode(&group.item.prompt)?));
-        console.say(format_args!(
-            "--- reference: {}",
-            super::console::short(&task.reference, 200)
-        ));
+        let reference = short(&task.reference, 200);
+        console.say(format_args!("--- reference: {reference}"));
     }
     Ok(())
 }

@@ -11,18 +11,11 @@ use tch::Device;
 use super::failure::Failure;
 use super::setup;
 
-/// Which process this is, if there are several.
-pub(crate) fn launch() -> Result<Option<Launch>, Failure> {
-    Ok(Launch::from_env()?)
-}
-
 /// Connects the processes of a run.
 pub(crate) fn join(launch: &Launch, recipe: &Recipe) -> Result<Arc<dyn Collective>, Failure> {
     let limit = Duration::from_secs(recipe.train.ddp_timeout);
-    let device = match (
-        setup::place(recipe, Some(launch.local_rank))?,
-        recipe.train.ddp_backend,
-    ) {
+    let own = setup::place(recipe, Some(launch.local_rank))?;
+    let device = match (own, recipe.train.ddp_backend) {
         (Device::Cpu, Some(DdpBackend::Nccl)) => {
             let message = "ddp_backend = \"nccl\": NCCL sums on GPUs, and there is none here: leave it out, or set gloo";
             return Err(Failure::new(Failure::SETTINGS, message));
@@ -39,10 +32,8 @@ pub(crate) fn together<T>(
     what: &'static str,
     done: Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let said = done
-        .as_ref()
-        .map(|_| Vec::new())
-        .map_err(|f| f.message().to_owned());
+    let said = done.as_ref().map(|_| Vec::new());
+    let said = said.map_err(|failure| failure.message().to_owned());
     let others = share(ranks, what, 0, said);
     let done = done?;
     others?;

@@ -13,7 +13,7 @@ use g2rpo::train::write_atomically;
 
 use super::cli::ReportArgs;
 use super::console::Console;
-use super::failure::Failure;
+use super::failure::{Failure, because};
 
 const PAGE: &str = "report.html";
 
@@ -59,14 +59,11 @@ fn refuse_other_files(out: &Path) -> Result<(), Failure> {
     if out.is_file() {
         File::open(out)
             .and_then(|file| file.take(256).read_to_end(&mut begin))
-            .map_err(|e| Failure::new(Failure::RUN, format!("{}: {e}", out.display())))?;
+            .map_err(because(Failure::RUN, out.display()))?;
         let text = String::from_utf8_lossy(&begin).to_ascii_lowercase();
         let text = text.trim_start_matches('\u{feff}').trim_start();
-        if begin.is_empty()
-            || ["<!doctype html", "<html"]
-                .iter()
-                .any(|t| text.starts_with(t))
-        {
+        let is_page = text.starts_with("<!doctype html") || text.starts_with("<html");
+        if begin.is_empty() || is_page {
             return Ok(());
         }
     }
@@ -85,16 +82,14 @@ fn refuse_parts(out: &Path, run: &Path) -> Result<(), Failure> {
         let first = out.strip_prefix(&run).ok()?.components().next()?;
         Some(first.as_os_str().to_string_lossy().into_owned())
     };
-    let part = part().filter(|part| part != PAGE && RunFolder::beside(run).writes(part));
-    match part {
-        None => Ok(()),
-        Some(part) => Err(Failure::new(
-            Failure::SETTINGS,
-            format!(
-                "--out {}: {part} belongs to the run in {}, and would be overwritten: choose another file",
-                out.display(),
-                run.display()
-            ),
-        )),
-    }
+    let writes = |part: &String| part != PAGE && RunFolder::beside(run).writes(part);
+    let Some(part) = part().filter(writes) else {
+        return Ok(());
+    };
+    let message = format!(
+        "--out {}: {part} belongs to the run in {}, and would be overwritten: choose another file",
+        out.display(),
+        run.display()
+    );
+    Err(Failure::new(Failure::SETTINGS, message))
 }

@@ -13,6 +13,7 @@ use g2rpo::train::recipe::settings::{Recipe, ReportTo};
 use g2rpo::train::recipe::write::to_toml;
 use g2rpo::train::run::checkpoint::{Best, Checkpoints};
 use g2rpo::train::run::events::EventWriter;
+use g2rpo::train::run::files::if_there;
 use g2rpo::train::run::folder::RunFolder;
 use g2rpo::train::run::report::record::WarningRow;
 use g2rpo::train::run::step_log::read_rows;
@@ -160,6 +161,7 @@ impl Run<'_, '_> {
         }
         self.console.start(first, self.steps);
         let patience = self.recipe.train.early_stopping_patience;
+        let eval_steps = self.recipe.evaluate.eval_steps;
         let mut times = Times::start();
         while self.trainer.next_step() < self.steps {
             let _span = tracing::info_span!("step", step = self.trainer.next_step()).entered();
@@ -186,13 +188,8 @@ impl Run<'_, '_> {
                 return Err(Failure::new(Failure::OTHER, message));
             }
             let last = done == self.steps;
-            let evaluates = !self.evals.is_empty()
-                && (last
-                    || self
-                        .recipe
-                        .evaluate
-                        .eval_steps
-                        .is_some_and(|n| done.is_multiple_of(n)));
+            let due = eval_steps.is_some_and(|n| done.is_multiple_of(n));
+            let evaluates = !self.evals.is_empty() && (last || due);
             let better = evaluates && {
                 let value = times.of(|| self.evaluate(done, &mut row))?;
                 progress.note(value)
@@ -237,12 +234,12 @@ impl Run<'_, '_> {
                 self.console.say(told);
             }
         }
-        let written = match &checkpoints {
-            Some(checkpoints) => self
+        let mut written = Ok(());
+        if let Some(checkpoints) = &checkpoints {
+            written = self
                 .write_samples()
-                .and_then(|()| self.write_model(checkpoints)),
-            None => Ok(()),
-        };
+                .and_then(|()| self.write_model(checkpoints));
+        }
         ranks::together(&*self.ranks, "writing the model", written)
     }
 
@@ -266,8 +263,7 @@ impl Run<'_, '_> {
             self.folder.samples(),
             self.folder.warnings(),
         ];
-        let gone = files.iter().filter(|file| step > 0 && !file.exists());
-        for file in gone {
+        for file in files.iter().filter(|file| step > 0 && !file.exists()) {
             self.console.warn(format_args!(
                 "{} is gone, and with it what it held of the {step} steps so far; the run goes on without",
                 file.display()
@@ -336,10 +332,8 @@ impl Run<'_, '_> {
                 write_graded(&self.folder.evaluation(&set.name, done)?, &samples)?;
             }
             if let Some(summary) = summary {
-                self.console.say(format_args!(
-                    "after {done} steps, {}",
-                    tell(&set.name, &summary)
-                ));
+                let told = tell(&set.name, &summary);
+                self.console.say(format_args!("after {done} steps, {told}"));
             }
         }
         let metric = self.metric().unwrap_or_default();
@@ -371,10 +365,8 @@ impl Run<'_, '_> {
         samples.sort_by(|a, b| b.reward.unwrap_or(0.0).total_cmp(&a.reward.unwrap_or(0.0)));
         let n = log.num_completions_to_print.min(samples.len());
         let best = n.div_ceil(2);
-        let chosen: Vec<&SampleRow> = samples[..best]
-            .iter()
-            .chain(&samples[samples.len() - (n - best)..])
-            .collect();
+        let worst = &samples[samples.len() - (n - best)..];
+        let chosen: Vec<&SampleRow> = samples[..best].iter().chain(worst).collect();
         for sample in &chosen {
             logs.samples.write(sample)?;
         }
@@ -383,22 +375,13 @@ impl Run<'_, '_> {
     }
 
     /// Leaves the samples as Parquet as well.
-    #[cfg(feature = "parquet")]
     fn write_samples(&self) -> Result<(), Failure> {
-        let samples: Vec<SampleRow> = read_rows(&self.folder.samples())?;
-        Ok(g2rpo::train::data::parquet::write_samples(
-            &self.folder.samples_parquet(),
-            &samples,
-        )?)
-    }
-
-    #[cfg(not(feature = "parquet"))]
-    #[allow(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "stands for the one that writes"
-    )]
-    fn write_samples(&self) -> Result<(), Failure> {
+        #[cfg(feature = "parquet")]
+        {
+            let samples: Vec<SampleRow> = read_rows(&self.folder.samples())?;
+            let path = self.folder.samples_parquet();
+            g2rpo::train::data::parquet::write_samples(&path, &samples)?;
+        }
         Ok(())
     }
 
@@ -455,13 +438,14 @@ impl Run<'_, '_> {
             return Ok(());
         };
         let checkpoint = Checkpoints::at(&self.folder.checkpoints(), *step as u64);
-        (self.trainer.learner().get_mut()).load_state(checkpoint.path.join(LEARNER))?;
-        (self.trainer.learner().compare())
-            .map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
-        self.trainer
-            .restore(RunState::load(&checkpoint.path.join(STATE))?)?;
+        let learner = self.trainer.learner();
+        (learner.get_mut()).load_state(checkpoint.path.join(LEARNER))?;
+        (learner.compare()).map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
+        let state = RunState::load(&checkpoint.path.join(STATE))?;
+        self.trainer.restore(state)?;
+        let step = checkpoint.step;
         self.console
-            .say(format_args!("going on after {} steps", checkpoint.step));
+            .say(format_args!("going on after {step} steps"));
         Ok(())
     }
 
@@ -493,19 +477,15 @@ impl Run<'_, '_> {
             false => None,
         };
         let io = |path: &Path| because(Failure::RUN, path.display().to_string());
-        let clear = |path: &Path| match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(&error)),
-            _ => Ok(()),
-        };
+        let clear = |path: &Path| if_there(fs::remove_dir_all(path)).map_err(io(path));
         let best = match best {
             Some(best) => {
                 let list = checkpoints.list()?;
                 let from = list.into_iter().find(|c| c.step == best.step);
                 let gone = || Failure::new(Failure::RUN, "the best checkpoint is gone");
-                self.console.say(format_args!(
-                    "the best model is that after {} steps",
-                    best.step
-                ));
+                let step = best.step;
+                self.console
+                    .say(format_args!("the best model is that after {step} steps"));
                 Some(from.ok_or_else(gone)?.path)
             }
             None => None,
@@ -513,16 +493,14 @@ impl Run<'_, '_> {
         let base = &self.recipe.model.model_name_or_path;
         let learner = self.trainer.learner().get();
         let adapter = learner.adapter();
-        for name in [Some(MODEL), adapter.map(|_| ADAPTER)]
-            .into_iter()
-            .flatten()
-        {
+        let names = [Some(MODEL), adapter.map(|_| ADAPTER)];
+        for name in names.into_iter().flatten() {
             let target = self.folder.path().join(name);
             let partial = self.folder.path().join(format!("{name}.partial"));
             clear(&partial)?;
             match (&best, adapter) {
                 (Some(best), _) => {
-                    copy_folder(&best.join(name), &partial).map_err(|e| io(&partial)(&e))?;
+                    copy_folder(&best.join(name), &partial).map_err(io(&partial))?;
                 }
                 (None, Some(adapter)) if name == ADAPTER => {
                     adapter.save(&partial, Some(base))?;
@@ -530,7 +508,7 @@ impl Run<'_, '_> {
                 (None, _) => self.model.save(&partial, learner)?,
             }
             clear(&target)?;
-            fs::rename(&partial, &target).map_err(|e| io(&target)(&e))?;
+            fs::rename(&partial, &target).map_err(io(&target))?;
             let what = match name {
                 ADAPTER => "the adapter, which is merged into it,",
                 _ => "the model",

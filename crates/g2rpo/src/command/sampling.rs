@@ -42,14 +42,10 @@ pub(crate) fn engine(
         let longest = sets.map(|set| set.checked().longest_prompt).max();
         let longest = longest.unwrap_or(0);
         super::server::check_room(&engine, longest, method.loss.max_completion_length)?;
+        let name = recipe.server.server_backend.name();
         for server in engine.servers() {
-            console.say(format_args!(
-                "{} {} at {} serves {}",
-                recipe.server.server_backend.name(),
-                server.version,
-                server.url,
-                server.model
-            ));
+            let (version, url, model) = (&server.version, &server.url, &server.model);
+            console.say(format_args!("{name} {version} at {url} serves {model}"));
         }
         return Ok(Engine::Remote(engine));
     }

@@ -13,6 +13,7 @@ use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner, share};
 use g2rpo::train::Dataset;
 use g2rpo::train::recipe::server::{ServerBackend, WeightSyncName};
 use g2rpo::train::recipe::settings::Recipe;
+use g2rpo::train::run::files::if_there;
 
 use super::engine::Engine;
 use super::failure::Failure;
@@ -67,10 +68,9 @@ pub(crate) fn connect(
         canary.push(ids);
     }
     RemoteEngine::connect(config, canary).map_err(|error| {
+        use g2rpo::remote::Error;
         let code = match &error {
-            g2rpo::remote::Error::Config { .. } | g2rpo::remote::Error::Sampling { .. } => {
-                Failure::SETTINGS
-            }
+            Error::Config { .. } | Error::Sampling { .. } => Failure::SETTINGS,
             _ => Failure::OTHER,
         };
         Failure::new(code, error.to_string())
@@ -149,10 +149,7 @@ impl Weights<'_> {
 }
 
 fn clear(folder: &PathBuf) -> std::io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    if_there(fs::remove_dir_all(folder)).map(drop)
 }
 
 /// The learner's log-probabilities of `ids` from the second on.
@@ -182,16 +179,9 @@ pub(crate) fn sync<'m>(
             Engine::Remote(engine) => weights.bring(engine, learner.get_mut()),
             Engine::AtRank0 | Engine::Local(_) => Ok(()),
         };
-        let said = brought
-            .as_ref()
-            .map(|()| Vec::new())
-            .map_err(ToString::to_string);
-        let others = share(
-            &*ranks,
-            "weights to the servers",
-            learner.get().steps(),
-            said,
-        );
+        let said = (brought.as_ref()).map_or_else(|e| Err(e.to_string()), |()| Ok(Vec::new()));
+        let steps = learner.get().steps();
+        let others = share(&*ranks, "weights to the servers", steps, said);
         brought?;
         others?;
         Ok(())

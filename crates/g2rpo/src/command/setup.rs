@@ -10,9 +10,10 @@ use g2rpo::libtorch::{
     TorchEngine, TorchLearner, device,
 };
 use g2rpo::rollout::SamplingParams;
-use g2rpo::train::recipe::read::{Setting, merge, parse_set, parse_toml, parse_unset};
+use g2rpo::train::data::parallel::processors;
+use g2rpo::train::recipe::read::{read_files, with_arguments};
 use g2rpo::train::recipe::settings::{
-    DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName,
+    DataFormat, DataSettings, DtypeName, Recipe, SchedulerName, VerifierName, VerifySettings,
 };
 use g2rpo::train::recipe::trl::TrlConfig;
 use g2rpo::train::run::folder::RunFolder;
@@ -26,7 +27,7 @@ use g2rpo::verify::{
 
 use super::cli::RecipeArgs;
 use super::console::Console;
-use super::failure::Failure;
+use super::failure::{Failure, because};
 use super::model_folder;
 
 /// Reads a TRL config, recipes and settings, each over those before.
@@ -41,38 +42,9 @@ pub(crate) fn read_recipe(args: &RecipeArgs, console: &Console) -> Result<Recipe
         config.notes.iter().for_each(|note| console.say(note));
         settings.extend(config.settings);
     }
-    let mut unreadable = Vec::new();
-    for path in &args.recipes {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::new(Failure::SETTINGS, format!("{name}: {e}")))?;
-        match parse_toml(&text, &name) {
-            Ok(of_file) => settings.extend(of_file),
-            Err(of_file) => unreadable.extend(of_file),
-        }
-    }
-    // It hides what the file says, from which more would follow.
-    if !unreadable.is_empty() {
-        return Err(Failure::new(Failure::SETTINGS, unreadable.join("\n")));
-    }
+    let of_files = read_files(&args.recipes);
+    settings.extend(of_files.map_err(|e| Failure::new(Failure::SETTINGS, e.to_string()))?);
     Ok(with_arguments(settings, &args.unsets, &args.sets)?)
-}
-
-/// A recipe from settings of files and what the command line says over them.
-pub(crate) fn with_arguments(
-    mut settings: Vec<Setting>,
-    unsets: &[String],
-    sets: &[String],
-) -> Result<Recipe, g2rpo::train::Error> {
-    let unsets = unsets.iter().map(|key| parse_unset(key));
-    let (said, problems): (Vec<_>, Vec<_>) = unsets
-        .chain(sets.iter().map(|set| parse_set(set)))
-        .partition(Result::is_ok);
-    settings.extend(said.into_iter().flatten());
-    merge(
-        settings,
-        problems.into_iter().filter_map(Result::err).collect(),
-    )
 }
 
 /// Reads a config of `trl grpo`.
@@ -144,10 +116,7 @@ pub(crate) fn prompt(
     let tokenizer = Arc::clone(&model.tokenizer);
     let template = data.prompt_template.clone();
     let opening = tokenizer.opening()?;
-    let system = data
-        .system_prompt
-        .clone()
-        .map(|text| Message::new("system", text));
+    let system = (data.system_prompt.clone()).map(|text| Message::new("system", text));
     let options = ChatOptions {
         add_generation_prompt: true,
         variables: data.chat_template_kwargs.clone().into_iter().collect(),
@@ -170,35 +139,27 @@ pub(crate) fn prompt(
 
 /// What judges answers: where it panics or takes too long, the verdict is a fault.
 pub(crate) fn verifier(
-    name: VerifierName,
+    settings: &VerifySettings,
     format: DataFormat,
-    threads: Option<usize>,
 ) -> Result<Arc<dyn Verifier>, Failure> {
-    let threads =
-        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let by_format = match format {
-        DataFormat::Gsm8k => VerifierName::Gsm8k,
-        DataFormat::Humaneval | DataFormat::Mbpp | DataFormat::Apps | DataFormat::Livecodebench => {
-            VerifierName::Code
+    let threads = settings.verify_threads.unwrap_or_else(processors);
+    let inner: Box<dyn Verifier> = match (settings.verifier, format) {
+        (VerifierName::Gsm8k, _) | (VerifierName::Auto, DataFormat::Gsm8k) => {
+            Box::new(Gsm8k::default())
         }
-        DataFormat::Math | DataFormat::Prompt | DataFormat::Auto => VerifierName::Math,
-    };
-    let name = if name == VerifierName::Auto {
-        by_format
-    } else {
-        name
-    };
-    let inner: Box<dyn Verifier> = match name {
-        VerifierName::Gsm8k => Box::new(Gsm8k::default()),
-        VerifierName::Choice => Box::new(MultipleChoice::default()),
-        VerifierName::Math | VerifierName::Auto => Box::new(MathVerifier::default()),
-        VerifierName::Code => {
+        (VerifierName::Choice, _) => Box::new(MultipleChoice::default()),
+        (VerifierName::Math, _)
+        | (VerifierName::Auto, DataFormat::Math | DataFormat::Prompt | DataFormat::Auto) => {
+            Box::new(MathVerifier::default())
+        }
+        // The other formats are of code.
+        (VerifierName::Code | VerifierName::Auto, _) => {
             let config = PoolConfig {
                 workers: threads,
                 ..PoolConfig::default()
             };
             let pool = SandboxPool::new(&config)
-                .map_err(|e| Failure::new(Failure::OTHER, format!("the sandbox for code: {e}")))?;
+                .map_err(because(Failure::OTHER, "the sandbox for code"))?;
             // It has workers of its own.
             return Ok(Arc::new(Traced(CodeVerifier::new(pool))));
         }
@@ -243,10 +204,7 @@ pub(crate) fn rewards(
     let settings = &recipe.verify;
     let mut rewards = WeightedReward::default();
     for (i, name) in settings.reward_funcs.iter().enumerate() {
-        let weight = settings
-            .reward_weights
-            .as_ref()
-            .map_or(1.0, |weights| weights[i]);
+        let weight = (settings.reward_weights.as_ref()).map_or(1.0, |weights| weights[i]);
         rewards = match name.as_str() {
             "format_reward" => rewards.with(Format, weight),
             "think_format_reward" => rewards.with(ThinkFormat, weight),
@@ -258,14 +216,14 @@ pub(crate) fn rewards(
                 rewards.with(cosine, weight)
             }
             "repetition_penalty_reward" => rewards.with(RepetitionPenalty::default(), weight),
-            // A fifth of the length, as in DAPO.
-            _ => rewards.with(
-                SoftOverlong {
+            _ => {
+                let overlong = SoftOverlong {
                     max_completion_len: max_len,
+                    // A fifth of the length, as in DAPO.
                     soft_punish_cache: max_len / 5,
-                },
-                weight,
-            ),
+                };
+                rewards.with(overlong, weight)
+            }
         };
     }
     rewards
@@ -310,13 +268,10 @@ pub(crate) fn check_features(recipe: &Recipe) -> Result<(), Failure> {
 
 /// Refuses numbers of a method whose products with the recipe's would leave their range.
 pub(crate) fn check_sizes(method: &Method) -> Result<(), Failure> {
+    let length = method.loss.max_completion_length;
     for (key, value, most) in [
         ("num_generations", method.num_generations, 100_000),
-        (
-            "max_completion_length",
-            method.loss.max_completion_length,
-            100_000_000,
-        ),
+        ("max_completion_length", length, 100_000_000),
     ] {
         if value > most {
             let message = format!("{key}: is {value}, must be at most {most}");
@@ -333,12 +288,10 @@ pub(crate) fn check_kept(recipe: &Recipe, folder: &RunFolder) -> Result<(), Fail
         return Ok(());
     };
     let sets = recipe.data.eval_datasets.values();
+    let model = Path::new(&recipe.model.model_name_or_path);
     let kept = (sets.map(|path| ("eval_datasets", whole(path)))).chain([
         ("dataset_name", whole(&recipe.data.dataset_name)),
-        (
-            "model_name_or_path",
-            whole(Path::new(&recipe.model.model_name_or_path)),
-        ),
+        ("model_name_or_path", whole(model)),
     ]);
     for (key, path) in kept {
         let part = path.and_then(|path| Some(path.strip_prefix(&run).ok()?.to_owned()));
@@ -404,9 +357,7 @@ pub(crate) fn learner(
 pub(crate) fn steps(recipe: &Recipe, problems: usize) -> u64 {
     let train = &recipe.train;
     let epochs = train.num_train_epochs * problems as f64 / train.prompts_per_step as f64;
-    train
-        .max_steps
-        .unwrap_or_else(|| (epochs.ceil() as u64).max(1))
+    (train.max_steps).unwrap_or_else(|| (epochs.ceil() as u64).max(1))
 }
 
 pub(crate) fn trainer_config(recipe: &Recipe, model: &Model, steps: u64) -> TrainerConfig {

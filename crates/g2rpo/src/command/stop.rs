@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::failure::Failure;
+use super::failure::{Failure, because};
 
 /// Whether somebody wants the run to end.
 #[derive(Debug, Clone)]
@@ -18,13 +18,10 @@ impl Stop {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the first signal finds the flag unset, the second finds it set.
-            flag::register_conditional_shutdown(
-                signal,
-                Failure::INTERRUPTED.into(),
-                Arc::clone(&stop),
-            )
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .map_err(|e| Failure::new(Failure::OTHER, format!("cannot listen to signals: {e}")))?;
+            let code = Failure::INTERRUPTED.into();
+            flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))
+                .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+                .map_err(because(Failure::OTHER, "cannot listen to signals"))?;
         }
         Ok(Self(stop))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use g2rpo::libtorch::Launch;
 use g2rpo::rollout::ranks::{Collective, RankedEngine, RankedLearner, Solo};
-use g2rpo::train::recipe::read::parse_toml;
+use g2rpo::train::recipe::read::{read_files, with_arguments};
 use g2rpo::train::recipe::settings::Recipe;
 use g2rpo::train::recipe::write::{differences, to_toml};
 use g2rpo::train::run::folder::{RunFolder, Start};
@@ -103,12 +103,8 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
                 return Err(Failure::new(Failure::SETTINGS, message));
             }
         }
-        work(
-            &new,
-            What::GoOn(&folder, !changed.is_empty()),
-            &place,
-            console,
-        )
+        let what = What::GoOn(&folder, !changed.is_empty());
+        work(&new, what, &place, console)
     })
 }
 
@@ -117,7 +113,7 @@ fn on_rank(
     quiet: bool,
     run: impl FnOnce(Option<Launch>, Console) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let launch = ranks::launch()?;
+    let launch = Launch::from_env()?;
     let rank = launch.as_ref().map(|launch| launch.rank);
     let console = match rank {
         None | Some(0) => Console::of_run(quiet),
@@ -159,12 +155,8 @@ impl Place {
 
 /// The recipe of a run, with what the command line says over it.
 fn read_run(path: &Path, unsets: &[String], sets: &[String]) -> Result<Recipe, Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::new(Failure::RUN, format!("{name}: {e}")))?;
-    let settings =
-        parse_toml(&text, &name).map_err(|p| Failure::new(Failure::RUN, p.join("\n")))?;
-    Ok(setup::with_arguments(settings, unsets, sets)?)
+    let settings = read_files(&[path]).map_err(|e| Failure::new(Failure::RUN, e.to_string()))?;
+    Ok(with_arguments(settings, unsets, sets)?)
 }
 
 fn confirmed(console: &Console) -> bool {
@@ -186,11 +178,7 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         return Err(Failure::new(Failure::SETTINGS, message));
     }
     let files = Files::read(recipe, true, &console)?;
-    let own_verifier = setup::verifier(
-        recipe.verify.verifier,
-        files.format(),
-        recipe.verify.verify_threads,
-    )?;
+    let own_verifier = setup::verifier(&recipe.verify, files.format())?;
     let local_rank = place.launch.as_ref().map(|launch| launch.local_rank);
     let model = setup::open_model(recipe, local_rank)?;
     let look = first && !matches!(what, What::GoOn(..));
@@ -207,14 +195,8 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
         console.say(format_args!("data: {finding}"));
     }
     let twin = sampling::sampled_model(recipe, &model)?;
-    let engine = sampling::engine(
-        recipe,
-        twin.as_ref().unwrap_or(&model),
-        &method,
-        &data,
-        &**ranks,
-        &console,
-    )?;
+    let sampled = twin.as_ref().unwrap_or(&model);
+    let engine = sampling::engine(recipe, sampled, &method, &data, &**ranks, &console)?;
     let learner = setup::learner(recipe, &model, &method)?;
     let learner = RankedLearner::new(learner, ranks.clone(), recipe.train.compare_ranks_steps)
         .map_err(|e| Failure::new(Failure::OTHER, e.to_string()))?;
@@ -226,15 +208,9 @@ fn work(recipe: &Recipe, what: What<'_>, place: &Place, console: Console) -> Res
     let rewards = setup::rewards(recipe, &method, &own_verifier);
     let eval_config = setup::eval_config(recipe, &model, &method);
     let verifier: Arc<dyn Verifier> = Arc::new(RankedVerifier::new(own_verifier, ranks.clone()));
-    let mut trainer = Trainer::new(
-        method.clone(),
-        &data.train,
-        engine,
-        learner,
-        Arc::clone(&verifier),
-        config,
-    )?
-    .with_rewards(rewards);
+    let (tasks, judge) = (&data.train, Arc::clone(&verifier));
+    let trainer = Trainer::new(method.clone(), tasks, engine, learner, judge, config)?;
+    let mut trainer = trainer.with_rewards(rewards);
     if let (true, Some(set)) = (recipe.server.use_vllm, data.evals.first()) {
         sampling::check_evaluation(trainer.engine(), &set.data, &eval_config)?;
     }

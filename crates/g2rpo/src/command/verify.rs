@@ -1,14 +1,16 @@
 //! `g2rpo verify`: verdicts on a file of responses, without a model.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
+use g2rpo::train::data::formats::parse;
 use g2rpo::train::evaluate::graded::{GradedSample, write_graded};
 use g2rpo::train::evaluate::summary::summarize;
-use g2rpo::train::recipe::settings::{DataFormat, VerifierName};
+use g2rpo::train::recipe::settings::{DataFormat, VerifierName, VerifySettings};
 use g2rpo::verify::Verifier;
 use serde_json::Value;
 
@@ -36,10 +38,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         refuse_itself(out, &args.file)?;
     }
-    let file = File::open(&args.file).map_err(|e| because(Failure::INPUT, &path)(&e))?;
+    let file = File::open(&args.file).map_err(because(Failure::INPUT, &path))?;
     let (mut rows, mut broken) = (Vec::new(), 0);
     for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
-        let line = line.map_err(|e| because(Failure::INPUT, &path)(&e))?;
+        let line = line.map_err(because(Failure::INPUT, &path))?;
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
         if line.trim_ascii().is_empty() {
             continue;
@@ -80,21 +82,14 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
 }
 
 fn row(line: &[u8], number: usize, default: &str) -> Result<Row, String> {
-    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    let row: Value = serde_json::from_str(text).map_err(|e| {
-        // The line within the row is always the first.
-        e.to_string().replace(" at line 1 column ", " at column ")
-    })?;
-    if !row.is_object() {
-        return Err("expected a JSON object".into());
-    }
+    let row = parse(line)?;
     let text = |column: &str| {
-        let text = row[column].as_str().map(str::to_owned);
+        let text = row.get(column).and_then(Value::as_str).map(str::to_owned);
         text.ok_or_else(|| format!("column {column:?} is missing or no text"))
     };
-    let verifier = match &row["verifier"] {
-        Value::Null => default,
-        value => {
+    let verifier = match row.get("verifier") {
+        None | Some(Value::Null) => default,
+        Some(value) => {
             let name = value.as_str().filter(|name| VERIFIERS.contains(name));
             let names = VERIFIERS.join(", ");
             name.ok_or_else(|| format!("verifier {value} is none of {names}"))?
@@ -112,18 +107,20 @@ fn grade(rows: &[Row], console: &Console) -> Result<Vec<GradedSample>, Failure> 
     let mut verifiers: BTreeMap<&str, Arc<dyn Verifier>> = BTreeMap::new();
     let mut samples = Vec::new();
     for row in rows {
-        let verifier = match verifiers.get(row.verifier.as_str()) {
-            Some(verifier) => Arc::clone(verifier),
-            None => {
-                let kind = match row.verifier.as_str() {
+        let verifier = match verifiers.entry(row.verifier.as_str()) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => {
+                let verifier = match row.verifier.as_str() {
                     "gsm8k" => VerifierName::Gsm8k,
                     "choice" => VerifierName::Choice,
                     "code" => VerifierName::Code,
                     _ => VerifierName::Math,
                 };
-                let verifier = setup::verifier(kind, DataFormat::Auto, None)?;
-                verifiers.insert(&row.verifier, Arc::clone(&verifier));
-                verifier
+                let settings = VerifySettings {
+                    verifier,
+                    ..VerifySettings::default()
+                };
+                place.insert(setup::verifier(&settings, DataFormat::Auto)?)
             }
         };
         let verdict = verifier.verify(&row.response, &row.reference);

@@ -1,6 +1,9 @@
 //! Charts as inline SVG whose colours follow the page: lines, bands of seeds, marks of events.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+use crate::plot::{extent, mean_line};
 
 /// A bundle of lines of one name and colour: the seeds of an arm.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,10 +42,9 @@ impl Chart {
     /// The chart as a figure of HTML; nothing when there is nothing to draw.
     pub(crate) fn html(&self) -> String {
         let points = || self.bundles.iter().flat_map(|b| &b.lines).flatten();
-        let Some(x) = Axis::of(points().map(|p| p.0), LEFT, WIDTH - RIGHT, false) else {
-            return String::new();
-        };
-        let Some(y) = Axis::of(points().map(|p| p.1), HEIGHT - BOTTOM, TOP, true) else {
+        let x = Axis::of(points().map(|p| p.0), LEFT, WIDTH - RIGHT, false);
+        let y = Axis::of(points().map(|p| p.1), HEIGHT - BOTTOM, TOP, true);
+        let (Some(x), Some(y)) = (x, y) else {
             return String::new();
         };
         let mut svg = format!(
@@ -58,13 +60,8 @@ impl Chart {
         if self.legend {
             html.push_str("<p class=\"legend\">");
             for bundle in &self.bundles {
-                let dashed = if bundle.dashed { " dashed" } else { "" };
-                let _ = write!(
-                    html,
-                    "<span><i class=\"k{}{dashed}\"></i>{}</span>",
-                    bundle.colour % COLOURS,
-                    escape(&bundle.name)
-                );
+                let (class, name) = (bundle.class(), escape(&bundle.name));
+                let _ = write!(html, "<span><i class=\"{class}\"></i>{name}</span>");
             }
             html.push_str("</p>");
         }
@@ -80,139 +77,107 @@ impl Chart {
 /// Colours that the style sheet has.
 pub(crate) const COLOURS: usize = 6;
 
+impl Bundle {
+    /// Classes of its lines in the style sheet.
+    fn class(&self) -> String {
+        let dashed = if self.dashed { " dashed" } else { "" };
+        format!("k{}{dashed}", self.colour % COLOURS)
+    }
+}
+
 fn draw(svg: &mut String, bundle: &Bundle, x: &Axis, y: &Axis) {
-    let colour = bundle.colour % COLOURS;
-    let class = if bundle.dashed { " dashed" } else { "" };
-    let path = |points: &[(f64, f64)]| {
+    let (colour, class) = (bundle.colour % COLOURS, bundle.class());
+    let mut path = |class: &str, points: &[(f64, f64)], end: &str| {
         let mut path = String::new();
         for (i, &(px, py)) in points.iter().enumerate() {
             let command = if i == 0 { 'M' } else { 'L' };
             let _ = write!(path, "{command}{:.1} {:.1}", x.place(px), y.place(py));
         }
-        path
+        let _ = write!(svg, "<path class=\"{class}\" d=\"{path}{end}\"/>");
     };
     let lines: Vec<Vec<(f64, f64)>> = bundle.lines.iter().map(|line| thin(line)).collect();
+    let thin_class = format!("thin {class}");
     let main = if lines.len() > 1 {
-        let (mean, band) = mean_and_band(&lines);
+        let band = band(&lines);
         if band.len() > 1 {
             let upper = band.iter().map(|&(px, _, high)| (px, high));
             let lower = band.iter().rev().map(|&(px, low, _)| (px, low));
             let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
-            let _ = write!(
-                svg,
-                "<path class=\"band k{colour}\" d=\"{}Z\"/>",
-                path(&outline)
-            );
+            path(&format!("band k{colour}"), &outline, "Z");
         }
-        for line in &lines {
-            let _ = write!(
-                svg,
-                "<path class=\"thin k{colour}{class}\" d=\"{}\"/>",
-                path(line)
-            );
-        }
-        mean
+        lines.iter().for_each(|line| path(&thin_class, line, ""));
+        smooth(&mean_line(&lines))
     } else {
         let line = lines.into_iter().next().unwrap_or_default();
         let smooth = smooth(&line);
         if smooth != line {
-            let _ = write!(
-                svg,
-                "<path class=\"thin k{colour}{class}\" d=\"{}\"/>",
-                path(&line)
-            );
+            path(&thin_class, &line, "");
         }
         smooth
     };
-    let _ = write!(
-        svg,
-        "<path class=\"line k{colour}{class}\" d=\"{}\"/>",
-        path(&main)
-    );
-    let single = main.len() == 1;
-    for &(px, py) in main.iter().filter(|_| bundle.marks || single) {
+    path(&format!("line {class}"), &main, "");
+    let name = escape(&bundle.name);
+    for &(px, py) in main.iter().filter(|_| bundle.marks || main.len() == 1) {
+        let (cx, cy, value, step) = (x.place(px), y.place(py), number(py), number(px));
         let _ = write!(
             svg,
-            "<circle class=\"mark k{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{}: {} at {}</title></circle>",
-            x.place(px),
-            y.place(py),
-            escape(&bundle.name),
-            number(py),
-            number(px)
+            "<circle class=\"mark k{colour}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\"><title>{name}: {value} at {step}</title></circle>"
         );
     }
 }
 
 fn grid(svg: &mut String, x: &Axis, y: &Axis) {
+    let (end, name) = (WIDTH - RIGHT, LEFT - 6.0);
     for tick in y.ticks() {
-        let at = y.place(tick);
+        let (at, below, tick) = (y.place(tick), y.place(tick) + 4.0, number(tick));
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" class=\"y\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            at + 4.0,
-            number(tick)
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{name}\" y=\"{below:.1}\" class=\"y\">{tick}</text>"
         );
     }
+    x_ticks(svg, x, HEIGHT);
+}
+
+fn x_ticks(svg: &mut String, x: &Axis, height: f64) {
     for tick in x.ticks() {
+        let (at, y, tick) = (x.place(tick), height - 6.0, number(tick));
         let _ = write!(
             svg,
-            "<text x=\"{:.1}\" y=\"{}\" class=\"x\">{}</text>",
-            x.place(tick),
-            HEIGHT - 6.0,
-            number(tick)
+            "<text x=\"{at:.1}\" y=\"{y}\" class=\"x\">{tick}</text>"
         );
     }
 }
 
 /// Marks of events along the steps, a row for each kind.
-pub(crate) fn timeline(kinds: &[(String, Vec<f64>)], last: f64) -> String {
+pub(crate) fn timeline(kinds: &BTreeMap<&str, Vec<f64>>, last: f64) -> String {
     const ROW: f64 = 22.0;
     const NAME: f64 = 170.0;
-    let Some(x) = Axis::of(
-        [0.0, last.max(1.0)].into_iter(),
-        NAME,
-        WIDTH * 1.6 - RIGHT,
-        false,
-    ) else {
+    const WIDE: f64 = WIDTH * 1.6;
+    const END: f64 = WIDE - RIGHT;
+    let Some(x) = Axis::of([0.0, last.max(1.0)].into_iter(), NAME, END, false) else {
         return String::new();
     };
     let height = ROW * kinds.len() as f64 + BOTTOM;
     let mut svg = format!(
-        "<svg class=\"timeline\" viewBox=\"0 0 {} {height}\" role=\"img\" aria-label=\"warnings by step\">",
-        WIDTH * 1.6
+        "<svg class=\"timeline\" viewBox=\"0 0 {WIDE} {height}\" role=\"img\" aria-label=\"warnings by step\">"
     );
     for (i, (name, steps)) in kinds.iter().enumerate() {
-        let y = ROW * (i as f64 + 0.5);
+        let (y, name) = (ROW * (i as f64 + 0.5), escape(name));
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{NAME}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/><text class=\"y\" x=\"{}\" y=\"{}\">{}</text>",
-            WIDTH * 1.6 - RIGHT,
+            "<line class=\"grid\" x1=\"{NAME}\" x2=\"{END}\" y1=\"{y}\" y2=\"{y}\"/><text class=\"y\" x=\"{}\" y=\"{}\">{name}</text>",
             NAME - 8.0,
-            y + 4.0,
-            escape(name)
+            y + 4.0
         );
         for &step in steps {
-            let at = x.place(step);
+            let (at, top, bottom) = (x.place(step), y - 7.0, y + 7.0);
             let _ = write!(
                 svg,
-                "<line class=\"event\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"><title>{} at step {step}</title></line>",
-                y - 7.0,
-                y + 7.0,
-                escape(name)
+                "<line class=\"event\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{bottom:.1}\"><title>{name} at step {step}</title></line>"
             );
         }
     }
-    for tick in x.ticks() {
-        let _ = write!(
-            svg,
-            "<text class=\"x\" x=\"{:.1}\" y=\"{}\">{}</text>",
-            x.place(tick),
-            height - 6.0,
-            number(tick)
-        );
-    }
+    x_ticks(&mut svg, &x, height);
     svg.push_str("</svg>");
     svg
 }
@@ -227,12 +192,7 @@ struct Axis {
 
 impl Axis {
     fn of(values: impl Iterator<Item = f64>, from: f64, to: f64, pad: bool) -> Option<Self> {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(v), high.max(v))
-        });
-        if !low.is_finite() || !high.is_finite() {
-            return None;
-        }
+        let (low, high) = extent(values)?;
         let width = high - low;
         // A constant gets a range around it, so that its line is in the middle.
         let margin = match (width == 0.0, pad) {
@@ -286,22 +246,14 @@ fn smooth(line: &[(f64, f64)]) -> Vec<(f64, f64)> {
     (0..line.len()).map(at).collect()
 }
 
-/// Mean over the lines, and their lowest and highest value, at the x of the first line.
-type Banded = (Vec<(f64, f64)>, Vec<(f64, f64, f64)>);
-
-fn mean_and_band(lines: &[Vec<(f64, f64)>]) -> Banded {
+/// The lowest and the highest value of the lines, at the x of the first line.
+fn band(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, f64)> {
     let n = lines.iter().map(Vec::len).min().unwrap_or(0);
-    let column = |i: usize| lines.iter().map(move |line| line[i].1);
-    let mean = |i: usize| (lines[0][i].0, column(i).sum::<f64>() / lines.len() as f64);
-    let band = |i: usize| {
-        let low = column(i).fold(f64::INFINITY, f64::min);
-        let high = column(i).fold(f64::NEG_INFINITY, f64::max);
-        (lines[0][i].0, low, high)
+    let at = |i: usize| {
+        let (low, high) = extent(lines.iter().map(|line| line[i].1))?;
+        Some((lines[0][i].0, low, high))
     };
-    (
-        smooth(&(0..n).map(mean).collect::<Vec<_>>()),
-        (0..n).map(band).collect(),
-    )
+    (0..n).filter_map(at).collect()
 }
 
 /// A number with as many digits as it needs.
@@ -355,9 +307,7 @@ mod tests {
 
     #[test]
     fn one_line_is_a_line_and_seeds_have_a_band() {
-        let line: Vec<(f64, f64)> = (0..10)
-            .map(|i| (f64::from(i), 0.1 * f64::from(i)))
-            .collect();
+        let line = Vec::from_iter((0..10).map(f64::from).map(|x| (x, 0.1 * x)));
         let single = chart(vec![line.clone()]);
         assert_eq!(single.matches("class=\"line k0\"").count(), 2);
         assert!(single.contains("a&lt;b") && !single.contains("a<b"));
@@ -370,9 +320,7 @@ mod tests {
 
     #[test]
     fn long_lines_are_thinned_without_moving_their_mean() {
-        let line: Vec<(f64, f64)> = (0..4800)
-            .map(|i| (f64::from(i), f64::from(i % 2)))
-            .collect();
+        let line = Vec::from_iter((0..4800).map(|i| (f64::from(i), f64::from(i % 2))));
         let thinned = thin(&line);
         assert_eq!(thinned.len(), 240);
         assert!(thinned.iter().all(|p| (p.1 - 0.5).abs() < 1e-12));
@@ -386,8 +334,8 @@ mod tests {
         // A learning rate that stays stands in the middle of its own range.
         let axis = Axis::of([3e-6, 3e-6].into_iter(), 0.0, 1.0, true).unwrap();
         assert_eq!(
-            (axis.low, axis.high, axis.place(3e-6)),
-            (1.5e-6, 4.5e-6, 0.5)
+            [axis.low, axis.high, axis.place(3e-6)],
+            [1.5e-6, 4.5e-6, 0.5]
         );
         let texts = [1.5e6, 12_000.0, 3e-7, -0.0001, 0.25].map(number);
         assert_eq!(texts, ["1.5 M", "12 k", "3e-7", "-1e-4", "0.25"]);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::record::RunRecord;
+use crate::MetricsRow;
 
 /// Something that went wrong in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,10 +39,7 @@ pub fn check_run(run: &RunRecord) -> Vec<Fault> {
     add("reward_collapse", reward_collapse(run));
     add("entropy_collapse", entropy_collapse(run));
     for metric in run.metrics("eval/") {
-        if let Some(set) = metric
-            .strip_prefix("eval/")
-            .and_then(|m| m.strip_suffix("/accuracy"))
-        {
+        if let Some(set) = metric["eval/".len()..].strip_suffix("/accuracy") {
             add("evaluation_below_start", below_start(run, set));
         }
     }
@@ -51,11 +49,8 @@ pub fn check_run(run: &RunRecord) -> Vec<Fault> {
     ] {
         let end = end(&run.series(metric));
         let text = end.filter(|share| *share > most).map(|share| {
-            let percent = 100.0 * share;
-            format!(
-                "{metric} is {percent:.0} % at the end, more than {:.0} %",
-                100.0 * most
-            )
+            let (share, most) = (100.0 * share, 100.0 * most);
+            format!("{metric} is {share:.0} % at the end, more than {most:.0} %")
         });
         add(name, text);
     }
@@ -85,32 +80,21 @@ fn unfinished(run: &RunRecord) -> Option<String> {
 }
 
 fn not_finite(run: &RunRecord) -> Option<String> {
-    let bad = run.rows.iter().find_map(|row| {
-        let names = ["loss", "grad_norm"];
-        let bad = names
-            .into_iter()
-            .find(|n| row.get(n).is_some_and(|v| !v.is_finite()));
-        bad.map(|name| (row.step(), name))
-    });
-    bad.map(|(step, name)| format!("{name} is not a number at step {step}"))
+    run.rows.iter().find_map(|row| {
+        let bad = |name: &&str| row.get(name).is_some_and(|v| !v.is_finite());
+        let name = ["loss", "grad_norm"].into_iter().find(bad)?;
+        Some(format!("{name} is not a number at step {}", row.step()))
+    })
 }
 
 fn no_gradient(run: &RunRecord) -> Option<String> {
-    let trained: Vec<_> = run
-        .rows
-        .iter()
-        .filter(|row| row.get("reward").is_some())
-        .collect();
-    let idle = (trained.iter())
-        .filter(|row| !row.get("grad_norm").is_some_and(|norm| norm > 0.0))
-        .count();
-    let text = || {
-        format!(
-            "{idle} of {} steps had no gradient: in their groups all rewards were the same",
-            trained.len()
-        )
-    };
-    (2 * idle > trained.len()).then(text)
+    let trained = || run.rows.iter().filter(|row| row.get("reward").is_some());
+    let learns = |row: &&MetricsRow| row.get("grad_norm").is_some_and(|norm| norm > 0.0);
+    let n = trained().count();
+    let idle = n - trained().filter(learns).count();
+    (2 * idle > n).then(|| {
+        format!("{idle} of {n} steps had no gradient: in their groups all rewards were the same")
+    })
 }
 
 fn reward_collapse(run: &RunRecord) -> Option<String> {
@@ -137,11 +121,8 @@ fn entropy_collapse(run: &RunRecord) -> Option<String> {
 fn below_start(run: &RunRecord, set: &str) -> Option<String> {
     let accuracy = run.series(&format!("eval/{set}/accuracy"));
     let (first, last) = (accuracy.first()?.1, accuracy.last()?.1);
-    let n = run
-        .series(&format!("eval/{set}/problems"))
-        .last()
-        .map(|p| p.1);
-    let error = n.map_or(0.0, |n| (first * (1.0 - first) / n.max(1.0)).sqrt());
+    let problems = run.series(&format!("eval/{set}/problems"));
+    let error = (problems.last()).map_or(0.0, |(_, n)| (first * (1.0 - first) / n.max(1.0)).sqrt());
     (last < first - error)
         .then(|| format!("accuracy on {set} ends at {last:.3}, after {first:.3} at the start"))
 }
@@ -156,10 +137,10 @@ fn end(series: &[(f64, f64)]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MetricsRow;
     use crate::recipe::settings::Recipe;
 
-    fn run(n: u64, values: impl Fn(u64) -> Vec<(&'static str, f64)>) -> RunRecord {
+    /// A run of so many steps in which all is well but for one metric: `before`, and `after` from a step on.
+    fn run(n: u64, metric: &str, before: f64, after: f64, from: u64) -> RunRecord {
         let row = |step| {
             let mut row = MetricsRow::new(step);
             row.extend([
@@ -167,8 +148,9 @@ mod tests {
                 ("grad_norm", 1.0),
                 ("loss", 0.1),
                 ("entropy", 1.0),
+                ("eval/test/problems", 100.0),
             ]);
-            row.extend(values(step));
+            row.put(metric, if step < from { before } else { after });
             row
         };
         RunRecord {
@@ -177,87 +159,46 @@ mod tests {
         }
     }
 
+    fn sound(n: u64) -> RunRecord {
+        run(n, "eval/test/accuracy", 0.2, 0.9, 10)
+    }
+
     fn names(run: &RunRecord) -> Vec<&'static str> {
         check_run(run).into_iter().map(|fault| fault.name).collect()
     }
 
     #[test]
-    fn a_sound_run_has_no_fault() {
-        assert!(names(&run(20, |_| vec![])).is_empty());
-        let rising = run(20, |s| vec![("eval/test/accuracy", s as f64 / 20.0)]);
-        assert!(names(&rising).is_empty());
+    fn a_sound_run_has_no_fault_and_noise_of_an_evaluation_is_none() {
+        assert!(names(&sound(20)).is_empty());
+        assert!(names(&run(20, "eval/test/accuracy", 0.5, 0.47, 19)).is_empty());
     }
 
     #[test]
     fn every_fault_is_found_by_its_numbers() {
-        let late = |step| step >= 15;
-        for (name, run) in [
-            ("missing_rows", run(0, |_| vec![])),
-            (
-                "not_finite",
-                run(20, |s| vec![("loss", if s == 7 { f64::NAN } else { 0.1 })]),
-            ),
-            (
-                "no_gradient",
-                run(20, |s| vec![("grad_norm", if s < 11 { 0.0 } else { 1.0 })]),
-            ),
-            (
-                "reward_collapse",
-                run(20, |s| vec![("reward", if late(s) { 0.1 } else { 0.6 })]),
-            ),
-            (
-                "entropy_collapse",
-                run(20, |s| vec![("entropy", if late(s) { 0.01 } else { 1.0 })]),
-            ),
-            (
-                "truncated",
-                run(20, |s| {
-                    vec![("completions/clipped_ratio", if late(s) { 0.9 } else { 0.1 })]
-                }),
-            ),
-            (
-                "masked",
-                run(20, |s| vec![("masked", if late(s) { 0.3 } else { 0.0 })]),
-            ),
-            (
-                "evaluation_below_start",
-                run(20, |s| {
-                    vec![
-                        ("eval/test/accuracy", if late(s) { 0.3 } else { 0.5 }),
-                        ("eval/test/problems", 100.0),
-                    ]
-                }),
-            ),
+        assert_eq!(names(&sound(0)), ["missing_rows"]);
+        for (name, metric, before, after, from) in [
+            ("not_finite", "loss", 0.1, f64::NAN, 7),
+            ("no_gradient", "grad_norm", 0.0, 1.0, 11),
+            ("reward_collapse", "reward", 0.6, 0.1, 15),
+            ("entropy_collapse", "entropy", 1.0, 0.01, 15),
+            ("truncated", "completions/clipped_ratio", 0.1, 0.9, 15),
+            ("masked", "masked", 0.0, 0.3, 15),
+            ("evaluation_below_start", "eval/test/accuracy", 0.5, 0.3, 15),
         ] {
-            assert_eq!(names(&run), [name]);
+            assert_eq!(names(&run(20, metric, before, after, from)), [name]);
         }
-        let mut gap = run(20, |_| vec![]);
+        let mut gap = sound(20);
         gap.rows.remove(5);
         gap.rows.remove(0);
-        let faults = check_run(&gap);
-        assert_eq!(
-            faults[0].text,
-            "the first row is that of step 1; 4 is followed by 6"
-        );
-    }
-
-    #[test]
-    fn noise_of_an_evaluation_is_no_fault() {
-        let noisy = run(20, |s| {
-            let accuracy = if s == 19 { 0.47 } else { 0.5 };
-            vec![
-                ("eval/test/accuracy", accuracy),
-                ("eval/test/problems", 100.0),
-            ]
-        });
-        assert!(names(&noisy).is_empty());
+        let told = "the first row is that of step 1; 4 is followed by 6";
+        assert_eq!(check_run(&gap)[0].text, told);
     }
 
     #[test]
     fn a_run_that_ended_early_is_unfinished_unless_it_was_to_stop() {
         let mut recipe = Recipe::default();
         recipe.train.max_steps = Some(30);
-        let mut run = run(20, |_| vec![]);
+        let mut run = sound(20);
         run.recipe = Some(recipe);
         assert_eq!(names(&run), ["unfinished"]);
         run.recipe.as_mut().unwrap().train.early_stopping_patience = Some(2);

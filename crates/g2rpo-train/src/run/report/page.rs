@@ -25,13 +25,9 @@ use crate::recipe::write::differences;
 pub fn render_report(runs: &[RunRecord]) -> String {
     let arms = arms(runs);
     let mut html = String::from(HEAD);
-    let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
-    let _ = write!(
-        html,
-        "<title>{}</title></head><body>",
-        escape(&names.join(", "))
-    );
-    let _ = write!(html, "<h1>{}</h1>", escape(&names.join(" · ")));
+    let names: Vec<String> = arms.iter().map(|arm| escape(&arm.name)).collect();
+    let _ = write!(html, "<title>{}</title></head><body>", names.join(", "));
+    let _ = write!(html, "<h1>{}</h1>", names.join(" · "));
     summary(&mut html, &arms);
     html.push_str("<div class=\"charts\">");
     for chart in charts(&arms) {
@@ -63,23 +59,17 @@ fn arms(runs: &[RunRecord]) -> Vec<Arm<'_>> {
         });
         match arms.iter_mut().find(|(r, _)| r.is_some() && *r == recipe) {
             Some((_, arm)) => arm.runs.push(run),
-            None => arms.push((
-                recipe,
-                Arm {
-                    name: run.name.clone(),
-                    runs: vec![run],
-                },
-            )),
+            None => {
+                let (name, runs) = (run.name.clone(), vec![run]);
+                arms.push((recipe, Arm { name, runs }));
+            }
         }
     }
-    arms.into_iter()
-        .map(|(_, mut arm)| {
-            if arm.runs.len() > 1 {
-                let _ = write!(arm.name, " and {} other seeds", arm.runs.len() - 1);
-            }
-            arm
-        })
-        .collect()
+    let mut arms: Vec<Arm<'_>> = arms.into_iter().map(|(_, arm)| arm).collect();
+    for arm in arms.iter_mut().filter(|arm| arm.runs.len() > 1) {
+        let _ = write!(arm.name, " and {} other seeds", arm.runs.len() - 1);
+    }
+    arms
 }
 
 fn summary(html: &mut String, arms: &[Arm<'_>]) {
@@ -90,10 +80,9 @@ fn summary(html: &mut String, arms: &[Arm<'_>]) {
             let tenth = reward.len().div_ceil(10);
             let mean = |part: &[(f64, f64)]| {
                 let sum: f64 = part.iter().map(|p| p.1).sum();
-                if part.is_empty() {
-                    "–".into()
-                } else {
-                    number(sum / part.len() as f64)
+                match part.len() {
+                    0 => "–".into(),
+                    n => number(sum / n as f64),
                 }
             };
             let evaluations: Vec<String> = (accuracies(run).into_iter())
@@ -108,26 +97,21 @@ fn summary(html: &mut String, arms: &[Arm<'_>]) {
                 .collect();
             let warned: BTreeSet<&str> = run.warnings.iter().map(|w| w.name.as_str()).collect();
             if !warned.is_empty() {
-                let names: Vec<&str> = warned.into_iter().collect();
-                faults.push(format!(
-                    "warned of {}, see below",
-                    escape(&names.join(", "))
-                ));
+                let names = Vec::from_iter(warned).join(", ");
+                faults.push(format!("warned of {}, see below", escape(&names)));
             }
-            let _ = write!(
-                html,
-                "<tr><td><i class=\"k{}\"></i>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{}</td></tr>",
-                i % COLOURS,
-                escape(&run.name),
-                run.steps(),
+            if faults.is_empty() {
+                faults.push("nothing".into());
+            }
+            let (colour, name, steps) = (i % COLOURS, escape(&run.name), run.steps());
+            let (first, last) = (
                 mean(&reward[..tenth]),
                 mean(&reward[reward.len() - tenth..]),
-                escape(&evaluations.join("; ")),
-                if faults.is_empty() {
-                    "nothing".into()
-                } else {
-                    faults.join("<br>")
-                },
+            );
+            let (evaluations, faults) = (escape(&evaluations.join("; ")), faults.join("<br>"));
+            let _ = write!(
+                html,
+                "<tr><td><i class=\"k{colour}\"></i>{name}</td><td>{steps}</td><td>{first} → {last}</td><td>{evaluations}</td><td>{faults}</td></tr>"
             );
         }
     }
@@ -136,44 +120,24 @@ fn summary(html: &mut String, arms: &[Arm<'_>]) {
 
 /// Evaluation sets of a run and the metric of each.
 fn accuracies(run: &RunRecord) -> Vec<(String, String)> {
-    let accuracy = |metric: &&str| metric.ends_with("/accuracy");
     let set = |metric: &str| {
-        let inner = metric
-            .trim_start_matches("eval/")
-            .trim_end_matches("/accuracy");
-        (inner.to_owned(), metric.to_owned())
+        let set = metric["eval/".len()..].strip_suffix("/accuracy")?;
+        Some((set.to_owned(), metric.to_owned()))
     };
-    run.metrics("eval/")
-        .into_iter()
-        .filter(accuracy)
-        .map(set)
-        .collect()
+    run.metrics("eval/").into_iter().filter_map(set).collect()
 }
 
 fn charts(arms: &[Arm<'_>]) -> Vec<Chart> {
     let mut charts = Vec::new();
-    let mut sets = Vec::new();
-    for set in arms
-        .iter()
-        .flat_map(|arm| &arm.runs)
-        .flat_map(|run| accuracies(run))
-    {
-        if !sets.contains(&set) {
-            sets.push(set);
+    let mut known = HashSet::new();
+    let runs = arms.iter().flat_map(|arm| &arm.runs);
+    for (set, metric) in runs.flat_map(|run| accuracies(run)) {
+        if known.insert(metric.clone()) {
+            let title = format!("accuracy on {set}, without guidance");
+            let mut chart = chart(arms, &title, "", &[(&metric, "")]);
+            chart.bundles.iter_mut().for_each(|b| b.marks = true);
+            charts.push(chart);
         }
-    }
-    for (set, metric) in sets {
-        let mut chart = chart(
-            arms,
-            &format!("accuracy on {set}, without guidance"),
-            "",
-            &[(&metric, "")],
-        );
-        chart
-            .bundles
-            .iter_mut()
-            .for_each(|bundle| bundle.marks = true);
-        charts.push(chart);
     }
     charts.push(chart(
         arms,
@@ -268,31 +232,17 @@ fn warnings(html: &mut String, runs: &[RunRecord]) {
     for run in runs.iter().filter(|run| !run.warnings.is_empty()) {
         let mut kinds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for warning in &run.warnings {
-            kinds
-                .entry(&warning.name)
-                .or_default()
-                .push(warning.step as f64);
+            let steps = kinds.entry(&warning.name).or_default();
+            steps.push(warning.step as f64);
         }
-        let _ = write!(
-            html,
-            "<h2>Warnings: {}</h2><div class=\"wide\">",
-            escape(&run.name)
-        );
-        let rows: Vec<(String, Vec<f64>)> = kinds
-            .into_iter()
-            .map(|(name, steps)| (name.to_owned(), steps))
-            .collect();
-        html.push_str(&timeline(&rows, run.steps() as f64));
+        let name = escape(&run.name);
+        let _ = write!(html, "<h2>Warnings: {name}</h2><div class=\"wide\">");
+        html.push_str(&timeline(&kinds, run.steps() as f64));
         html.push_str("</div><details><summary>What they say</summary><dl>");
         let mut told = HashSet::new();
         for warning in run.warnings.iter().filter(|w| told.insert(&w.name)) {
-            let _ = write!(
-                html,
-                "<dt>{}, first at step {}</dt><dd>{}</dd>",
-                escape(&warning.name),
-                warning.step,
-                escape(&warning.text)
-            );
+            let (name, step, text) = (escape(&warning.name), warning.step, escape(&warning.text));
+            let _ = write!(html, "<dt>{name}, first at step {step}</dt><dd>{text}</dd>");
         }
         html.push_str("</dl></details>");
     }
@@ -309,23 +259,16 @@ fn completions(html: &mut String, runs: &[RunRecord]) {
             continue;
         };
         let mut late: Vec<&SampleRow> = run.samples.iter().filter(|s| s.step >= *from).collect();
-        late.sort_by(|a, b| {
-            let reward = |s: &SampleRow| s.reward.unwrap_or(0.0);
-            reward(b).total_cmp(&reward(a))
-        });
+        let reward = |s: &SampleRow| s.reward.unwrap_or(0.0);
+        late.sort_by(|a, b| reward(b).total_cmp(&reward(a)));
         let worst = late.len().saturating_sub(SHOWN).max(SHOWN.min(late.len()));
         let _ = write!(html, "<h2>Completions: {}</h2>", escape(&run.name));
-        for (title, part) in [
-            ("Best", &late[..SHOWN.min(late.len())]),
-            ("Worst", &late[worst..]),
-        ] {
-            if part.is_empty() {
-                continue;
+        let best = &late[..SHOWN.min(late.len())];
+        for (title, part) in [("Best", best), ("Worst", &late[worst..])] {
+            if !part.is_empty() {
+                let _ = write!(html, "<h3>{title}</h3>");
             }
-            let _ = write!(html, "<h3>{title}</h3>");
-            for sample in part {
-                completion(html, sample);
-            }
+            part.iter().for_each(|sample| completion(html, sample));
         }
     }
     if runs.iter().any(|run| !run.samples.is_empty()) {
@@ -335,14 +278,11 @@ fn completions(html: &mut String, runs: &[RunRecord]) {
 
 fn completion(html: &mut String, sample: &SampleRow) {
     let reward = sample.reward.map_or("masked".into(), number);
+    let (step, task, verdict) = (sample.step, sample.task, escape(&sample.verdict));
+    let (reference, question) = (escape(&short(&sample.reference)), escape(&sample.question));
     let _ = write!(
         html,
-        "<article><header>step {}, task {} · reward {reward} · {} · reference {}</header><pre class=\"question\">{}",
-        sample.step,
-        sample.task,
-        escape(&sample.verdict),
-        escape(&short(&sample.reference)),
-        escape(&sample.question)
+        "<article><header>step {step}, task {task} · reward {reward} · {verdict} · reference {reference}</header><pre class=\"question\">{question}"
     );
     if !sample.hint.is_empty() {
         let _ = write!(html, "\n<mark>{}</mark>", escape(&sample.hint));
@@ -374,39 +314,28 @@ fn recipes(html: &mut String, arms: &[Arm<'_>]) {
     if recipes.len() < 2 {
         html.push_str("<h2>Settings that are not the defaults</h2><div class=\"wide\"><table>");
         for (key, default, value) in differences(&Recipe::default(), first) {
+            let (value, default) = (escape(&value), escape(&default));
             let _ = write!(
                 html,
-                "<tr><td>{key}</td><td>{}</td><td class=\"note\">default {}</td></tr>",
-                escape(&value),
-                escape(&default)
+                "<tr><td>{key}</td><td>{value}</td><td class=\"note\">default {default}</td></tr>"
             );
         }
         html.push_str("</table></div>");
         return;
     }
-    let mut keys = Vec::new();
-    let against: Vec<Vec<(String, String, String)>> = recipes
-        .iter()
-        .map(|(_, recipe)| differences(first, recipe))
-        .collect();
-    for (key, value, _) in against.iter().flatten() {
-        let name = (key.clone(), value.clone());
-        if !keys.contains(&name) {
-            keys.push(name);
-        }
-    }
+    let against = recipes.iter().map(|(_, recipe)| differences(first, recipe));
+    let against: Vec<Vec<(String, String, String)>> = against.collect();
     html.push_str("<h2>In what the recipes differ</h2><div class=\"wide\"><table><tr><th></th>");
     for (name, _) in &recipes {
         let _ = write!(html, "<th>{}</th>", escape(name));
     }
     html.push_str("</tr>");
-    for (key, of_first) in keys {
+    let mut told = HashSet::new();
+    for (key, of_first, _) in (against.iter().flatten()).filter(|d| told.insert(&d.0)) {
         let _ = write!(html, "<tr><td>{key}</td>");
         for different in &against {
-            let value = different
-                .iter()
-                .find(|d| d.0 == key)
-                .map_or(&of_first, |d| &d.2);
+            let value = different.iter().find(|d| d.0 == *key);
+            let value = value.map_or(of_first, |d| &d.2);
             let _ = write!(html, "<td>{}</td>", escape(value));
         }
         html.push_str("</tr>");
@@ -415,34 +344,4 @@ fn recipes(html: &mut String, arms: &[Arm<'_>]) {
 }
 
 /// The colours are Okabe and Ito's, which people of all eyesights tell apart.
-const HEAD: &str = r#"<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<style>
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1f; --soft: #61616b; --rule: #e3e3e8; --mark: #fff0b8;
-  --k0: #0072b2; --k1: #d55e00; --k2: #009e73; --k3: #b3528c; --k4: #8a6d00; --k5: #3f8fbf; }
-@media (prefers-color-scheme: dark) { :root { --paper: #16171b; --ink: #e8e8ec; --soft: #9c9ca8; --rule: #303138; --mark: #5a4b12;
-  --k0: #56b4e9; --k1: #f0883e; --k2: #2dc796; --k3: #e28abf; --k4: #e0c53a; --k5: #9ecbe6; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 16px; max-width: 1240px; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 28px 0 8px; overflow-wrap: anywhere; } h3 { font-size: .95rem; margin: 16px 0 4px; color: var(--soft); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--rule); overflow-wrap: break-word; max-width: 34em; } td:first-child { white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; } @media (max-width: 480px) { th, td { padding-right: 8px; font-size: 12px; } }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap: 20px 28px; margin-top: 24px; }
-figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } svg { display: block; width: 100%; height: auto; } svg.timeline { min-width: 560px; max-width: 780px; }
-svg text { font-size: 12px; fill: var(--soft); } text.y { text-anchor: end; } text.x { text-anchor: middle; }
-.grid { stroke: var(--rule); } .event { stroke: var(--k1); stroke-width: 2; }
-.note { color: var(--soft); font-size: .85rem; margin: 2px 0; } .legend { margin: 2px 0; font-size: .85rem; } .legend span { margin-right: 14px; }
-i { display: inline-block; width: 14px; height: 0; margin-right: 6px; vertical-align: middle; border-top: 3px solid var(--k0); } i.dashed { border-top-style: dashed; }
-path { fill: none; } .line { stroke-width: 2; } .thin { stroke-width: 1; opacity: .35; } .band { opacity: .15; stroke: none; } path.dashed { stroke-dasharray: 6 4; }
-path.k0 { stroke: var(--k0); } path.k1 { stroke: var(--k1); } path.k2 { stroke: var(--k2); } path.k3 { stroke: var(--k3); } path.k4 { stroke: var(--k4); } path.k5 { stroke: var(--k5); }
-.band.k0, .mark.k0 { fill: var(--k0); } .band.k1, .mark.k1 { fill: var(--k1); } .band.k2, .mark.k2 { fill: var(--k2); } .band.k3, .mark.k3 { fill: var(--k3); } .band.k4, .mark.k4 { fill: var(--k4); } .band.k5, .mark.k5 { fill: var(--k5); }
-i.k1 { border-color: var(--k1); } i.k2 { border-color: var(--k2); } i.k3 { border-color: var(--k3); } i.k4 { border-color: var(--k4); } i.k5 { border-color: var(--k5); }
-article { border: 1px solid var(--rule); border-radius: 6px; margin: 8px 0; padding: 8px 12px; } article header { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
-pre { margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.4 ui-monospace, monospace; max-height: 22em; overflow-y: auto; } pre.question { color: var(--soft); }
-mark { background: var(--mark); color: inherit; } dt { font-weight: 600; } dd { margin: 0 0 8px 16px; }
-</style>
-"#;
+const HEAD: &str = include_str!("head.html");

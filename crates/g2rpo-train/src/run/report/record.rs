@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::read::{merge, parse_toml};
 use crate::recipe::settings::Recipe;
+use crate::run::files::if_there;
 use crate::run::step_log::read_rows;
 use crate::{Error, MetricsRow, Result, SampleRow};
 
@@ -47,29 +48,21 @@ impl RunRecord {
     pub fn read(path: &Path) -> Result<Self> {
         let metrics = path.join("metrics.jsonl");
         if !metrics.is_file() {
-            return Err(Error::RunFolder {
-                path: path.into(),
-                problem: "it holds no metrics.jsonl, so no run was started in it".into(),
-            });
+            let problem = "it holds no metrics.jsonl, so no run was started in it";
+            return Err(Error::run_folder(path, problem));
         }
         let file = path.join("recipe.toml");
-        let recipe = match std::fs::read_to_string(&file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::io(&file)(error)),
-            Ok(text) => {
-                let settings = parse_toml(&text, &file.display().to_string());
-                Some(merge(settings.map_err(Error::Recipe)?, Vec::new())?)
-            }
+        let text = if_there(std::fs::read_to_string(&file)).map_err(Error::io(&file))?;
+        let read = |text: String| {
+            let settings = parse_toml(&text, &file.display().to_string());
+            merge(settings.map_err(Error::Recipe)?, Vec::new())
         };
-        let folder = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
+        let recipe = text.map(read).transpose()?;
         let named = recipe.as_ref().and_then(|r| r.log.run_name.clone());
+        let name = path.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
             path: path.into(),
-            name: named
-                .or(folder)
-                .unwrap_or_else(|| path.display().to_string()),
+            name: named.unwrap_or_else(|| name.to_string_lossy().into_owned()),
             recipe,
             rows: read_rows(&metrics)?,
             warnings: read_rows(&path.join("warnings.jsonl"))?,
