@@ -127,8 +127,8 @@ fn push_folded(c: char, out: &mut String) {
 }
 
 /// Takes off what surrounds a formula without changing it: blanks, `$…$`, `\(…\)`, `\[…\]`,
-/// `**…**`, `\boxed{…}`, one pair of braces, a final period. What is left are no delimiters, but in
-/// a text that is wrapped deeper than [`MAX_WRAPS`].
+/// `**…**`, `\boxed{…}`, one pair of braces, a final period: as many layers
+/// as there are, up to [`MAX_WRAPS`].
 pub(crate) fn unwrap(text: &str) -> &str {
     let mut rest = text;
     for _ in 0..MAX_WRAPS {

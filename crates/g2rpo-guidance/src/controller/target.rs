@@ -17,7 +17,7 @@ settings! {
     /// Numbers of the set-point rule.
     ///
     /// The form is `AdaRFT`'s (arXiv 2504.05520) applied to guidance; the defaults were chosen on the
-    /// combination lock (docs/results.md).
+    /// combination lock (docs/results/adaptive_guidance.md).
     #[derive(Copy)]
     pub struct TargetConfig {
         /// Unit of all lengths here.

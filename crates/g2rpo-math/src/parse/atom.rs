@@ -1,6 +1,7 @@
 //! Atoms: numbers, letters, functions, brackets, and the commands of TeX that begin an operand.
 
 use super::Parser;
+use super::command::{is_accent, is_letter_command};
 use super::scalar::{letter_expr, product};
 use crate::expr::{Expr, Func};
 use crate::fuel::{Stop, readable};
@@ -439,17 +440,6 @@ impl<'a> Parser<'a, '_> {
     }
 }
 
-/// Greek letters and others that name variables.
-pub(super) fn is_letter_command(name: &str) -> bool {
-    [
-        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
-        "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
-        "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell",
-        "hbar", "aleph",
-    ]
-    .contains(&name)
-}
-
 /// Determinants of more rows are refused.
 const MAX_DETERMINANT: usize = 4;
 
@@ -506,24 +496,4 @@ fn is_differential(e: &Expr) -> bool {
         }
         e => is_d(e),
     }
-}
-
-/// Marks over a letter that make another variable of it.
-pub(super) fn is_accent(name: &str) -> bool {
-    matches!(
-        name,
-        "vec"
-            | "hat"
-            | "tilde"
-            | "bar"
-            | "overline"
-            | "overrightarrow"
-            | "widehat"
-            | "widetilde"
-            | "angle"
-            | "measuredangle"
-            | "sphericalangle"
-            | "triangle"
-            | "dot"
-    )
 }

@@ -4,6 +4,7 @@
 mod atom;
 mod based;
 mod combination;
+mod command;
 mod form;
 mod number;
 mod scalar;

@@ -1,6 +1,7 @@
 //! Sums, products and powers.
 
 use super::Parser;
+use super::command::is_operand;
 use crate::expr::{Expr, Func};
 use crate::fuel::{Stop, readable};
 use crate::lex::{Gap, Token};
@@ -331,14 +332,4 @@ pub(super) fn product(mut factors: Vec<Expr>) -> Expr {
 fn is_vector(e: &Expr) -> bool {
     let e = if let Expr::Neg(inner) = e { inner } else { e };
     matches!(e, Expr::Sym(name) if name.starts_with("vec") || name.starts_with("\\vec") || name.contains("arrow"))
-}
-
-/// Commands that begin an operand.
-fn is_operand(command: &str) -> bool {
-    matches!(
-        command,
-        "frac" | "sqrt" | "binom" | "pi" | "infty" | "lfloor" | "lceil"
-    ) || Func::named(command).is_some()
-        || super::atom::is_letter_command(command)
-        || super::atom::is_accent(command)
 }
