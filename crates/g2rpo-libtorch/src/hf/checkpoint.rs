@@ -35,9 +35,10 @@ pub struct Checkpoint {
 /// the number format wanted, that of the checkpoint if `None`.
 ///
 /// # Errors
-/// As [`DecoderConfig::from_file`]; [`Error::Io`] if the files are not there, [`Error::File`] for a file that is truncated or
-/// malformed, [`Error::MissingTensor`], [`Error::ExtraTensor`] and [`Error::TensorShape`] with the tensor's name,
-/// [`Error::File`] for a tensor that holds NaN or infinity.
+/// As [`DecoderConfig::from_file`]; [`Error::Io`](crate::Error::Io) if the files are not there, [`Error::File`](crate::Error::File)
+/// for a file that is truncated or malformed and for a tensor that holds NaN or infinity,
+/// [`Error::MissingTensor`](crate::Error::MissingTensor), [`Error::ExtraTensor`](crate::Error::ExtraTensor) and
+/// [`Error::TensorShape`](crate::Error::TensorShape) with the tensor's name.
 pub fn load_checkpoint(
     dir: impl AsRef<Path>,
     kind: Option<Kind>,
@@ -80,8 +81,9 @@ pub(crate) fn generation_settings(dir: &Path) -> Result<Option<Value>> {
 /// up leaves the checkpoint that was there before.
 ///
 /// # Errors
-/// [`Error::Io`] with the file; [`Error::UnknownParameter`] if the parameters are not those of the
-/// configuration; [`Error::Invalid`] for a `dtype` that is no 16- or 32-bit float.
+/// [`Error::Io`](crate::Error::Io) with the file; [`Error::UnknownParameter`](crate::Error::UnknownParameter) if the
+/// parameters are not those of the configuration; [`Error::Invalid`](crate::Error::Invalid) for a `dtype` that is no 16- or
+/// 32-bit float.
 pub fn save_checkpoint(
     dir: impl AsRef<Path>,
     config: &DecoderConfig,

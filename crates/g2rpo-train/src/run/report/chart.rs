@@ -256,7 +256,7 @@ fn band(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, f64)> {
     (0..n).filter_map(at).collect()
 }
 
-/// A number with as many digits as it needs.
+/// A number with as many digits as it needs, at most three that count behind zeros.
 pub(crate) fn number(value: f64) -> String {
     let (scaled, unit) = match value.abs() {
         v if v >= 1e6 => (value / 1e6, " M"),
@@ -264,7 +264,13 @@ pub(crate) fn number(value: f64) -> String {
         v if v > 0.0 && v < 1e-3 => return format!("{value:.1e}").replace(".0e", "e"),
         _ => (value, ""),
     };
-    let text = format!("{scaled:.3}");
+    // 0.0125 and 0.013 are neighbours on an axis.
+    let zeros = if scaled == 0.0 {
+        0.0
+    } else {
+        -scaled.abs().log10().floor() - 1.0
+    };
+    let text = format!("{scaled:.*}", 3 + zeros.clamp(0.0, 2.0) as usize);
     let text = text.trim_end_matches('0').trim_end_matches('.');
     format!("{}{unit}", if text == "-0" { "0" } else { text })
 }
@@ -337,7 +343,10 @@ mod tests {
             [axis.low, axis.high, axis.place(3e-6)],
             [1.5e-6, 4.5e-6, 0.5]
         );
-        let texts = [1.5e6, 12_000.0, 3e-7, -0.0001, 0.25].map(number);
-        assert_eq!(texts, ["1.5 M", "12 k", "3e-7", "-1e-4", "0.25"]);
+        let texts = [1.5e6, 12_000.0, 3e-7, -0.0001, 0.25, 0.0125, 0.013].map(number);
+        assert_eq!(
+            texts,
+            ["1.5 M", "12 k", "3e-7", "-1e-4", "0.25", "0.0125", "0.013"]
+        );
     }
 }
