@@ -3,11 +3,11 @@
 use std::fmt;
 
 use g2rpo_core::{KlPlacement, LossType, MismatchCorrection, MismatchLevel, OutOfRange};
-use g2rpo_guidance::{Method, ScoreContext};
+use g2rpo_guidance::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::step::update::UpdateConfig;
+use crate::step::update::{UpdateConfig, needs_its_sampler};
 
 /// How far rollouts are ahead of the learner. The next batches are sampled, by the weights of the step before, while
 /// the learner learns from this one.
@@ -18,7 +18,7 @@ use crate::step::update::UpdateConfig;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ahead {
-    /// Steps between the policy that samples and the one that learns. Default 0: one after the other. TRL's name.
+    /// Steps between the policy that samples and the one that learns, at most 64. Default 0: one after the other. TRL's name.
     pub max_staleness: u64,
     /// How the loss accounts for them.
     pub correction: StalenessCorrection,
@@ -41,6 +41,9 @@ pub enum StalenessCorrection {
     /// Ratios `p/p₀`, and every token weighted by `p₀/q`, masked above 5: the decoupled form of AReaL.
     Decoupled,
 }
+
+/// The largest `max_staleness`.
+const MOST: u64 = 64;
 
 impl fmt::Display for StalenessCorrection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,14 +69,12 @@ impl Ahead {
                 _ => of_correction("has no effect without max_staleness above 0"),
             };
         }
-        if method.score_context == ScoreContext::HintFree {
-            let problem = "score_context = hint_free scores tokens under another prompt than they were sampled under, \
-                           so nothing tells how stale they are: use off_policy or as_sampled";
-            return of_steps(problem);
+        if steps > MOST {
+            return of_steps(
+                "is above 64, and that many batches are sampled before the first step and kept in memory",
+            );
         }
-        if method.token_advantages.is_some() {
-            let problem = "token_advantages compare log-probabilities of the policy that sampled under several prompts, \
-                           and that policy is gone: leave them out";
+        if let Some(problem) = needs_its_sampler(method) {
             return of_steps(problem);
         }
         let corrected = method.loss.importance_sampling_correction.is_some();
@@ -115,6 +116,8 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
+    use g2rpo_guidance::ScoreContext;
+
     use super::*;
 
     fn prepared(preset: &str, correction: StalenessCorrection) -> Result<(Method, UpdateConfig)> {
@@ -155,6 +158,7 @@ mod tests {
         method.score_context = ScoreContext::HintFree;
         for (max_staleness, correction, words) in [
             (2, StalenessCorrection::Ratio, "score_context = hint_free"),
+            (65, StalenessCorrection::Ratio, "is above 64"),
             (
                 0,
                 StalenessCorrection::Tis,

@@ -23,7 +23,7 @@ use crate::step::reliance::reliance;
 use crate::step::report::{Staleness, StepReport};
 use crate::step::rescore::rescore;
 use crate::step::rows::Rows;
-use crate::step::update::update;
+use crate::step::update::{UpdateConfig, update};
 
 mod parts;
 
@@ -116,7 +116,13 @@ impl<'a, E: RolloutEngine + Send, L: Learner> Trainer<'a, E, L> {
         verifier: impl Verifier + 'a,
         mut config: TrainerConfig,
     ) -> Result<Self> {
-        config.update.temperature = config.sampling.temperature;
+        let (learns, samples) = (config.update.temperature, config.sampling.temperature);
+        if learns != samples && learns != UpdateConfig::default().temperature {
+            let problem =
+                format!("rollouts are sampled at {samples}: set the temperature of sampling alone");
+            return Err(Error::config("update.temperature", learns, problem));
+        }
+        config.update.temperature = samples;
         config.check(&method)?;
         check::tasks(&method, config.prompts_per_step, data.len())?;
         config.ahead.prepare(&mut method, &mut config.update)?;

@@ -83,6 +83,19 @@ const RULES: &[Rule] = rules! {
         "hints in prompts";
 };
 
+/// Settings that nothing reads where nobody is guided.
+const OF_GUIDANCE: [&str; 9] = [
+    "controller",
+    "cutter",
+    "limits",
+    "source",
+    "placement",
+    "score_context",
+    "loss.guidance_token_loss",
+    "loss.length_normalizer",
+    "advantages.strata",
+];
+
 fn is_mean(method: &Method) -> bool {
     use Aggregation::{SequenceMean, TokenMean};
     matches!(method.loss.aggregation(), SequenceMean | TokenMean)
@@ -166,17 +179,23 @@ impl Method {
         idle
     }
 
-    /// Says so if members are chosen to be guided and the settings give them nothing, in whatever
-    /// step: this is the limit of a method without guidance, which somebody may want or not know of.
+    /// Says so if the settings come to a method without guidance, which somebody may want or not know
+    /// of: members are chosen to be guided and given nothing in whatever step, or nobody is chosen and
+    /// settings of guidance are others than those of plain GRPO.
     ///
     /// ```
     /// use g2rpo_guidance::Method;
     /// let grpo = Method::preset("grpo", 10)?;
     /// assert_eq!(grpo.remark(), None);
-    /// let idle = grpo.set("alpha", 0.5)?;
+    /// let idle = grpo.clone().set("alpha", 0.5)?;
     /// idle.check()?;
     /// assert!(idle.remark().unwrap().starts_with("members are chosen to be guided and given nothing"));
     /// assert_eq!(idle.set("controller.amount", serde_json::json!({"tokens": 9.0}))?.remark(), None);
+    /// let unguided = grpo.set("guidance_token_loss", "same_advantage")?;
+    /// assert_eq!(
+    ///     unguided.remark().unwrap(),
+    ///     "nobody is guided, so loss.guidance_token_loss changes nothing; the run is plain GRPO"
+    /// );
     /// # Ok::<(), g2rpo_guidance::Error>(())
     /// ```
     pub fn remark(&self) -> Option<String> {
@@ -189,7 +208,10 @@ impl Method {
             Level::Exactly(amount) => !no_room && amount.value() > 0.0,
             Level::Hint(_) => true,
         };
-        if levels.is_empty() || levels.iter().any(gives) {
+        if levels.is_empty() {
+            return self.remark_on_nobody();
+        }
+        if levels.iter().any(gives) {
             return None;
         }
         let why = if no_room {
@@ -200,6 +222,19 @@ impl Method {
         Some(format!(
             "members are chosen to be guided and given nothing, as {why}; the run is plain GRPO"
         ))
+    }
+
+    fn remark_on_nobody(&self) -> Option<String> {
+        if self.token_advantages.is_some() {
+            return None;
+        }
+        let (set, plain) = (json!(self), json!(Self::preset("grpo", 1).ok()?));
+        let differ = |key: &&&str| at(&set, key) != at(&plain, key);
+        let keys: Vec<&str> = OF_GUIDANCE.iter().filter(differ).copied().collect();
+        let verb = if keys.len() == 1 { "changes" } else { "change" };
+        let keys = keys.join(", ");
+        (!keys.is_empty())
+            .then(|| format!("nobody is guided, so {keys} {verb} nothing; the run is plain GRPO"))
     }
 
     pub(crate) fn check_idle(&self) -> Result<()> {

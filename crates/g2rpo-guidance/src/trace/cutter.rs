@@ -88,7 +88,8 @@ pub enum Unit {
     Token,
     /// Up to and including a line break.
     Line,
-    /// Up to and including a blank line, the reasoning step of most published traces.
+    /// Up to and including a blank line, the reasoning step of most published traces; in a trace
+    /// without any, such as GSM8K's, a line.
     Step,
     /// Up to `.`, `!`, `?` or `。` with white space behind it, or to a line break.
     Sentence,
@@ -236,9 +237,15 @@ pub(crate) fn unit_ends(trace: &Trace, unit: Unit) -> Vec<usize> {
         (Unit::Token, _) => (0..trace.len()).collect(),
         (Unit::Marks, _) => trace.marks().to_vec(),
         (_, None) => Vec::new(),
-        (_, Some(text)) => (byte_ends(text, unit).into_iter())
-            .map(|byte| trace.tokens_through(byte))
-            .collect(),
+        (_, Some(text)) => {
+            let mut ends = byte_ends(text, unit);
+            if unit == Unit::Step && ends.is_empty() {
+                ends = byte_ends(text, Unit::Line);
+            }
+            ends.into_iter()
+                .map(|byte| trace.tokens_through(byte))
+                .collect()
+        }
     };
     ends.dedup();
     ends.retain(|&e| e > trace.lead() && e < trace.len());
@@ -293,6 +300,7 @@ mod tests {
         assert_eq!(ends("ab\nc\n\nd", Unit::Line), [3, 5, 6]);
         assert_eq!(ends("ab\nc\n\n\nd", Unit::Step), [7]);
         assert_eq!(ends("ab\n \n  c", Unit::Step), [7]);
+        assert_eq!(ends("ab\ncd\ne", Unit::Step), [3, 6]);
         assert_eq!(ends("0.5 is. Yes! x", Unit::Sentence), [7, 12]);
         assert_eq!(letters("abcd").with_marks(vec![3, 1, 3]).marks(), [1, 3]);
         let marked = letters("abcd").with_marks(vec![3, 1, 9, 0]);

@@ -20,6 +20,15 @@ pub(crate) struct Early {
     pub(crate) verdict: Verdict,
 }
 
+/// Says so when sampling has ended, be it by a panic of the engine.
+struct AtEnd<'f>(&'f AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Samples as [`collect`] does. Answers that end early are judged meanwhile, each by itself, on as many threads as the
 /// verifier allows: `items` has the task of each. Those that nobody has begun to judge when the last one
 /// ends have no verdict here, so that the caller asks for all of them in one batch; those that are begun are waited for.
@@ -59,7 +68,8 @@ pub(crate) fn collect_judged<E: RolloutEngine + ?Sized>(
     };
     let rollouts = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(judge)).collect();
-        // The threads end with it, whatever becomes of the engine.
+        // The threads end with these, whatever becomes of the engine.
+        let sampling_goes_on = AtEnd(&all_sampled);
         let mut hand_over = move |place: usize, completion: &Completion| {
             if let Some(guidance) = guidance.get(place) {
                 let answer = [&guidance[..], &completion.tokens].concat();
@@ -68,7 +78,7 @@ pub(crate) fn collect_judged<E: RolloutEngine + ?Sized>(
             }
         };
         let rollouts = collect_each(engine, requests, sampling, &mut hand_over);
-        all_sampled.store(true, Ordering::Release);
+        drop(sampling_goes_on);
         drop(hand_over);
         for worker in workers {
             for (place, early) in worker.join().unwrap_or_default() {

@@ -2,7 +2,7 @@
 
 use g2rpo_core::Advantages;
 use g2rpo_guidance::{
-    Given, Placement, Steering, StepFeedback, StepStats, Warning, Which, inspect_prefix,
+    Given, Level, Placement, Steering, StepFeedback, StepStats, Warning, Which, inspect_prefix,
 };
 use g2rpo_rollout::{Stop, TokenId};
 use serde::{Deserialize, Serialize};
@@ -241,7 +241,8 @@ impl StepReport {
         let row = self.row();
         let show = |name: &str, digits: usize| {
             let value = row.get(name).filter(|x| x.is_finite());
-            value.map_or_else(|| "–".to_owned(), |x| format!("{x:.digits$}"))
+            // 0.0 is added for a zero without a sign.
+            value.map_or_else(|| "–".to_owned(), |x| format!("{:.digits$}", x + 0.0))
         };
         let mut line = format!(
             "step {:3}  reward {} guided {} unguided  ℓ {}  |A| {}  equal groups {}  kl {}  \
@@ -262,7 +263,14 @@ impl StepReport {
             guided |= member.plan.is_guided();
         }
         if chosen && !guided && self.length == 0.0 {
-            line += "  (members are chosen to be guided and given nothing: the amount is 0)";
+            let hints = (self.members().filter(|m| m.plan.is_chosen()))
+                .all(|m| matches!(m.plan.member.level, Level::Hint(_)));
+            line += "  (members are chosen to be guided and given nothing: ";
+            line += if hints {
+                "their tasks have no hint)"
+            } else {
+                "the amount is 0)"
+            };
         }
         if self.update.stats.is_none() {
             let masked = self.members().all(|m| m.grade.reward.is_none());

@@ -4,7 +4,7 @@ use g2rpo_core::{
     BatchTotals, GuidanceTokenLoss, Learner, LossConfig, LossMetrics, Role, Scoring, Sequences,
     TokenAdvantage, TokenStreams, UpdateStats, policy_loss,
 };
-use g2rpo_guidance::Method;
+use g2rpo_guidance::{Method, ScoreContext};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -71,6 +71,9 @@ impl UpdateConfig {
                 return Err(Error::config(name, 0, problem));
             }
         }
+        if let Some(problem) = needs_its_sampler(method).filter(|_| self.old_is_sampler) {
+            return Err(Error::config("old_is_sampler", true, problem));
+        }
         if let Some(TokenAdvantage::Rlcsd(_)) = &method.token_advantages
             && self.steps_per_generation > 1
         {
@@ -80,6 +83,20 @@ impl UpdateConfig {
         }
         Ok(())
     }
+}
+
+/// Why nothing can be learned by a method from what another policy has sampled, if so.
+pub(crate) fn needs_its_sampler(method: &Method) -> Option<&'static str> {
+    if method.score_context == ScoreContext::HintFree {
+        return Some(
+            "score_context = hint_free scores tokens under another prompt than they were sampled under, \
+             so nothing tells how stale they are: use off_policy or as_sampled",
+        );
+    }
+    (method.token_advantages.is_some()).then_some(
+        "token_advantages compare log-probabilities of the policy that sampled under several prompts, \
+         and that policy is gone: leave them out",
+    )
 }
 
 /// What the updates of one generation batch did.
