@@ -63,7 +63,7 @@ impl TrainerConfig {
         }
         let temperature = self.sampling.temperature;
         if !(temperature.is_finite() && temperature > 0.0) {
-            let problem = "must be finite and above 0: greedy rollouts of a group are all the same";
+            let problem = "must be above 0 and finite: greedy rollouts of a group are all the same";
             return Err(Error::config("temperature", temperature, problem));
         }
         Ok(())
