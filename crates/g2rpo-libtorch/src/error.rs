@@ -124,6 +124,9 @@ pub enum Error {
     /// Numbers handed over do not fit together, or the closure of `Learner::accumulate` failed.
     #[error(transparent)]
     Core(#[from] g2rpo_core::Error),
+    /// A sampling setting is outside its range.
+    #[error(transparent)]
+    Sampling(#[from] g2rpo_rollout::Error),
 }
 
 impl Error {

@@ -2,7 +2,8 @@
 
 use g2rpo_core::{Scoring, TokenId};
 
-use crate::RolloutKey;
+use crate::error::{Error, Result};
+use crate::key::RolloutKey;
 
 /// Anything that continues token prefixes: a local model, a server, a script in a test.
 ///
@@ -143,6 +144,49 @@ impl SamplingParams {
         }
     }
 
+    /// Whether every number lies in the range that its field documents.
+    ///
+    /// ```
+    /// use g2rpo_rollout::SamplingParams;
+    /// let params = SamplingParams { top_p: 1.5, ..Default::default() };
+    /// assert_eq!(params.check().unwrap_err().to_string(), "top_p: expected a number in (0, 1], got 1.5");
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Sampling`] for the first that does not; an empty text in `stop` as well.
+    pub fn check(&self) -> Result<()> {
+        let Self {
+            temperature: t,
+            top_p,
+            min_p,
+            repetition_penalty: penalty,
+            ..
+        } = *self;
+        let (t_fits, penalty_fits) = (
+            t >= 0.0 && t.is_finite(),
+            penalty > 0.0 && penalty.is_finite(),
+        );
+        for (name, got, fits, range) in [
+            ("temperature", t, t_fits, "of at least 0"),
+            ("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "in (0, 1]"),
+            ("min_p", min_p, (0.0..=1.0).contains(&min_p), "in [0, 1]"),
+            ("repetition_penalty", penalty, penalty_fits, "above 0"),
+        ] {
+            if !fits {
+                let problem = format!("expected a number {range}, got {got}");
+                return Err(Error::Sampling { name, problem });
+            }
+        }
+        if self.stop.iter().any(String::is_empty) {
+            let problem = "an empty text would stop everything".into();
+            return Err(Error::Sampling {
+                name: "stop",
+                problem,
+            });
+        }
+        Ok(())
+    }
+
     /// How a learner scores what was sampled so: at the same temperature, so that it can reproduce
     /// [`Completion::logps`]. Greedy completions are scored at temperature 1, as engines report
     /// them.
@@ -188,3 +232,50 @@ macro_rules! forward {
 }
 
 forward!(&mut E, Box<E>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_outside_their_ranges_are_refused() {
+        let refused = |change: fn(&mut SamplingParams)| {
+            let mut params = SamplingParams::default();
+            change(&mut params);
+            params.check().unwrap_err().to_string()
+        };
+        for (message, expected) in [
+            (
+                refused(|p| p.temperature = -1.0),
+                "temperature: expected a number of at least 0, got -1",
+            ),
+            (
+                refused(|p| p.temperature = f64::NAN),
+                "temperature: expected a number of at least 0, got NaN",
+            ),
+            (
+                refused(|p| p.temperature = f64::INFINITY),
+                "temperature: expected a number of at least 0, got inf",
+            ),
+            (
+                refused(|p| p.top_p = 0.0),
+                "top_p: expected a number in (0, 1], got 0",
+            ),
+            (
+                refused(|p| p.min_p = 1.5),
+                "min_p: expected a number in [0, 1], got 1.5",
+            ),
+            (
+                refused(|p| p.repetition_penalty = 0.0),
+                "repetition_penalty: expected a number above 0, got 0",
+            ),
+            (
+                refused(|p| p.stop = vec![String::new()]),
+                "stop: an empty text would stop everything",
+            ),
+        ] {
+            assert_eq!(message, expected);
+        }
+        SamplingParams::greedy().check().unwrap();
+    }
+}

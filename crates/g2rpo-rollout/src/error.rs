@@ -58,6 +58,14 @@ pub enum Error {
         /// The count found.
         got: usize,
     },
+    /// A sampling setting outside its range.
+    #[error("{name}: {problem}")]
+    Sampling {
+        /// Name of the setting.
+        name: &'static str,
+        /// Expected and got.
+        problem: String,
+    },
     /// A sampling setting that an engine does not have.
     #[error("{engine} samples by {known} alone; leave other sampling settings at their defaults")]
     Unsupported {

@@ -66,6 +66,7 @@ impl TrainerConfig {
             let problem = "must be above 0 and finite: greedy rollouts of a group are all the same";
             return Err(Error::config("temperature", temperature, problem));
         }
+        self.sampling.check()?;
         Ok(())
     }
 }

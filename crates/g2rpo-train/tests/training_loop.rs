@@ -247,6 +247,25 @@ fn what_cannot_be_done_is_refused_before_the_first_step() {
         message.contains("by temperature and stop_token_ids alone"),
         "{message}"
     );
+    let message = refused(method("grpo"), sampling(|s| s.top_p = f64::NAN));
+    assert!(
+        message.starts_with("top_p: expected a number in (0, 1]"),
+        "{message}"
+    );
+    let mut two = config();
+    (two.sampling.temperature, two.update.temperature) = (0.7, 0.3);
+    let message = refused(method("grpo"), two);
+    assert!(
+        message.starts_with("update.temperature = 0.3: rollouts are sampled at 0.7"),
+        "{message}"
+    );
+    let mut stale = config();
+    stale.update.old_is_sampler = true;
+    let message = refused(method("rlsd"), stale);
+    assert!(
+        message.starts_with("old_is_sampler = true: token_advantages compare"),
+        "{message}"
+    );
     let none = g2rpo_train::TrainerConfig {
         prompts_per_step: 0,
         ..config()

@@ -39,6 +39,9 @@ const RULES: &[Rule] = rules! {
     ["loss.importance_sampling_level"]
         if |m| !is_one_of(m, &[LossType::Reinforce, LossType::Vespo, LossType::Gmpo]),
         "a loss type of ratios that are not those of sequences already";
+    ["loss.log_ratio_clamp"]
+        if |m| !is_one_of(m, &[LossType::Reinforce]),
+        "a loss type of ratios";
     ["loss.sapo_temperature_pos", "loss.sapo_temperature_neg"]
         if |m| is_one_of(m, &[LossType::Sapo]),
         "loss_type = sapo";

@@ -18,7 +18,7 @@ use super::host::rows::HostRows;
 use super::host_sampler::HostSampler;
 use super::prefill::prefill;
 use super::readers::Sharing;
-use super::sampler::{self, BatchSampler, Row};
+use super::sampler::{BatchSampler, Row};
 use super::stop::StopRules;
 use crate::error::{Doing, Error, Result, ensure};
 use crate::hf::tokenizer::HfTokenizer;
@@ -123,7 +123,7 @@ impl RolloutEngine for TorchEngine {
         params: &SamplingParams,
         finished: &mut Finished<'_>,
     ) -> Result<Vec<Completion>> {
-        sampler::validate(params)?;
+        params.check()?;
         self.check(requests)?;
         let stop = StopRules::new(params, self.tokenizer.as_deref())?;
         let _no_grad = tch::no_grad_guard();

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use g2rpo_rollout::{SamplingParams, TokenId};
+use g2rpo_rollout::TokenId;
 use tch::Tensor;
 
-use crate::error::{Error, Result, ensure};
+use crate::error::Result;
 
 /// One sampled id.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,36 +36,6 @@ pub(super) trait BatchSampler {
     /// One draw per row of `hidden_bh`; rows that are `None` draw nothing. A row's draw is `None`
     /// as well if its logits are not finite.
     fn draw(&mut self, hidden_bh: &Tensor, rows: &[Option<Row<'_>>]) -> Result<Vec<Option<Draw>>>;
-}
-
-/// Checks the ranges that [`SamplingParams`] documents.
-pub(super) fn validate(params: &SamplingParams) -> Result<()> {
-    let SamplingParams {
-        temperature: t,
-        top_p,
-        min_p,
-        repetition_penalty: penalty,
-        ..
-    } = *params;
-    let (t_fits, penalty_fits) = (
-        t >= 0.0 && t.is_finite(),
-        penalty > 0.0 && penalty.is_finite(),
-    );
-    for (what, got, fits, range) in [
-        ("temperature", t, t_fits, "of at least 0"),
-        ("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "in (0, 1]"),
-        ("min_p", min_p, (0.0..=1.0).contains(&min_p), "in [0, 1]"),
-        ("repetition_penalty", penalty, penalty_fits, "above 0"),
-    ] {
-        ensure(fits, what, || {
-            format!("expected a number {range}, got {got}")
-        })?;
-    }
-    if params.stop.iter().any(String::is_empty) {
-        let why = "an empty text would stop everything";
-        return Err(Error::invalid("stop", why));
-    }
-    Ok(())
 }
 
 /// Divides positive and multiplies negative logits of ids that occurred (CTRL).
@@ -182,8 +152,10 @@ fn sum(chunk: &[f32]) -> f64 {
 
 /// Plain sampling with some settings changed.
 #[cfg(test)]
-pub(super) fn with(change: impl FnOnce(&mut SamplingParams)) -> SamplingParams {
-    let mut params = SamplingParams::default();
+pub(super) fn with(
+    change: impl FnOnce(&mut g2rpo_rollout::SamplingParams),
+) -> g2rpo_rollout::SamplingParams {
+    let mut params = g2rpo_rollout::SamplingParams::default();
     change(&mut params);
     params
 }
@@ -191,7 +163,6 @@ pub(super) fn with(change: impl FnOnce(&mut SamplingParams)) -> SamplingParams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::says;
 
     const P: [f32; 5] = [0.1, 0.4, 0.05, 0.25, 0.2];
 
@@ -232,38 +203,5 @@ mod tests {
         let mut logits = [2.0, -2.0, 2.0];
         penalise(&mut logits, [0, 1, 9].into_iter(), 2.0);
         assert_eq!(logits, [1.0, -4.0, 2.0]);
-    }
-
-    #[test]
-    fn ranges_are_checked() {
-        for (params, message) in [
-            (
-                with(|p| p.temperature = -1.0),
-                "temperature: expected a number of at least 0, got -1",
-            ),
-            (
-                with(|p| p.temperature = f64::NAN),
-                "temperature: expected a number of at least 0, got NaN",
-            ),
-            (
-                with(|p| p.top_p = 0.0),
-                "top_p: expected a number in (0, 1], got 0",
-            ),
-            (
-                with(|p| p.min_p = 1.5),
-                "min_p: expected a number in [0, 1], got 1.5",
-            ),
-            (
-                with(|p| p.repetition_penalty = 0.0),
-                "repetition_penalty: expected a number above 0, got 0",
-            ),
-            (
-                with(|p| p.stop = vec![String::new()]),
-                "stop: an empty text would stop everything",
-            ),
-        ] {
-            says(validate(&params), message);
-        }
-        validate(&SamplingParams::default()).unwrap();
     }
 }

@@ -33,6 +33,13 @@ fn contradictions() -> Vec<(Method, &'static str)> {
     let hints = json!(["controlled", {"hint": 0}]);
     vec![
         (
+            with(
+                "grpo",
+                json!({"loss_type": "reinforce", "log_ratio_clamp": [-0.1, 0.1]}),
+            ),
+            "loss.log_ratio_clamp would be read by nothing",
+        ),
+        (
             with("guide", json!({"beta": 0.1, "kl_placement": "reward"})),
             "score_context = off_policy does not go with loss.kl_placement = reward",
         ),
